@@ -1,0 +1,1 @@
+"""REFLUX: durable flows whose steps are gRPC services behind Envoy."""

@@ -1,0 +1,1 @@
+"""Plumbing that every service shares: settings, serving, databases, logs. It knows no domain."""
