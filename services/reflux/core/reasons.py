@@ -1,0 +1,74 @@
+"""The closed list of error reasons: what a program may branch on.
+
+Each reason is stable for ever and stands in `google.rpc.ErrorInfo.reason` (domain `reflux.dev`), in a run's
+`error.reason` and in the documentation. The text beside it is that documentation.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why something was refused or failed. The value is what travels; the comment is for people."""
+
+    # The request itself.
+    DOCUMENT_UNREADABLE = "DOCUMENT_UNREADABLE"  # not JSON or YAML, a duplicate key, too deep
+    DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"  # over the size limit named in the message
+    CONTENT_TYPE_UNSUPPORTED = "CONTENT_TYPE_UNSUPPORTED"  # neither application/json nor application/yaml
+    ARGUMENT_INVALID = "ARGUMENT_INVALID"  # a parameter has a wrong form or an unknown value
+    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"  # noqa: S105 - not made by us, or made for another list
+
+    # Flows.
+    FLOW_INVALID = "FLOW_INVALID"  # the document has problems; each is a field violation
+    FLOW_NOT_FOUND = "FLOW_NOT_FOUND"
+    FLOW_VERSION_NOT_FOUND = "FLOW_VERSION_NOT_FOUND"
+    FLOW_NAME_TAKEN = "FLOW_NAME_TAKEN"
+    ETAG_STALE = "ETAG_STALE"  # the resource changed since the caller read it
+
+    # Runs.
+    INPUT_INVALID = "INPUT_INVALID"  # does not fit the schema of the flow or of the node
+    RUN_NOT_FOUND = "RUN_NOT_FOUND"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id with another body
+    NOT_ACCEPTING = "NOT_ACCEPTING"  # this orchestrator is draining or has lost its lease; try again
+
+    # Steps.
+    EXPRESSION_FAILED = "EXPRESSION_FAILED"  # a template or condition could not be evaluated
+    FAIL_STEP = "FAIL_STEP"  # the flow said so
+    TIMEOUT = "TIMEOUT"  # the step's or the flow's total time was over
+    OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"
+    OUTPUT_INVALID = "OUTPUT_INVALID"  # the node answered something that is not a JSON document
+    NODE_NOT_FOUND = "NODE_NOT_FOUND"  # no such node is registered
+    NODE_VERSION_NOT_FOUND = "NODE_VERSION_NOT_FOUND"
+    NODE_FAULT = "NODE_FAULT"  # the version or its provider is ill
+    TARGET_FAULT = "TARGET_FAULT"  # what the input names is ill
+    MESH_UNREACHABLE = "MESH_UNREACHABLE"  # Envoy did not take the call
+    EFFECT_AMBIGUOUS = "EFFECT_AMBIGUOUS"  # the effect was claimed and no answer came
+    EFFECT_WEAKER = "EFFECT_WEAKER"  # the node's class on this input is weaker than the caller counts on
+    SUPERSEDED = "SUPERSEDED"  # a takeover gave the attempt up before it claimed its effect
+    QUARANTINED = "QUARANTINED"  # five recoveries without progress
+    RUN_BROKEN = "RUN_BROKEN"  # the run could not be advanced; the message says why
+
+    # Nodes.
+    CLAIM_REFUSED = "CLAIM_REFUSED"  # the attempt may not act; nothing was done
+    NODE_FULL = "NODE_FULL"  # at its limit of concurrent calls
+    NODE_DRAINING = "NODE_DRAINING"  # about to stop
+    ADDRESS_REFUSED = "ADDRESS_REFUSED"  # the SSRF guard refuses the target's address
+    TARGET_UNREACHABLE = "TARGET_UNREACHABLE"  # name not resolved, connection refused or broken
+    TARGET_TIMEOUT = "TARGET_TIMEOUT"
+    TARGET_STATUS = "TARGET_STATUS"  # the target answered with a status the step counts as a failure
+    RESPONSE_TOO_LARGE = "RESPONSE_TOO_LARGE"
+    TOO_MANY_REDIRECTS = "TOO_MANY_REDIRECTS"
+    SCRIPT_FAILED = "SCRIPT_FAILED"  # the script threw
+    SCRIPT_LIMIT = "SCRIPT_LIMIT"  # the script used up its time, memory or stack
+    DESCRIPTION_CONFLICT = "DESCRIPTION_CONFLICT"  # the version is registered with another description
+    LEASE_EXPIRED = "LEASE_EXPIRED"  # register again
+
+    # Routes.
+    ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
+    ROUTE_INVALID = "ROUTE_INVALID"  # each problem is a field violation
+    ROUTE_REJECTED = "ROUTE_REJECTED"  # a proxy refused it, in its own words; the former route serves
+    REVISION_STALE = "REVISION_STALE"
+
+    # The platform.
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    UNSUPPORTED = "UNSUPPORTED"  # known, but not supported yet
+    INTERNAL = "INTERNAL"  # a defect of ours; the log has it under the given id
