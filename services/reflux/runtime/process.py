@@ -1,0 +1,104 @@
+"""The life of one process: event loop, logs, signals, readiness. The only place that handles signals.
+
+A service is `async def serve(settings, *, ready=None)`: it sets `ready` when it can be used, runs until its
+task is cancelled, then drains within its own bound and returns. `run` gives it that life:
+
+- the first SIGTERM or SIGINT cancels the task; what follows is the service's own drain;
+- a second one ends the process at once, with the status a shell expects (128 + signal);
+- an error ends the process with status 1 and one `process_failed` event; the supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from reflux.runtime import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from reflux.runtime.settings import Settings
+
+log = logs.get_logger("process")
+
+
+def run(
+    main: Coroutine[Any, Any, None], *, name: str, settings: Settings, ready: asyncio.Event | None = None
+) -> None:
+    """Run `main` until it returns or a signal ends it.
+
+    >>> ready = asyncio.Event()
+    >>> run(serve(settings, ready=ready), name="registry", settings=settings, ready=ready)
+
+    When `ready` is set, a newline goes to `settings.ready_fd` and the descriptor is closed (s6's protocol).
+
+    Args:
+        main: the process, not started yet.
+        name: of the process, in its logs.
+        settings: `log_level`, `log_format` and `ready_fd` are used.
+        ready: the event that `main` sets when it is ready.
+
+    Raises:
+        SystemExit: status 1 when `main` failed; the error is logged, not shown again.
+
+    """
+    logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_life(main, ready or asyncio.Event(), settings.ready_fd))
+        except Exception:
+            log.exception("process_failed", name=name)
+            sys.exit(1)
+    log.info("process_ended", name=name)
+
+
+async def _life(main: Coroutine[Any, Any, None], ready: asyncio.Event, ready_fd: int | None) -> None:
+    task = asyncio.ensure_future(main)
+    announcement = asyncio.ensure_future(_announce(ready, ready_fd))
+    with cancel_on_signal(task):
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+        finally:
+            announcement.cancel()
+
+
+async def _announce(ready: asyncio.Event, ready_fd: int | None) -> None:
+    await ready.wait()
+    log.info("process_ready")
+    if ready_fd is not None:
+        with suppress(BrokenPipeError):
+            os.write(ready_fd, b"\n")
+        os.close(ready_fd)
+
+
+@contextmanager
+def cancel_on_signal(task: asyncio.Future[Any]) -> Iterator[None]:
+    """Inside the block SIGTERM and SIGINT cancel `task`; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        log.info("stop_requested", signal=number.name)
+        task.cancel()
+
+    handled = (signal.SIGTERM, signal.SIGINT)
+    for number in handled:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)

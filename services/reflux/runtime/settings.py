@@ -1,0 +1,226 @@
+"""Settings: one frozen value, read once when a process starts and passed down.
+
+Every process of REFLUX reads the same model. A value comes from, first match wins:
+
+1. a flag of the command line (keyword arguments of `Settings.load`),
+2. the environment, `REFLUX_<FIELD>`; `OTEL_EXPORTER_OTLP_ENDPOINT` also sets `otlp_endpoint`,
+3. `reflux.toml` in the working directory: flat, its keys are the field names,
+4. the default.
+
+Unknown keys are refused in all three, with the nearest known name: a misspelt setting that is silently
+ignored is worse than a process that does not start. Children of the supervisor get their settings only
+through the environment (`Settings.to_environment`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
+
+from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, TomlConfigSettingsSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_settings import PydanticBaseSettingsSource
+
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Network = IPv4Network | IPv6Network
+
+_PREFIX: Final = "REFLUX_"
+_FILE: Final = Path("reflux.toml")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has no valid value; the message names it and never shows a secret."""
+
+
+class Address(NamedTuple):
+    """Where something listens or is found: `host:port`, `[::1]:port` for IPv6. Port 0 asks for a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `host:port`.
+
+        Raises:
+            ValueError: no host, no port, or a port outside 0-65535.
+
+        """
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise ValueError(f"{text!r} is not an address of the form host:port")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _to_address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+def _to_networks(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+AddressSetting = Annotated[Address, NoDecode, BeforeValidator(_to_address), PlainSerializer(str)]
+NetworksSetting = Annotated[
+    tuple[Network, ...],
+    NoDecode,
+    BeforeValidator(_to_networks),
+    PlainSerializer(lambda networks: ",".join(map(str, networks))),
+]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """What a process of REFLUX can be told. Build it with `Settings.load`.
+
+    >>> settings = Settings.load(edge_port=4010)
+    >>> str(settings.registry_address)
+    '127.0.0.1:4101'
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        toml_file=_FILE,
+        validate_default=True,
+    )
+
+    # Stores. The text carries passwords: never logged, not in the repr.
+    postgres_dsn: str = Field(default="postgresql://reflux@127.0.0.1:5432/reflux", repr=False)
+    """libpq connection string or URL of the one database."""
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    """Redis or Valkey, `redis://` or `rediss://`."""
+    data_dir: Path = Path(".reflux")
+    """Folder of everything the embedded stack keeps."""
+
+    # What the outside sees.
+    listen: str = "127.0.0.1"
+    """Address the edge listener binds; anything but loopback needs `--insecure-listen` with `reflux up`."""
+    edge_port: Port = 4000
+    """Port of REST, gRPC, gRPC-Web and webhooks; 0 = a free one."""
+    admin_port: Port = 9901
+    """Port of Envoy's admin interface on loopback; 0 = a free one."""
+
+    # Where services listen and are found.
+    mesh_address: AddressSetting = Address("127.0.0.1", 4001)
+    """Envoy's mesh listener: the orchestrator calls nodes here."""
+    registry_address: AddressSetting = Address("127.0.0.1", 4101)
+    """gRPC of the registry."""
+    controlplane_address: AddressSetting = Address("127.0.0.1", 4102)
+    """gRPC of the control plane: ADS for Envoy and the RoutingService."""
+    orchestrator_address: AddressSetting = Address("127.0.0.1", 4103)
+    """gRPC of the orchestrator: flows, runs, claims."""
+    gateway_address: AddressSetting = Address("127.0.0.1", 4104)
+    """HTTP of the gateway behind the edge."""
+
+    # Nodes.
+    node_port: Port = 0
+    """Port of a node version's server; 0 = a free one."""
+    advertise: Annotated[Address | None, NoDecode, BeforeValidator(_to_address), PlainSerializer(str)] = None
+    """`ip:port` a node version registers; default: the local address of its registry connection."""
+    http_allow: NetworksSetting = ()
+    """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
+
+    # Execution.
+    shards: int = Field(default=64, ge=1, le=4096)
+    """Number of shards runs are spread over; fixed when a database is first used."""
+    lease_seconds: float = Field(default=10.0, ge=0.5, le=300.0)
+    """Seconds without a heartbeat after which an orchestrator, or an endpoint, counts as gone."""
+
+    # What is seen of it.
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices(f"{_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    )
+    """OTLP/gRPC receiver of traces, such as `http://127.0.0.1:4317`; none: no export."""
+    trace_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of runs whose spans are exported, decided once per run."""
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "console"
+
+    ready_fd: int | None = Field(default=None, ge=3)
+    """Descriptor that gets a newline when the process is ready (s6's protocol); set by the supervisor."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flag > environment > file; no `.env`, no secrets folder."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read every source; flags that are `None` were not given.
+
+        Raises:
+            SettingsError: an unknown key, or a value that does not fit, in any source.
+
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        known = set(cls.model_fields)
+        _refuse_unknown(given, known, "flag")
+        environment = {f"{_PREFIX}{name.upper()}" for name in known}
+        _refuse_unknown(
+            {name for name in os.environ if name.upper().startswith(_PREFIX)},
+            environment,
+            "environment variable",
+        )
+        _refuse_unknown(_file_keys(), known, f"key of {_FILE}")
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+
+    def to_environment(self) -> dict[str, str]:
+        """Write this value as `REFLUX_*` variables, such that `load` in a child gives it back."""
+        fields = self.model_dump(mode="json", exclude_none=True)
+        return {f"{_PREFIX}{name.upper()}": str(value) for name, value in fields.items() if value != ""}
+
+
+def _file_keys() -> Mapping[str, object]:
+    try:
+        return tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read {_FILE}: {error}") from None
+
+
+def _refuse_unknown(names: Mapping[str, object] | set[str], known: set[str], kind: str) -> None:
+    for name in sorted(set(names) - known):
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"unknown {kind} {name}{hint}")
+
+
+def _explain(error: ValidationError) -> str:
+    """The errors without the values, which may be secrets."""
+    lines = []
+    for detail in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(detail["loc"][0]) if detail["loc"] else "settings"
+        lines.append(f"{name.removeprefix(_PREFIX).lower()}: {detail['msg']}")
+    return "invalid settings: " + "; ".join(dict.fromkeys(lines))
