@@ -2,7 +2,7 @@
 
 from typing import Final, TypeAlias
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 MAX_DEPTH: Final = 64
 """Levels of nesting of any document; deeper ones are refused at the edge."""

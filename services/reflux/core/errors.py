@@ -53,27 +53,27 @@ class CallerError(RefluxError):
     """The caller must change the request."""
 
 
-class InvalidArgument(CallerError):  # noqa: N818 - named after the canonical code
+class InvalidArgument(CallerError):
     """The request's content is wrong whatever the state of the world."""
 
 
-class NotFound(CallerError):  # noqa: N818
+class NotFound(CallerError):
     """What the request names does not exist."""
 
 
-class AlreadyExists(CallerError):  # noqa: N818
+class AlreadyExists(CallerError):
     """The name or the start-once handle is taken."""
 
 
-class Conflict(CallerError):  # noqa: N818
+class Conflict(CallerError):
     """The resource changed since the caller read it."""
 
 
-class Refused(CallerError):  # noqa: N818
+class Refused(CallerError):
     """The state of the world forbids it now."""
 
 
-class TryLater(RefluxError):  # noqa: N818
+class TryLater(RefluxError):
     """The same request may succeed later."""
 
 
@@ -85,5 +85,5 @@ class Exhausted(TryLater):
     """A limit is reached."""
 
 
-class Defect(RefluxError):  # noqa: N818
+class Defect(RefluxError):
     """Our fault."""
