@@ -1,0 +1,1 @@
+"""What tests of every level share: real servers, started once per session and never left behind."""

@@ -1,0 +1,49 @@
+"""The real Valkey for tests: one server per session, one empty database per test."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from reflux.cli.stack import ports, wheels
+from reflux.cli.stack.child import end_group
+from reflux.cli.stack.valkey import ValkeyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+async def _until_ready(server: ValkeyServer) -> None:
+    async with asyncio.timeout(30):
+        while not await server.ready():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A running server; `url()` says how to reach it."""
+    folder = tmp_path_factory.mktemp("valkey")
+    server = ValkeyServer(folder, wheels.valkey_program(), ports.free_ports(1)[0], folder / "valkey.log")
+    asyncio.run(server.prepare())
+    process = server.start()
+    try:
+        asyncio.run(_until_ready(server))
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        finally:
+            end_group(process)
+
+
+@pytest.fixture
+def valkey_url(valkey_server: ValkeyServer) -> str:
+    """URL of an emptied database."""
+    url = valkey_server.url()
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
