@@ -32,11 +32,12 @@ class Event(_message.Message):
     EFFECT_CLAIMED_FIELD_NUMBER: _builtins.int
     ATTEMPT_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_SETTLED_FIELD_NUMBER: _builtins.int
-    BRANCH_TAKEN_FIELD_NUMBER: _builtins.int
+    STEP_ENTERED_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     RUN_RECOVERED_FIELD_NUMBER: _builtins.int
     RUN_PARKED_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
+    RUN_TIMED_OUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """The run was accepted."""
@@ -58,8 +59,8 @@ class Event(_message.Message):
         """A step settled without calling a node, or its container did."""
 
     @_builtins.property
-    def branch_taken(self) -> Global___BranchTaken:
-        """Which part of an if or switch is taken."""
+    def step_entered(self) -> Global___StepEntered:
+        """A container began, with these of its branches."""
 
     @_builtins.property
     def cancel_requested(self) -> Global___CancelRequested:
@@ -77,6 +78,10 @@ class Event(_message.Message):
     def run_finished(self) -> Global___RunFinished:
         """The run reached its end."""
 
+    @_builtins.property
+    def run_timed_out(self) -> Global___RunTimedOut:
+        """The flow's total time is over."""
+
     def __init__(
         self,
         *,
@@ -85,17 +90,18 @@ class Event(_message.Message):
         effect_claimed: Global___EffectClaimed | None = ...,
         attempt_finished: Global___AttemptFinished | None = ...,
         step_settled: Global___StepSettled | None = ...,
-        branch_taken: Global___BranchTaken | None = ...,
+        step_entered: Global___StepEntered | None = ...,
         cancel_requested: Global___CancelRequested | None = ...,
         run_recovered: Global___RunRecovered | None = ...,
         run_parked: Global___RunParked | None = ...,
         run_finished: Global___RunFinished | None = ...,
+        run_timed_out: Global___RunTimedOut | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "branch_taken", b"branch_taken", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_settled", b"step_settled"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "run_timed_out", b"run_timed_out", "step_entered", b"step_entered", "step_settled", b"step_settled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "branch_taken", b"branch_taken", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_settled", b"step_settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "run_timed_out", b"run_timed_out", "step_entered", b"step_entered", "step_settled", b"step_settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "branch_taken", "cancel_requested", "run_recovered", "run_parked", "run_finished"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "run_timed_out"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -311,7 +317,7 @@ class AttemptFinished(_message.Message):
     output: _builtins.bytes
     """JSON, when DONE."""
     state: _builtins.str
-    """Where the step stands after it: SUCCEEDED, FAILED, RETRYING or PARKED."""
+    """Where the step stands after it: SUCCEEDED, FAILED, RETRYING, CANCELED or PARKED."""
     effect: _builtins.str
     """Effect class the call was made with."""
     lane: _builtins.str
@@ -398,11 +404,11 @@ class StepSettled(_message.Message):
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
-    """SUCCEEDED, FAILED or SKIPPED."""
+    """SUCCEEDED, FAILED, SKIPPED or CANCELED."""
     output: _builtins.bytes
     """JSON, when SUCCEEDED."""
     skip_reason: _builtins.str
-    """When SKIPPED: when, branch or join."""
+    """When SKIPPED: when, join or disabled."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -430,18 +436,20 @@ class StepSettled(_message.Message):
 Global___StepSettled: _TypeAlias = StepSettled  # noqa: Y015
 
 @_typing.final
-class BranchTaken(_message.Message):
-    """Which part of an if or switch is taken."""
+class StepEntered(_message.Message):
+    """A container began, with these of its branches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_FIELD_NUMBER: _builtins.int
-    BRANCH_FIELD_NUMBER: _builtins.int
+    BRANCHES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
-    branch: _builtins.int
-    """Index of the branch in the step's own order; -1: none."""
+    @_builtins.property
+    def branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices in the step's own order: one for if and switch (none when no case holds), all for parallel."""
+
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -450,16 +458,16 @@ class BranchTaken(_message.Message):
         self,
         *,
         step: _builtins.str = ...,
-        branch: _builtins.int = ...,
+        branches: _abc.Iterable[_builtins.int] | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BranchTaken: _TypeAlias = BranchTaken  # noqa: Y015
+Global___StepEntered: _TypeAlias = StepEntered  # noqa: Y015
 
 @_typing.final
 class CancelRequested(_message.Message):
@@ -554,6 +562,30 @@ class RunParked(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunParked: _TypeAlias = RunParked  # noqa: Y015
+
+@_typing.final
+class RunTimedOut(_message.Message):
+    """The flow's total time is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunTimedOut: _TypeAlias = RunTimedOut  # noqa: Y015
 
 @_typing.final
 class RunFinished(_message.Message):

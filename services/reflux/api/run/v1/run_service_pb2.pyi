@@ -316,7 +316,7 @@ class StepRun(_message.Message):
     state: Global___StepRun.State.ValueType
     """Where it stands."""
     skip_reason: _builtins.str
-    """Why it was skipped: when, branch or join."""
+    """Why it was skipped: when, branch, join or disabled."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""

@@ -1,0 +1,230 @@
+"""The facts of a run, as values. Their stored form is `reflux.api.journal.v1`; the orchestrator translates.
+
+An event says what happened *and what was decided because of it* (`AttemptFinished.state`, `retry_at`), so that
+folding an old journal never decides again, and never differently. Times are UTC, by the database's clock.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from reflux.core.document import Json
+from reflux.core.effect import EffectClass, Lane
+from reflux.core.names import FlowId, StepPath
+
+
+class StepState(StrEnum):
+    """Where a step stands. The settled ones are `SETTLED`."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    CANCELED = "CANCELED"
+    PARKED = "PARKED"
+
+
+SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, StepState.CANCELED})
+
+
+class RunPhase(StrEnum):
+    """Where a run stands. The last three before PARKED are final."""
+
+    RUNNING = "RUNNING"
+    CANCELING = "CANCELING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    PARKED = "PARKED"
+
+
+FINAL = frozenset({RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.CANCELED})
+
+
+class Outcome(StrEnum):
+    """What is known of an attempt's outside effect."""
+
+    DONE = "DONE"
+    NOT_SENT = "NOT_SENT"
+    NO_EFFECT = "NO_EFFECT"
+    AMBIGUOUS = "AMBIGUOUS"
+
+
+class SkipReason(StrEnum):
+    """Why a step was not done."""
+
+    WHEN = "when"
+    BRANCH = "branch"
+    JOIN = "join"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed."""
+
+    code: str
+    """gRPC canonical code, e.g. `UNAVAILABLE`."""
+    reason: str
+    """One of `reflux.core.reasons`, or a reason of the node's own."""
+    message: str
+    retryable: bool = False
+    step: StepPath = StepPath("")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """How one attempt was routed. `chosen` is read from Envoy's reply, never assumed."""
+
+    effect: EffectClass
+    lane: Lane
+    draw: int = 0
+    """0 to 9999."""
+    chosen: str = ""
+    weight: int = 0
+    """Basis points of the chosen version; the probability of the assignment."""
+    revision: int = 0
+    answered_by: str = ""
+    reason: str = ""
+    """weight, pin or fallback."""
+    tries: int = 0
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated:
+    """The run was accepted."""
+
+    flow_id: FlowId
+    flow_name: str
+    flow_version: int
+    input: Json
+    actor: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """An attempt was sent, or (when its class is not pure) is about to be.
+
+    A pure attempt usually writes no such event; a slow one writes it late.
+    """
+
+    step: StepPath
+    attempt: int
+    generation: int
+    assignment: Assignment
+    time: datetime
+    input_digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectClaimed:
+    """A node version got the right to act."""
+
+    step: StepPath
+    attempt: int
+    execution_id: str
+    scope: str
+    node_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished:
+    """The outcome of an attempt, and what follows from it."""
+
+    step: StepPath
+    attempt: int
+    generation: int
+    outcome: Outcome
+    state: StepState
+    assignment: Assignment
+    start_time: datetime
+    finish_time: datetime
+    output: Json | None = None
+    failure: Failure | None = None
+    retry_at: datetime | None = None
+    counted: bool = True
+    """Whether it uses up one of the step's attempts; an orchestrator's death does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepEntered:
+    """A container began, with these of its branches."""
+
+    step: StepPath
+    branches: tuple[int, ...]
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettled:
+    """A step settled without calling a node, or its container did."""
+
+    step: StepPath
+    state: StepState
+    time: datetime
+    output: Json | None = None
+    failure: Failure | None = None
+    skip_reason: SkipReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody asked to cancel."""
+
+    actor: str
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunTimedOut:
+    """The flow's total time is over."""
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecovered:
+    """Another orchestrator, or the same one anew, took the run over."""
+
+    owner: str
+    fencing_token: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunParked:
+    """The run cannot go on without a person, whatever its steps say."""
+
+    failure: Failure
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run reached its end."""
+
+    state: RunPhase
+    time: datetime
+    output: Json | None = None
+    failure: Failure | None = None
+    unresolved_effects: tuple[StepPath, ...] = ()
+
+
+Event = (
+    RunCreated
+    | AttemptStarted
+    | EffectClaimed
+    | AttemptFinished
+    | StepEntered
+    | StepSettled
+    | CancelRequested
+    | RunTimedOut
+    | RunRecovered
+    | RunParked
+    | RunFinished
+)
