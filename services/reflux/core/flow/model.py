@@ -1,0 +1,249 @@
+"""The compiled form of a flow: what the walker walks.
+
+`compile_flow` builds it; nothing here is ever half valid. Everything that the walker would have to look up
+or work out is worked out once:
+
+- A flow is a tree of **scopes**. The root scope holds the top list; every container step (`if`, `switch`,
+  `parallel`) holds one scope per branch, in document order. A branch's number is its index in
+  `branches_of(action)`, the number that the journal's `StepEntered` stores.
+- Steps are keyed by `StepPath`, in document order, containers before what they contain.
+- `Step.after` is the whole order: the steps of the *same* scope that must have settled first. Whether they
+  were named by `needs` or come from the list order no longer matters, only `join` does.
+- Every expression and template is compiled. They see the roots `input`, `vars`, `steps`, `run`, `flow`, and
+  only steps that surely come before.
+
+What a container gives as its output: `if` and `switch` the output of the last step, in list order, of the
+branch that was taken; `parallel` an object `{branch: output of its last step}`. Null where there is no such
+step, or it was skipped or failed. The same rule gives the output of a run that meets no `return`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, NewType, TypeAlias, assert_never
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reflux.core.document import JsonValue
+    from reflux.core.expression import Expression, Template
+    from reflux.core.flow.schema import Schema
+    from reflux.core.names import StepPath
+
+ScopeId = NewType("ScopeId", str)
+"""`""` for the root, else `<container>/<branch number>`, e.g. `risk/0`."""
+
+
+class Join(StrEnum):
+    """What must be true of the steps waited for, once all of them have settled; else the step is SKIPPED.
+
+    SKIPPED by its own `when`, by `disabled` or with its branch counts as success: the author meant it.
+    SKIPPED by its join counts as failure, so that a failure travels down the graph.
+    """
+
+    ALL_SUCCESS = "all_success"  # none failed; the default with `needs`
+    ALL_DONE = "all_done"  # nothing: order only; the default in list order
+    ANY_SUCCESS = "any_success"  # at least one SUCCEEDED
+    ONE_FAILED = "one_failed"  # at least one FAILED
+
+
+class OnError(StrEnum):
+    """What a step's failure does to the scope it is in."""
+
+    FAIL = "fail"  # ends the scope, and so fails its container or the run
+    CONTINUE = "continue"  # nothing: dependants run by their join
+
+
+class Jitter(StrEnum):
+    """How much of a delay is left to chance."""
+
+    FULL = "full"  # anything between nothing and the delay
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed attempt is followed by another one.
+
+    >>> Retry(attempts=4, delays=(timedelta(seconds=1),), jitter=Jitter.NONE).delay_before(4, 0.0)
+    datetime.timedelta(seconds=4)
+    """
+
+    attempts: int = 1
+    """Of all, the first included: 1 means no retry."""
+    delays: tuple[timedelta, ...] = (timedelta(seconds=1),)
+    """Before the second attempt, the third …; after the last one listed each is `factor` times the former."""
+    factor: float = 2.0
+    cap: timedelta = timedelta(seconds=30)
+    """No delay is longer."""
+    jitter: Jitter = Jitter.FULL
+    on: frozenset[str] = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
+    """gRPC canonical codes worth another attempt."""
+
+    def delay_before(self, attempt: int, randomness: float) -> timedelta:
+        """How long to wait before `attempt` (the first retry is 2); `randomness` is drawn from [0, 1).
+
+        Raises:
+            ValueError: the first attempt waits for nothing.
+        """
+        if attempt < 2:
+            raise ValueError("only a retry waits")
+        listed = self.delays[: attempt - 1][-1]
+        repeats = max(0, attempt - 1 - len(self.delays))
+        # Compared in floats: factor ** repeats may be far outside what a timedelta holds.
+        seconds = min(listed.total_seconds() * self.factor**repeats, self.cap.total_seconds())
+        return timedelta(seconds=seconds * (randomness if self.jitter is Jitter.FULL else 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one step. `None`: the node's own limit for an attempt, no limit for the total."""
+
+    attempt: timedelta | None = None
+    """One attempt; node steps only."""
+    total: timedelta | None = None
+    """From the start of the step to its settling: all attempts and delays, or all that a container holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A list of steps that settles as one: the top list, or a branch of a container."""
+
+    id: ScopeId
+    container: StepPath | None
+    """The step it is a branch of; None for the root."""
+    branch: int
+    """Its number among the container's branches; 0 for the root."""
+    steps: tuple[StepPath, ...]
+    """In list order. May be empty in a branch, never in the root."""
+
+    @property
+    def last(self) -> StepPath | None:
+        """The step whose output is the scope's."""
+        return self.steps[-1] if self.steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAction:
+    """Call a node."""
+
+    node: str
+    version: str | None
+    """Pinned by `node@version`; None: the node's route chooses."""
+    with_: Template
+    """Gives the whole input; the node of a step without `with` receives `{}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class IfAction:
+    """Take the first branch when the condition (a bool) holds, else the second."""
+
+    condition: Expression
+    branches: tuple[Scope, Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchAction:
+    """Take the branch of the first condition that holds; none when none does."""
+
+    conditions: tuple[Expression | None, ...]
+    """One per branch; None is `else`, always the last."""
+    branches: tuple[Scope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelAction:
+    """Take all branches at once, and wait for all."""
+
+    names: tuple[str, ...]
+    """One per branch, in document order: the keys of the output."""
+    branches: tuple[Scope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAction:
+    """Give the step an output: an object."""
+
+    value: Template
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnAction:
+    """End the run SUCCEEDED with this output. Never inside `parallel`."""
+
+    value: Template
+
+
+@dataclass(frozen=True, slots=True)
+class FailAction:
+    """Fail the step, with reason FAIL_STEP and a message for people."""
+
+    message: Template
+    """Gives a string."""
+    code: str
+    """gRPC canonical code; ABORTED when the flow names none."""
+
+
+Container: TypeAlias = IfAction | SwitchAction | ParallelAction
+Action: TypeAlias = NodeAction | Container | SetAction | ReturnAction | FailAction
+
+
+def branches_of(action: Action) -> tuple[Scope, ...]:
+    """The scopes inside a container, by branch number; nothing for other actions."""
+    match action:
+        case IfAction() | SwitchAction() | ParallelAction():
+            return action.branches
+        case NodeAction() | SetAction() | ReturnAction() | FailAction():
+            return ()
+        case _:
+            assert_never(action)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A unit of a flow."""
+
+    path: StepPath
+    pointer: str
+    """JSON pointer of the step in the document, e.g. `/spec/steps/0`."""
+    name: str | None
+    """For people; never used to find the step."""
+    action: Action
+    scope: ScopeId
+    """The scope it stands in."""
+    parent: StepPath | None
+    """The container around it; None in the root."""
+    branch: int
+    """The container's branch it stands in; 0 in the root."""
+    after: tuple[StepPath, ...]
+    """Steps of the same scope that must have settled before this one is looked at."""
+    dependants: tuple[StepPath, ...]
+    """Steps of the same scope whose `after` names this one, in document order."""
+    join: Join
+    when: Expression | None
+    """Gives a bool, evaluated when the join holds; false: SKIPPED."""
+    retry: Retry
+    timeout: Timeouts
+    on_error: OnError
+    disabled: bool
+    """SKIPPED as soon as it is looked at; neither join nor `when` is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A compiled flow. Made by `compile_flow` only, immutable, shared by all runs of its version."""
+
+    name: str
+    digest: str
+    """sha256 of the canonical spec, hexadecimal."""
+    vars: Mapping[str, JsonValue]
+    input_schema: Schema | None
+    timeout: timedelta | None
+    """Of a whole run."""
+    root: Scope
+    scopes: Mapping[ScopeId, Scope]
+    """Every scope, the root included, in document order."""
+    steps: Mapping[StepPath, Step]
+    """Every step, in document order, a container before what it contains."""
