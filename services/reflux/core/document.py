@@ -16,8 +16,8 @@ MAX_DOCUMENT_BYTES: Final = 1 << 20
 class Json:
     """A JSON document that is read at most once and never written again.
 
-    Between services, in the journal and in answers it is `raw`, so that numbers keep their digits; expressions
-    read `value`. Nobody changes a value: it is shared.
+    Between services, in the journal and in answers it is `raw`, so that numbers keep their digits;
+    expressions read `value`. Nobody changes a value: it is shared.
     """
 
     __slots__ = ("_value", "raw")

@@ -1,7 +1,8 @@
 """The facts of a run, as values. Their stored form is `reflux.api.journal.v1`; the orchestrator translates.
 
-An event says what happened *and what was decided because of it* (`AttemptFinished.state`, `retry_at`), so that
-folding an old journal never decides again, and never differently. Times are UTC, by the database's clock.
+An event says what happened *and what was decided because of it* (`AttemptFinished.state`, `retry_at`), so
+that folding an old journal never decides again, and never differently. Times are UTC, by the clock of the
+database.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ class Failure:
     """One of `reflux.core.reasons`, or a reason of the node's own."""
     message: str
     retryable: bool = False
-    step: StepPath = StepPath("")
+    step: str = ""
+    """The step in which it arose; empty for the run's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,10 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class RunTimedOut:
-    """The flow's total time is over."""
+class TimedOut:
+    """The total time of a container is over; of the run when `step` is empty."""
 
+    step: StepPath
     time: datetime
 
 
@@ -223,7 +226,7 @@ Event = (
     | StepEntered
     | StepSettled
     | CancelRequested
-    | RunTimedOut
+    | TimedOut
     | RunRecovered
     | RunParked
     | RunFinished

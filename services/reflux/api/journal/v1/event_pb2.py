@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!reflux/api/journal/v1/event.proto\x12\x15reflux.api.journal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x05\n\x05\x45vent\x12\x38\n\x0brun_created\x18\x01 \x01(\x0b\x32!.reflux.api.journal.v1.RunCreatedH\x00\x12@\n\x0f\x61ttempt_started\x18\x02 \x01(\x0b\x32%.reflux.api.journal.v1.AttemptStartedH\x00\x12>\n\x0e\x65\x66\x66\x65\x63t_claimed\x18\x03 \x01(\x0b\x32$.reflux.api.journal.v1.EffectClaimedH\x00\x12\x42\n\x10\x61ttempt_finished\x18\x04 \x01(\x0b\x32&.reflux.api.journal.v1.AttemptFinishedH\x00\x12:\n\x0cstep_settled\x18\x05 \x01(\x0b\x32\".reflux.api.journal.v1.StepSettledH\x00\x12:\n\x0cstep_entered\x18\x06 \x01(\x0b\x32\".reflux.api.journal.v1.StepEnteredH\x00\x12\x42\n\x10\x63\x61ncel_requested\x18\x07 \x01(\x0b\x32&.reflux.api.journal.v1.CancelRequestedH\x00\x12<\n\rrun_recovered\x18\x08 \x01(\x0b\x32#.reflux.api.journal.v1.RunRecoveredH\x00\x12\x36\n\nrun_parked\x18\t \x01(\x0b\x32 .reflux.api.journal.v1.RunParkedH\x00\x12:\n\x0crun_finished\x18\n \x01(\x0b\x32\".reflux.api.journal.v1.RunFinishedH\x00\x12;\n\rrun_timed_out\x18\x0b \x01(\x0b\x32\".reflux.api.journal.v1.RunTimedOutH\x00\x42\x06\n\x04kind\"\x8e\x01\n\nRunCreated\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x11\n\tflow_name\x18\x02 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x03 \x01(\x05\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12\x0c\n\x04step\x18\x05 \x01(\t\"\xaf\x01\n\x0e\x41ttemptStarted\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x0c\n\x04\x64raw\x18\x06 \x01(\x05\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cinput_digest\x18\x08 \x01(\x0c\"i\n\rEffectClaimed\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\r\n\x05scope\x18\x04 \x01(\t\x12\x14\n\x0cnode_version\x18\x05 \x01(\t\"\xe6\x03\n\x0f\x41ttemptFinished\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0e\n\x06output\x18\x05 \x01(\x0c\x12/\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12\r\n\x05state\x18\x07 \x01(\t\x12,\n\x08retry_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\t \x01(\t\x12\x0c\n\x04lane\x18\n \x01(\t\x12\x0c\n\x04\x64raw\x18\x0b \x01(\x05\x12\x0e\n\x06\x63hosen\x18\x0c \x01(\t\x12\x0e\n\x06weight\x18\r \x01(\x05\x12\x10\n\x08revision\x18\x0e \x01(\x05\x12\x13\n\x0b\x61nswered_by\x18\x0f \x01(\t\x12\x0e\n\x06reason\x18\x10 \x01(\t\x12\r\n\x05tries\x18\x11 \x01(\x05\x12\r\n\x05\x66lags\x18\x12 \x01(\t\x12.\n\nstart_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63ounted\x18\x15 \x01(\x08\"\xaa\x01\n\x0bStepSettled\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\x0c\x12/\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12\x13\n\x0bskip_reason\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0bStepEntered\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x10\n\x08\x62ranches\x18\x02 \x03(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x0f\x43\x61ncelRequested\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x0cRunRecovered\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\tRunParked\x12/\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x0bRunTimedOut\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa3\x01\n\x0bRunFinished\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12/\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12\x1a\n\x12unresolved_effects\x18\x04 \x03(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!reflux/api/journal/v1/event.proto\x12\x15reflux.api.journal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x05\n\x05\x45vent\x12\x38\n\x0brun_created\x18\x01 \x01(\x0b\x32!.reflux.api.journal.v1.RunCreatedH\x00\x12@\n\x0f\x61ttempt_started\x18\x02 \x01(\x0b\x32%.reflux.api.journal.v1.AttemptStartedH\x00\x12>\n\x0e\x65\x66\x66\x65\x63t_claimed\x18\x03 \x01(\x0b\x32$.reflux.api.journal.v1.EffectClaimedH\x00\x12\x42\n\x10\x61ttempt_finished\x18\x04 \x01(\x0b\x32&.reflux.api.journal.v1.AttemptFinishedH\x00\x12:\n\x0cstep_settled\x18\x05 \x01(\x0b\x32\".reflux.api.journal.v1.StepSettledH\x00\x12:\n\x0cstep_entered\x18\x06 \x01(\x0b\x32\".reflux.api.journal.v1.StepEnteredH\x00\x12\x42\n\x10\x63\x61ncel_requested\x18\x07 \x01(\x0b\x32&.reflux.api.journal.v1.CancelRequestedH\x00\x12<\n\rrun_recovered\x18\x08 \x01(\x0b\x32#.reflux.api.journal.v1.RunRecoveredH\x00\x12\x36\n\nrun_parked\x18\t \x01(\x0b\x32 .reflux.api.journal.v1.RunParkedH\x00\x12:\n\x0crun_finished\x18\n \x01(\x0b\x32\".reflux.api.journal.v1.RunFinishedH\x00\x12\x34\n\ttimed_out\x18\x0b \x01(\x0b\x32\x1f.reflux.api.journal.v1.TimedOutH\x00\x42\x06\n\x04kind\"\x8e\x01\n\nRunCreated\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x11\n\tflow_name\x18\x02 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x03 \x01(\x05\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12\x0c\n\x04step\x18\x05 \x01(\t\"\xaf\x01\n\x0e\x41ttemptStarted\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x0c\n\x04\x64raw\x18\x06 \x01(\x05\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cinput_digest\x18\x08 \x01(\x0c\"i\n\rEffectClaimed\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\r\n\x05scope\x18\x04 \x01(\t\x12\x14\n\x0cnode_version\x18\x05 \x01(\t\"\xe6\x03\n\x0f\x41ttemptFinished\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0e\n\x06output\x18\x05 \x01(\x0c\x12/\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12\r\n\x05state\x18\x07 \x01(\t\x12,\n\x08retry_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\t \x01(\t\x12\x0c\n\x04lane\x18\n \x01(\t\x12\x0c\n\x04\x64raw\x18\x0b \x01(\x05\x12\x0e\n\x06\x63hosen\x18\x0c \x01(\t\x12\x0e\n\x06weight\x18\r \x01(\x05\x12\x10\n\x08revision\x18\x0e \x01(\x05\x12\x13\n\x0b\x61nswered_by\x18\x0f \x01(\t\x12\x0e\n\x06reason\x18\x10 \x01(\t\x12\r\n\x05tries\x18\x11 \x01(\x05\x12\r\n\x05\x66lags\x18\x12 \x01(\t\x12.\n\nstart_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63ounted\x18\x15 \x01(\x08\"\xaa\x01\n\x0bStepSettled\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\x0c\x12/\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12\x13\n\x0bskip_reason\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0bStepEntered\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x10\n\x08\x62ranches\x18\x02 \x03(\x05\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x0f\x43\x61ncelRequested\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x0cRunRecovered\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\tRunParked\x12/\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x08TimedOut\x12\x0c\n\x04step\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa3\x01\n\x0bRunFinished\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12/\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1e.reflux.api.journal.v1.Failure\x12\x1a\n\x12unresolved_effects\x18\x04 \x03(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,29 +33,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reflux.api.journal.v1.event
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENT']._serialized_start=94
-  _globals['_EVENT']._serialized_end=792
-  _globals['_RUNCREATED']._serialized_start=795
-  _globals['_RUNCREATED']._serialized_end=937
-  _globals['_FAILURE']._serialized_start=939
-  _globals['_FAILURE']._serialized_end=1028
-  _globals['_ATTEMPTSTARTED']._serialized_start=1031
-  _globals['_ATTEMPTSTARTED']._serialized_end=1206
-  _globals['_EFFECTCLAIMED']._serialized_start=1208
-  _globals['_EFFECTCLAIMED']._serialized_end=1313
-  _globals['_ATTEMPTFINISHED']._serialized_start=1316
-  _globals['_ATTEMPTFINISHED']._serialized_end=1802
-  _globals['_STEPSETTLED']._serialized_start=1805
-  _globals['_STEPSETTLED']._serialized_end=1975
-  _globals['_STEPENTERED']._serialized_start=1977
-  _globals['_STEPENTERED']._serialized_end=2064
-  _globals['_CANCELREQUESTED']._serialized_start=2066
-  _globals['_CANCELREQUESTED']._serialized_end=2156
-  _globals['_RUNRECOVERED']._serialized_start=2158
-  _globals['_RUNRECOVERED']._serialized_end=2252
-  _globals['_RUNPARKED']._serialized_start=2254
-  _globals['_RUNPARKED']._serialized_end=2356
-  _globals['_RUNTIMEDOUT']._serialized_start=2358
-  _globals['_RUNTIMEDOUT']._serialized_end=2413
-  _globals['_RUNFINISHED']._serialized_start=2416
-  _globals['_RUNFINISHED']._serialized_end=2579
+  _globals['_EVENT']._serialized_end=785
+  _globals['_RUNCREATED']._serialized_start=788
+  _globals['_RUNCREATED']._serialized_end=930
+  _globals['_FAILURE']._serialized_start=932
+  _globals['_FAILURE']._serialized_end=1021
+  _globals['_ATTEMPTSTARTED']._serialized_start=1024
+  _globals['_ATTEMPTSTARTED']._serialized_end=1199
+  _globals['_EFFECTCLAIMED']._serialized_start=1201
+  _globals['_EFFECTCLAIMED']._serialized_end=1306
+  _globals['_ATTEMPTFINISHED']._serialized_start=1309
+  _globals['_ATTEMPTFINISHED']._serialized_end=1795
+  _globals['_STEPSETTLED']._serialized_start=1798
+  _globals['_STEPSETTLED']._serialized_end=1968
+  _globals['_STEPENTERED']._serialized_start=1970
+  _globals['_STEPENTERED']._serialized_end=2057
+  _globals['_CANCELREQUESTED']._serialized_start=2059
+  _globals['_CANCELREQUESTED']._serialized_end=2149
+  _globals['_RUNRECOVERED']._serialized_start=2151
+  _globals['_RUNRECOVERED']._serialized_end=2245
+  _globals['_RUNPARKED']._serialized_start=2247
+  _globals['_RUNPARKED']._serialized_end=2349
+  _globals['_TIMEDOUT']._serialized_start=2351
+  _globals['_TIMEDOUT']._serialized_end=2417
+  _globals['_RUNFINISHED']._serialized_start=2420
+  _globals['_RUNFINISHED']._serialized_end=2583
 # @@protoc_insertion_point(module_scope)

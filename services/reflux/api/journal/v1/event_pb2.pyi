@@ -37,7 +37,7 @@ class Event(_message.Message):
     RUN_RECOVERED_FIELD_NUMBER: _builtins.int
     RUN_PARKED_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
-    RUN_TIMED_OUT_FIELD_NUMBER: _builtins.int
+    TIMED_OUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """The run was accepted."""
@@ -79,8 +79,8 @@ class Event(_message.Message):
         """The run reached its end."""
 
     @_builtins.property
-    def run_timed_out(self) -> Global___RunTimedOut:
-        """The flow's total time is over."""
+    def timed_out(self) -> Global___TimedOut:
+        """The total time of a container or of the run is over."""
 
     def __init__(
         self,
@@ -95,13 +95,13 @@ class Event(_message.Message):
         run_recovered: Global___RunRecovered | None = ...,
         run_parked: Global___RunParked | None = ...,
         run_finished: Global___RunFinished | None = ...,
-        run_timed_out: Global___RunTimedOut | None = ...,
+        timed_out: Global___TimedOut | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "run_timed_out", b"run_timed_out", "step_entered", b"step_entered", "step_settled", b"step_settled"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "run_timed_out", b"run_timed_out", "step_entered", b"step_entered", "step_settled", b"step_settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "run_timed_out"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -564,12 +564,15 @@ class RunParked(_message.Message):
 Global___RunParked: _TypeAlias = RunParked  # noqa: Y015
 
 @_typing.final
-class RunTimedOut(_message.Message):
-    """The flow's total time is over."""
+class TimedOut(_message.Message):
+    """The total time of a container or of the run is over."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    STEP_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the container; empty for the run."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -577,15 +580,16 @@ class RunTimedOut(_message.Message):
     def __init__(
         self,
         *,
+        step: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunTimedOut: _TypeAlias = RunTimedOut  # noqa: Y015
+Global___TimedOut: _TypeAlias = TimedOut  # noqa: Y015
 
 @_typing.final
 class RunFinished(_message.Message):

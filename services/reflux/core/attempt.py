@@ -1,0 +1,181 @@
+"""What follows from an attempt: done, tried again at a time, failed for good, or parked.
+
+`settle` turns the result of an attempt into the event that says so. `recover` does the same for the attempts
+that a dead orchestrator left behind. Both are functions of their arguments alone; even the jitter of a retry
+is an argument.
+
+The rules, by what is known of the outside effect:
+
+- DONE: the step has SUCCEEDED.
+- NO_EFFECT: the step's own `retry` decides; a repetition carries a new idempotency key.
+- NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
+  step nothing but patience.
+- AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
+  way; else the step is PARKED. Neither `retry` nor `on_error` ever sees it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from reflux.core import event as ev
+from reflux.core.document import Json
+from reflux.core.effect import EffectClass
+from reflux.core.event import Outcome, StepState
+from reflux.core.names import StepPath
+from reflux.core.reasons import Reason
+from reflux.core.run import ROOT, Flight, RunState, StepRun
+
+RESOLVE_ATTEMPTS: Final = 5
+"""How often an ambiguous idempotent effect is asked for again before a person is asked."""
+
+RESOLVE_DELAY: Final = timedelta(seconds=1)
+"""Pause before the first of them; doubled each time."""
+
+NOT_SENT_DELAY: Final = timedelta(milliseconds=200)
+"""Pause before an attempt that never left us is sent again."""
+
+NOT_SENT_PATIENCE: Final = timedelta(seconds=60)
+"""How long a step waits for a mesh that takes no calls, when it has no total timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What came back from one attempt."""
+
+    outcome: Outcome
+    assignment: ev.Assignment
+    start_time: datetime
+    finish_time: datetime
+    output: Json | None = None
+    failure: ev.Failure | None = None
+    counted: bool = True
+
+
+def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: float) -> ev.AttemptFinished:
+    """What follows from the result of the step's attempt in flight. `jitter` is 0 to 1."""
+    run = state.steps[path]
+    assert run.flight is not None, f"step {path} has no attempt in flight"
+    started = run.flight.started
+    result = _certain(run.flight, result)
+    to, retry_at = _follow_up(state, path, run, result, jitter)
+    failure = result.failure
+    if to is StepState.PARKED and failure is not None:
+        failure = ev.Failure(
+            failure.code, Reason.EFFECT_AMBIGUOUS, failure.message, retryable=False, step=path
+        )
+    return ev.AttemptFinished(
+        step=path,
+        attempt=started.attempt,
+        generation=started.generation,
+        outcome=result.outcome,
+        state=to,
+        assignment=result.assignment,
+        start_time=result.start_time,
+        finish_time=result.finish_time,
+        output=result.output,
+        failure=failure,
+        retry_at=retry_at,
+        counted=result.counted,
+    )
+
+
+def recover(state: RunState, now: datetime) -> Iterator[ev.AttemptFinished]:
+    """Outcomes of the attempts that a former owner left in flight.
+
+    Unclaimed ones are superseded by the commit of these very events: whoever still holds one is refused its
+    claim, so nothing was and nothing will be done by it. Claimed ones are ambiguous.
+    """
+    for path, run in state.steps.items():
+        if run.flight is None:
+            continue
+        started = run.flight.started
+        if run.flight.claim is None:
+            message = "its orchestrator was lost before the effect was claimed"
+            failure = ev.Failure("ABORTED", Reason.SUPERSEDED, message, retryable=True, step=path)
+            outcome = Outcome.NOT_SENT
+        else:
+            claimer = run.flight.claim.node_version
+            message = f"{claimer} claimed the effect, and its orchestrator was lost before the answer"
+            failure = ev.Failure("UNKNOWN", Reason.EFFECT_AMBIGUOUS, message, step=path)
+            outcome = Outcome.AMBIGUOUS
+        result = AttemptResult(outcome, started.assignment, started.time, now, failure=failure, counted=False)
+        yield settle(state, path, result, jitter=0.0)
+
+
+def _certain(flight: Flight, result: AttemptResult) -> AttemptResult:
+    """The result with what the claim tells of its outside effect.
+
+    Without a claim nothing can have happened: the commit of this outcome refuses every later claim. With one,
+    the claimer's scope is the only one that may be asked again, so it is kept as the version that answered.
+    """
+    if result.outcome is not Outcome.AMBIGUOUS:
+        return result
+    if result.assignment.effect is EffectClass.PURE:
+        return replace(result, outcome=Outcome.NO_EFFECT)
+    if flight.claim is None:
+        return replace(result, outcome=Outcome.NOT_SENT)
+    _, _, version = flight.claim.node_version.rpartition("@")
+    return replace(result, assignment=replace(result.assignment, answered_by=version))
+
+
+def _follow_up(
+    state: RunState, path: StepPath, run: StepRun, result: AttemptResult, jitter: float
+) -> tuple[StepState, datetime | None]:
+    """Where the step stands after the attempt, and when it is tried again."""
+    if result.outcome is Outcome.DONE:
+        return StepState.SUCCEEDED, None
+    ended = ROOT in state.closing or (state.flow.steps[path].parent or ROOT) in state.closing
+    if result.outcome is Outcome.AMBIGUOUS:
+        return _resolve(run, result, ended=ended)
+    if ended:
+        return StepState.CANCELED, None
+    if result.outcome is Outcome.NOT_SENT and not result.counted:
+        return _send_again(state, path, run, result)
+    retry = state.flow.steps[path].retry
+    failure = result.failure
+    used = run.used + result.counted
+    if failure is None or failure.code not in retry.on or used >= retry.attempts:
+        return StepState.FAILED, None
+    at = result.finish_time + retry.delay_before(used + 1, jitter)
+    return _unless_too_late(total_deadline(state, path, run), at)
+
+
+def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepState, datetime | None]:
+    """An ambiguous effect may be asked for again with the same key in the same scope, and in no other way."""
+    ambiguous = sum(1 for attempt in run.finished if attempt.outcome is Outcome.AMBIGUOUS) + 1
+    repeatable = result.assignment.effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
+    if ended or not repeatable or ambiguous >= RESOLVE_ATTEMPTS:
+        return StepState.PARKED, None
+    return StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (ambiguous - 1)
+
+
+def _send_again(
+    state: RunState, path: StepPath, run: StepRun, result: AttemptResult
+) -> tuple[StepState, datetime | None]:
+    """An attempt that never left us costs nothing but patience."""
+    in_a_row = 1
+    for attempt in reversed(run.finished):
+        if attempt.outcome is not Outcome.NOT_SENT or attempt.counted:
+            break
+        in_a_row += 1
+    first = run.start_time or result.start_time
+    deadline = total_deadline(state, path, run) or first + NOT_SENT_PATIENCE
+    superseded = result.failure is not None and result.failure.reason == Reason.SUPERSEDED
+    delay = timedelta(0) if superseded else NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16)
+    if superseded:
+        return StepState.RETRYING, result.finish_time
+    return _unless_too_late(deadline, result.finish_time + delay)
+
+
+def _unless_too_late(deadline: datetime | None, at: datetime) -> tuple[StepState, datetime | None]:
+    if deadline is not None and at >= deadline:
+        return StepState.FAILED, None
+    return StepState.RETRYING, at
+
+
+def total_deadline(state: RunState, path: StepPath, run: StepRun) -> datetime | None:
+    """When the step's total time is over; None before its first attempt and for steps without one."""
+    total = state.flow.steps[path].timeout.total
+    return run.start_time + total if total is not None and run.start_time is not None else None

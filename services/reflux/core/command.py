@@ -1,0 +1,35 @@
+"""What the walker wants done. `Record` is pure bookkeeping; only `StartAttempt` touches the world."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reflux.core.document import Json
+from reflux.core.event import Event
+from reflux.core.names import StepPath
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Fold this event and journal it."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Call the step's node once and hand the result to `walker.settle`."""
+
+    step: StepPath
+    attempt: int
+    generation: int
+    node: str
+    version: str | None
+    """The version the call is pinned to; None when the node's route chooses."""
+    input: Json
+    attempt_timeout: timedelta | None
+    """None: the node version's own default."""
+    total_deadline: datetime | None
+    """When the step's total time is over."""
+
+
+Command = Record | StartAttempt
