@@ -70,5 +70,6 @@ class Reason(StrEnum):
 
     # The platform.
     PERMISSION_DENIED = "PERMISSION_DENIED"
+    SERVICE_UNREACHABLE = "SERVICE_UNREACHABLE"  # a service behind this one did not answer; try again
     UNSUPPORTED = "UNSUPPORTED"  # known, but not supported yet
     INTERNAL = "INTERNAL"  # a defect of ours; the log has it under the given id
