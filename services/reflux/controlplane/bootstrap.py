@@ -1,0 +1,96 @@
+"""Bootstraps: what an Envoy is started with.
+
+The documents are `envoy/edge.yaml` and `envoy/mesh.yaml`: complete bootstraps that Envoy accepts as they are,
+written for containers. `render` loads the one that fits and puts addresses, names and the descriptor set's
+place in; it decides nothing else, so a document and a running proxy never differ in policy.
+
+In a wheel the documents lie in this package's folder `bootstraps/`; in a checkout they are read where they are
+kept, in `envoy/`.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Host = tuple[str, int]
+"""host, port"""
+
+CLUSTERS: Final = ("all", "edge", "mesh")
+"""Values of `node.cluster`: both listeners (an embedded stack), the edge alone, the mesh alone."""
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[3] / "envoy"
+
+
+def render(
+    *, edge: Host, mesh: Host, admin: Host, upstreams: Mapping[str, Host], node_id: str, node_cluster: str
+) -> dict[str, Any]:
+    """Build the bootstrap of one proxy, ready for `json.dumps`.
+
+    >>> document = render(
+    ...     edge=("127.0.0.1", 4000),
+    ...     mesh=("127.0.0.1", 4001),
+    ...     admin=("127.0.0.1", 9901),
+    ...     upstreams={"controlplane": ("127.0.0.1", 4102), "registry": ("127.0.0.1", 4101), …},
+    ...     node_id="envoy-1",
+    ...     node_cluster="all",
+    ... )
+
+    Args:
+        edge: where the edge listener binds; not used by a `mesh` proxy.
+        mesh: where the mesh listener binds once the control plane sends it; not used by an `edge` proxy.
+        admin: where the admin interface binds.
+        upstreams: addresses of `controlplane`, `orchestrator`, `registry` and `gateway`; a `mesh` proxy needs
+            `controlplane` alone. A host may be a name with several addresses.
+        node_id: unique among the proxies; acknowledgements name it.
+        node_cluster: one of CLUSTERS.
+
+    Raises:
+        ValueError: `node_cluster` is not one of CLUSTERS.
+        KeyError: an upstream is missing.
+
+    """
+    if node_cluster not in CLUSTERS:
+        raise ValueError(f"{node_cluster!r} is not one of {', '.join(CLUSTERS)}")
+    document = _load("mesh" if node_cluster == "mesh" else "edge")
+    document["node"] = {
+        "id": node_id,
+        "cluster": node_cluster,
+        "metadata": {"reflux": {"mesh_address": mesh[0], "mesh_port": mesh[1]}},
+    }
+    document["admin"]["address"] = _address(admin)
+    static = document["static_resources"]
+    for cluster in static["clusters"]:
+        (locality,) = cluster["load_assignment"]["endpoints"]
+        locality["lb_endpoints"] = [{"endpoint": {"address": _address(upstreams[cluster["name"]])}}]
+    for listener in static.get("listeners", []):
+        listener["address"] = _address(edge)
+        _transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
+    return document
+
+
+def _load(name: str) -> dict[str, Any]:
+    packaged = Path(str(files("reflux.controlplane"))) / "bootstraps" / f"{name}.yaml"
+    path = packaged if packaged.exists() else _CHECKOUT / f"{name}.yaml"
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document
+
+
+def _address(host: Host) -> dict[str, Any]:
+    return {"socket_address": {"address": host[0], "port_value": host[1]}}
+
+
+def _transcoder(listener: dict[str, Any]) -> dict[str, Any]:
+    (chain,) = listener["filter_chains"]
+    manager = chain["filters"][0]["typed_config"]
+    (config,) = (
+        each["typed_config"] for each in manager["http_filters"] if each["name"].endswith("grpc_json_transcoder")
+    )
+    found: dict[str, Any] = config
+    return found
