@@ -1,0 +1,316 @@
+"""Errors on the wire, interception on the server, channels on the client.
+
+One table maps the tree of `reflux.core.errors` to google.rpc.Status, and the same table reads it back. A
+status carries exactly one ErrorInfo (reason, domain `reflux.dev`, metadata), a BadRequest when places are
+known, and a RetryInfo when the same request may work later. It travels in trailers, which many peers bound at
+8 KiB: long texts are cut, and the last violations are left out with a note that says how many.
+
+What is not a RefluxError is a defect: the caller gets INTERNAL and an `error_id`, the log gets the traceback
+under the same id, and no text of ours leaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
+
+from reflux.core import errors
+from reflux.core.errors import Defect, RefluxError, TryLater, Unavailable, Violation
+from reflux.core.reasons import Reason
+from reflux.runtime import logs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+
+    from reflux.runtime.settings import Address
+
+DOMAIN: Final = "reflux.dev"
+MAX_MESSAGE_BYTES: Final = 4 << 20
+"""Largest message either side takes: a 1 MiB document, its envelope and room for pages of them."""
+
+CODES: Final[Mapping[type[RefluxError], grpc.StatusCode]] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.Refused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Defect: grpc.StatusCode.INTERNAL,
+}
+"""The one table: each leaf of the tree and its code."""
+
+_CLASSES: Final = {code: kind for kind, code in CODES.items()}
+_TRANSPORT: Final = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+)
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+_MAX_TEXT_BYTES: Final = 1024
+_MAX_DETAILS_BYTES: Final = 3072
+_RETRY_SECONDS: Final = 1
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A dead peer is noticed after 30 s without calls, and at once with one that has a deadline.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # One owner per kind of retry (Envoy, the orchestrator), and no detour around the mesh.
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    # Each channel its own connection: two parts of one process do not share a fate.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+log = logs.get_logger("rpc")
+
+
+@dataclass(frozen=True, slots=True)
+class RpcFailure:
+    """What a failed call says, of whatever origin; `reason` is empty when it is not ours."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: Mapping[str, str]
+    violations: tuple[Violation, ...]
+
+
+def to_status(error: RefluxError) -> status_pb2.Status:
+    """`error` as google.rpc.Status."""
+    code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    return make_status(
+        code,
+        error.message,
+        reason=error.reason,
+        metadata=error.metadata,
+        violations=error.violations,
+        retry_seconds=_RETRY_SECONDS if isinstance(error, TryLater) else None,
+    )
+
+
+def make_status(
+    code: grpc.StatusCode,
+    message: str,
+    *,
+    reason: str,
+    metadata: Mapping[str, str],
+    violations: Sequence[Violation] = (),
+    retry_seconds: float | None = None,
+) -> status_pb2.Status:
+    """A status with its details, small enough for trailers.
+
+    Args:
+        code: canonical code; not OK.
+        message: for people; cut at 1 KiB.
+        reason: for programs.
+        metadata: of the ErrorInfo; each value is cut at 1 KiB.
+        violations: the wrong places; as many as fit.
+        retry_seconds: when the same request may be sent again.
+
+    """
+    status = status_pb2.Status(code=code.value[0], message=_cut(message))
+    info = {key: _cut(value) for key, value in metadata.items()}
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=info))
+    if retry_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(retry_seconds * 1000))
+        status.details.add().Pack(retry)
+    if violations:
+        status.details.add().Pack(_bad_request(violations, _MAX_DETAILS_BYTES - status.ByteSize()))
+    return status
+
+
+def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
+    request = error_details_pb2.BadRequest()
+    for index, violation in enumerate(violations):
+        pointer, message = _cut(violation.pointer), _cut(violation.message)
+        room -= len(pointer.encode()) + len(message.encode()) + 16
+        if room < 0 and index > 0:
+            request.field_violations.add(description=f"and {len(violations) - index} more")
+            break
+        request.field_violations.add(field=pointer, description=message)
+    return request
+
+
+def _cut(text: str) -> str:
+    raw = text.encode(errors="replace")
+    return text if len(raw) <= _MAX_TEXT_BYTES else raw[: _MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
+
+
+def read(error: grpc.RpcError) -> RpcFailure:
+    """What a failed call says, its details included."""
+    assert isinstance(error, grpc.aio.AioRpcError | grpc.Call)
+    reason, info, violations = "", {}, []
+    for detail in _details(error.trailing_metadata()):
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            unpacked = error_details_pb2.ErrorInfo()
+            detail.Unpack(unpacked)
+            if unpacked.domain == DOMAIN:
+                reason, info = unpacked.reason, dict(unpacked.metadata)
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            request = error_details_pb2.BadRequest()
+            detail.Unpack(request)
+            violations += [Violation(each.field, each.description) for each in request.field_violations]
+    return RpcFailure(error.code(), error.details() or "", reason, info, tuple(violations))
+
+
+def _details(trailers: Any) -> Sequence[Any]:
+    for key, value in trailers or ():
+        if key == _DETAILS_KEY:
+            return list(status_pb2.Status.FromString(value).details)
+    return []
+
+
+def to_error(error: grpc.RpcError) -> RefluxError:
+    """A failed call to one of our services as the error that the service raised.
+
+    A failure of the transport, or a call that was not answered in time, is `Unavailable`; a status that no
+    service of ours makes is a `Defect`.
+    """
+    failure = read(error)
+    if failure.reason in Reason.__members__:
+        kind = _CLASSES.get(failure.code, Defect)
+        return kind(
+            Reason(failure.reason),
+            failure.message,
+            metadata=failure.metadata,
+            violations=failure.violations,
+        )
+    if failure.code in _TRANSPORT:
+        return Unavailable(Reason.SERVICE_UNREACHABLE, f"a service did not answer: {failure.message}")
+    return Defect(Reason.INTERNAL, f"a service answered {failure.code.name}: {failure.message}")
+
+
+def channel(address: Address | str) -> grpc.aio.Channel:
+    """A lazy plaintext channel to `address`; the caller closes it and gives every call a deadline.
+
+    >>> async with channel(settings.registry_address) as registry:
+    ...     stub = EndpointServiceStub(registry)
+    ...     await stub.RenewEndpoint(request, timeout=2.0)
+    """
+    return grpc.aio.insecure_channel(str(address), options=_CHANNEL_OPTIONS)
+
+
+async def wait_ready(to: grpc.aio.Channel, *, seconds: float) -> None:
+    """Wait until `to` is connected.
+
+    Raises:
+        Unavailable: it was not within `seconds`.
+
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await to.channel_ready()
+    except TimeoutError:
+        raise Unavailable(Reason.SERVICE_UNREACHABLE, f"no connection within {seconds:g} s") from None
+
+
+def defect(error_id: str) -> Defect:
+    """What a caller is told of an unexpected exception that the log has under `error_id`."""
+    message = f"an internal error; the log has it under {error_id}"
+    return Defect(Reason.INTERNAL, message, metadata={"error_id": error_id})
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns what handlers raise into statuses; a handler's own `abort` passes through.
+
+    It also knows the streams that are open, so that a draining server can end them: their clients see
+    UNAVAILABLE (NOT_ACCEPTING) and go elsewhere, instead of holding the server up until its grace is over.
+    """
+
+    def __init__(self) -> None:
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    def end_streams(self) -> None:
+        """End every open response stream, and those that open later; unary calls go on."""
+        self._ending = True
+        for task in self._streams:
+            task.cancel()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler of a call; an unknown method stays unknown."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        kind = ("stream_" if handler.request_streaming else "unary_") + (
+            "stream" if handler.response_streaming else "unary"
+        )
+        method, behaviour = handler_call_details.method, getattr(handler, kind)
+        wrapped: Any
+        if inspect.isasyncgenfunction(behaviour):
+
+            async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
+                guard = self._guard(method, context, stream=True)
+                async with guard, aclosing(behaviour(request, context)) as items:
+                    async for item in items:
+                        yield item
+
+            wrapped = generate
+        else:
+
+            async def answer(request: Any, context: Any) -> Any:
+                async with self._guard(method, context, stream=handler.response_streaming):
+                    return await behaviour(request, context)
+
+            wrapped = answer
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        made: grpc.RpcMethodHandler[Any, Any] = make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return made
+
+    @asynccontextmanager
+    async def _guard(self, method: str, context: Any, *, stream: bool) -> AsyncIterator[None]:
+        try:
+            with self._known() if stream else nullcontext():
+                yield
+        except grpc.aio.AbortError:
+            raise
+        except RefluxError as error:
+            failure = error
+        except Exception as error:
+            error_id = secrets.token_hex(8)
+            log.exception("rpc_failed", method=method, error_id=error_id, error=type(error).__name__)
+            failure = defect(error_id)
+        else:
+            return
+        await context.abort_with_status(rpc_status.to_status(to_status(failure)))
+
+    @contextmanager
+    def _known(self) -> Iterator[None]:
+        """Keep the current task among the open streams, and tell `end_streams` from a client that left."""
+        stopping = Unavailable(Reason.NOT_ACCEPTING, "this service is stopping; try again")
+        if self._ending:
+            raise stopping
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+            raise stopping from None
+        finally:
+            self._streams.discard(task)
