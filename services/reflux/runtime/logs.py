@@ -19,7 +19,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import orjson
 
@@ -92,16 +92,17 @@ def get_logger(name: str) -> Logger:
     return Logger(name)
 
 
-def configure(*, service: str, level: str, log_format: LogFormat) -> None:
-    """Send every record of this process to stderr, one line each.
+def configure(*, service: str, level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Send every record of this process to `stream`, stderr if not given, one line each.
 
     Args:
         service: name of the process, a field of every JSON line.
         level: smallest level written, such as `info`.
         log_format: `json` for machines, `console` for people.
+        stream: where to; it must be unbuffered or line buffered.
 
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _ConsoleFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)

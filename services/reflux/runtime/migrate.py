@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Final, LiteralString
 from psycopg import AsyncConnection, errors, sql
 
 from reflux.runtime.logs import get_logger
-from reflux.runtime.postgres import connection_parameters, role_of
+from reflux.runtime.postgres import connection_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from reflux.runtime.postgres import Connection
 
@@ -76,10 +76,15 @@ class Migration:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def services() -> tuple[str, ...]:
-    """Every service of this release that owns tables, by name."""
-    folders = (entry for entry in files("reflux").iterdir() if entry.is_dir())
-    return tuple(sorted(folder.name for folder in folders if folder.joinpath("migrations").is_dir()))
+def release() -> dict[str, tuple[Migration, ...]]:
+    """The migrations of every service of this release that owns tables, by service.
+
+    Raises:
+        MigrationError: see `shipped`.
+
+    """
+    folders = [entry for entry in files("reflux").iterdir() if entry.joinpath("migrations").is_dir()]
+    return {name: shipped(name) for name in sorted(folder.name for folder in folders)}
 
 
 def shipped(service: str) -> tuple[Migration, ...]:
@@ -105,8 +110,10 @@ def shipped(service: str) -> tuple[Migration, ...]:
     return tuple(found)
 
 
-async def migrate(dsn: str) -> list[Migration]:
-    """Bring the database to this release; return what was applied, in order.
+async def migrate(dsn: str, migrations: Mapping[str, Sequence[Migration]] | None = None) -> list[Migration]:
+    """Bring the database to `migrations`, by service; return what was applied, in order.
+
+    Default: what this release ships.
 
     Raises:
         MigrationError: an applied file has changed, or the database is newer than this release.
@@ -120,17 +127,19 @@ async def migrate(dsn: str) -> list[Migration]:
         await connection.execute("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
         await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         await connection.execute(_TABLE)
-        for service in services():
+        for service, known in (release() if migrations is None else migrations).items():
             role = await _prepare(connection, service)
-            for migration in _missing(shipped(service), await _applied(connection, service), service):
+            for migration in _missing(known, await _applied(connection, service), service):
                 await _apply(connection, migration, role)
                 applied.append(migration)
                 log.info("migration_applied", service=service, number=migration.number, name=migration.name)
     return applied
 
 
-async def check_version(connection: Connection, service: str) -> None:
-    """Return if the database is exactly at this release's version of `service`.
+async def check_version(
+    connection: Connection, service: str, migrations: Sequence[Migration] | None = None
+) -> None:
+    """Return if the database is exactly at `migrations` of `service`, by default those of this release.
 
     Raises:
         MigrationError: it is older, newer or different, or was never migrated.
@@ -140,7 +149,7 @@ async def check_version(connection: Connection, service: str) -> None:
         applied = await _applied(connection, service)
     except errors.UndefinedTable:
         applied = {}
-    missing = _missing(shipped(service), applied, service)
+    missing = _missing(shipped(service) if migrations is None else migrations, applied, service)
     if missing:
         raise MigrationError(
             f"the database lacks {len(missing)} migration(s) of {service}, "
@@ -148,19 +157,19 @@ async def check_version(connection: Connection, service: str) -> None:
         )
 
 
-def _missing(files_: Sequence[Migration], applied: dict[int, str], service: str) -> Sequence[Migration]:
-    if len(applied) > len(files_):
+def _missing(known: Sequence[Migration], applied: dict[int, str], service: str) -> Sequence[Migration]:
+    if len(applied) > len(known):
         raise MigrationError(
-            f"the database is at version {max(applied)} of {service}, this release knows {len(files_)}: "
+            f"the database is at version {max(applied)} of {service}, this release knows {len(known)}: "
             "use the newer release"
         )
-    for migration in files_[: len(applied)]:
+    for migration in known[: len(applied)]:
         if applied.get(migration.number) != migration.sha256:
             raise MigrationError(
                 f"{service}: {migration.number:04}_{migration.name} was changed after it was applied; "
                 "restore the file and add a new migration"
             )
-    return files_[len(applied) :]
+    return known[len(applied) :]
 
 
 async def _applied(connection: Connection, service: str) -> dict[int, str]:
@@ -170,8 +179,8 @@ async def _applied(connection: Connection, service: str) -> dict[int, str]:
 
 async def _prepare(connection: Connection, service: str) -> str | None:
     """Create role and schema if absent; return the role to run as, None when roles may not be made."""
-    role: str | None = role_of(service)
-    name = sql.Identifier(role_of(service))
+    role: str | None = f"reflux_{service}"
+    name = sql.Identifier(f"reflux_{service}")
     known = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     try:
         if await known.fetchone() is None:

@@ -1,9 +1,9 @@
 """PostgreSQL connections, the same for every service.
 
-One database; each service owns one schema and works under one role (`reflux_<service>`). A pool connects
-with the login of the DSN and steps into the service's role if that role exists and the login is a member:
-a statement of one service then cannot touch the tables of another. Where the operator's login may not
-create roles (`reflux.runtime.migrate`), everything runs as that login.
+One database; each service owns one schema and works under one role. A pool connects with the login of the
+DSN and steps into the role that owns the service's schema, `reflux_<service>`: a statement of one service
+then cannot touch the tables of another. Where the operator's login may not create roles, the login itself
+owns the schemas (`reflux.runtime.migrate`), and everything runs as that login.
 
 Every connection:
 - autocommit: a transaction is opened where one is meant, never by accident and never across a call;
@@ -43,14 +43,10 @@ SELECT set_config('search_path', %(service)s, false),
        set_config('statement_timeout', '30s', false),
        set_config('lock_timeout', '10s', false),
        set_config('idle_in_transaction_session_timeout', '10s', false),
-       (SELECT set_config('role', rolname, false) FROM pg_roles
-         WHERE rolname = %(role)s AND pg_has_role(current_user, oid, 'MEMBER'))
+       (SELECT set_config('role', owner.rolname, false)
+          FROM pg_namespace JOIN pg_roles AS owner ON owner.oid = nspowner
+         WHERE nspname = %(service)s AND pg_has_role(current_user, owner.oid, 'MEMBER'))
 """
-
-
-def role_of(service: str) -> str:
-    """The database role under which `service` owns and uses its schema."""
-    return f"reflux_{service}"
 
 
 def connection_parameters(application: str) -> dict[str, str | int]:
@@ -67,7 +63,7 @@ def connection_parameters(application: str) -> dict[str, str | int]:
 
 async def enter_service(connection: Connection, service: str) -> None:
     """Make `connection` (autocommit) a session of `service`: its schema, its role, its limits."""
-    await connection.execute(_SESSION, {"service": service, "role": role_of(service)})
+    await connection.execute(_SESSION, {"service": service})
 
 
 @asynccontextmanager

@@ -110,10 +110,13 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
 
 
 async def exited(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a child without polling; the status is negative for a signal, as in `Popen`."""
-    if process.poll() is None:
+    """Wait for the end of a child without polling, end its group too, and return its status.
+
+    The status is negative for a signal, as in `Popen`.
+    """
+    if process.returncode is None:
         await gone(process.pid)
-    return process.wait()
+    return end_group(process)
 
 
 async def gone(pid: int) -> None:
@@ -134,8 +137,9 @@ async def gone(pid: int) -> None:
 
 async def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds: float) -> bool:
     """Ask a child to end by a signal; after `seconds` end it and its group. True if it ended by itself."""
-    if process.poll() is None:
-        process.send_signal(number)
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
     try:
         async with asyncio.timeout(seconds):
             await exited(process)
@@ -147,11 +151,15 @@ async def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds
         end_group(process)
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill whatever is left of a child and of the group it led."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def end_group(process: subprocess.Popen[bytes]) -> int:
+    """Kill whatever is left of a child and of the group it led; return the child's status.
+
+    The group is killed before the child is collected: until then its number belongs to nobody else.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def _tie_to_parent(parent: int, number: signal.Signals) -> Callable[[], None]:

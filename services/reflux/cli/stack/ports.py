@@ -7,12 +7,10 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from reflux.cli.stack.errors import PortError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class PortError(Exception):
-    """An address cannot be listened on; the message names the option and says how to change it."""
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:

@@ -33,6 +33,7 @@ from psycopg import sql
 
 from reflux.cli.stack import files
 from reflux.cli.stack.child import Launch, User, base_environment, end_group, exited, gone, spawn
+from reflux.cli.stack.errors import PostgresError
 
 if TYPE_CHECKING:
     import subprocess
@@ -43,10 +44,6 @@ _DATABASE: Final = "reflux"
 _PASSWORDS: Final = "passwords.json"
 _INITDB_SECONDS: Final = 60.0
 _LEFTOVER_SECONDS: Final = 20.0
-
-
-class PostgresError(Exception):
-    """The embedded server cannot be made or used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +82,15 @@ class PostgresServer:
         return self.dsn("postgres", _SUPERUSER)
 
     async def prepare(self) -> None:
-        """Make the cluster if there is none, and see off what a killed supervisor left.
+        """Make the cluster if there is none, and see off what a killed supervisor left behind.
 
         Raises:
             PostgresError: `initdb` failed, the passwords are lost, or a leftover server does not end.
 
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._data.exists():
-            self._passwords()
             await self._see_off_leftover()
         else:
-            files.write_json(
-                self.folder / _PASSWORDS, {name: secrets.token_urlsafe(24) for name in (_SUPERUSER, _LOGIN)}
-            )
             await self._initdb()
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -130,12 +122,15 @@ class PostgresServer:
                 await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, login))
 
     def _passwords(self) -> dict[str, str]:
-        try:
-            return dict(json.loads((self.folder / _PASSWORDS).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise PostgresError(
-                f"{self._data} is a database whose passwords are lost: {self.folder / _PASSWORDS} is missing"
-            ) from None
+        """By login; made when first asked for, before there is a cluster."""
+        path = self.folder / _PASSWORDS
+        if not path.exists():
+            if self._data.exists():
+                raise PostgresError(f"the passwords of the database {self._data} are lost: no {path}")
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = {name: secrets.token_urlsafe(24) for name in (_SUPERUSER, _LOGIN)}
+            files.write_json(path, fresh)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def _run(
         self, program: str, data: Path, *arguments: str, death: signal.Signals, fds: tuple[int, ...] = ()

