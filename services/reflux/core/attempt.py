@@ -131,7 +131,7 @@ def _follow_up(
         return _resolve(run, result, ended=ended)
     if ended:
         return StepState.CANCELED, None
-    if result.outcome is Outcome.NOT_SENT and not result.counted:
+    if not result.counted:
         return _send_again(state, path, run, result)
     retry = state.flow.steps[path].retry
     failure = result.failure
@@ -157,7 +157,7 @@ def _send_again(
     """An attempt that never left us costs nothing but patience."""
     in_a_row = 1
     for attempt in reversed(run.finished):
-        if attempt.outcome is not Outcome.NOT_SENT or attempt.counted:
+        if attempt.counted:
             break
         in_a_row += 1
     first = run.start_time or result.start_time

@@ -16,15 +16,15 @@ How the parts move:
 - Nothing closes over a PARKED step but a cancel, which lists it among the unresolved effects.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, assert_never
 
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.effect import EffectClass
-from reflux.core.event import FINAL, SETTLED, RunPhase, StepState
+from reflux.core.event import SETTLED, RunPhase, StepState
 from reflux.core.flow.model import Flow, OnError, ReturnAction, Step, branches_of
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
@@ -54,6 +54,8 @@ class StepRun:
     """Rises when the next attempt must carry another idempotency key."""
     flight: Flight | None = None
     finished: list[ev.AttemptFinished] = field(default_factory=list)
+    claimed: set[int] = field(default_factory=set)
+    """Numbers of the attempts that claimed their effect."""
     branches: tuple[int, ...] | None = None
     """Indices of the branches that were entered; None before, and for steps without branches."""
     output: Json | None = None
@@ -159,7 +161,31 @@ def evolve(state: RunState, event: ev.Event) -> None:
 
     An event about a step that has settled meanwhile changes nothing: the outcome recorded first stands.
     """
-    _FOLDS[type(event)](state, event)
+    match event:
+        case ev.AttemptFinished():
+            _attempt_finished(state, event)
+        case ev.AttemptStarted():
+            _attempt_started(state, event)
+        case ev.StepSettled():
+            _step_settled(state, event)
+        case ev.StepEntered():
+            _step_entered(state, event)
+        case ev.EffectClaimed():
+            _effect_claimed(state, event)
+        case ev.CancelRequested():
+            _cancel_requested(state, event)
+        case ev.TimedOut():
+            _timed_out(state, event)
+        case ev.RunRecovered():
+            state.recoveries += 1
+        case ev.RunParked():
+            state.quarantine = event.failure
+        case ev.RunFinished():
+            _run_finished(state, event)
+        case ev.RunCreated():
+            raise ValueError(f"the journal of run {state.id} begins twice")
+        case _:
+            assert_never(event)
 
 
 def children(flow: Flow, path: StepPath, branches: tuple[int, ...] | None) -> Iterator[StepPath]:
@@ -203,6 +229,7 @@ def _effect_claimed(state: RunState, event: ev.EffectClaimed) -> None:
     flight = state.steps[event.step].flight
     if flight is not None and flight.started.attempt == event.attempt:
         flight.claim = event
+        state.steps[event.step].claimed.add(event.attempt)
         state.recoveries = 0
 
 
@@ -357,14 +384,6 @@ def _timed_out(state: RunState, event: ev.TimedOut) -> None:
     _close(state, event.step, Closing(RunPhase.FAILED, failure=failure), event.time)
 
 
-def _run_recovered(state: RunState, _event: ev.RunRecovered) -> None:
-    state.recoveries += 1
-
-
-def _run_parked(state: RunState, event: ev.RunParked) -> None:
-    state.quarantine = event.failure
-
-
 def _run_finished(state: RunState, event: ev.RunFinished) -> None:
     state.finished = event
     state.ready.clear()
@@ -375,24 +394,3 @@ def _run_finished(state: RunState, event: ev.RunFinished) -> None:
             _land(state, run)
             run.state = StepState.CANCELED
             run.finish_time = event.time
-
-
-def _run_created(state: RunState, _event: ev.RunCreated) -> None:
-    raise ValueError(f"the journal of run {state.id} begins twice")
-
-
-_FOLDS: Final[dict[type, Callable[[RunState, ev.Event], None]]] = {
-    ev.RunCreated: _run_created,
-    ev.AttemptStarted: _attempt_started,
-    ev.EffectClaimed: _effect_claimed,
-    ev.AttemptFinished: _attempt_finished,
-    ev.StepEntered: _step_entered,
-    ev.StepSettled: _step_settled,
-    ev.CancelRequested: _cancel_requested,
-    ev.TimedOut: _timed_out,
-    ev.RunRecovered: _run_recovered,
-    ev.RunParked: _run_parked,
-    ev.RunFinished: _run_finished,
-}  # type: ignore[dict-item]
-
-__all__ = ["FINAL", "ROOT", "Closing", "Flight", "RunState", "StepRun", "begin", "children", "evolve", "fold"]

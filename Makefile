@@ -1,0 +1,72 @@
+# Every verb of the project. Needs python3 >= 3.11 with venv, and make; everything else is installed into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip
+COMPILE := $(UV) compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --custom-compile-command "make lock"
+DATA ?= .reflux
+
+.PHONY: help install demo up test lint types unit mesh e2e proto openapi lock bench clean
+
+help: ## show the verbs
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
+
+install: $(VENV)/.runtime ## install what running needs, from the lock file
+
+demo: install ## start the whole stack, run the demo flows, show what happened, stop
+	$(BIN)/reflux demo
+
+up: install ## start the whole stack and stay up; Ctrl-C stops it
+	$(BIN)/reflux up --data-dir $(DATA)
+
+test: $(VENV)/.dev lint types ## everything that must hold: lint, types, contracts, all levels of tests
+	$(BIN)/pytest tests
+
+lint: $(VENV)/.dev ## style, import contracts, protobuf style, generated code up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/buf lint services/reflux/api/reflux.binpb --config proto/buf.yaml
+	PYTHON=$(BIN)/python proto/generate --check
+	$(BIN)/python -m reflux.gateway.openapi | diff gateway/openapi.yaml -
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+proto: $(VENV)/.dev ## write services/reflux/api from proto/, and gateway/openapi.yaml from that
+	PYTHON=$(BIN)/python proto/generate
+	$(BIN)/python -m reflux.gateway.openapi > gateway/openapi.yaml
+
+lock: $(VENV)/.uv ## choose new versions of everything and write the lock files
+	$(COMPILE) --group build -o requirements-build.lock
+	$(COMPILE) pyproject.toml --extra embedded -o requirements.lock
+	$(COMPILE) pyproject.toml --extra embedded --group dev -c requirements.lock -o requirements-dev.lock
+
+bench: $(VENV)/.dev ## measure, each figure beside its bare limit
+	$(BIN)/python -m bench all
+
+clean: ## remove the environment, caches and the data of the embedded stack
+	@if [ -x $(BIN)/reflux ]; then $(BIN)/reflux down --data-dir $(DATA) || true; fi
+	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+# -- environment: stamps, so that a warm `make demo` installs nothing ----------------------------------------
+
+$(VENV)/.uv: requirements-build.lock
+	@$(PYTHON) -c 'import sys; sys.exit("REFLUX needs python3 >= 3.11; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.uv requirements.lock pyproject.toml
+	$(UV) install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(UV) install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	touch $@

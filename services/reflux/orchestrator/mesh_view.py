@@ -1,0 +1,228 @@
+"""What the orchestrator knows of the mesh: node versions from the registry, routes from the control plane.
+
+Both arrive as streams of whole snapshots; the newest of each is kept. When a stream breaks the last snapshot
+stays in use, because Envoy goes on serving it too, and the stream is opened again. Nothing is decided on an
+empty view: `synced` is set once both have spoken.
+
+The view answers what must be known *before* Envoy picks a version: which versions a call can reach, and so
+the weakest effect class it may meet.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc
+import orjson
+
+from reflux.api.node.v1.node_service_pb2 import Effect
+from reflux.api.registry.v1 import registry_service_pb2 as registry_pb
+from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceStub, RegistryServiceStub
+from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
+from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
+from reflux.core.document import JsonValue
+from reflux.core.effect import EffectClass, weakest
+from reflux.core.expression import Expression, ExpressionProblem, compile_expression
+from reflux.runtime import logs, rpc
+from reflux.runtime.settings import Address
+
+RECONNECT_SECONDS: Final = 0.5
+SCHEMA_TIMEOUT_SECONDS: Final = 5.0
+MAX_SCHEMAS: Final = 1000
+"""Input schemas kept, by digest of their version; the oldest goes first."""
+
+_CLASSES: Final = {
+    Effect.PURE: EffectClass.PURE,
+    Effect.IDEMPOTENT: EffectClass.IDEMPOTENT,
+    Effect.AT_MOST_ONCE: EffectClass.AT_MOST_ONCE,
+    Effect.COMPENSATABLE: EffectClass.COMPENSATABLE,
+}
+
+log = logs.get_logger("mesh_view")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One node version as the registry describes it."""
+
+    node: str
+    version: str
+    digest: str
+    effect: EffectClass | Expression
+    """A class for every input, or an expression over `input` that gives it."""
+    attempt_timeout: timedelta | None
+    endpoints: int
+
+    def effect_of(self, value: JsonValue) -> EffectClass:
+        """The class of a call with this input; `AT_MOST_ONCE` when its expression does not say."""
+        if isinstance(self.effect, EffectClass):
+            return self.effect
+        try:
+            return EffectClass(str(self.effect.evaluate({"input": value})))
+        except (ExpressionProblem, ValueError):
+            return EffectClass.AT_MOST_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A version's part in a route."""
+
+    version: str
+    weight: int
+    """Basis points."""
+    fallback: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """The traffic policy of a node."""
+
+    node: str
+    revision: int
+    targets: tuple[TargetView, ...]
+
+    def reachable(self, pin: str | None) -> tuple[str, ...]:
+        """Versions that a call can meet: the targets with weight, or the pinned one, and their chains."""
+        chosen = [t for t in self.targets if (t.weight > 0 if pin is None else t.version == pin)]
+        names = [name for target in chosen for name in (target.version, *target.fallback)]
+        return tuple(dict.fromkeys([pin, *names] if pin else names))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What one call can meet."""
+
+    versions: tuple[VersionView, ...]
+    attempt_timeout: timedelta | None
+    """The longest of theirs; None when one names none."""
+
+    def effect_of(self, value: JsonValue) -> EffectClass:
+        """The class that holds whichever version Envoy picks."""
+        return weakest(version.effect_of(value) for version in self.versions)
+
+
+@dataclass(slots=True)
+class MeshView:
+    """The newest snapshots. `follow` keeps them new until it is cancelled."""
+
+    registry: Address
+    controlplane: Address
+    synced: asyncio.Event = field(default_factory=asyncio.Event)
+    _versions: Mapping[str, Mapping[str, VersionView]] | None = None
+    _routes: Mapping[str, RouteView] | None = None
+    _reach: dict[tuple[str, str | None], Reach] = field(default_factory=dict)
+    _schemas: dict[str, dict[str, JsonValue]] = field(default_factory=dict)
+    _registry_channel: grpc.aio.Channel | None = None
+
+    async def follow(self) -> None:
+        """Follows both streams, through every loss of connection."""
+        async with rpc.channel(self.registry) as registry, rpc.channel(self.controlplane) as controlplane:
+            self._registry_channel = registry
+            catalog: Any = EndpointServiceStub(registry)
+            routing: Any = RoutingServiceStub(controlplane)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(
+                    _follow(lambda: catalog.WatchCatalog(registry_pb.WatchCatalogRequest()), self._on_catalog)
+                )
+                group.create_task(
+                    _follow(lambda: routing.WatchRoutes(routing_pb.WatchRoutesRequest()), self._on_routes)
+                )
+
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the registered nodes."""
+        return tuple(self._versions or ())
+
+    def versions(self, node: str) -> Mapping[str, VersionView]:
+        """The registered versions of a node, by version; empty for an unknown node."""
+        return (self._versions or {}).get(node, {})
+
+    def route(self, node: str) -> RouteView | None:
+        """The route of a node, or None."""
+        return (self._routes or {}).get(node)
+
+    def reach(self, node: str, pin: str | None) -> Reach:
+        """What a call can meet; without versions when none is known."""
+        key = (node, pin)
+        if (known := self._reach.get(key)) is not None:
+            return known
+        versions = self.versions(node)
+        route = self.route(node)
+        names = route.reachable(pin) if route else tuple(filter(None, [pin]))
+        met = tuple(versions[name] for name in names if name in versions)
+        timeouts = [version.attempt_timeout for version in met]
+        longest = None if None in timeouts else max((t for t in timeouts if t is not None), default=None)
+        reach = self._reach[key] = Reach(met, longest)
+        return reach
+
+    async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
+        """The JSON Schema of a version's input; None when the version or the registry is not there."""
+        known = self.versions(node).get(version)
+        if known is None or self._registry_channel is None:
+            return None
+        if known.digest not in self._schemas:
+            stub: Any = RegistryServiceStub(self._registry_channel)
+            request = registry_pb.GetInputSchemaRequest(node=node, version=version)
+            try:
+                body = await stub.GetInputSchema(request, timeout=SCHEMA_TIMEOUT_SECONDS)
+            except grpc.RpcError as error:
+                log.warning("schema_unavailable", node=node, version=version, error=str(rpc.to_error(error)))
+                return None
+            while len(self._schemas) >= MAX_SCHEMAS:
+                self._schemas.pop(next(iter(self._schemas)))
+            self._schemas[known.digest] = orjson.loads(body.data)
+        return self._schemas[known.digest]
+
+    def _on_catalog(self, catalog: registry_pb.Catalog) -> None:
+        versions: dict[str, dict[str, VersionView]] = {}
+        for each in catalog.versions:
+            versions.setdefault(each.node, {})[each.version] = _version(each)
+        self._versions = versions
+        self._changed()
+
+    def _on_routes(self, routes: routing_pb.WatchRoutesResponse) -> None:
+        self._routes = {route.node: _route(route) for route in routes.routes}
+        self._changed()
+
+    def _changed(self) -> None:
+        self._reach.clear()
+        if self._versions is not None and self._routes is not None:
+            self.synced.set()
+
+
+async def _follow(watch: Callable[[], AsyncIterator[Any]], on_snapshot: Callable[[Any], None]) -> None:
+    """Hands every snapshot of a stream on, and opens the stream again whenever it ends."""
+    while True:
+        try:
+            async for snapshot in watch():
+                on_snapshot(snapshot)
+        except grpc.RpcError as error:
+            log.debug("watch_broken", error=str(rpc.to_error(error)))
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def _version(stored: registry_pb.NodeVersion) -> VersionView:
+    return VersionView(
+        node=stored.node,
+        version=stored.version,
+        digest=stored.digest,
+        effect=_effect(stored.effect),
+        attempt_timeout=stored.attempt_timeout.ToTimedelta() if stored.HasField("attempt_timeout") else None,
+        endpoints=len(stored.endpoints),
+    )
+
+
+def _effect(stored: Effect) -> EffectClass | Expression:
+    if not stored.expression:
+        return _CLASSES.get(getattr(stored, "class"), EffectClass.AT_MOST_ONCE)
+    try:
+        return compile_expression(stored.expression)
+    except ExpressionProblem as error:
+        log.warning("effect_unreadable", expression=stored.expression, error=error.message)
+        return EffectClass.AT_MOST_ONCE
+
+
+def _route(stored: routing_pb.Route) -> RouteView:
+    targets = tuple(TargetView(t.version, t.weight, tuple(t.fallback)) for t in stored.targets)
+    return RouteView(stored.node, stored.revision, targets)

@@ -1,0 +1,267 @@
+"""A run as people see it: the documents of `reflux.api.run.v1`, folded from its journal.
+
+Inputs and outputs go into the answer byte for byte as they were journaled. Every step and run that has not
+settled says why it waits, and until when if anybody knows.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+
+from reflux.core import event as ev
+from reflux.core.document import Json
+from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
+from reflux.core.expression import ExpressionError
+from reflux.core.flow.model import (
+    Action,
+    FailAction,
+    IfAction,
+    NodeAction,
+    ParallelAction,
+    ReturnAction,
+    SetAction,
+    SwitchAction,
+)
+from reflux.core.names import StepPath
+from reflux.core.run import Flight, RunState, StepRun
+from reflux.orchestrator import codec
+
+_ACTIONS: Final[dict[type[Action], str]] = {
+    NodeAction: "node",
+    IfAction: "if",
+    SwitchAction: "switch",
+    ParallelAction: "parallel",
+    SetAction: "set",
+    ReturnAction: "return",
+    FailAction: "fail",
+}
+
+
+def run_document(state: RunState) -> bytes:
+    """A Run."""
+    created, finished = state.created, state.finished
+    output = finished.output if finished else None
+    return _dump(
+        {
+            "id": state.id,
+            "flow_id": created.flow_id,
+            "flow_name": created.flow_name,
+            "flow_version": created.flow_version,
+            "state": state.phase.value,
+            "input": orjson.Fragment(created.input.raw),
+            "output": orjson.Fragment(output.raw) if output else None,
+            "error": _error(_run_failure(state)),
+            "create_time": stamp(created.time),
+            "finish_time": stamp(finished.time) if finished else None,
+            "waiting": _run_waiting(state),
+            "unresolved_effects": list(state.unresolved_effects),
+            "actor": created.actor,
+        }
+    )
+
+
+def steps_document(state: RunState) -> bytes:
+    """The StepRuns of a run."""
+    return _dump({"steps": [_step(state, path, run) for path, run in state.steps.items()]})
+
+
+def event_document(seq: int, time: datetime, event: ev.Event) -> bytes:
+    """A RunEvent."""
+    return _dump(_event(seq, time, event))
+
+
+def events_document(events: Iterable[tuple[int, datetime, ev.Event]], next_page_token: str) -> bytes:
+    """A page of RunEvents."""
+    page = [_event(seq, time, event) for seq, time, event in events]
+    return _dump({"events": page, "next_page_token": next_page_token})
+
+
+def stamp(time: datetime | None) -> str | None:
+    """RFC 3339 in UTC, e.g. `2026-01-31T12:00:00.123456Z`."""
+    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _dump(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document)
+
+
+def _run_failure(state: RunState) -> ev.Failure | None:
+    if state.finished:
+        return state.finished.failure
+    if state.quarantine:
+        return state.quarantine
+    if state.phase is RunPhase.PARKED:
+        return state.steps[next(iter(state.parked))].failure
+    return None
+
+
+def _run_waiting(state: RunState) -> dict[str, Any] | None:
+    if state.phase in FINAL:
+        return None
+    for path, run in state.steps.items():
+        if run.flight is not None:
+            return _waiting(f"step {path}: {_in_flight(run.flight)}")
+    if state.quarantine:
+        return _waiting("a person must look at it: " + state.quarantine.message)
+    if state.due:
+        path, at = min(state.due.items(), key=lambda item: item[1])
+        return _waiting(f"step {path}: {_before_retry(state.steps[path])}", at)
+    if state.parked:
+        return _waiting(f"step {next(iter(state.parked))}: a person must say what became of its effect")
+    return _waiting("its next steps are about to start: " + ", ".join(state.ready))
+
+
+def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
+    step = state.flow.steps[path]
+    action = step.action
+    attempts = [_attempt(finished, run.claimed) for finished in run.finished]
+    if run.flight is not None:
+        attempts.append(_flight(run.flight))
+    return {
+        "id": path,
+        "name": step.name or "",
+        "action": _ACTIONS[type(action)],
+        "node": action.node if isinstance(action, NodeAction) else "",
+        "state": run.state.value,
+        "input": _input(state, run, action),
+        "output": orjson.Fragment(run.output.raw) if run.output else None,
+        "error": _error(run.failure) if run.state is not StepState.SUCCEEDED else None,
+        "skip_reason": run.skip_reason.value if run.skip_reason else "",
+        "attempts": attempts,
+        "waiting": _step_waiting(state, path, run),
+        "start_time": stamp(run.start_time),
+        "finish_time": stamp(run.finish_time),
+    }
+
+
+def _input(state: RunState, run: StepRun, action: Action) -> object:
+    """What the step received, worked out again from what it could see; null before it was reached."""
+    if not isinstance(action, NodeAction) or run.attempt == 0:
+        return None
+    try:
+        return action.with_.evaluate(state.values)
+    except ExpressionError:
+        return None
+
+
+def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any] | None:
+    if run.state in SETTLED or state.phase in FINAL:
+        return None
+    if run.state is StepState.PARKED:
+        return _waiting("a person must say what became of its effect")
+    if run.state is StepState.RETRYING:
+        return _waiting(_before_retry(run), state.due.get(path))
+    if run.flight is not None:
+        return _waiting(_in_flight(run.flight))
+    if run.branches is not None:
+        return _waiting("its own steps are being done")
+    missing = [name for name in state.flow.steps[path].after if state.steps[name].state not in SETTLED]
+    if missing:
+        return _waiting("waits for " + ", ".join(missing))
+    parent = state.flow.steps[path].parent
+    if parent is not None and state.steps[parent].branches is None:
+        return _waiting(f"waits for {parent} to begin")
+    return _waiting("about to start")
+
+
+def _before_retry(run: StepRun) -> str:
+    code = run.failure.code if run.failure else "no answer"
+    return f"attempt {run.attempt} ended with {code}; the next one waits for its time"
+
+
+def _in_flight(flight: Flight) -> str:
+    claimed = f", its effect claimed by {flight.claim.node_version}" if flight.claim else ""
+    return f"attempt {flight.started.attempt} is in flight{claimed}"
+
+
+def _attempt(finished: ev.AttemptFinished, claimed: set[int]) -> dict[str, Any]:
+    return {
+        "attempt": finished.attempt,
+        "outcome": finished.outcome.value,
+        **_assignment(finished.assignment),
+        "claimed": finished.attempt in claimed,
+        "error": _error(finished.failure, finished.outcome),
+        "start_time": stamp(finished.start_time),
+        "finish_time": stamp(finished.finish_time),
+    }
+
+
+def _flight(flight: Flight) -> dict[str, Any]:
+    started = flight.started
+    return {
+        "attempt": started.attempt,
+        "outcome": "",
+        **_assignment(started.assignment),
+        "claimed": flight.claim is not None,
+        "error": None,
+        "start_time": stamp(started.time),
+        "finish_time": None,
+    }
+
+
+def _assignment(assignment: Assignment) -> dict[str, Any]:
+    return {
+        "effect": assignment.effect.value,
+        "lane": assignment.lane.value,
+        "draw": assignment.draw,
+        "chosen": assignment.chosen,
+        "weight": assignment.weight,
+        "revision": assignment.revision,
+        "answered_by": assignment.answered_by,
+        "reason": assignment.reason,
+        "tries": assignment.tries,
+        "flags": assignment.flags,
+    }
+
+
+def _error(failure: ev.Failure | None, outcome: ev.Outcome | None = None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    error: dict[str, Any] = {
+        "code": failure.code,
+        "reason": failure.reason,
+        "message": failure.message,
+        "step": failure.step,
+        "retryable": failure.retryable,
+    }
+    if outcome is not None:
+        error["outcome"] = outcome.value
+    return error
+
+
+def _waiting(why: str, until: datetime | None = None) -> dict[str, Any]:
+    return {"why": why, "until": stamp(until)}
+
+
+def _event(seq: int, time: datetime, event: ev.Event) -> dict[str, Any]:
+    data = {field.name: _plain(getattr(event, field.name)) for field in dataclasses.fields(event)}
+    return {
+        "seq": seq,
+        "time": stamp(time),
+        "kind": codec.kind_of(event),
+        "step": data.pop("step", ""),
+        "data": data,
+    }
+
+
+def _plain(value: object) -> object:
+    """A fact's field as JSON."""
+    match value:
+        case Json():
+            return orjson.Fragment(value.raw)
+        case datetime():
+            return stamp(value)
+        case bytes():
+            return value.hex()
+        case Enum():
+            return value.value
+        case tuple():
+            return [_plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value):
+            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        case _:
+            return value
