@@ -1,0 +1,6 @@
+"""Gateway: the part of the HTTP API that is not a transcoded gRPC method.
+
+Owns server-sent events of a run (`GET /api/runs/{run_id}:watch`), the OpenAPI document and the answer to
+paths nobody knows. Calls the orchestrator (`RunService.WatchRun`) over gRPC. Called by the edge only; keeps
+nothing, so any number of gateways may run.
+"""

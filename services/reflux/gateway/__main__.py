@@ -1,0 +1,45 @@
+"""Composition root of the gateway: `python -m reflux.gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.gateway.app import application
+from reflux.gateway.server import serve_http
+from reflux.gateway.watch import Watches
+from reflux.runtime import logs, process, rpc
+from reflux.runtime.settings import Settings
+
+log = logs.get_logger("gateway")
+
+
+async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> None:
+    """Serve HTTP on `settings.gateway_address` until cancelled; open streams are then closed to be resumed.
+
+    Raises:
+        OSError: the address cannot be bound.
+
+    """
+
+    def on_ready(port: int) -> None:
+        log.info("gateway_serving", port=port)
+        if ready is not None:
+            ready.set()
+
+    async with rpc.channel(settings.orchestrator_address) as orchestrator:
+        watches = Watches(RunServiceStub(orchestrator))
+        await serve_http(
+            application(watches), settings.gateway_address, on_ready=on_ready, on_stop=watches.stop
+        )
+
+
+def main() -> None:
+    """Run the gateway as a process."""
+    settings = Settings.load()
+    ready = asyncio.Event()
+    process.run(serve(settings, ready=ready), name="gateway", settings=settings, ready=ready)
+
+
+if __name__ == "__main__":
+    main()
