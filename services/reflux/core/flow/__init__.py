@@ -26,6 +26,7 @@ Nothing is ignored.
 **Older spellings** are read, and rewritten in the spec that is saved (`spelling`).
 """
 
+from reflux.core.flow.compiler import CompileResult, canonical, compile_flow, digest
 from reflux.core.flow.model import (
     Action,
     Container,
@@ -47,9 +48,12 @@ from reflux.core.flow.model import (
     Timeouts,
     branches_of,
 )
+from reflux.core.flow.problems import Problem, ProblemCode
+from reflux.core.flow.schema import Schema, SchemaProblem
 
 __all__ = [
     "Action",
+    "CompileResult",
     "Container",
     "FailAction",
     "Flow",
@@ -59,8 +63,12 @@ __all__ = [
     "NodeAction",
     "OnError",
     "ParallelAction",
+    "Problem",
+    "ProblemCode",
     "Retry",
     "ReturnAction",
+    "Schema",
+    "SchemaProblem",
     "Scope",
     "ScopeId",
     "SetAction",
@@ -68,4 +76,7 @@ __all__ = [
     "SwitchAction",
     "Timeouts",
     "branches_of",
+    "canonical",
+    "compile_flow",
+    "digest",
 ]

@@ -1,0 +1,166 @@
+"""From a document to a `Flow`, or to everything that is wrong with it.
+
+The stages: limits, spelling, shape (`steps`, `policies`, `schema`), order, references, assembly. Every stage
+runs even if a former one found problems, on what could be read; only the assembly needs a clean document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
+from reflux.core.flow.model import Flow, ScopeId
+from reflux.core.flow.order import order_steps
+from reflux.core.flow.policies import read_policies
+from reflux.core.flow.problems import Path, Place, Problem, ProblemCode, Problems
+from reflux.core.flow.reading import Reader
+from reflux.core.flow.references import check_references
+from reflux.core.flow.schema import Schema, SchemaProblem
+from reflux.core.flow.spelling import rewrite
+from reflux.core.flow.steps import StepReader
+from reflux.core.names import NAME_RULE, is_name
+
+if TYPE_CHECKING:
+    from reflux.core.document import JsonValue
+    from reflux.core.flow.model import Step
+    from reflux.core.flow.order import Order
+    from reflux.core.flow.steps import Draftbook
+    from reflux.core.names import StepPath
+
+MAX_EXPRESSIONS: Final = 10_000
+"""Of one document: compiling takes about 50 µs for each."""
+
+DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
+"""What a person writes of a flow."""
+SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
+"""What the server adds; a document that was read may be sent back as it is."""
+_SPEC_KEYS: Final = ("input", "vars", "policies", "steps")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """What came of a document."""
+
+    flow: Flow | None
+    """None when there is a problem."""
+    problems: tuple[Problem, ...]
+    """Every problem, in document order."""
+    spec: JsonValue
+    """The spec in present spelling: what is saved. As it was sent where it could not be read."""
+
+
+def compile_flow(document: JsonValue) -> CompileResult:
+    """Compile a document `{name, description?, spec, ui?}`. Never raises, whatever the document."""
+    spec = document.get("spec") if isinstance(document, dict) else None
+    origins: dict[Path, Path] = {}
+    problems = Problems(document, origins)
+    if _depth_exceeds(document, MAX_DEPTH):
+        problems.add(ProblemCode.LIMIT_EXCEEDED, (), f"the document has more than {MAX_DEPTH} levels")
+        return CompileResult(None, problems.in_order(), spec)
+    text = canonical(document)
+    if len(text) > MAX_DOCUMENT_BYTES or text.count(b"{{") > MAX_EXPRESSIONS:
+        limits = f"{MAX_DOCUMENT_BYTES:,} bytes or {MAX_EXPRESSIONS:,} expressions"
+        problems.add(ProblemCode.LIMIT_EXCEEDED, (), f"the document has more than {limits}")
+        return CompileResult(None, problems.in_order(), spec)
+    reader = Reader(problems)
+    name, place = _read_document(reader, Place(document))
+    if place is None:
+        return CompileResult(None, problems.in_order(), spec)
+    spec = rewrite(place, problems, origins)
+    flow = _compile_spec(reader, name, Place(spec, place.path))
+    return CompileResult(None if problems else flow, problems.in_order(), spec)
+
+
+def canonical(value: JsonValue) -> bytes:
+    """JSON that is equal for equal values: sorted keys, no blanks, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def digest(spec: JsonValue) -> str:
+    """sha256 of the canonical spec, hexadecimal: what makes two versions the same."""
+    return hashlib.sha256(canonical(spec)).hexdigest()
+
+
+def _depth_exceeds(value: JsonValue, limit: int) -> bool:
+    """Whether containers are nested deeper than `limit`; without recursion, which might not come back."""
+    level = [value]
+    for _ in range(limit + 1):
+        inner: list[JsonValue] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _read_document(reader: Reader, document: Place) -> tuple[str, Place | None]:
+    """The flow's name and the place of its spec."""
+    if not isinstance(document.value, dict):
+        reader.wrong_type(document, "a flow: an object with name and spec")
+        return "", None
+    reader.known_keys(document, (*DOCUMENT_KEYS, *SERVER_KEYS))
+    where = reader.required(document, "name")
+    name = reader.text(where) or ""
+    if where is not None and isinstance(where.value, str) and not is_name(name):
+        message = f"{name[:100]!r} cannot be the name of a flow"
+        reader.problems.add(ProblemCode.BAD_NAME, where, message, f"write {NAME_RULE}; ids are no names")
+    reader.text(reader.optional(document, "description"))
+    return name, reader.required(document, "spec")
+
+
+def _compile_spec(reader: Reader, name: str, spec: Place) -> Flow | None:
+    """Everything of the spec; None, with a problem, where there is no flow to speak of."""
+    reader.known_keys(spec, _SPEC_KEYS, unbuilt=("triggers",))
+    schema = _read_schema(reader, reader.optional(spec, "input"))
+    constants = reader.optional(spec, "vars")
+    variables = {} if constants is None else reader.constants(constants)
+    timeout, on_error = read_policies(reader, reader.optional(spec, "policies"))
+    listed = reader.required(spec, "steps")
+    if listed is not None and listed.value == []:
+        reader.problems.add(ProblemCode.MISSING_KEY, listed, "a flow has at least one step")
+    steps = StepReader(reader, on_error)
+    steps.scope(listed)
+    order = order_steps(steps.book, reader.problems)
+    check_references(steps.book, order, variables, reader.problems)
+    if reader.problems:
+        return None
+    return Flow(
+        name=name,
+        digest=digest(spec.value),
+        vars=variables,
+        input_schema=schema,
+        timeout=timeout,
+        root=steps.book.scopes[ScopeId("")],
+        scopes=steps.book.scopes,
+        steps=_assemble(steps.book, order),
+    )
+
+
+def _read_schema(reader: Reader, place: Place | None) -> Schema | None:
+    if place is None:
+        return None
+    try:
+        return Schema.compile(place.value)
+    except SchemaProblem as problem:
+        reader.problems.add(ProblemCode.BAD_SCHEMA, (*place.path, *problem.path), problem.message)
+        return None
+
+
+def _assemble(book: Draftbook, order: Order) -> dict[StepPath, Step]:
+    dependants: dict[StepPath, list[StepPath]] = {path: [] for path in book.drafts}
+    for path in book.drafts:
+        for former in order.after[path]:
+            dependants[former].append(path)
+    return {
+        path: replace(
+            draft.step, after=order.after[path], join=order.join[path], dependants=tuple(dependants[path])
+        )
+        for path, draft in book.drafts.items()
+    }

@@ -1,0 +1,180 @@
+"""What is wrong with a document: every problem at once, each with a code, a place and what to do.
+
+A place is a path of keys and indices; people and programs see it as a JSON pointer (RFC 6901) into the
+document *they* sent. The compiler works on the rewritten document, so `Problems` is told where things were
+before (`spelling`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from reflux.core.document import JsonValue
+
+Path: TypeAlias = tuple[str | int, ...]
+
+MAX_PROBLEMS: Final = 200
+"""More than a person reads; the last one then says that there are more."""
+
+
+class ProblemCode(StrEnum):
+    """The closed list of what can be wrong with a flow."""
+
+    # The document's shape.
+    UNKNOWN_KEY = "UNKNOWN_KEY"  # the language has no such key here
+    MISPLACED_KEY = "MISPLACED_KEY"  # a key of the language that does not go with this action
+    MISSING_KEY = "MISSING_KEY"
+    NOT_SUPPORTED_YET = "NOT_SUPPORTED_YET"  # part of the language, not built yet
+    TWO_SPELLINGS = "TWO_SPELLINGS"  # an older spelling beside the present one
+    WRONG_TYPE = "WRONG_TYPE"
+    BAD_VALUE = "BAD_VALUE"  # the right type, but not one of what is accepted
+    BAD_NAME = "BAD_NAME"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # too deep, too large or too many
+    BAD_SCHEMA = "BAD_SCHEMA"  # `input` is no JSON Schema 2020-12
+
+    # Steps.
+    NO_ACTION = "NO_ACTION"
+    SEVERAL_ACTIONS = "SEVERAL_ACTIONS"
+    DUPLICATE_ID = "DUPLICATE_ID"
+    CYCLE = "CYCLE"
+    OTHER_LIST = "OTHER_LIST"  # `needs` names a step of another list
+    RETURN_IN_PARALLEL = "RETURN_IN_PARALLEL"
+
+    # Expressions.
+    BAD_EXPRESSION = "BAD_EXPRESSION"  # cannot be compiled
+    NOT_A_CONDITION = "NOT_A_CONDITION"  # anything but one expression where a bool is asked for
+    TEMPLATE_NOT_ALLOWED = "TEMPLATE_NOT_ALLOWED"
+    UNKNOWN_ROOT = "UNKNOWN_ROOT"
+    UNKNOWN_FIELD = "UNKNOWN_FIELD"
+    UNKNOWN_STEP = "UNKNOWN_STEP"
+    STEP_NOT_BEFORE = "STEP_NOT_BEFORE"  # the step read does not surely come before
+    MAY_BE_SKIPPED = "MAY_BE_SKIPPED"  # its output may be absent, and the reading does not provide for that
+
+    # What only a running system knows (`plan`).
+    UNKNOWN_NODE = "UNKNOWN_NODE"
+    UNKNOWN_VERSION = "UNKNOWN_VERSION"
+    NO_ROUTE = "NO_ROUTE"  # no version gets traffic
+    INPUT_INVALID = "INPUT_INVALID"  # a constant in `with` does not fit the node's input
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a document."""
+
+    code: ProblemCode
+    pointer: str
+    """JSON pointer into the document as it was sent."""
+    message: str
+    hint: str = ""
+    """What to do about it; empty when the message says it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A value of the document and where it stands."""
+
+    value: JsonValue
+    path: Path = ()
+
+    def at(self, key: str | int) -> Place:
+        """The member or item `key`, which exists."""
+        return Place(self.value[key], (*self.path, key))  # type: ignore[index]
+
+    def inside(self, pointer: str) -> Place:
+        """The place that a JSON pointer names, as seen from here; it exists."""
+        place = self
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            place = place.at(int(key) if isinstance(place.value, list) else key)
+        return place
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """A hint not made yet: comparing names costs more than everything else, and most is never shown."""
+
+    word: str
+    known: Collection[str]
+
+    def text(self) -> str:
+        return nearest(self.word, self.known)
+
+
+class Problems:
+    """Gathers problems in any order and gives them back in document order."""
+
+    def __init__(self, document: JsonValue, origins: Mapping[Path, Path] | None = None) -> None:
+        """`document` as it was sent; `origins` maps places that were moved to where they were in it."""
+        self._document = document
+        self._origins = origins or {}
+        self._found: dict[tuple[Path, ProblemCode, str], str | _Guess] = {}
+
+    def add(self, code: ProblemCode, place: Place | Path, message: str, hint: str = "") -> None:
+        """Record a problem; the same one twice is one."""
+        path = place.path if isinstance(place, Place) else place
+        self._found.setdefault((self._origin(path), code, message), hint)
+
+    def add_unknown(
+        self, code: ProblemCode, place: Place | Path, message: str, word: str, known: Collection[str]
+    ) -> None:
+        """Record that `word` is none of the `known`; the hint is the one it may be meant to be."""
+        path = place.path if isinstance(place, Place) else place
+        self._found.setdefault((self._origin(path), code, message), _Guess(word, known))
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def in_order(self) -> tuple[Problem, ...]:
+        """All of them by their place in the document, at most `MAX_PROBLEMS`."""
+        ranked = sorted(self._found.items(), key=lambda item: self._rank(item[0][0]))
+        problems = [
+            Problem(code, pointer(path), message, hint if isinstance(hint, str) else hint.text())
+            for (path, code, message), hint in ranked[:MAX_PROBLEMS]
+        ]
+        if len(ranked) > MAX_PROBLEMS:
+            more = f"{len(ranked) - MAX_PROBLEMS} more problems are not listed"
+            problems.append(Problem(ProblemCode.LIMIT_EXCEEDED, "", more, "mend these first"))
+        return tuple(problems)
+
+    def pointer(self, path: Path) -> str:
+        """JSON pointer of a place in the document as it was sent."""
+        return pointer(self._origin(path))
+
+    def _origin(self, path: Path) -> Path:
+        for length in range(len(path), 0, -1):
+            before = self._origins.get(path[:length])
+            if before is not None:
+                return before + path[length:]
+        return path
+
+    def _rank(self, path: Path) -> tuple[int, ...]:
+        ranks, value = [], self._document
+        for key in path:
+            if isinstance(value, dict):
+                ranks.append(next((n for n, name in enumerate(value) if name == key), len(value)))
+                value = value.get(str(key))
+            else:
+                ranks.append(key if isinstance(key, int) else 0)
+                inside = isinstance(value, list) and isinstance(key, int) and key < len(value)
+                value = value[key] if inside else None  # type: ignore[index]
+        return tuple(ranks)
+
+
+def pointer(path: Path) -> str:
+    """RFC 6901: `("spec", "steps", 0, "a/b")` is `/spec/steps/0/a~1b`."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """A hint that names the most similar of `known`, or all of a few; empty when there are many."""
+    close = difflib.get_close_matches(word[:100], islice(known, 300), n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"one of: {', '.join(known)}" if 0 < len(known) <= 20 else ""

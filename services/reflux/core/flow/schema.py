@@ -1,0 +1,187 @@
+"""JSON Schema 2020-12 for documents of people, made harmless.
+
+A schema comes from anyone and is applied inside the orchestrator, so it must end soon on every value:
+
+- `$ref` is resolved here, once, by writing out what it names. A schema is then a tree, each place of which
+  looks at each place of a value at most once. References that leave the document, or come back to
+  themselves, are refused.
+- Regular expressions (`pattern`, `patternProperties`) are refused: Python's can be made to run for ever.
+
+`lenient` is for the schemas of nodes, which check their input themselves: what is refused above is then left
+out, so that the check finds less but nothing that is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from referencing import Registry
+
+from reflux.core.document import MAX_DEPTH, JsonValue
+from reflux.core.errors import Violation
+from reflux.core.flow.problems import Path, pointer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from jsonschema.exceptions import ValidationError
+
+MAX_PLACES: Final = 5_000
+"""Values inside a schema, references written out."""
+MAX_VIOLATIONS: Final = 20
+
+_INSIDE_ONLY: Final = "only references inside the schema, such as #/$defs/item, are supported"
+_NO_PATTERNS: Final = "regular expressions are not supported yet"
+_REFUSED: Final = {
+    "pattern": _NO_PATTERNS,
+    "patternProperties": _NO_PATTERNS,
+    "$id": _INSIDE_ONLY,
+    "$anchor": _INSIDE_ONLY,
+    "$dynamicRef": _INSIDE_ONLY,
+    "$dynamicAnchor": _INSIDE_ONLY,
+}
+_VALUES: Final = frozenset({"const", "enum", "default", "examples"})  # hold values, not schemas
+_NAMED: Final = frozenset({"properties", "$defs", "dependentSchemas"})  # hold schemas by names of people
+_SHAPE: Final = frozenset(
+    {
+        "type",
+        "required",
+        "additionalProperties",
+        "dependentRequired",
+        "minProperties",
+        "maxProperties",
+        "minItems",
+        "maxItems",
+    }
+)  # keywords that look at a value's shape, not at what is in it
+
+_META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA)
+_REGISTRY: Final[Registry[Any]] = Registry()  # knows nothing and fetches nothing
+
+
+class SchemaProblem(Exception):
+    """The schema cannot be used; `path` is the place inside it."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A schema that is safe to apply. Made by `Schema.compile`."""
+
+    source: JsonValue
+    """As it was written."""
+    _validator: Draft202012Validator = field(repr=False, compare=False)
+
+    @classmethod
+    def compile(cls, source: JsonValue, *, lenient: bool = False) -> Schema:
+        """Check and prepare a schema.
+
+        Raises:
+            SchemaProblem: no JSON Schema 2020-12, or one that is refused (see the module).
+        """
+        if not isinstance(source, dict | bool):
+            raise SchemaProblem((), "a schema is an object, or true or false")
+        error = best_match(_META.iter_errors(source))
+        if error is not None:
+            raise SchemaProblem(tuple(error.absolute_path), _shorten(error.message))
+        tree = _Writer(source, lenient=lenient).write(source, (), ())
+        assert isinstance(tree, dict | bool), "written out like its source"
+        return cls(source, Draft202012Validator(tree, registry=_REGISTRY))
+
+    def violations(
+        self, value: JsonValue, at: str = "", unknown: Collection[str] = ()
+    ) -> tuple[Violation, ...]:
+        """Where `value` does not fit, at most `MAX_VIOLATIONS`, as pointers that begin with `at`.
+
+        `unknown` are pointers to parts of the value that are not known yet, such as templates. Whatever may
+        turn out well with them is not reported.
+        """
+        errors = self._validator.iter_errors(value)
+        sure = (error for error in errors if not (unknown and _depends(error, unknown)))
+        return tuple(
+            Violation(at + pointer(tuple(error.absolute_path)), _shorten(error.message))
+            for error in islice(sure, MAX_VIOLATIONS)
+        )
+
+
+def _depends(error: ValidationError, unknown: Collection[str]) -> bool:
+    """Whether the error might vanish when the `unknown` parts are known."""
+    here = pointer(tuple(error.absolute_path))
+    if "if" in error.absolute_schema_path or any(_inside(here, part) for part in unknown):
+        return True
+    return error.validator not in _SHAPE and any(_inside(part, here) for part in unknown)
+
+
+def _inside(one: str, other: str) -> bool:
+    return one == other or one.startswith(other + "/")
+
+
+def _shorten(message: str) -> str:
+    """A message quotes the whole value it is about; nobody reads more than its ends."""
+    return message if len(message) <= 200 else f"{message[:120]} … {message[-70:]}"
+
+
+class _Writer:
+    """Writes out a valid schema as a tree."""
+
+    def __init__(self, root: JsonValue, *, lenient: bool) -> None:
+        self._root = root
+        self._lenient = lenient
+        self._places = 0
+
+    def write(self, node: JsonValue, path: Path, inside: tuple[str, ...], depth: int = 0) -> JsonValue:
+        """What stands at `path`; `inside` are the references that are being written out around it."""
+        self._places += 1
+        if self._places > MAX_PLACES or depth > MAX_DEPTH:
+            limit = f"{MAX_PLACES:,} values or {MAX_DEPTH} levels"
+            raise SchemaProblem(path[:1], f"the schema has more than {limit}, references written out")
+        if isinstance(node, list):
+            return [self.write(item, (*path, n), inside, depth + 1) for n, item in enumerate(node)]
+        if not isinstance(node, dict):
+            return node
+        tree: dict[str, JsonValue] = {}
+        for key, value in node.items():
+            here = (*path, key)
+            if key in _REFUSED:
+                self._refuse(here, _REFUSED[key])
+            elif key in _VALUES:
+                tree[key] = value
+            elif key in _NAMED and isinstance(value, dict):
+                tree[key] = {
+                    name: self.write(schema, (*here, name), inside, depth + 2)
+                    for name, schema in value.items()
+                }
+            elif key != "$ref":
+                tree[key] = self.write(value, here, inside, depth + 1)
+        if "$ref" in node:
+            beside = tree.get("allOf", [])
+            named = self._follow(node["$ref"], (*path, "$ref"), inside, depth)
+            tree["allOf"] = [*(beside if isinstance(beside, list) else []), named]
+        return tree
+
+    def _follow(self, target: JsonValue, path: Path, inside: tuple[str, ...], depth: int) -> JsonValue:
+        if target == "#" or target in inside:
+            self._refuse(path, "a schema that refers to itself is not supported yet")
+            return True
+        if not isinstance(target, str) or not target.startswith("#/"):
+            self._refuse(path, _INSIDE_ONLY)
+            return True
+        found: JsonValue = self._root
+        for part in target[2:].split("/"):
+            key = part.replace("~1", "/").replace("~0", "~")
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, dict | bool):
+            raise SchemaProblem(path, f"there is no schema {target}")
+        return self.write(found, path, (*inside, target), depth + 2)
+
+    def _refuse(self, path: Path, message: str) -> None:
+        if not self._lenient:
+            raise SchemaProblem(path, message)
