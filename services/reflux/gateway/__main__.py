@@ -7,7 +7,7 @@ import asyncio
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.gateway.app import application
 from reflux.gateway.server import serve_http
-from reflux.gateway.watch import Watches
+from reflux.gateway.watches import Watches
 from reflux.runtime import logs, process, rpc
 from reflux.runtime.settings import Settings
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from reflux.gateway.watch import Watches
+    from reflux.gateway.watches import Watches
 
 _FORWARDED: Final = ("traceparent", "tracestate", "x-reflux-actor")
 """Headers that go on to the orchestrator: the trace, and who asks (set by the edge)."""

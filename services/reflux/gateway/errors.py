@@ -61,7 +61,9 @@ async def on_refusal(request: Request, error: Exception) -> JSONResponse:
 async def on_defect(request: Request, error: Exception) -> JSONResponse:
     """Answer a defect of ours; the log has its traceback under the id in the answer."""
     error_id = secrets.token_hex(8)
-    log.error("request_failed", path=request.url.path, error_id=error_id, error=type(error).__name__)
+    log.exception(  # noqa: LOG004 - Starlette calls this while it handles the exception
+        "request_failed", path=request.url.path, error_id=error_id, error=type(error).__name__
+    )
     return _answer(rpc.to_status(rpc.defect(error_id)))
 
 

@@ -5,7 +5,6 @@
 - Position is the sequence number of the last fact sent. When the upstream stream breaks, the next one asks
   for what comes after it, so that a client sees every fact once and in order, across orchestrators.
 - Nothing is queued here: one fact is read ahead, then gRPC and TCP flow control hold the orchestrator back.
-  A client that takes nothing for `Pace.send` seconds is let go.
 - A stream ends with `event: end` only when the run has finished. Any other end is a cut: the client resumes
   it, and then gets the error as an HTTP answer if there is one.
 """
@@ -14,28 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-from starlette.responses import StreamingResponse
 
 from reflux.api.run.v1.run_service_pb2 import WatchRunRequest, WatchRunResponse
-from reflux.core.errors import Exhausted
-from reflux.core.reasons import Reason
 from reflux.gateway import sse
-from reflux.runtime import logs, rpc
+from reflux.runtime import logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from starlette.types import Message, Receive, Scope, Send
-
     from reflux.api.run.v1.run_service_pb2_grpc import RunServiceAsyncStub
 
-MAX_WATCHES: Final = 1_000
-"""Watches of one gateway at once; each costs an upstream stream and some 100 KiB of buffers at worst."""
 _STREAM_SECONDS: Final = 3_600.0
 """Deadline of one upstream stream; the next one takes over from it."""
 _FINAL: Final = frozenset(
@@ -67,11 +58,11 @@ class Pace:
     """Before the first upstream retry; doubles from then on, with jitter."""
     longest_delay: float = 5.0
     retries: int = 15
-    """Upstream retries without a fact in between: about a minute, five takeovers."""
+    """Upstream retries without a fact in between: about 40 s, three takeovers."""
 
 
 class Watch:
-    """One watch, from its first upstream stream to its last. Made by `Watches.open`."""
+    """One watch, from its first upstream stream to its last. Made by `reflux.gateway.watches`."""
 
     def __init__(
         self,
@@ -162,81 +153,3 @@ class Watch:
         either: set[asyncio.Future[Any]] = {self._reading, self._stopped}
         done, _ = await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
-
-
-class Watches:
-    """The watches of this gateway: at most `MAX_WATCHES`, and all end when it drains."""
-
-    def __init__(self, stub: RunServiceAsyncStub, pace: Pace | None = None, limit: int = MAX_WATCHES) -> None:
-        self._stub = stub
-        self.pace = pace or Pace()
-        self._limit = limit
-        self._active: set[Watch] = set()
-        self._stopping = False
-
-    async def open(
-        self, run_id: str, after: int, metadata: Sequence[tuple[str, str]]
-    ) -> WatchResponse | None:
-        """Watch `run_id` from the fact after `after`; None when it has finished and none follows.
-
-        Raises:
-            NotFound: no such run.
-            Unavailable: no orchestrator answered.
-            Exhausted: this gateway has as many watches as it takes.
-
-        """
-        if len(self._active) >= self._limit:
-            raise Exhausted(Reason.TOO_MANY_WATCHERS, f"{self._limit} runs are being watched here already")
-        watch = Watch(self._stub, WatchRunRequest(run_id=run_id, after_seq=after), metadata, self.pace)
-        self._active.add(watch)
-        if self._stopping:
-            watch.stop()
-        goes_on = False
-        try:
-            goes_on = await watch.open()
-        except grpc.aio.AioRpcError as error:
-            raise rpc.to_error(error) from None
-        finally:
-            if not goes_on:
-                await self.close(watch)
-        return WatchResponse(self, watch) if goes_on else None
-
-    async def close(self, watch: Watch) -> None:
-        """Forget `watch`."""
-        self._active.discard(watch)
-        await watch.close()
-
-    def stop(self) -> None:
-        """End every stream, and those still to be opened."""
-        self._stopping = True
-        for watch in self._active:
-            watch.stop()
-
-
-class WatchResponse(StreamingResponse):
-    """Sends a watch, and lets go of it whatever becomes of the client."""
-
-    def __init__(self, owner: Watches, watch: Watch) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(watch.frames(), media_type="text/event-stream", headers=headers)
-        self._owner = owner
-        self._watch = watch
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the response; see Starlette."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._owner.close(self._watch)
-
-    async def stream_response(self, send: Send) -> None:
-        """Send every frame, each within `Pace.send`."""
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._owner.pace.send):
-                await send(message)
-
-        with suppress(TimeoutError):
-            await super().stream_response(send_in_time)
-            return
-        log.warning("watcher_too_slow", seconds=self._owner.pace.send)

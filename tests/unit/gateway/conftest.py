@@ -14,7 +14,8 @@ from tests.unit.gateway.orchestrator import Orchestrator
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.gateway.app import application
 from reflux.gateway.server import serve_http
-from reflux.gateway.watch import Pace, Watches
+from reflux.gateway.watch import Pace
+from reflux.gateway.watches import Watches
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address
 

@@ -95,3 +95,25 @@ async def test_a_full_gateway_says_so(orchestrator: Orchestrator) -> None:
 def test_every_code_of_ours_has_an_http_status() -> None:
     """No error of the tree can surprise the gateway."""
     assert set(errors.HTTP) == set(rpc.CODES.values())
+
+
+async def test_a_defect_shows_an_id_and_nothing_else(
+    orchestrator: Orchestrator,
+    gateway: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The caller can report what happened; how it happened stands in the log alone."""
+
+    def broken(*_: object) -> bool:
+        raise RuntimeError("the password is swordfish")
+
+    monkeypatch.setattr("reflux.gateway.app.is_id", broken)
+    async with gateway.client.get(URL) as response:
+        assert response.status == 500
+        assert await reason_of(response) == Reason.INTERNAL
+        body = await response.text()
+    assert "swordfish" not in body
+    (record,) = [record for record in caplog.records if record.getMessage() == "request_failed"]
+    assert record.exc_info is not None
+    assert getattr(record, "reflux_fields")["error_id"] in body  # noqa: B009 - not an attribute mypy knows
