@@ -1,0 +1,110 @@
+"""The budget of one evaluation: every loop, every value and all work are bounded.
+
+An expression is written by anyone and runs inside the orchestrator, next to other people's runs. So
+it may never take more than about 50 ms or 64 MB. A wall clock would break determinism; counters do
+not. Two rules keep them honest:
+
+- Pay first. What is about to be visited or built is charged before it is touched, so a refusal
+  costs nothing.
+- Pay for everything that can be large: macro iterations (and the nodes of their bodies), elements
+  visited by functions and comparisons, characters read and written. A program without any of these
+  is bounded by the length of its source.
+
+A unit of work is about 0.1 µs on an ordinary machine: one syntax node evaluated in a loop, one value
+visited, `_WRITE` characters built, `_READ` characters scanned. Characters built are dear on purpose:
+MAX_WORK also bounds the memory of all intermediate values together.
+"""
+
+from __future__ import annotations
+
+from reflux.core.expression.errors import ErrorCode, Fault
+
+MAX_SOURCE = 4_096  # characters of one expression
+MAX_DEPTH = 64  # of the syntax tree, and of a value
+MAX_ITERATIONS = 10_000  # of all macros of one evaluation together
+MAX_SIZE = 1 << 20  # of one value: a character weighs 1, any other value and any map entry VALUE_WEIGHT
+MAX_WORK = 250_000  # units, see above
+VALUE_WEIGHT = 8
+
+_WRITE = 5  # 2**5 characters built are one unit
+_READ = 8  # 2**8 characters scanned are one unit
+
+
+class Budget:
+    """What an evaluation may still spend. Each method raises `Fault` instead of overspending."""
+
+    __slots__ = ("iterations", "work")
+
+    def __init__(self) -> None:
+        self.iterations = MAX_ITERATIONS
+        self.work = MAX_WORK
+
+    def spend(self, units: int) -> None:
+        """Pay for `units` of work.
+
+        Raises:
+            Fault: BUDGET_WORK.
+        """
+        self.work -= units
+        if self.work < 0:
+            raise Fault(
+                ErrorCode.BUDGET_WORK,
+                f"this expression takes too much work: more than {MAX_WORK:,} values visited or built; "
+                "move it into a step",
+            )
+
+    def iterate(self, count: int, cost: int) -> None:
+        """Pay for `count` iterations of a macro whose body has `cost` nodes.
+
+        Raises:
+            Fault: BUDGET_ITERATIONS, BUDGET_WORK.
+        """
+        self.iterations -= count
+        if self.iterations < 0:
+            raise Fault(
+                ErrorCode.BUDGET_ITERATIONS,
+                f"the macros of this expression iterate more than {MAX_ITERATIONS:,} times in total; "
+                "use foreach or a step for lists of this length",
+            )
+        self.spend(count * cost)
+
+    def read(self, length: int) -> None:
+        """Pay for scanning `length` characters once.
+
+        Raises:
+            Fault: BUDGET_WORK.
+        """
+        self.spend(length >> _READ)
+
+    def search(self, length: int, part: int) -> None:
+        """Pay for looking for `part` characters in `length` characters.
+
+        CPython's search is linear for long texts and may be O(length · part) for short ones; these
+        thresholds (2,500 and 30,000 characters, parts of 100) are those of its `fastsearch.h`.
+
+        Raises:
+            Fault: BUDGET_WORK.
+        """
+        worst = length * part if length < 2_500 else min(length, 30_000) * min(part, 100)
+        self.spend((length + worst) >> _READ)
+
+    def build_text(self, length: int) -> None:
+        """Pay for a new text of `length` characters.
+
+        Raises:
+            Fault: BUDGET_SIZE, BUDGET_WORK.
+        """
+        if length > MAX_SIZE:
+            raise Fault(ErrorCode.BUDGET_SIZE, f"this text would be longer than {MAX_SIZE:,} characters")
+        self.spend((length >> _WRITE) + 1)
+
+    def build_items(self, count: int) -> None:
+        """Pay for a new list of `count` items.
+
+        Raises:
+            Fault: BUDGET_SIZE, BUDGET_WORK.
+        """
+        if count * VALUE_WEIGHT > MAX_SIZE:
+            limit = MAX_SIZE // VALUE_WEIGHT
+            raise Fault(ErrorCode.BUDGET_SIZE, f"this list would have more than {limit:,} items")
+        self.spend(count + 1)

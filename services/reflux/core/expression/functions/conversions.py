@@ -1,0 +1,134 @@
+"""Functions from one kind to another: numbers, texts, times, base64, JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from typing import TYPE_CHECKING
+
+import orjson
+
+from reflux.core.expression.budget import MAX_SIZE
+from reflux.core.expression.errors import ErrorCode, Fault
+from reflux.core.expression.moments import SECOND, Duration, Timestamp, parse_duration, parse_timestamp
+from reflux.core.expression.values import (
+    INT_MAX,
+    INT_MIN,
+    Sealer,
+    Value,
+    checked_int,
+    json_text,
+    kind,
+    scalar_text,
+)
+from reflux.core.expression.values import to_double as as_double
+
+if TYPE_CHECKING:
+    from reflux.core.expression.budget import Budget
+
+_INT = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_DOUBLE = re.compile(
+    r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{1,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?", re.ASCII
+)
+_BOOLS = {"true": True, "false": False}
+
+
+def to_int(_budget: Budget, value: Value) -> int:
+    """See the table."""
+    match value:
+        case int():
+            return checked_int(value)
+        case float():
+            if not INT_MIN <= value < INT_MAX:  # as doubles; also false for NaN
+                raise Fault(ErrorCode.OVERFLOW, "this number is outside the range of int (64 bits)")
+            return math.trunc(value)
+        case Timestamp():
+            return value.nanoseconds // SECOND
+        case _:
+            if _INT.fullmatch(value) is None:
+                raise Fault(ErrorCode.BAD_VALUE, "this text is no int")
+            return checked_int(int(value))
+
+
+def to_double(_budget: Budget, value: Value) -> float:
+    """See the table."""
+    if type(value) is str and _DOUBLE.fullmatch(value) is None:
+        raise Fault(ErrorCode.BAD_VALUE, "this text is no number")
+    return as_double(float(value) if type(value) is str else value)
+
+
+def to_string(_budget: Budget, value: Value) -> str:
+    """See the table."""
+    return scalar_text(value) or ""
+
+
+def to_bool(_budget: Budget, value: Value) -> bool:
+    """See the table."""
+    if isinstance(value, bool):
+        return value
+    if value in _BOOLS:
+        return _BOOLS[value]
+    raise Fault(ErrorCode.BAD_VALUE, "this text is neither 'true' nor 'false'")
+
+
+def type_of(_budget: Budget, value: Value) -> str:
+    """See the table: `type`."""
+    return kind(value)
+
+
+def to_timestamp(_budget: Budget, value: Value) -> Timestamp:
+    """See the table."""
+    match value:
+        case Timestamp():
+            return value
+        case int():
+            return Timestamp(value * SECOND)
+        case _:
+            return parse_timestamp(value)
+
+
+def to_duration(_budget: Budget, value: Value) -> Duration:
+    """See the table."""
+    return value if isinstance(value, Duration) else parse_duration(value)
+
+
+def base64_encode(budget: Budget, text: str) -> str:
+    """See the table."""
+    budget.build_text(len(text))
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise Fault(ErrorCode.BAD_VALUE, "this text has characters without UTF-8") from error
+    budget.build_text((len(data) + 2) // 3 * 4)
+    return base64.b64encode(data).decode()
+
+
+def base64_decode(budget: Budget, text: str) -> str:
+    """See the table."""
+    budget.build_text(len(text))
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return base64.b64decode(padded, validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise Fault(ErrorCode.BAD_VALUE, "this text is no base64 of UTF-8 text") from error
+
+
+def json_encode(budget: Budget, value: Value) -> str:
+    """See the table."""
+    return json_text(budget, value)
+
+
+def json_decode(budget: Budget, text: str) -> Value:
+    """See the table."""
+    # Up to 64 bytes of memory for three characters, so decoding is dearer than other building.
+    budget.spend((len(text) >> 3) + 1)
+    if len(text) > MAX_SIZE:
+        raise Fault(ErrorCode.BUDGET_SIZE, f"this text is longer than {MAX_SIZE:,} characters")
+    try:
+        value = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        raise Fault(ErrorCode.BAD_VALUE, "this text is no JSON") from error
+    Sealer().seal(value)
+    return value

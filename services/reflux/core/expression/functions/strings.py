@@ -1,0 +1,166 @@
+"""Functions of strings. A position counts characters (Unicode code points) from 0."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from reflux.core.expression.errors import ErrorCode, Fault
+from reflux.core.expression.values import Value, double_text, kind, scalar_text, to_double, with_article
+
+if TYPE_CHECKING:
+    from reflux.core.expression.budget import Budget
+
+_SPACE = " \t\n\r\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+_UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
+_CLAUSE = re.compile(r"%(?:\.([0-9]{1,2}))?([a-zA-Z%]?)")
+
+
+def contains(budget: Budget, text: str, part: str) -> bool:
+    """See the table."""
+    budget.search(len(text), len(part))
+    return part in text
+
+
+def starts_with(budget: Budget, text: str, part: str) -> bool:
+    """See the table."""
+    budget.read(len(part))
+    return text.startswith(part)
+
+
+def ends_with(budget: Budget, text: str, part: str) -> bool:
+    """See the table."""
+    budget.read(len(part))
+    return text.endswith(part)
+
+
+def index_of(budget: Budget, text: str, part: str, start: int = 0) -> int:
+    """See the table."""
+    _check_range(start, len(text), len(text))
+    budget.search(len(text), len(part))
+    return text.find(part, start)
+
+
+def last_index_of(budget: Budget, text: str, part: str, start: int | None = None) -> int:
+    """See the table."""
+    last = len(text) if start is None else start
+    _check_range(last, len(text), len(text))
+    # A search from the end has no linear worst case: it is paid for as if every place were compared.
+    budget.spend((len(text) >> 8) * (len(part) + 1) + (len(part) >> 8))
+    return text.rfind(part, 0, last + len(part))
+
+
+def char_at(_budget: Budget, text: str, position: int) -> str:
+    """See the table."""
+    _check_range(position, len(text), len(text))
+    return text[position : position + 1]
+
+
+def substring(budget: Budget, text: str, start: int, end: int | None = None) -> str:
+    """See the table."""
+    stop = len(text) if end is None else end
+    _check_range(start, stop, len(text))
+    budget.build_text(stop - start)
+    return text[start:stop]
+
+
+def _check_range(start: int, stop: int, length: int) -> None:
+    if not 0 <= start <= stop <= length:
+        raise Fault(ErrorCode.INDEX, f"this place is outside the string, which has {length:,} characters")
+
+
+def replace(budget: Budget, text: str, old: str, new: str, count: int = -1) -> str:
+    """See the table."""
+    budget.search(len(text), len(old))
+    found = text.count(old)
+    if 0 <= count < found:
+        found = count
+    budget.build_text(len(text) + found * (len(new) - len(old)))
+    return text.replace(old, new, found)
+
+
+def split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[str]:
+    """See the table."""
+    if limit == 0:
+        return []
+    budget.search(len(text), len(separator))
+    cuts = text.count(separator) if separator else max(len(text) - 1, 0)
+    if 0 < limit <= cuts:
+        cuts = limit - 1
+    budget.build_items(cuts + 1)
+    budget.build_text(len(text))
+    if separator:
+        return text.split(separator, cuts)
+    return [*text[:cuts], text[cuts:]]
+
+
+def join(budget: Budget, parts: list[Value], separator: str = "") -> str:
+    """See the table."""
+    budget.spend(len(parts))
+    for part in parts:
+        if type(part) is not str:
+            message = f"join() wants a list of strings, not with {with_article(kind(part))} in it"
+            raise Fault(ErrorCode.WRONG_TYPE, message)
+    budget.build_text(sum(map(len, parts)) + len(separator) * max(len(parts) - 1, 0))
+    return separator.join(parts)
+
+
+def lower_ascii(budget: Budget, text: str) -> str:
+    """See the table."""
+    budget.build_text(len(text))
+    return text.translate(_LOWER)
+
+
+def upper_ascii(budget: Budget, text: str) -> str:
+    """See the table."""
+    budget.build_text(len(text))
+    return text.translate(_UPPER)
+
+
+def trim(budget: Budget, text: str) -> str:
+    """See the table."""
+    budget.build_text(len(text))
+    return text.strip(_SPACE)
+
+
+def format_text(budget: Budget, pattern: str, values: list[Value]) -> str:
+    """See the table."""
+    budget.build_text(len(pattern))
+    parts: list[str] = []
+    position = used = 0
+    for clause in _CLAUSE.finditer(pattern):
+        parts.append(pattern[position : clause.start()])
+        position = clause.end()
+        if clause.group() == "%%":
+            parts.append("%")
+            continue
+        if used == len(values):
+            raise Fault(ErrorCode.BAD_VALUE, "format() has more clauses in its text than values in its list")
+        digits = None if clause[1] is None else int(clause[1])
+        budget.build_text(len(parts[-1]))
+        parts.append(_formatted(clause[2], digits, values[used]))
+        budget.build_text(len(parts[-1]))
+        used += 1
+    if used < len(values):
+        raise Fault(ErrorCode.BAD_VALUE, "format() has more values in its list than clauses in its text")
+    parts.append(pattern[position:])
+    budget.build_text(sum(map(len, parts)))
+    return "".join(parts)
+
+
+def _formatted(clause: str, digits: int | None, value: Value) -> str:
+    numeric = type(value) in {int, float}
+    if clause == "s" and digits is None:
+        text = scalar_text(value)
+        if text is not None:
+            return text
+    elif clause in {"d", "x"} and type(value) is int and digits is None:
+        return format(value, clause)
+    elif clause in {"f", "e"} and numeric:
+        # Checked by way of double_text, which refuses what is not finite.
+        double_text(number := to_double(value))
+        return format(number, f".{6 if digits is None else digits}{clause}")
+    if clause in {"s", "d", "x", "f", "e"}:
+        raise Fault(ErrorCode.WRONG_TYPE, f"format() cannot write {with_article(kind(value))} as %{clause}")
+    raise Fault(ErrorCode.BAD_VALUE, "format() knows %s, %d, %x, %f, %.2f, %e and %%")
