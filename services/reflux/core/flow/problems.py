@@ -113,7 +113,7 @@ class Problems:
     def __init__(self, document: JsonValue, origins: Mapping[Path, Path] | None = None) -> None:
         """`document` as it was sent; `origins` maps places that were moved to where they were in it."""
         self._document = document
-        self._origins = origins or {}
+        self._origins = {} if origins is None else origins
         self._found: dict[tuple[Path, ProblemCode, str], str | _Guess] = {}
 
     def add(self, code: ProblemCode, place: Place | Path, message: str, hint: str = "") -> None:

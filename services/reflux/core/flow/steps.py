@@ -85,6 +85,7 @@ class StepReader:
         self._problems = reader.problems
         self._on_error = on_error
         self._taken: dict[StepPath, Path] = {}
+        self._full = False
         self._actions: dict[str, Callable[[Place, Draft], Action]] = {
             "node": self._node,
             "if": self._if,
@@ -106,10 +107,13 @@ class StepReader:
         return full
 
     def _has_room(self, step: Place) -> bool:
-        if len(self._taken) == MAX_STEPS:
+        if len(self._taken) < MAX_STEPS:
+            return True
+        if not self._full:
             message = f"a flow has at most {MAX_STEPS:,} steps"
             self._problems.add(ProblemCode.LIMIT_EXCEEDED, step, message)
-        return len(self._taken) < MAX_STEPS
+        self._full = True
+        return False
 
     def _step(self, place: Place, scope: Scope) -> StepPath | None:
         if not isinstance(place.value, dict):

@@ -1,0 +1,130 @@
+"""Whatever the document, compiling gives a flow or problems, soon, and never raises."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reflux.core.document import MAX_DEPTH
+from reflux.core.flow import ProblemCode, compile_flow, digest
+
+WORDS = "name spec steps id node if then else when switch parallel branches set return fail needs retry delay"
+TEXTS = st.sampled_from(
+    [*WORDS.split(), "a", "b", "{{ steps.a.output }}", "{{ inputs", "true", "1s", "~", "/"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+GOOD = {
+    "name": "good",
+    "spec": {
+        "input": {"type": "object", "properties": {"x": {"type": "integer"}}},
+        "vars": {"limit": 3},
+        "policies": {"timeout": "1h", "on_error": "fail"},
+        "steps": [
+            {
+                "id": "a",
+                "node": "x@1",
+                "with": {"v": ["{{ input.x }}"]},
+                "retry": {"attempts": 2, "on": ["ABORTED"]},
+            },
+            {"id": "b", "if": {"when": "{{ steps.a.output.ok }}", "then": [{"id": "c", "set": {"y": 1}}]}},
+            {"id": "d", "switch": [{"when": True, "steps": []}, {"else": []}], "timeout": {"total": "3s"}},
+            {"id": "e", "parallel": {"branches": {"l": [], "r": [{"id": "f", "node": "z"}]}}},
+            {"id": "g", "needs": ["a"], "join": "any_success", "fail": {"message": "{{ vars.limit }}"}},
+            {"id": "h", "return": "{{ run.id }}"},
+        ],
+    },
+}
+
+
+@given(VALUES)
+def test_any_value_is_judged(document):
+    """Wherever a document is anything at all, the answer is a flow or at least one problem."""
+    result = compile_flow(document)
+    assert (result.flow is None) == bool(result.problems)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), VALUES)
+def test_a_good_flow_with_anything_in_any_one_place_is_judged(seed, value):
+    """One place of a valid flow replaced by whatever: the compiler goes on to the end."""
+    document = copy.deepcopy(GOOD)
+    draw = random.Random(seed)
+    container = document
+    while True:
+        key = draw.choice(list(container) if isinstance(container, dict) else range(len(container)))
+        if not isinstance(container[key], dict | list) or not container[key] or draw.random() < 0.2:
+            break
+        container = container[key]
+    container[key] = value
+    result = compile_flow(document)
+    assert (result.flow is None) == bool(result.problems)
+    assert all(problem.pointer == "" or problem.pointer.startswith("/") for problem in result.problems)
+
+
+def test_the_flow_used_above_is_good():
+    """Else the test before would start from a fault."""
+    assert compile_flow(GOOD).problems == ()
+
+
+def test_a_document_that_is_too_deep_is_refused_without_recursion():
+    """A bomb of nesting costs one pass."""
+    bomb = current = []
+    for _ in range(100_000):
+        current.append([])
+        current = current[0]
+    (problem,) = compile_flow({"name": "x", "spec": bomb}).problems
+    assert problem.code is ProblemCode.LIMIT_EXCEEDED
+    assert str(MAX_DEPTH) in problem.message
+
+
+def test_a_document_that_is_too_large_is_refused():
+    """1 MiB is the limit of every document."""
+    flow = {"name": "large", "spec": {"steps": [{"id": "a", "node": "x", "with": {"v": "x" * (1 << 20)}}]}}
+    (problem,) = compile_flow(flow).problems
+    assert problem.code is ProblemCode.LIMIT_EXCEEDED
+
+
+def test_more_steps_than_a_flow_may_have_are_refused_once():
+    """The first one too many is named, not each."""
+    steps = [{"id": f"s{n}", "node": "x"} for n in range(1_200)]
+    (problem,) = compile_flow({"name": "many", "spec": {"steps": steps}}).problems
+    assert (problem.code, problem.pointer) == (ProblemCode.LIMIT_EXCEEDED, "/spec/steps/1000")
+
+
+def test_thousands_of_problems_are_cut_short_and_said_to_be():
+    """The list is bounded, and so is the time it takes to make it."""
+    steps = [{"id": f"s{n}", "node": "x", "with": {"v": ["{{ stps.s0.output }}"] * 9}} for n in range(1_000)]
+    begin = time.process_time()
+    problems = compile_flow({"name": "many", "spec": {"steps": steps}}).problems
+    assert time.process_time() - begin < 20, "a few hundred ms on an ordinary machine"
+    assert len(problems) == 201
+    assert "8800 more" in problems[-1].message
+
+
+def test_equal_specs_have_equal_digests_whatever_the_order_of_their_keys():
+    """The digest is of the meaning, not of the text."""
+    assert digest({"a": 1, "b": [1.5, "é"]}) == digest({"b": [1.5, "é"], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_a_document_that_was_read_can_be_sent_back():
+    """What the server added is known, and ignored."""
+    sent = {
+        **GOOD,
+        "id": "x",
+        "version": 3,
+        "digest": "y",
+        "create_time": "z",
+        "update_time": "z",
+        "ui": {"a": 1},
+    }
+    assert compile_flow(sent).problems == ()
