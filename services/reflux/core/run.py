@@ -96,8 +96,6 @@ class RunState:
     """When the total time of a container in progress, or of the run, is over."""
     parked: dict[StepPath, None] = field(default_factory=dict)
     flights: int = 0
-    recoveries: int = 0
-    """Takeovers since the last progress."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
     finished: ev.RunFinished | None = None
@@ -177,7 +175,7 @@ def evolve(state: RunState, event: ev.Event) -> None:
         case ev.TimedOut():
             _timed_out(state, event)
         case ev.RunRecovered():
-            state.recoveries += 1
+            pass  # for the history; who counts recoveries must do so before a run can crash its owner again
         case ev.RunParked():
             state.quarantine = event.failure
         case ev.RunFinished():
@@ -230,7 +228,6 @@ def _effect_claimed(state: RunState, event: ev.EffectClaimed) -> None:
     if flight is not None and flight.started.attempt == event.attempt:
         flight.claim = event
         state.steps[event.step].claimed.add(event.attempt)
-        state.recoveries = 0
 
 
 def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
@@ -238,7 +235,6 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
     _land(state, run)
     if run.state in SETTLED:
         return
-    state.recoveries = 0 if event.counted else state.recoveries
     state.ready.pop(event.step, None)
     state.due.pop(event.step, None)
     run.start_time = run.start_time or event.start_time
@@ -309,7 +305,6 @@ def _settle(state: RunState, step: Step, to: StepState, time: datetime, output: 
     run.state = to
     run.output = output
     run.finish_time = time
-    state.recoveries = 0
     state.ready.pop(step.path, None)
     state.due.pop(step.path, None)
     state.deadlines.pop(step.path, None)
@@ -328,7 +323,12 @@ def _settle(state: RunState, step: Step, to: StepState, time: datetime, output: 
 
 def _show(state: RunState, path: StepPath, run: StepRun) -> None:
     """Makes a settled step readable to expressions."""
-    shown: dict[str, JsonValue] = {"state": run.state.value, "attempts": run.attempt}
+    shown: dict[str, JsonValue] = {
+        "state": run.state.value,
+        "attempts": run.attempt,
+        "error": None,
+        "version": run.finished[-1].assignment.answered_by if run.finished else None,
+    }
     if run.output is not None:
         shown["output"] = run.output.value
     if run.failure is not None and run.state is StepState.FAILED:
@@ -338,8 +338,6 @@ def _show(state: RunState, path: StepPath, run: StepRun) -> None:
             "message": run.failure.message,
             "retryable": run.failure.retryable,
         }
-    if run.finished:
-        shown["version"] = run.finished[-1].assignment.answered_by
     steps = state.values["steps"]
     assert isinstance(steps, dict)
     steps[path] = shown

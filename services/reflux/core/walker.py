@@ -10,13 +10,12 @@ What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
 
 from datetime import datetime
-from typing import Final
 
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
 from reflux.core.command import Command, Record, StartAttempt
 from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json
-from reflux.core.event import SETTLED, Outcome, RunPhase, SkipReason, StepState
+from reflux.core.event import Outcome, RunPhase, SkipReason, StepState
 from reflux.core.expression import ErrorCode, Expression, ExpressionError
 from reflux.core.flow.model import (
     FailAction,
@@ -33,9 +32,6 @@ from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.run import ROOT, Closing, RunState, StepRun, children
 
-MAX_RECOVERIES: Final = 5
-"""Takeovers without progress after which a run is quarantined: it may be what kills its orchestrators."""
-
 
 def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
@@ -45,8 +41,6 @@ def decide(state: RunState, now: datetime) -> Command | None:
         return _finish_early(state, closing, now)
     if state.quarantine is not None:
         return None
-    if state.recoveries >= MAX_RECOVERIES:
-        return Record(ev.RunParked(_quarantine(state), now))
     for path, deadline in state.deadlines.items():
         if now >= deadline and not state.parked:
             return Record(ev.TimedOut(path, now))
@@ -239,9 +233,3 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
             unresolved_effects=state.unresolved_effects,
         )
     )
-
-
-def _quarantine(state: RunState) -> ev.Failure:
-    running = ", ".join(path for path, run in state.steps.items() if run.state not in SETTLED)
-    message = f"{state.recoveries} takeovers without progress; unsettled steps: {running}"
-    return ev.Failure("ABORTED", Reason.QUARANTINED, message)

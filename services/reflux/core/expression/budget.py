@@ -22,9 +22,10 @@ from reflux.core.expression.errors import ErrorCode, Fault
 MAX_SOURCE = 4_096  # characters of one expression
 MAX_DEPTH = 64  # of the syntax tree, and of a value
 MAX_ITERATIONS = 10_000  # of all macros of one evaluation together
-MAX_SIZE = 1 << 20  # of one value: a character weighs 1, any other value and any map entry VALUE_WEIGHT
+MAX_SIZE = 1 << 20  # of one value: see the weights
 MAX_WORK = 250_000  # units, see above
-VALUE_WEIGHT = 8
+VALUE_WEIGHT = 8  # a character of a string or of a key weighs 1, a scalar and a string itself this
+CONTAINER_WEIGHT = 24
 
 _WRITE = 5  # 2**5 characters built are one unit
 _READ = 8  # 2**8 characters scanned are one unit

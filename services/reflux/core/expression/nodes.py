@@ -205,6 +205,8 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def cost(node: Node) -> int:
-    """Nodes evaluated by one evaluation of `node`; bodies of macros inside pay for themselves."""
+    """Units of work of one evaluation of `node`; bodies of macros inside pay for themselves."""
     parts = (node.over,) if isinstance(node, Comprehension) else children(node)
-    return 1 + sum(cost(part) for part in parts)
+    # Calls and literals of lists and maps make objects, which takes longer than reading or adding.
+    own = 3 if isinstance(node, Call | ListLiteral | MapLiteral) else 1
+    return own + sum(cost(part) for part in parts)

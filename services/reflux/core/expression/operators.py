@@ -132,7 +132,7 @@ def equal(budget: Budget, left: Value, right: Value, depth: int = 0) -> bool:
         return False
     if depth >= MAX_DEPTH:
         raise Fault(ErrorCode.BUDGET_DEPTH, f"this value nests deeper than {MAX_DEPTH} levels")
-    budget.spend(len(left) + 1)
+    budget.spend(2 * len(left) + 4)
     if a is list:
         return all(equal(budget, x, y, depth + 1) for x, y in zip(left, right, strict=True))
     return all(key in right and equal(budget, x, right[key], depth + 1) for key, x in left.items())

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from reflux.core.expression.budget import MAX_DEPTH, MAX_SIZE, VALUE_WEIGHT, Budget
+from reflux.core.expression.budget import CONTAINER_WEIGHT, MAX_DEPTH, MAX_SIZE, VALUE_WEIGHT, Budget
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import Duration, Timestamp
 
@@ -196,9 +196,9 @@ class Sealer:
     def _container(self, value: Value, depth: int) -> Value:
         if depth >= MAX_DEPTH:
             raise Fault(ErrorCode.BUDGET_DEPTH, f"this value nests deeper than {MAX_DEPTH} levels")
-        self._take(VALUE_WEIGHT)
+        self._take(CONTAINER_WEIGHT)
         if self._budget is not None:
-            self._budget.spend(len(value) * 2)
+            self._budget.spend(4 * len(value) + 4)
         pairs = value.items() if type(value) is dict else enumerate(value)
         changed = {}
         for key, part in pairs:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from reflux.core.expression.budget import MAX_SIZE
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import SECOND, Duration, Timestamp, parse_duration, parse_timestamp
 from reflux.core.expression.values import (
@@ -32,6 +31,7 @@ _INT = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _DOUBLE = re.compile(
     r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{1,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?", re.ASCII
 )
+_PARSING = 30  # units of work for reading a time
 _BOOLS = {"true": True, "false": False}
 
 
@@ -78,8 +78,9 @@ def type_of(_budget: Budget, value: Value) -> str:
     return kind(value)
 
 
-def to_timestamp(_budget: Budget, value: Value) -> Timestamp:
+def to_timestamp(budget: Budget, value: Value) -> Timestamp:
     """See the table."""
+    budget.spend(_PARSING)
     match value:
         case Timestamp():
             return value
@@ -89,8 +90,9 @@ def to_timestamp(_budget: Budget, value: Value) -> Timestamp:
             return parse_timestamp(value)
 
 
-def to_duration(_budget: Budget, value: Value) -> Duration:
+def to_duration(budget: Budget, value: Value) -> Duration:
     """See the table."""
+    budget.spend(_PARSING)
     return value if isinstance(value, Duration) else parse_duration(value)
 
 
@@ -122,10 +124,8 @@ def json_encode(budget: Budget, value: Value) -> str:
 
 def json_decode(budget: Budget, text: str) -> Value:
     """See the table."""
-    # Up to 64 bytes of memory for three characters, so decoding is dearer than other building.
-    budget.spend((len(text) >> 3) + 1)
-    if len(text) > MAX_SIZE:
-        raise Fault(ErrorCode.BUDGET_SIZE, f"this text is longer than {MAX_SIZE:,} characters")
+    # Three characters (`{},`) may become an object of 64 bytes, so decoding is dearer than other building.
+    budget.spend((len(text) >> 1) + 1)
     try:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:

@@ -88,7 +88,7 @@ def distinct(budget: Budget, elements: list[Value]) -> list[Value]:
 def _identity(budget: Budget, value: Value, depth: int) -> Hashable:
     """Something hashable that is equal for equal values only: `1` and `1.0`, never `1` and `true`."""
     form = type(value)
-    budget.spend(2)
+    budget.spend(6)
     if form is str:
         budget.read(len(value))
     elif form is list or form is dict:

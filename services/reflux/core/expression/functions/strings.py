@@ -140,7 +140,7 @@ def format_text(budget: Budget, pattern: str, values: list[Value]) -> str:
         digits = None if clause[1] is None else int(clause[1])
         budget.build_text(len(parts[-1]))
         parts.append(_formatted(clause[2], digits, values[used]))
-        budget.build_text(len(parts[-1]))
+        budget.spend((len(parts[-1]) >> 3) + 8)
         used += 1
     if used < len(values):
         raise Fault(ErrorCode.BAD_VALUE, "format() has more values in its list than clauses in its text")

@@ -1,0 +1,394 @@
+"""The worker: the loop around the walker, for the runs this orchestrator holds.
+
+It folds what happened, asks the walker until nothing follows, writes it in one submission, and sends what may
+be sent. `walk` does all of that without waiting for anything, so a run is never seen half advanced.
+
+When a call may be sent:
+
+- A pure one at once: if its predecessors' commit fails, the run is read again and the call repeated, and
+  nobody can tell.
+- Any other one after the commit of its `AttemptStarted`, and with it of everything before.
+
+What is in memory is a guess until it is committed. So whenever a commit fails, the run is dropped, never
+repaired: `ShardLost` drops the shard's runs (their new owner has them), `CommitUnknown` drops everything and
+joins anew, a refused row parks the run.
+
+A run that waits for longer than `EVICT_AFTER` leaves memory; `runs.wake_at`, written with the state that
+waits, brings it back.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from traceback import format_exception
+from typing import Final
+
+from reflux.core import event as ev
+from reflux.core.attempt import AttemptResult, settle
+from reflux.core.command import Record, StartAttempt
+from reflux.core.effect import EffectClass, lane_of
+from reflux.core.errors import Exhausted
+from reflux.core.event import FINAL, Assignment, Outcome, RunPhase
+from reflux.core.names import RunId, StepPath
+from reflux.core.reasons import Reason
+from reflux.core.route import draw, idempotency_key
+from reflux.core.run import RunState, evolve
+from reflux.core.walker import decide, next_wake
+from reflux.orchestrator import codec
+from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.orchestrator.mesh_view import MeshView, Reach
+from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
+from reflux.runtime import logs
+from reflux.runtime.clock import Clock
+
+DEFAULT_ATTEMPT: Final = timedelta(seconds=60)
+"""Deadline of an attempt when neither the step nor the node version names one."""
+
+EVICT_AFTER: Final = timedelta(seconds=2)
+"""A run that waits for longer than this leaves memory."""
+
+SLOW_SECONDS: Final = 0.25
+"""A pure attempt in flight for longer is journaled, so that people can see it."""
+
+MAX_CALLS: Final = 1_000
+"""Attempts in flight at once; more wait."""
+
+MAX_RUNS: Final = 10_000
+"""Runs in memory at once; new ones are refused, recovered ones wait."""
+
+log = logs.get_logger("worker")
+
+
+@dataclass(slots=True, eq=False)
+class ActiveRun:
+    """A run in memory."""
+
+    state: RunState
+    lease: ShardLease
+    next_seq: int
+    shown: RunUpdate
+    """What its row says, or will once everything submitted is committed."""
+    calls: dict[StepPath, asyncio.Task[None]] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+    commits: int = 0
+    """Submissions that are not committed yet."""
+    newest: asyncio.Future[Recorded] | None = None
+
+    @property
+    def id(self) -> RunId:
+        """Its id."""
+        return self.state.id
+
+
+class Worker:
+    """Advances the runs that were given to it by `add` until they settle, wait for long, or are lost.
+
+    `run` must be running. Told of what happens: `on_change(run_id, last_seq)` of every commit; `on_unknown()`
+    when memory can no longer be trusted; `on_broken(run_id, lease, error)` of a run that cannot be advanced;
+    `on_deferred(run_id, lease)` of one that was dropped for want of room and must be read again.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        caller: NodeCaller,
+        mesh: MeshView,
+        clock: Clock,
+        on_change: Callable[[RunId, int], None],
+        on_unknown: Callable[[], None],
+        on_broken: Callable[[RunId, ShardLease, str], None],
+        on_deferred: Callable[[RunId, ShardLease], None],
+    ) -> None:
+        self.runs: dict[RunId, ActiveRun] = {}
+        self._writer = writer
+        self._caller = caller
+        self._mesh = mesh
+        self._clock = clock
+        self._on_change = on_change
+        self._on_unknown = on_unknown
+        self._on_broken = on_broken
+        self._on_deferred = on_deferred
+        self._slots = asyncio.Semaphore(MAX_CALLS)
+        self._group: asyncio.TaskGroup | None = None
+        self._draining = False
+
+    async def run(self) -> None:
+        """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await asyncio.get_running_loop().create_future()
+
+    def add(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
+        """Takes a run on and advances it."""
+        self.runs[run.id] = run
+        self.walk(run, events, words)
+
+    def walk(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
+        """Folds `events`, does everything that follows, and writes it with the `words` it answers."""
+        try:
+            recorded, held = self._advance(run, events)
+        except Exception as error:  # noqa: BLE001 - one run must not stop the others
+            self._break(run, error)
+            return
+        for path in [path for path in run.calls if run.state.steps[path].flight is None]:
+            run.calls.pop(path).cancel()
+        self._submit(run, recorded, words, held)
+        self._arm(run)
+
+    def _break(self, run: ActiveRun, error: Exception) -> None:
+        """Gives a run up that cannot be advanced, and says so."""
+        log.error("run_broken", run_id=run.id, error="".join(format_exception(error)))
+        self.drop(run)
+        self._on_broken(run.id, run.lease, f"{type(error).__name__}: {error}")
+
+    def drop(self, run: ActiveRun) -> None:
+        """Forgets a run; what it has in flight is abandoned."""
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
+        if run.timer is not None:
+            run.timer.cancel()
+        for call in run.calls.values():
+            call.cancel()
+        run.calls.clear()
+
+    def drop_shards(self, shards: Iterable[int]) -> None:
+        """Forgets every run of these shards."""
+        lost = set(shards)
+        for run in [run for run in self.runs.values() if run.lease.shard in lost]:
+            self.drop(run)
+
+    def drop_all(self) -> None:
+        """Forgets everything."""
+        for run in list(self.runs.values()):
+            self.drop(run)
+
+    async def drain(self, seconds: float) -> None:
+        """Starts nothing more, and waits for what is in flight and unwritten, at most so long."""
+        self._draining = True
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            if not any(run.calls or run.commits for run in self.runs.values()):
+                return
+            await asyncio.sleep(0.02)
+
+    def busy_shards(self) -> set[int]:
+        """Shards with an attempt in flight that may act on the outside world: not to be given away now."""
+        return {run.lease.shard for run in self.runs.values() if _acts(run.state)}
+
+    # The walk, in order.
+
+    def _advance(
+        self, run: ActiveRun, events: Sequence[ev.Event]
+    ) -> tuple[list[ev.Event], list[tuple[ev.AttemptStarted, Order]]]:
+        """Everything that follows from `events`: what to write, and the calls that wait for the commit."""
+        state = run.state
+        recorded = list(events)
+        held: list[tuple[ev.AttemptStarted, Order]] = []
+        for event in events:
+            evolve(state, event)
+        now = self._clock.now()
+        while not self._draining and (command := decide(state, now)) is not None:
+            if isinstance(command, Record):
+                evolve(state, command.event)
+                recorded.append(command.event)
+                continue
+            started, order, failure = self._prepare(run, command, now)
+            evolve(state, started)
+            if failure is not None:
+                result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)
+                finished = settle(state, command.step, result, jitter=0.0)
+                evolve(state, finished)
+                recorded.append(finished)
+            elif started.assignment.effect is EffectClass.PURE:
+                self._send(run, started, order)
+            else:
+                recorded.append(started)
+                held.append((started, order))
+        return recorded, held
+
+    def _prepare(
+        self, run: ActiveRun, command: StartAttempt, now: datetime
+    ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
+        """The attempt of a command, and why it cannot be sent if it cannot."""
+        reach = self._mesh.reach(command.node, command.version)
+        effect = reach.effect_of(command.input.value)
+        number = draw(command.node, run.id, command.step, command.attempt)
+        assignment = Assignment(effect, lane_of(effect), draw=number)
+        digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
+        started = ev.AttemptStarted(
+            command.step, command.attempt, command.generation, assignment, now, input_digest=digest
+        )
+        limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
+        if command.total_deadline is not None:
+            limit = min(limit, command.total_deadline - now)
+        order = Order(
+            run_id=run.id,
+            step=command.step,
+            attempt=command.attempt,
+            fencing_token=run.lease.token,
+            idempotency_key=idempotency_key(run.id, command.step, command.generation),
+            node=command.node,
+            version=command.version,
+            input=command.input,
+            assignment=assignment,
+            seconds=limit.total_seconds(),
+        )
+        return started, order, self._obstacle(command, reach, limit)
+
+    def _obstacle(self, command: StartAttempt, reach: Reach, limit: timedelta) -> ev.Failure | None:
+        if limit <= timedelta(0):
+            message = f"the total time of step {command.step} is over"
+            return ev.Failure("DEADLINE_EXCEEDED", Reason.TIMEOUT, message, step=command.step)
+        if reach.versions:
+            return None
+        known = self._mesh.versions(command.node)
+        if not known:
+            message = (
+                f"no node {command.node} is registered; there are: {', '.join(self._mesh.nodes()) or 'none'}"
+            )
+            return ev.Failure("NOT_FOUND", Reason.NODE_NOT_FOUND, message, step=command.step)
+        wanted = f"version {command.version}" if command.version else "version with weight in its route"
+        message = f"node {command.node} has no {wanted}; registered: {', '.join(known)}"
+        return ev.Failure("NOT_FOUND", Reason.NODE_VERSION_NOT_FOUND, message, step=command.step)
+
+    def _submit(
+        self,
+        run: ActiveRun,
+        recorded: Sequence[ev.Event],
+        words: Sequence[int],
+        held: Sequence[tuple[ev.AttemptStarted, Order]],
+    ) -> None:
+        update = self._row(run)
+        changed = update != run.shown
+        if not (recorded or words or changed):
+            return
+        payloads = [codec.encode(event) for event in recorded]
+        submission = Submission(run.lease, run.id, run.next_seq, payloads, update if changed else None, words)
+        try:
+            future = self._writer.submit(submission)
+        except (Exhausted, Stopped):
+            # What was not written has not happened: the run is read again when there is room.
+            log.warning("run_deferred", run_id=run.id)
+            self.drop(run)
+            self._on_deferred(run.id, run.lease)
+            return
+        run.next_seq += len(payloads)
+        run.shown = update
+        run.commits += 1
+        run.newest = future
+        future.add_done_callback(partial(self._committed, run, held, run.next_seq - 1))
+
+    def _row(self, run: ActiveRun) -> RunUpdate:
+        """How the run's row should read: its phase, and when it wants to be woken if it leaves memory."""
+        state = run.state
+        phase = state.phase
+        if state.finished:
+            return RunUpdate(phase, finished_at=state.finished.time, failure=state.finished.failure)
+        failure = None
+        if phase is RunPhase.PARKED:
+            failure = state.quarantine or state.steps[next(iter(state.parked))].failure
+        wake = next_wake(state)
+        waits = not state.flights and wake is not None and wake - self._clock.now() > EVICT_AFTER
+        return RunUpdate(phase, wake_at=wake if waits else None, failure=failure)
+
+    def _committed(
+        self,
+        run: ActiveRun,
+        held: Sequence[tuple[ev.AttemptStarted, Order]],
+        last_seq: int,
+        future: asyncio.Future[Recorded],
+    ) -> None:
+        run.commits -= 1
+        error = None if future.cancelled() else future.exception()
+        if error is not None or future.cancelled():
+            self._not_committed(run, error)
+            return
+        for started, order in held:
+            flight = run.state.steps[order.step].flight
+            if self.runs.get(run.id) is run and flight is not None and flight.started is started:
+                self._send(run, started, order)
+        self._on_change(run.id, last_seq)
+        if not run.commits and self._may_leave(run):
+            self.drop(run)
+
+    def _not_committed(self, run: ActiveRun, error: BaseException | None) -> None:
+        match error:
+            case ShardLost():
+                self.drop_shards([run.lease.shard])
+            case CommitUnknown():
+                self.drop_all()
+                self._on_unknown()
+            case RowRefused():
+                known = self.runs.get(run.id) is run
+                self.drop(run)
+                if known:
+                    self._on_broken(run.id, run.lease, str(error.__cause__ or error))
+            case _:
+                self.drop(run)
+
+    def _may_leave(self, run: ActiveRun) -> bool:
+        if run.state.phase in FINAL:
+            return True
+        return not run.state.flights and (run.shown.wake_at is not None or run.state.phase is RunPhase.PARKED)
+
+    def _arm(self, run: ActiveRun) -> None:
+        """Walks the run again when its next timer is due, if it is still here then."""
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
+        wake = next_wake(run.state)
+        if wake is None or self.runs.get(run.id) is not run:
+            return
+        seconds = max(0.0, (wake - self._clock.now()).total_seconds())
+        run.timer = asyncio.get_running_loop().call_later(seconds + 0.001, self._on_timer, run)
+
+    def _on_timer(self, run: ActiveRun) -> None:
+        if self.runs.get(run.id) is run:
+            self.walk(run)
+
+    # Calls in flight.
+
+    def _send(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
+        assert self._group is not None, "the worker is not running"
+        run.calls[order.step] = self._group.create_task(self._call(run, started, order))
+
+    async def _call(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
+        loop = asyncio.get_running_loop()
+        slow: asyncio.TimerHandle | None = None
+        if started.assignment.effect is EffectClass.PURE:
+            slow = loop.call_later(SLOW_SECONDS, self._show_slow, run, started)
+        try:
+            async with self._slots:
+                await self._writer.room()
+                result = await self._caller.call(order)
+        except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
+            self._break(run, error)
+            return
+        finally:
+            if slow is not None:
+                slow.cancel()
+        flight = run.state.steps[order.step].flight
+        if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
+            return
+        run.calls.pop(order.step, None)
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        self.walk(run, [settle(run.state, order.step, result, jitter=jitter)])
+
+    def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
+        """Journals the start of a pure attempt that takes long; memory knows it already."""
+        if self.runs.get(run.id) is run:
+            self._submit(run, [started], (), ())
+
+
+def _acts(state: RunState) -> bool:
+    """Whether an attempt is in flight that may have an outside effect."""
+    return state.flights > 0 and any(
+        run.flight is not None and run.flight.started.assignment.effect is not EffectClass.PURE
+        for run in state.steps.values()
+    )
