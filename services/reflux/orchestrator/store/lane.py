@@ -1,0 +1,283 @@
+"""A lane: one connection that writes what gathered while the former batch was being written.
+
+No timer, no transaction block: a batch is ONE autocommit statement, and the next one takes whatever waits. An
+idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap.
+
+What happens to an item:
+- Written, or turned down for a reason of its own (`Write` says which): its future has the answer.
+- The statement failed although the database is well: the batch is written again in halves, the earlier one
+  first, until the bad item is alone. Only its future gets `RowRefused`.
+- The database cannot now (deadlock, out of resources, read-only, statement timeout): the same batch again,
+  a few times; nothing of it was written.
+- The connection broke, or the answer did not come: `CommitUnknown` for the batch that was in flight. The
+  statement may even still run. What waits in the queue stays there for the next connection, and `Write`
+  turns down what must not follow the unknown.
+
+Bounds: items and bytes of a batch, bytes of the queue, seconds of a statement, pauses between connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from reflux.core.errors import Exhausted
+from reflux.core.reasons import Reason
+from reflux.orchestrator.store import arrays
+from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, Stopped
+from reflux.runtime.logs import get_logger
+from reflux.runtime.postgres import connection_parameters, enter_service
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from reflux.runtime.postgres import Connection
+
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+
+BATCH_ITEMS: Final = 1_000
+BATCH_BYTES: Final = 8 << 20
+QUEUE_BYTES: Final = 64 << 20
+"""More than this is refused; `room` waits for half of it."""
+STATEMENT_SECONDS: Final = 20.0
+TRIES: Final = 5
+"""Of one batch while the database cannot."""
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+_CANNOT_NOW: Final = ("25", "40", "53", "55", "57", "58")
+"""SQLSTATE classes of which no row is guilty."""
+
+_PLANS: Final = "SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
+"""A lane's plans are made once, maybe while the tables are empty: they must not read whole tables later."""
+
+log = get_logger("store")
+
+
+@dataclass(slots=True)
+class LaneStats:
+    """Counters since the lane was made; `seconds` were spent in statements, halves included."""
+
+    batches: int = 0
+    items: int = 0
+    refused: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Entry(Generic[ItemT, AnswerT]):
+    item: ItemT
+    size: int
+    future: asyncio.Future[AnswerT] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def settle(self, answer: AnswerT | Exception) -> None:
+        if self.future.done():  # its caller was cancelled
+            return
+        if isinstance(answer, Exception):
+            self.future.set_exception(answer)
+            self.future.exception()  # nobody may be waiting any more: not an error of its own
+        else:
+            self.future.set_result(answer)
+
+
+class _Broken(Exception):
+    """The connection is of no use any more and what it was doing is unknown."""
+
+
+class Lane(Generic[ItemT, AnswerT]):
+    """Groups items into statements. Somebody must `run` it.
+
+    `write(connection, items)` executes one statement and returns one answer or exception per item, in order.
+    `refused(item, error)` is told of each bad item before anything after it is written;
+    `unknown(items)` of the batch whose outcome nobody knows.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str,
+        write: Callable[[Connection, Sequence[ItemT]], Awaitable[Sequence[AnswerT | Exception]]],
+        refused: Callable[[ItemT], None] = lambda _: None,
+        unknown: Callable[[Sequence[ItemT]], None] = lambda _: None,
+    ) -> None:
+        self.stats = LaneStats()
+        self._dsn = dsn
+        self._name = name
+        self._write = write
+        self._refused = refused
+        self._unknown = unknown
+        self._queue: deque[_Entry[ItemT, AnswerT]] = deque()
+        self._bytes = 0
+        self._flight: Sequence[_Entry[ItemT, AnswerT]] = ()
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = False
+
+    def submit(self, item: ItemT, size: int) -> asyncio.Future[AnswerT]:
+        """Queue `item` of about `size` bytes; order of submission is order of writing.
+
+        Raises:
+            Stopped: the lane is closing.
+            Exhausted: the queue is full; whoever waits for `room` before taking on work does not see this.
+        """
+        if self._closing:
+            raise Stopped
+        if self._bytes + size > QUEUE_BYTES:
+            raise Exhausted(Reason.NOT_ACCEPTING, "more waits to be written than this orchestrator may hold")
+        entry: _Entry[ItemT, AnswerT] = _Entry(item, size)
+        self._queue.append(entry)
+        self._bytes += size
+        if self._bytes > QUEUE_BYTES // 2:
+            self._room.clear()
+        self._work.set()
+        return entry.future
+
+    async def room(self) -> None:
+        """Wait until less than half of the queue is taken."""
+        await self._room.wait()
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns when the queue is written."""
+        self._closing = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Write until closed and empty. Cancelled, it leaves `CommitUnknown` and `Stopped` behind."""
+        pause = _FIRST_PAUSE
+        try:
+            while not (self._closing and not self._queue):
+                try:
+                    connection = await self._connect()
+                    try:
+                        pause = _FIRST_PAUSE
+                        await self._serve(connection)
+                    finally:
+                        await connection.close()
+                except (_Broken, psycopg.Error, TimeoutError, OSError) as error:
+                    self._abandon_flight()
+                    log.warning("store_connection_lost", lane=self._name, error=str(error.__cause__ or error))
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            self._closing = True
+            self._abandon_flight()
+            while self._queue:
+                self._queue.popleft().settle(Stopped())
+
+    async def _connect(self) -> Connection:
+        parameters = connection_parameters(f"reflux-orchestrator-{self._name}")
+        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **parameters)  # type: ignore[arg-type]
+        try:
+            await enter_service(connection, "orchestrator")
+            await connection.execute(_PLANS)
+        except BaseException:
+            await connection.close()
+            raise
+        arrays.register(connection)
+        return connection
+
+    async def _serve(self, connection: Connection) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._work.clear()
+                await self._work.wait()
+                continue
+            self._flight = self._gather()
+            await self._commit(connection, self._flight)
+            self._flight = ()
+
+    def _gather(self) -> list[_Entry[ItemT, AnswerT]]:
+        batch: list[_Entry[ItemT, AnswerT]] = []
+        size = 0
+        while (
+            self._queue
+            and len(batch) < BATCH_ITEMS
+            and (not batch or size + self._queue[0].size <= BATCH_BYTES)
+        ):
+            entry = self._queue.popleft()
+            size += entry.size
+            batch.append(entry)
+        self._bytes -= size
+        if self._bytes <= QUEUE_BYTES // 2:
+            self._room.set()
+        return batch
+
+    async def _commit(self, connection: Connection, batch: Sequence[_Entry[ItemT, AnswerT]]) -> None:
+        try:
+            answers = await self._execute(connection, [entry.item for entry in batch])
+        except _Broken:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._commit(connection, batch[:middle])
+                await self._commit(connection, batch[middle:])
+                return
+            self._refuse(batch[0], error)
+            return
+        for entry, answer in zip(batch, answers, strict=True):
+            entry.settle(answer)
+
+    def _refuse(self, entry: _Entry[ItemT, AnswerT], error: Exception) -> None:
+        """Only what names no value: PostgreSQL's details show the row, which is the user's."""
+        what = type(error).__name__
+        if isinstance(error, psycopg.Error):
+            what = error.diag.constraint_name or error.diag.message_primary or what
+        self.stats.refused += 1
+        log.error("store_row_refused", lane=self._name, what=what)
+        self._refused(entry.item)
+        entry.settle(RowRefused(f"the database refused a write: {what}"))
+
+    async def _execute(self, connection: Connection, items: Sequence[ItemT]) -> Sequence[AnswerT | Exception]:
+        """One statement, repeated while the database cannot.
+
+        Raises:
+            _Broken: see there.
+            Exception: an item is bad; nothing was written.
+        """
+        for attempt in range(TRIES):
+            started = perf_counter()
+            try:
+                async with asyncio.timeout(STATEMENT_SECONDS):
+                    answers = await self._write(connection, items)
+            except Exception as error:
+                if connection.closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    raise _Broken from error
+                if isinstance(error, TimeoutError):
+                    raise _Broken from error  # cancelled in vain or in time: nobody knows
+                if not isinstance(error, psycopg.Error) or (error.sqlstate or "")[:2] not in _CANNOT_NOW:
+                    raise
+                log.warning("store_write_repeated", lane=self._name, attempt=attempt + 1, error=str(error))
+                cause: Exception = error
+                await asyncio.sleep(_FIRST_PAUSE * 2**attempt)
+            else:
+                self.stats.batches += 1
+                self.stats.items += len(items)
+                return answers
+            finally:
+                self.stats.seconds += perf_counter() - started
+        raise _Broken from cause
+
+    def _abandon_flight(self) -> None:
+        pending = [entry for entry in self._flight if entry.future.cancelled() or not entry.future.done()]
+        self._flight = ()
+        if not pending:
+            return
+        self.stats.broken += 1
+        self._unknown([entry.item for entry in pending])
+        for entry in pending:
+            entry.settle(CommitUnknown())

@@ -1,0 +1,177 @@
+"""Reading what is kept of runs: at recovery, for lists, one run, its events.
+
+All but `adopt` only read. A single run's state is the fold of its events; the row is for lists and recovery.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from reflux.core.event import Failure, RunPhase
+from reflux.core.names import FlowId, RunId, StepPath
+from reflux.orchestrator.store import arrays, ids
+from reflux.orchestrator.store.pool import fetch, store_sql
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
+
+    from psycopg.rows import TupleRow
+
+    from reflux.orchestrator.store.journal import ShardLease
+    from reflux.runtime.postgres import Pool
+
+_BEFORE_ALL: Final = RunId("00000000-0000-0000-0000-000000000000")
+_CHUNK_ROWS: Final = 50
+
+
+class Adopted(NamedTuple):
+    """A run to be read and advanced."""
+
+    run_id: RunId
+    recoveries: int
+    """Deaths of its owner since it last made progress, this one included."""
+
+
+class JournalRow(NamedTuple):
+    """One recorded event."""
+
+    seq: int
+    recorded_at: datetime
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as lists show it."""
+
+    run_id: RunId
+    shard: int
+    flow_id: FlowId
+    flow_name: str
+    flow_version: int
+    state: RunPhase
+    actor: str
+    created_at: datetime
+    finished_at: datetime | None
+    wake_at: datetime | None
+    recoveries: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shows; `None` does not filter."""
+
+    flow_id: FlowId | None = None
+    state: RunPhase | None = None
+    created_from: datetime | None = None
+    """Included."""
+    created_before: datetime | None = None
+    """Excluded."""
+
+
+async def adopt(
+    pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 500
+) -> AsyncIterator[list[Adopted]]:
+    """Pages of the shard's runs that belong in its owner's memory, by age; parked and waiting ones do not.
+
+    `died`: the shard comes from an owner that died, which counts as a recovery of each. Nothing is yielded of
+    a shard that is not held any more.
+    """
+    after = _BEFORE_ALL
+    while True:
+        rows = await fetch(
+            pool,
+            "adopt_runs",
+            {
+                "shard": lease.shard,
+                "token": lease.token,
+                "deaths": int(died),
+                "after": after,
+                "limit": page_size,
+            },
+        )
+        page = [Adopted(RunId(str(run_id)), recoveries) for run_id, recoveries in rows]
+        if page:
+            yield page
+        if len(page) < page_size:
+            return
+        after = page[-1].run_id
+
+
+async def journals(pool: Pool, run_ids: Sequence[RunId]) -> AsyncIterator[tuple[RunId, list[JournalRow]]]:
+    """The whole journals of `run_ids`, one run at a time, ordered by id; nothing for a run without events.
+
+    One statement, read as fast as the caller takes it: memory holds one journal and a few rows. The
+    connection is held meanwhile, so the caller folds and does nothing else in between.
+    """
+    current: RunId | None = None
+    rows: list[JournalRow] = []
+    async with pool.connection() as connection:
+        cursor = connection.cursor(binary=True)
+        arrays.register(cursor)
+        statement = cursor.stream(
+            store_sql("read_journals"), {"run_ids": arrays.uuids(run_ids)}, size=_CHUNK_ROWS
+        )
+        async for run, seq, recorded_at, payload in statement:
+            run_id = RunId(str(run))
+            if current is not None and run_id != current:
+                yield current, rows
+                rows = []
+            current = run_id
+            rows.append(JournalRow(seq, recorded_at, payload))
+    if current is not None:
+        yield current, rows
+
+
+async def get(pool: Pool, run_id: RunId) -> RunRow | None:
+    """One run's row."""
+    rows = await fetch(pool, "get_run", {"run_id": run_id})
+    return _row(rows[0]) if rows else None
+
+
+async def list_page(
+    pool: Pool, which: RunFilter, *, limit: int, older_than: RunId | None = None
+) -> list[RunRow]:
+    """At most `limit` runs, newest first; the next page is `older_than` the last one's id."""
+    parameters = {
+        "flow_id": which.flow_id,
+        "state": which.state,
+        "created_from": which.created_from,
+        "first_id": which.created_from and ids.first_id(which.created_from),
+        "created_before": which.created_before,
+        "last_id": which.created_before and ids.last_id(which.created_before),
+        "older_than": older_than,
+        "limit": limit,
+    }
+    return [_row(row) for row in await fetch(pool, "list_runs", parameters, prepare=False)]
+
+
+async def events(pool: Pool, run_id: RunId, *, after_seq: int = 0, limit: int = 1000) -> list[JournalRow]:
+    """At most `limit` events of a run, after `after_seq`, in order."""
+    rows = await fetch(pool, "read_events", {"run_id": run_id, "after": after_seq, "limit": limit})
+    return [JournalRow(*row) for row in rows]
+
+
+def _row(row: TupleRow) -> RunRow:
+    run_id, shard, flow_id, flow_name, flow_version, state, actor, created_at, finished_at, wake_at, *rest = (
+        row
+    )
+    recoveries, code, reason, message, step = rest
+    failure = None if code is None else Failure(code, reason, message, step=StepPath(step or ""))
+    return RunRow(
+        run_id=RunId(str(run_id)),
+        shard=shard,
+        flow_id=FlowId(str(flow_id)),
+        flow_name=flow_name,
+        flow_version=flow_version,
+        state=RunPhase(state),
+        actor=actor,
+        created_at=created_at,
+        finished_at=finished_at,
+        wake_at=wake_at,
+        recoveries=recoveries,
+        failure=failure,
+    )

@@ -1,0 +1,22 @@
+-- One page of a shard's runs that belong in its owner's memory: not finished, not waiting for a later time, not
+-- parked. Each counts the death of its former owner, if that is why it comes: before anything of the run is
+-- read, so that a run that kills its reader is counted too.
+WITH held AS MATERIALIZED (
+    SELECT id FROM shards WHERE id = %(shard)s AND fencing_token = %(token)s FOR SHARE
+), page AS (
+    SELECT runs.id
+      FROM runs JOIN held ON runs.shard = held.id
+     WHERE runs.finished_at IS NULL
+       AND runs.state <> 'PARKED'
+       AND (runs.wake_at IS NULL OR runs.wake_at <= now())
+       AND runs.id > %(after)s::uuid
+     ORDER BY runs.id
+     LIMIT %(limit)s
+), adopted AS (
+    UPDATE runs
+       SET recoveries = recoveries + %(deaths)s
+      FROM page
+     WHERE runs.id = page.id
+ RETURNING runs.id, runs.recoveries
+)
+SELECT id, recoveries FROM adopted ORDER BY id

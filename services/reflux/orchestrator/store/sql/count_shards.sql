@@ -1,0 +1,2 @@
+-- How many shards this database has, for ever.
+SELECT count(*) FROM shards

@@ -1,0 +1,5 @@
+-- One run's row.
+SELECT id, shard, flow_id, flow_name, flow_version, state, actor, created_at, finished_at, wake_at, recoveries,
+       error_code, error_reason, error_message, error_step
+  FROM runs
+ WHERE id = %(run_id)s::uuid

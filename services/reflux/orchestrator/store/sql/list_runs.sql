@@ -1,0 +1,15 @@
+-- One page of runs, newest first (UUIDv7 sort by time). Filters that are NULL do not filter. Never prepared: it
+-- is planned with its values, so an absent filter vanishes and the index of the present one is used.
+-- The bounds on id repeat those on created_at for the index: an id carries its time in whole milliseconds.
+SELECT id, shard, flow_id, flow_name, flow_version, state, actor, created_at, finished_at, wake_at, recoveries,
+       error_code, error_reason, error_message, error_step
+  FROM runs
+ WHERE (%(flow_id)s::uuid IS NULL OR flow_id = %(flow_id)s::uuid)
+   AND (%(state)s::text IS NULL OR state = %(state)s::text)
+   AND (%(created_from)s::timestamptz IS NULL
+        OR (id >= %(first_id)s::uuid AND created_at >= %(created_from)s::timestamptz))
+   AND (%(created_before)s::timestamptz IS NULL
+        OR (id <= %(last_id)s::uuid AND created_at < %(created_before)s::timestamptz))
+   AND (%(older_than)s::uuid IS NULL OR id < %(older_than)s::uuid)
+ ORDER BY id DESC
+ LIMIT %(limit)s

@@ -1,0 +1,40 @@
+-- One batch of the journal: events, the rows of their runs, and the words that were folded into them.
+-- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
+-- so do the rows under them. Answers which leases are held, and the time of recording.
+-- Only the shard row is locked, and only while this statement runs: a takeover waits for it, no longer.
+WITH held AS MATERIALIZED (
+    SELECT lease.place, shards.id AS shard
+      FROM shards
+      JOIN unnest(%(shards)b, %(tokens)b) WITH ORDINALITY AS lease (id, fencing_token, place)
+           USING (id, fencing_token)
+     ORDER BY shards.id
+       FOR SHARE OF shards
+), recorded AS (
+    INSERT INTO journal (run_id, seq, recorded_at, payload)
+    SELECT event.run_id, event.seq, now(), event.payload
+      FROM unnest(%(event_leases)b, %(event_runs)b, %(event_seqs)b, %(event_payloads)b)
+           AS event (place, run_id, seq, payload)
+      JOIN held USING (place)
+), moved AS (
+    UPDATE runs
+       SET state = new.state,
+           wake_at = new.wake_at,
+           finished_at = new.finished_at,
+           recoveries = CASE WHEN new.progressed THEN 0 ELSE recoveries END,
+           error_code = new.error_code,
+           error_reason = new.error_reason,
+           error_message = new.error_message,
+           error_step = new.error_step
+      FROM unnest(%(run_leases)b, %(run_ids)b, %(run_states)b, %(run_wakes)b, %(run_finishes)b,
+                  %(run_progresses)b, %(error_codes)b, %(error_reasons)b, %(error_messages)b, %(error_steps)b)
+           AS new (place, id, state, wake_at, finished_at,
+                   progressed, error_code, error_reason, error_message, error_step)
+      JOIN held USING (place)
+     WHERE runs.id = new.id AND runs.shard = held.shard
+), folded AS (
+    DELETE FROM inbox
+     USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
+      JOIN held USING (place)
+     WHERE inbox.shard = held.shard AND inbox.run_id = word.run_id AND inbox.id = word.id
+)
+SELECT place, now() FROM held
