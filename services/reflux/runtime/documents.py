@@ -65,15 +65,12 @@ def parse(body: HttpBody, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> 
             `column` (from 1) in its metadata.
 
     """
-    if len(body.data) > max_bytes:
-        size = {"size": str(len(body.data)), "limit": str(max_bytes)}
-        message = f"{what} has {len(body.data)} bytes; at most {max_bytes} are accepted"
-        raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message, metadata=size)
+    check_size(body.data, what=what, max_bytes=max_bytes)
     if not body.data.strip():
         return None
     content_type = body.content_type.partition(";")[0].strip().lower() or _JSON
     if content_type == _JSON:
-        return _parse_json(body.data, what)
+        return parse_json(body.data, what=what)
     if content_type in _YAML:
         return _parse_yaml(body.data, what)
     raise InvalidArgument(
@@ -84,12 +81,31 @@ def parse(body: HttpBody, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> 
     )
 
 
+def check_size(raw: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
+    """Refuse a document over `max_bytes`.
+
+    Raises:
+        InvalidArgument: DOCUMENT_TOO_LARGE with `size` and `limit`.
+
+    """
+    if len(raw) > max_bytes:
+        message = f"{what} has {len(raw)} bytes; at most {max_bytes} are accepted"
+        size = {"size": str(len(raw)), "limit": str(max_bytes)}
+        raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message, metadata=size)
+
+
 def dump(value: JsonValue) -> bytes:
     """`value` as compact UTF-8 JSON, members in their order."""
     return orjson.dumps(value)
 
 
-def _parse_json(raw: bytes, what: str) -> JsonValue:
+def parse_json(raw: bytes, *, what: str) -> JsonValue:
+    """The value of JSON whose size was checked; bounds as for `parse`.
+
+    Raises:
+        InvalidArgument: DOCUMENT_UNREADABLE with `line` and `column`.
+
+    """
     try:
         value = cast("JsonValue", orjson.loads(raw))
     except orjson.JSONDecodeError as error:

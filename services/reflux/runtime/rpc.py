@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from reflux.runtime.settings import Address
 
 DOMAIN: Final = "reflux.dev"
+DETAILS_KEY: Final = "grpc-status-details-bin"
+"""Trailer that carries a serialized google.rpc.Status."""
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Largest message either side takes: a 1 MiB document, its envelope and room for pages of them."""
 
@@ -52,7 +54,6 @@ _CLASSES: Final = {code: kind for kind, code in CODES.items()}
 _TRANSPORT: Final = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 )
-_DETAILS_KEY: Final = "grpc-status-details-bin"
 _MAX_TEXT_BYTES: Final = 1024
 _MAX_DETAILS_BYTES: Final = 3072
 _RETRY_SECONDS: Final = 1
@@ -169,7 +170,7 @@ def read(error: grpc.RpcError) -> RpcFailure:
 
 def _details(trailers: Any) -> Sequence[Any]:
     for key, value in trailers or ():
-        if key == _DETAILS_KEY:
+        if key == DETAILS_KEY:
             return list(status_pb2.Status.FromString(value).details)
     return []
 

@@ -2,11 +2,11 @@
 
 The life of a server:
 
-    bind ── start ── SERVING ──(leave the body)── NOT_SERVING ── linger ── end streams ── finish calls ── stop
+    bind ─ start ─ SERVING ─(leave the body)─ NOT_SERVING ─ on_drain ─ end streams ─ finish calls ─ stop
 
 Health (`grpc.health.v1`) knows the whole server as "" and each service by its full name. Reflection is served
-under its current name and the older one that most tools ask first. `linger` is the time the mesh needs to
-notice NOT_SERVING; unary calls then have `drain_seconds` to finish, and what is left is cancelled.
+under its current name and the older one that most tools ask first. `on_drain` is where a service leaves its
+place while it still takes calls; unary calls then have `drain_seconds` to finish, what is left is cancelled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 DRAIN_SECONDS: Final = 5.0
 MAX_CALLS: Final = 4096
@@ -78,7 +78,7 @@ async def grpc_server(
     address: Address,
     register: Sequence[Callable[[grpc.aio.Server], None]],
     services: Sequence[str],
-    linger_seconds: float = 0.0,
+    on_drain: Callable[[], Awaitable[None]] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> AsyncIterator[Address]:
     """Serve within the body, and drain when it is left.
@@ -87,7 +87,7 @@ async def grpc_server(
         address: where to listen; port 0 takes a free one.
         register: adds the servicers, one callback each (`add_…Servicer_to_server`).
         services: full names of those servicers' services, for health and reflection.
-        linger_seconds: how long the server goes on accepting calls after it says NOT_SERVING.
+        on_drain: runs after the server says NOT_SERVING, while it still takes calls; bounds itself.
         drain_seconds: how long unary calls may take to finish after that.
 
     Yields:
@@ -116,7 +116,8 @@ async def grpc_server(
         yield bound
     finally:
         await health_servicer.enter_graceful_shutdown()
-        await asyncio.sleep(linger_seconds)
+        if on_drain is not None:
+            await on_drain()
         interceptor.end_streams()
         await server.stop(drain_seconds)
         log.info("stopped", address=str(bound))

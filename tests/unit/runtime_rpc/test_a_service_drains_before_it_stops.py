@@ -52,7 +52,9 @@ async def test_a_draining_server_finishes_calls_and_ends_streams():
     """The call in flight gets its answer; the stream gets UNAVAILABLE, so that its client goes elsewhere."""
     work = Work()
     async with AsyncExitStack() as stack, asyncio.timeout(20):
-        server = grpc_server(address=FREE, register=[work.register], services=[SERVICE], linger_seconds=0.3)
+        seen = asyncio.Event()
+        register = [work.register]
+        server = grpc_server(address=FREE, register=register, services=[SERVICE], on_drain=seen.wait)
         address = await server.__aenter__()
         channel = await stack.enter_async_context(rpc.channel(address))
         assert await health(channel) == health_pb2.HealthCheckResponse.SERVING
@@ -64,6 +66,7 @@ async def test_a_draining_server_finishes_calls_and_ends_streams():
         leaving = asyncio.ensure_future(server.__aexit__(None, None, None))
         while await health(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
             await asyncio.sleep(0.01)
+        seen.set()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stream.read()
         error = rpc.to_error(caught.value)

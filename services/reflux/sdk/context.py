@@ -1,0 +1,110 @@
+"""What a node's function knows of its call, and the claim it makes through it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reflux.core.effect import EffectClass
+from reflux.sdk.faults import Refusal
+
+if TYPE_CHECKING:
+    from reflux.runtime.logs import Logger
+    from reflux.sdk.claims import Claims
+    from reflux.sdk.definition import NodeVersion
+    from reflux.sdk.envelope import Envelope
+
+R = TypeVar("R")
+
+
+class Context(Generic[R]):
+    """One call of a node version; `R` is the type of its resources, None when it has none.
+
+    >>> async def charge(given: Input, ctx: Context[Client]) -> Output:
+    ...     order = await ctx.resources.prepare(given)
+    ...     await ctx.claim(scope=ctx.resources.account)  # with `claims_itself=True`
+    ...     return await ctx.resources.charge(order, key=ctx.idempotency_key)
+    """
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        *,
+        version: NodeVersion,
+        effect: EffectClass,
+        deadline: float,
+        resources: R,
+        claims: Claims,
+        log: Logger,
+    ) -> None:
+        self._envelope = envelope
+        self._version = version
+        self._claims = claims
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._claim_lock = asyncio.Lock()
+        self.effect = effect
+        """What this call does to the outside world, by the version's declaration and its input."""
+        self.resources = resources
+        """What the version's `resources` opened at start."""
+        self.log = log
+        """Events written with it carry run, step, attempt and version."""
+        self.claimed = False
+        """Whether the right to act was granted."""
+        self.refusal: Refusal | None = None
+        """Why it was not; then the call fails, whatever the function makes of it."""
+
+    @property
+    def run_id(self) -> str:
+        """UUID of the run; empty when the call comes from no run."""
+        return self._envelope.run_id
+
+    @property
+    def step(self) -> str:
+        """Path of the step, e.g. `lines[3]/price`."""
+        return self._envelope.step
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt, from 1."""
+        return self._envelope.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """Effect-once handle for the provider: the same over the attempts of one generation."""
+        return self._envelope.idempotency_key
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the call is given up; never negative."""
+        return max(0.0, self._deadline - self._loop.time())
+
+    async def claim(self, *, scope: str | None = None) -> None:
+        """Ask for the right to act, once per call; a pure call needs none.
+
+        Args:
+            scope: within which the idempotency key holds; default: the version's own.
+
+        Raises:
+            Refusal: nothing may be done; let it pass.
+
+        """
+        async with self._claim_lock:
+            if self.refusal is not None:
+                raise self.refusal
+            if self.claimed or self.effect is EffectClass.PURE:
+                return
+            try:
+                await self._claims.claim(
+                    self._envelope,
+                    scope=self._version.effect.scope if scope is None else scope,
+                    node_version=self._version.name,
+                )
+            except Refusal as refusal:
+                self.refusal = refusal
+                raise
+            self.claimed = True
+
+    def claim_from_thread(self, *, scope: str | None = None) -> None:
+        """`claim` for functions that run in a thread; waits until it is answered."""
+        asyncio.run_coroutine_threadsafe(self.claim(scope=scope), self._loop).result()

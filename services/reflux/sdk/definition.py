@@ -1,0 +1,150 @@
+"""A node version as a value: a decorated function, its models, its limits and how it describes itself."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from reflux.api.node.v1 import node_service_pb2
+from reflux.core.names import is_name, is_version
+from reflux.sdk.effects import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
+
+    from reflux.core.effect import EffectClass
+    from reflux.runtime.settings import Settings
+
+MAX_CONCURRENCY: Final = 1000
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Model(BaseModel):
+    """Base of inputs and outputs: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVersion:
+    """One deployable of a node. Build it with `@node`."""
+
+    node: str
+    version: str
+    description: str
+    input: type[BaseModel]
+    output: type[BaseModel]
+    effect: Effect
+    attempt_timeout: timedelta
+    max_concurrency: int
+    claims_itself: bool
+    resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None
+    function: Callable[..., Any]
+    wants_context: bool
+
+    @property
+    def name(self) -> str:
+        """`http.request@1.0.0`."""
+        return f"{self.node}@{self.version}"
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether the function blocks."""
+        return not inspect.iscoroutinefunction(self.function)
+
+    def describe(self) -> node_service_pb2.NodeDescription:
+        """What the registry stores; the same text for the same code, since it is hashed."""
+        description = node_service_pb2.NodeDescription(
+            node=self.node,
+            version=self.version,
+            description=self.description,
+            input_schema=_schema(self.input, "validation"),
+            output_schema=_schema(self.output, "serialization"),
+            effect=self.effect.to_proto(),
+            max_concurrency=self.max_concurrency,
+        )
+        description.attempt_timeout.FromTimedelta(self.attempt_timeout)
+        return description
+
+
+def node(
+    name: str,
+    version: str,
+    *,
+    effect: EffectClass | str,
+    attempt_timeout: timedelta,
+    max_concurrency: int = 64,
+    scope: str = "",
+    claims_itself: bool = False,
+    resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
+) -> Callable[[Callable[..., Any]], NodeVersion]:
+    """Make a node version of a function `(given: InputModel[, ctx: Context[R]]) -> OutputModel`.
+
+    The function's docstring becomes the description. It may be `async def`, or a plain `def` that then runs
+    in a thread.
+
+    >>> @node("mail.send", "1.0.0", effect=EffectClass.AT_MOST_ONCE, attempt_timeout=timedelta(seconds=30))
+    ... async def send(given: Mail, ctx: Context[None]) -> Receipt: ...
+
+    Args:
+        name: of the node, e.g. `http.request`.
+        version: e.g. `1.0.0`, or `anthropic-claude`.
+        effect: a class, or a CEL expression over `input` that gives one of `pure`, `idempotent`,
+            `compensatable`, `at_most_once`.
+        attempt_timeout: deadline of a call that brings none.
+        max_concurrency: calls at once, 1 to 1000; more are answered RESOURCE_EXHAUSTED.
+        scope: within which the idempotency key holds, e.g. one provider account.
+        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
+            the function runs: safe, but a failure before the effect then counts as possibly done.
+        resources: opened once per process, closed after the drain; `ctx.resources` is what it yields.
+
+    Raises:
+        TypeError, ValueError: the function or an argument does not fit.
+
+    """
+    if not is_name(name) or not is_version(version):
+        raise ValueError(f"{name}@{version} is not the name of a node version")
+    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+        raise ValueError(f"max_concurrency is 1 to {MAX_CONCURRENCY}, not {max_concurrency}")
+    if attempt_timeout.total_seconds() <= 0:
+        raise ValueError("attempt_timeout must be positive")
+
+    def make(function: Callable[..., Any]) -> NodeVersion:
+        hints = get_type_hints(function)
+        parameters = list(inspect.signature(function).parameters)
+        if len(parameters) not in {1, 2}:
+            raise TypeError(f"{function.__qualname__} takes (input) or (input, ctx)")
+        return NodeVersion(
+            node=name,
+            version=version,
+            description=inspect.cleandoc(function.__doc__ or ""),
+            input=_model(hints.get(parameters[0]), function),
+            output=_model(hints.get("return"), function),
+            effect=Effect.declare(effect, scope=scope),
+            attempt_timeout=attempt_timeout,
+            max_concurrency=max_concurrency,
+            claims_itself=claims_itself,
+            resources=resources,
+            function=function,
+            wants_context=len(parameters) == 2,
+        )
+
+    return make
+
+
+def _model(hint: object, function: Callable[..., Any]) -> type[BaseModel]:
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return hint
+    raise TypeError(f"{function.__qualname__} must be annotated with pydantic models, not {hint!r}")
+
+
+def _schema(model: type[BaseModel], mode: Any) -> bytes:
+    schema = {"$schema": _DIALECT, **model.model_json_schema(mode=mode)}
+    return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)

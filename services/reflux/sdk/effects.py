@@ -1,0 +1,64 @@
+"""What a node version declares about its effect: one class, or an expression over the input that gives it.
+
+The orchestrator evaluates the same declaration before it chooses a lane; both read the input as it was sent,
+not as the model completes it. An expression that fails, or gives no class, means `AT_MOST_ONCE`: unknown is
+the weakest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reflux.api.node.v1 import node_service_pb2
+from reflux.core.effect import EffectClass
+from reflux.core.expression import Expression, ExpressionError, compile_expression
+
+if TYPE_CHECKING:
+    from reflux.core.document import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A declaration; build it with `Effect.declare`."""
+
+    declared: EffectClass | Expression
+    scope: str
+    """Within which the idempotency key holds, e.g. one provider account."""
+
+    @classmethod
+    def declare(cls, effect: EffectClass | str, *, scope: str = "") -> Effect:
+        """A constant class, or a CEL expression over `input`.
+
+        >>> Effect.declare("input.dry_run ? 'pure' : 'idempotent'")
+
+        Raises:
+            ExpressionSyntaxError: the text is neither a class nor an expression.
+
+        """
+        if effect in EffectClass.__members__.values():
+            return cls(EffectClass(effect), scope)
+        return cls(compile_expression(effect), scope)
+
+    @property
+    def constant(self) -> EffectClass | None:
+        """The class of every call, or None when it depends on the input."""
+        return self.declared if isinstance(self.declared, EffectClass) else None
+
+    def of(self, value: JsonValue) -> EffectClass:
+        """The class of a call with this input."""
+        if isinstance(self.declared, EffectClass):
+            return self.declared
+        try:
+            return EffectClass(str(self.declared.evaluate({"input": value})))
+        except (ExpressionError, ValueError):
+            return EffectClass.AT_MOST_ONCE
+
+    def to_proto(self) -> node_service_pb2.Effect:
+        """The declaration as the registry keeps it."""
+        if isinstance(self.declared, EffectClass):
+            effect = node_service_pb2.Effect(scope=self.scope)
+            # `class` is a word of Python, so the field cannot be named in the call above.
+            setattr(effect, "class", node_service_pb2.Effect.Class.Value(self.declared.name))
+            return effect
+        return node_service_pb2.Effect(expression=self.declared.source, scope=self.scope)

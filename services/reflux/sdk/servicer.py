@@ -1,0 +1,233 @@
+"""`NodeService` over a node version: what stands between the mesh and the author's function.
+
+The order of a call, and what a failure at each point means:
+
+    admission      room, not draining                         Refusal: not processed, another version may
+    envelope       well-formed                                TargetFault: INVALID_ARGUMENT
+    input          size, schema                               TargetFault: INVALID_ARGUMENT with places
+    effect         not weaker than the caller counts on       Refusal: EFFECT_WEAKER
+    claim          granted (unless pure)                      Refusal: CLAIM_REFUSED
+    function       within the deadline                        what it raises; else NodeFault with an error id
+    output         of its model, at most 1 MiB                NodeFault / TargetFault
+
+How a fault travels: a NodeFault and a Refusal trailers-only, a TargetFault after initial metadata, and
+nothing before success ever sends initial metadata. Whether an effect is possible is not the author's word
+alone: a call that is pure or was never claimed had none, so its fault carries `outcome: NO_EFFECT`, and a
+NodeFault that was never claimed also the trailer `x-reflux-retry: safe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import grpc
+from pydantic import BaseModel, ValidationError
+
+from reflux.api.node.v1 import node_service_pb2, node_service_pb2_grpc
+from reflux.core.document import MAX_DOCUMENT_BYTES
+from reflux.core.effect import EffectClass, is_weaker
+from reflux.core.errors import CallerError, InvalidArgument, Violation
+from reflux.core.reasons import Reason
+from reflux.runtime import documents, logs, rpc
+from reflux.sdk.context import Context
+from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
+from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
+
+if TYPE_CHECKING:
+    from reflux.sdk.claims import Claims
+    from reflux.sdk.definition import NodeVersion
+
+SERVICE: Final = node_service_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
+
+_MAX_VIOLATIONS: Final = 20
+
+
+class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
+    """Serves one node version."""
+
+    def __init__(self, version: NodeVersion, *, resources: Any, claims: Claims) -> None:
+        self._version = version
+        self._resources = resources
+        self._claims = claims
+        self._log = logs.get_logger("node").bind(node_version=version.name)
+        self._threads = ThreadPoolExecutor(version.max_concurrency) if version.in_thread else None
+        self._in_flight = 0
+        self._draining = False
+
+    def drain(self) -> None:
+        """Answer every further call NODE_DRAINING; those in flight go on."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Give the threads back; functions still running in one are not waited for."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def Describe(  # noqa: N802 - the name in the contract
+        self, request: node_service_pb2.DescribeRequest, context: Any
+    ) -> node_service_pb2.NodeDescription:
+        """What this node version is."""
+        del request, context
+        return self._version.describe()
+
+    async def Execute(  # noqa: N802 - the name in the contract
+        self, request: node_service_pb2.ExecuteRequest, context: Any
+    ) -> node_service_pb2.ExecuteResponse:
+        """Do the work once."""
+        call: Context[Any] | None = None
+        try:
+            self._admit()
+            envelope = Envelope.read(context.invocation_metadata())
+            value, effect = self._accept(request.input, envelope)
+            call = self._open(envelope, effect, context.time_remaining())
+            if not self._version.claims_itself:
+                await call.claim()
+            result = await self._run(value, call)
+            return node_service_pb2.ExecuteResponse(output=self._finish(result, call))
+        except Exception as error:
+            fault = self._explain(error, call)
+            if fault is None:
+                error_id = secrets.token_hex(8)
+                log = self._log if call is None else call.log
+                log.exception("node_failed", error_id=error_id, error=type(error).__name__)
+                told = rpc.defect(error_id)
+                fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
+        return await self._fail(fault, call, context)
+
+    def _admit(self) -> None:
+        if self._draining:
+            message = f"{self._version.name} is about to stop"
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, message, reason=Reason.NODE_DRAINING)
+        if self._in_flight >= self._version.max_concurrency:
+            raise Full(f"{self._version.name} handles {self._in_flight} calls, its limit")
+
+    def _accept(self, raw: bytes, envelope: Envelope) -> tuple[BaseModel, EffectClass]:
+        documents.check_size(raw, what="the input")
+        try:
+            value = self._version.input.model_validate_json(raw, strict=True)
+        except ValidationError as error:
+            raise _invalid(error, self._version.name) from None
+        constant = self._version.effect.constant
+        effect = constant or self._version.effect.of(documents.parse_json(raw, what="the input"))
+        if is_weaker(effect, envelope.effect):
+            message = (
+                f"this call is {effect} for {self._version.name}; the caller counts on {envelope.effect}"
+            )
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            raise Refusal(code, message, reason=Reason.EFFECT_WEAKER, metadata={"effect": effect})
+        return value, effect
+
+    def _open(self, envelope: Envelope, effect: EffectClass, remaining: float | None) -> Context[Any]:
+        seconds = self._version.attempt_timeout.total_seconds() if remaining is None else remaining
+        return Context(
+            envelope,
+            version=self._version,
+            effect=effect,
+            deadline=asyncio.get_running_loop().time() + seconds,
+            resources=self._resources,
+            claims=self._claims,
+            log=self._log.bind(run_id=envelope.run_id, step=envelope.step, attempt=envelope.attempt),
+        )
+
+    async def _run(self, value: BaseModel, call: Context[Any]) -> Any:
+        arguments = (value, call) if self._version.wants_context else (value,)
+        self._in_flight += 1
+        if self._threads is None:
+            try:
+                async with asyncio.timeout(call.remaining):
+                    return await self._version.function(*arguments)
+            finally:
+                self._in_flight -= 1
+        # The place is free again when the thread is, which nobody can stop, not when the caller gives up.
+        thread = self._threads.submit(self._version.function, *arguments)
+        loop = asyncio.get_running_loop()
+        thread.add_done_callback(lambda _: self._leave_from_thread(loop))
+        async with asyncio.timeout(call.remaining):
+            return await asyncio.wrap_future(thread)
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+
+    def _leave_from_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        # After the drain's bound the process ends without waiting, and the loop is gone.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._leave)
+
+    def _finish(self, result: Any, call: Context[Any]) -> bytes:
+        if call.refusal is not None:
+            raise call.refusal
+        if call.effect is not EffectClass.PURE and not call.claimed:
+            raise RuntimeError(f"{self._version.name} acted without ctx.claim()")
+        if not isinstance(result, self._version.output):
+            kind = type(result).__name__
+            raise TypeError(f"{self._version.name} returned {kind}, not {self._version.output.__name__}")
+        output = result.model_dump_json().encode()
+        if len(output) > MAX_DOCUMENT_BYTES:
+            raise TargetFault(
+                grpc.StatusCode.OUT_OF_RANGE,
+                f"the output has {len(output)} bytes; at most {MAX_DOCUMENT_BYTES} fit into a run",
+                reason=Reason.OUTPUT_TOO_LARGE,
+                metadata={"size": str(len(output)), "limit": str(MAX_DOCUMENT_BYTES)},
+            )
+        return output
+
+    def _explain(self, error: Exception, call: Context[Any] | None) -> Fault | None:
+        """What was raised as a fault; None for what nobody foresaw."""
+        if call is not None and call.refusal is not None:
+            return call.refusal
+        if isinstance(error, Fault):
+            return error
+        if isinstance(error, CallerError):
+            return TargetFault(
+                rpc.CODES[type(error)],
+                error.message,
+                reason=error.reason,
+                metadata=error.metadata,
+                violations=error.violations,
+            )
+        if isinstance(error, TimeoutError) and call is not None and call.remaining == 0:
+            message = f"{self._version.name} did not finish within the deadline"
+            return NodeFault(grpc.StatusCode.DEADLINE_EXCEEDED, message, reason=Reason.TIMEOUT)
+        return None
+
+    async def _fail(self, fault: Fault, call: Context[Any] | None, context: Any) -> NoReturn:
+        untouched = call is None or call.effect is EffectClass.PURE or not call.claimed
+        metadata = {**fault.metadata, "fault": fault.owner, "node_version": self._version.name}
+        if untouched or fault.no_effect:
+            metadata["outcome"] = "NO_EFFECT"
+        status = rpc.make_status(
+            fault.code,
+            fault.message,
+            reason=fault.reason,
+            metadata=metadata,
+            violations=fault.violations,
+            retry_seconds=fault.retry_after.total_seconds() if fault.retry_after else None,
+        )
+        trailers: list[tuple[str, str | bytes]] = [(rpc.DETAILS_KEY, status.SerializeToString())]
+        if isinstance(fault, TargetFault):
+            await context.send_initial_metadata(((FAULT_KEY, fault.owner),))
+        elif call is None or not call.claimed:
+            trailers.append((RETRY_KEY, RETRY_SAFE))
+        await context.abort(fault.code, status.message, tuple(trailers))
+        raise AssertionError("abort returns never")
+
+
+def _invalid(error: ValidationError, name: str) -> InvalidArgument:
+    """What is wrong with an input, by JSON pointer."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    violations = [
+        Violation("".join(f"/{_escape(part)}" for part in detail["loc"]), detail["msg"])
+        for detail in details[:_MAX_VIOLATIONS]
+    ]
+    first = violations[0]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    message = f"the input does not fit {name}: {first.pointer or 'the document'}: {first.message}{more}"
+    return InvalidArgument(Reason.INPUT_INVALID, message, violations=violations)
+
+
+def _escape(part: int | str) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
