@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, never a package: `envoy` is the import name of others
 """Write the control plane's descriptor set, read out of an Envoy binary.
 
     python envoy/extract_descriptors.py ENVOY services/reflux/controlplane/envoy/xds.binpb

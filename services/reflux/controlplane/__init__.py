@@ -1,8 +1,8 @@
 """The control plane: owns routes, and tells every Envoy how to serve them.
 
-It watches the catalog of the registry (`EndpointService.WatchCatalog`) and its own table of routes, turns both
-into Envoy's configuration and pushes that over ADS. Envoys and callers of `RoutingService` call it; it calls
-the registry only. When it is down every proxy goes on with the configuration it has.
+It watches the catalog of the registry (`EndpointService.WatchCatalog`) and its own table of routes, turns
+both into Envoy's configuration and pushes that over ADS. Envoys and callers of `RoutingService` call it; it
+calls the registry only. When it is down every proxy goes on with the configuration it has.
 
     catalog + routes → graph → envoy/{cluster,endpoint,listener,route} → snapshot → subscription → server
 

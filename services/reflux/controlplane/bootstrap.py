@@ -4,8 +4,8 @@ The documents are `envoy/edge.yaml` and `envoy/mesh.yaml`: complete bootstraps t
 written for containers. `render` loads the one that fits and puts addresses, names and the descriptor set's
 place in; it decides nothing else, so a document and a running proxy never differ in policy.
 
-In a wheel the documents lie in this package's folder `bootstraps/`; in a checkout they are read where they are
-kept, in `envoy/`.
+In a wheel the documents lie in this package's folder `bootstraps/`; in a checkout they are read where they
+are kept, in `envoy/`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _transcoder(listener: dict[str, Any]) -> dict[str, Any]:
     (chain,) = listener["filter_chains"]
     manager = chain["filters"][0]["typed_config"]
     (config,) = (
-        each["typed_config"] for each in manager["http_filters"] if each["name"].endswith("grpc_json_transcoder")
+        each["typed_config"]
+        for each in manager["http_filters"]
+        if each["name"].endswith("grpc_json_transcoder")
     )
     found: dict[str, Any] = config
     return found

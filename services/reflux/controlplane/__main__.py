@@ -1,0 +1,58 @@
+"""Composition root of the control plane: store, controller, ADS and RoutingService on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+from reflux.api.routing.v1 import routing_service_pb2 as pb
+from reflux.api.routing.v1.routing_service_pb2_grpc import add_RoutingServiceServicer_to_server
+from reflux.controlplane import catalog, server
+from reflux.controlplane.controller import Controller
+from reflux.controlplane.routing_servicer import RoutingServicer
+from reflux.controlplane.store import RouteStore
+from reflux.runtime import migrate, process
+from reflux.runtime.postgres import open_pool
+from reflux.runtime.service import grpc_server
+from reflux.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    import grpc
+
+_SERVICES = (pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,)
+
+
+async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> None:
+    """Serve until cancelled, then drain. Ready once calls and proxies are accepted.
+
+    Raises:
+        MigrationError: the database is not at this release.
+        OSError: the address cannot be bound.
+
+    """
+    async with open_pool(settings.postgres_dsn, service="controlplane", max_size=4) as pool:
+        async with pool.connection() as connection:
+            await migrate.check_version(connection, "controlplane")
+        store = RouteStore(pool, str(uuid.uuid4()))
+        controller = Controller(store)
+
+        def register(to: grpc.aio.Server) -> None:
+            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller), to)
+            to.add_generic_rpc_handlers((server.handler(controller.fleet),))
+
+        listening = grpc_server(
+            address=settings.controlplane_address, register=[register], services=_SERVICES
+        )
+        async with asyncio.TaskGroup() as tasks, listening:
+            tasks.create_task(catalog.watch(settings.registry_address, controller.know))
+            tasks.create_task(controller.run())
+            if ready is not None:
+                ready.set()
+            await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    started = asyncio.Event()
+    loaded = Settings.load()
+    process.run(serve(loaded, ready=started), name="controlplane", settings=loaded, ready=started)

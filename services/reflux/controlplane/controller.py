@@ -1,0 +1,134 @@
+"""The loop that keeps proxies at what catalog and routes say.
+
+One turn: read the routes, found those of new nodes, build the snapshot and publish it if it differs, then
+write down what each proxy has made of it. A turn runs whenever something happened here (a catalog, an update,
+a word of a proxy) and at least once a second, which is how the updates of another control plane are found.
+
+While the database is away the last routes known stay in force and new endpoints still reach the proxies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from reflux.controlplane import graph, snapshot
+from reflux.controlplane.defaults import first_route
+from reflux.controlplane.fleet import Fleet
+from reflux.controlplane.store import State
+from reflux.runtime import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reflux.controlplane.catalog import Catalog
+    from reflux.controlplane.store import RouteStore, StoredRoute
+
+TURN_SECONDS: Final = 1.0
+"""Longest time between two turns."""
+AUTHOR: Final = "reflux"
+"""Who gives a new node its first route."""
+
+log = logs.get_logger("controlplane")
+
+
+class Controller:
+    """Holds what is known, and turns."""
+
+    def __init__(self, store: RouteStore) -> None:
+        self._store = store
+        self._wake = asyncio.Event()
+        self._turned = asyncio.Condition()
+        self.turns = 0
+        """Turns ended so far."""
+        self._graph: graph.Graph | None = None
+        self.fleet = Fleet(self._wake.set)
+        self.catalog: Catalog | None = None
+        """The last one heard; None before the first."""
+        self.routes: Sequence[StoredRoute] = ()
+        """The routes that proxies are led to, by node."""
+
+    def know(self, catalog: Catalog) -> None:
+        """Take a catalog of the registry."""
+        self.catalog = catalog
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Turn soon: the routes were changed."""
+        self._wake.set()
+
+    async def turned(self, since: int) -> int:
+        """Wait until more than `since` turns have ended; return how many have."""
+        async with self._turned:
+            await self._turned.wait_for(lambda: self.turns > since)
+            return self.turns
+
+    async def run(self) -> None:
+        """Turn for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._turn()
+            async with self._turned:
+                self.turns += 1
+                self._turned.notify_all()
+
+    async def _turn(self) -> None:
+        try:
+            self.routes = await self._read_routes()
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("routes_unreadable", error=str(error))
+        self._publish()
+        try:
+            await self._record()
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("acknowledgements_unwritten", error=str(error))
+
+    async def _read_routes(self) -> Sequence[StoredRoute]:
+        routes = await self._store.serving()
+        if self.catalog is None:
+            return routes
+        strangers = set(self.catalog.nodes()) - {each.route.node for each in routes}
+        for node in sorted(strangers):
+            first = first_route(node, self.catalog.of(node)[0])
+            await self._store.found(first.route, author=AUTHOR, note=first.note)
+        return await self._store.serving() if strangers else routes
+
+    def _publish(self) -> None:
+        if self.catalog is None:
+            return
+        wanted = graph.build(self.catalog.versions, [each.route for each in self.routes])
+        if wanted != self._graph:
+            self._graph = wanted
+            self.fleet.publish(snapshot.build(wanted))
+
+    async def _record(self) -> None:
+        """Write down who is connected, who took what and who refused what; lead back what was refused."""
+        reports = self.fleet.reports()
+        await self._store.see_proxies([report.proxy for report in reports])
+        current = self.fleet.snapshot
+        if current is None:
+            return
+        pending = {
+            each.route.node: current.revisions[each.route.node]
+            for each in self.routes
+            if each.newest_state is State.PENDING and each.route.node in current.revisions
+        }
+        if not pending:
+            return
+        for report in reports:
+            if report.refusal:
+                words = f"{report.proxy}: {report.refusal.words}"
+                for node, revision in await self._store.reject(report.proxy, pending, words):
+                    log.error("route_rejected", node=node, revision=revision, proxy=report.proxy)
+                    self._wake.set()
+            elif report.settled:
+                await self._store.acknowledge(report.proxy, pending)
+        if await self._store.settle():
+            self._wake.set()

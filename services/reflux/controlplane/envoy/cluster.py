@@ -1,0 +1,112 @@
+"""CDS: one EDS cluster per leaf, one composite per chain and lane.
+
+Limits (Envoy's circuit_breakers) are set far above what a node takes. A node that is full says so itself
+(RESOURCE_EXHAUSTED, trailers-only) and the call falls on to the next version; an overflow in Envoy never
+retries and never falls back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from reflux.controlplane.envoy.xds import ADS, typed
+from reflux.core.effect import Lane
+
+if TYPE_CHECKING:
+    from reflux.controlplane.graph import Composite, Leaf
+
+EJECTION: Final[dict[str, Any]] = {
+    # Open at half of the calls failing (at least 10 in a second), or after 5 failures in a row where there
+    # is little traffic. What counts: UNAVAILABLE and DEADLINE_EXCEEDED as trailers-only replies, resets,
+    # refused connections, tries that took too long. A status after initial metadata (a TargetFault) never
+    # counts.
+    "interval": "1s",
+    "failure_percentage_threshold": 50,
+    "enforcing_failure_percentage": 100,
+    "failure_percentage_minimum_hosts": 1,
+    "failure_percentage_request_volume": 10,
+    "consecutive_gateway_failure": 5,
+    "enforcing_consecutive_gateway_failure": 100,
+    # One flow with an input that makes a node answer INTERNAL must not eject it for everybody.
+    "enforcing_consecutive_5xx": 0,
+    # Needs five endpoints of a version to mean anything.
+    "enforcing_success_rate": 0,
+    # 30 s, then half-open. Without a maximum each ejection would be longer than the one before.
+    "base_ejection_time": "30s",
+    "max_ejection_time": "30s",
+    "max_ejection_time_jitter": "0s",
+    # The default of 10 % could never eject the only endpoint of a version.
+    "max_ejection_percent": 100,
+}
+"""Outlier detection of a leaf: what users know as the circuit breaker of a version."""
+
+RETRY_ON: Final = {
+    # A pure call may be tried again whatever happened to it.
+    Lane.BROAD: "connect-failure,refused-stream,reset,unavailable,resource-exhausted,deadline-exceeded,"
+    "internal,cancelled,retriable-status-codes",
+    # Any other call only where it provably was not processed: it never got there, or the node says so.
+    Lane.SAFE: "connect-failure,refused-stream,retriable-headers",
+}
+
+_UNLIMITED: Final = 100_000
+_HTTP2: Final[dict[str, Any]] = {"explicit_http_config": {"http2_protocol_options": {}}}
+_HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def leaf(of: Leaf) -> dict[str, Any]:
+    """The cluster of a node version. It is the same for ever, so an update never warms it up again."""
+    return {
+        "name": of.name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": ADS},
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": {
+            # By default half of the endpoints must be healthy, or ejection is ignored: with one endpoint it
+            # would never work.
+            "healthy_panic_threshold": {"value": 0},
+            # By default a second change of health waits for a second, and calls go to the ejected one.
+            "update_merge_window": "0s",
+        },
+        "outlier_detection": EJECTION,
+        "circuit_breakers": _limits(),
+        # Notices a machine that vanished; HTTP/2 pings would break the rules of most gRPC servers.
+        "upstream_connection_options": {
+            "tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5, "keepalive_probes": 3}
+        },
+        "typed_extension_protocol_options": {_HTTP: typed(_HTTP, _HTTP2)},
+    }
+
+
+def composite(of: Composite) -> dict[str, Any]:
+    """The cluster of a chain: try n goes to member n; a member without endpoints is passed over."""
+    policy: dict[str, Any] = {
+        "retry_on": RETRY_ON[of.lane],
+        "num_retries": len(of.members) - 1,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+    }
+    if of.lane is Lane.BROAD:
+        policy["retriable_status_codes"] = [502, 503, 504]
+    else:
+        policy["retriable_headers"] = [{"name": "x-reflux-retry", "string_match": {"exact": "safe"}}]
+    return {
+        "name": of.name,
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {
+            "name": "envoy.clusters.composite",
+            "typed_config": typed(
+                "envoy.extensions.clusters.composite.v3.ClusterConfig",
+                {"clusters": [{"name": member} for member in of.members]},
+            ),
+        },
+        "connect_timeout": "1s",
+        # Retries are charged here. The default limit of 3 would kill nearly every fallback under load.
+        "circuit_breakers": _limits(),
+        # A retry policy on the route would win over this one: routes have none.
+        "typed_extension_protocol_options": {_HTTP: typed(_HTTP, {**_HTTP2, "retry_policy": policy})},
+    }
+
+
+def _limits() -> dict[str, Any]:
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"thresholds": [dict.fromkeys(limits, _UNLIMITED)]}

@@ -1,0 +1,83 @@
+"""The fleet: every proxy connected to this control plane, and the snapshot all of them are led to.
+
+`publish` sets the goal; each stream follows in its own time. `reports` says how far each of them is, and the
+callback given to `Fleet` tells whenever one of those answers may have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reflux.controlplane.subscription import Refusal, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from reflux.controlplane.snapshot import Proxy, Snapshot
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One open stream."""
+
+    proxy: Proxy
+    subscription: Subscription = field(default_factory=Subscription)
+    snapshot: Snapshot | None = None
+    """The newest snapshot pushed into the subscription."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a proxy is with the newest snapshot."""
+
+    proxy: str
+    settled: bool
+    refusal: Refusal | None
+
+
+class Fleet:
+    """The streams of one control plane."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._links: set[Link] = set()
+        self.snapshot: Snapshot | None = None
+        """The goal; None before the first, and then no proxy is told anything and each keeps what it has."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Lead every proxy to `snapshot`."""
+        self.snapshot = snapshot
+        for link in self._links:
+            link.wake.set()
+
+    @contextmanager
+    def connected(self, proxy: Proxy) -> Iterator[Link]:
+        """A stream of `proxy`, for as long as the block runs."""
+        link = Link(proxy)
+        link.wake.set()
+        self._links.add(link)
+        self._on_change()
+        try:
+            yield link
+        finally:
+            self._links.discard(link)
+            self._on_change()
+
+    def answered(self) -> None:
+        """A proxy has said something."""
+        self._on_change()
+
+    def reports(self) -> list[Report]:
+        """One per stream, by name."""
+        return sorted(
+            (
+                Report(link.proxy.name, current and link.subscription.settled, refusal if current else None)
+                for link in self._links
+                for current, refusal in [(link.snapshot is self.snapshot, link.subscription.refusal)]
+            ),
+            key=lambda report: report.proxy,
+        )

@@ -1,0 +1,57 @@
+"""Routes: what people say about a node's traffic, as values.
+
+A Route is a list of Targets in a fixed order. Weights are basis points and sum to 10,000; a target of weight
+0 is reached by pin or by fallback only. A target's chain is its own version, then its `fallback` versions,
+each listed once and tried as often as that version's own target says.
+
+Order is meaning: Envoy maps a draw (0 to 9,999) to the targets cumulatively, in this order. New targets are
+appended, so a growing canary keeps the users it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+TOTAL_WEIGHT: Final = 10_000
+"""Basis points of all targets of a route."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A version's part in a route."""
+
+    version: str
+    weight: int
+    """Basis points, 0 to 10,000."""
+    fallback: tuple[str, ...] = ()
+    """Versions tried after this one, in order; each once, never this one."""
+    tries: int = 1
+    """Tries of this version before the next one in a chain; at least 1."""
+    try_timeout_ms: int | None = None
+    """Limit of one try in milliseconds; None: the attempt's own deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The traffic policy of a node, in one revision."""
+
+    node: str
+    revision: int
+    """From 1; rises with every update."""
+    targets: tuple[Target, ...]
+
+    def chain(self, target: Target) -> tuple[str, ...]:
+        """The versions that one call to `target` is tried on, in order, repeated as their tries say."""
+        tries = {each.version: each.tries for each in self.targets}
+        versions = (target.version, *target.fallback)
+        return tuple(version for version in versions for _ in range(tries.get(version, 1)))
+
+    def versions(self) -> frozenset[str]:
+        """Every version that the route can reach."""
+        return frozenset(version for target in self.targets for version in (target.version, *target.fallback))
+
+
+def everything_to(node: str, version: str) -> Route:
+    """The first route of a node that nobody has said anything about."""
+    return Route(node, 1, (Target(version, TOTAL_WEIGHT),))

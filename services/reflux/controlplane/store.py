@@ -1,0 +1,129 @@
+"""The control plane's tables: routes with every revision they had, and what each proxy has taken.
+
+A revision is PENDING until every live proxy, of whichever control plane, has acknowledged it (APPLIED) or one
+has refused it (REJECTED). Proxies are led to the newest revision that is not refused. A proxy counts as live
+for ALIVE_SECONDS after its control plane last said so; only the database's clock is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.types.json import Jsonb
+
+from reflux.controlplane import document
+from reflux.controlplane.routes import Route
+from reflux.runtime.postgres import load_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from reflux.runtime.postgres import Pool
+
+ALIVE_SECONDS: Final = 5.0
+
+_sql = partial(load_sql, "reflux.controlplane")
+
+
+class State(StrEnum):
+    """Where a revision stands."""
+
+    PENDING = "PENDING"
+    APPLIED = "APPLIED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRoute:
+    """The route that proxies are led to, with what people want to know about it."""
+
+    route: Route
+    author: str
+    note: str
+    created_at: datetime
+    newest_state: State
+    """Of the newest update, which is another one than this when it was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one revision stands."""
+
+    state: State
+    refusal: str
+    waiting_for: tuple[str, ...]
+    """Live proxies that have not acknowledged it."""
+
+
+class RouteStore:
+    """Every statement on the schema `controlplane`. All raise `psycopg.Error` when the database is away."""
+
+    def __init__(self, pool: Pool, control_plane: str) -> None:
+        self._pool = pool
+        self._control_plane = control_plane
+
+    async def serving(self) -> list[StoredRoute]:
+        """The routes that proxies are led to, by node."""
+        return [
+            StoredRoute(
+                Route(node, revision, document.read_targets(targets)), author, note, at, State(newest)
+            )
+            for node, revision, targets, author, note, at, newest in await self._all("serving", {})
+        ]
+
+    async def propose(self, route: Route, *, author: str, note: str) -> int | None:
+        """Add a PENDING revision; return its number, or None if `route.revision` (0: any) is not serving."""
+        values = {
+            "node": route.node,
+            "expected": route.revision,
+            "document": Jsonb(document.write_targets(route.targets)),
+            "author": author,
+            "note": note,
+        }
+        rows = await self._all("propose", values)
+        return int(rows[0][0]) if rows else None
+
+    async def found(self, route: Route, *, author: str, note: str) -> None:
+        """Give a node its first route, unless it has one."""
+        targets = Jsonb(document.write_targets(route.targets))
+        await self._run("found", {"node": route.node, "document": targets, "author": author, "note": note})
+
+    async def standing(self, node: str, revision: int) -> Standing:
+        """Where a revision stands that was proposed."""
+        values = {"node": node, "revision": revision, "alive": ALIVE_SECONDS}
+        ((state, refusal, waiting_for),) = await self._all("standing", values)
+        return Standing(State(state), refusal, tuple(waiting_for))
+
+    async def see_proxies(self, names: Sequence[str]) -> None:
+        """Say that these proxies, and no others, have a stream to this control plane."""
+        await self._run("see_proxies", {"control_plane": self._control_plane, "names": list(names)})
+
+    async def acknowledge(self, proxy: str, revisions: Mapping[str, int]) -> None:
+        """Record that `proxy` has taken these revisions, by node."""
+        await self._run("acknowledge", {"proxy": proxy, **_columns(revisions)})
+
+    async def reject(self, proxy: str, revisions: Mapping[str, int], words: str) -> list[tuple[str, int]]:
+        """Record that `proxy` refused these revisions together; return those that are to blame."""
+        rows = await self._all("reject", {"proxy": proxy, "words": words, **_columns(revisions)})
+        return [(node, revision) for node, revision in rows]
+
+    async def settle(self) -> list[tuple[str, int]]:
+        """Declare APPLIED what every live proxy has taken; return it."""
+        rows = await self._all("settle", {"alive": ALIVE_SECONDS})
+        return [(node, revision) for node, revision in rows]
+
+    async def _run(self, name: str, values: Mapping[str, Any]) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute(_sql(name), values)
+
+    async def _all(self, name: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(_sql(name), values)).fetchall()
+
+
+def _columns(revisions: Mapping[str, int]) -> dict[str, list[Any]]:
+    return {"nodes": list(revisions), "revisions": list(revisions.values())}
