@@ -1,0 +1,65 @@
+"""The catalog in memory, and who waits for its changes.
+
+One loop per process: it takes out expired endpoints, asks for the catalog's revision, and loads the catalog
+when that has risen. It turns at once after a change made through this process and every second for changes
+made through another registry, so several registries on one database show the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from reflux.runtime import logs
+
+if TYPE_CHECKING:
+    from reflux.registry.store import Catalog, RegistryStore
+
+TURN_SECONDS: Final = 1.0
+
+log = logs.get_logger("registry")
+
+
+class LiveCatalog:
+    """The newest catalog this process has read."""
+
+    def __init__(self, store: RegistryStore, catalog: Catalog) -> None:
+        self._store = store
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self.newest = catalog
+
+    def touch(self) -> None:
+        """Look for a change now."""
+        self._wake.set()
+
+    async def newer_than(self, revision: int) -> Catalog:
+        """Wait for a catalog with a higher revision."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.newest.revision > revision)
+            return self.newest
+
+    async def run(self) -> None:
+        """Keep the catalog fresh, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._turn()
+            except (psycopg.Error, PoolTimeout) as error:
+                log.warning("catalog_unreadable", error=str(error))
+
+    async def _turn(self) -> None:
+        for node, version, address in await self._store.sweep():
+            log.warning("lease_expired", node=node, version=version, address=address)
+        if await self._store.revision() == self.newest.revision:
+            return
+        async with self._changed:
+            self.newest = await self._store.catalog()
+            self._changed.notify_all()

@@ -1,0 +1,86 @@
+"""What a node version says of itself, checked and digested.
+
+The digest covers description, schemas and effect: what callers rely on. Two descriptions with the same digest
+are the same version, whatever the spelling of their schemas; timeout and concurrency are a matter of the
+deployment and are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from reflux.core import names
+from reflux.core.errors import InvalidArgument, Violation
+from reflux.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from reflux.api.node.v1.node_service_pb2 import NodeDescription
+
+MAX_SCHEMA_BYTES: Final = 256 * 1024
+MAX_DESCRIPTION: Final = 2_000
+"""Characters."""
+MAX_CONCURRENCY: Final = 100_000
+MAX_TIMEOUT_SECONDS: Final = 86_400
+
+
+def check(description: NodeDescription) -> str:
+    """The digest of a sound description, in hex.
+
+    Raises:
+        InvalidArgument: with every problem.
+
+    """
+    violations = _violations(description)
+    if violations:
+        message = f"the description has {len(violations)} problem(s): {violations[0].message}"
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=violations)
+    content = {
+        "description": description.description,
+        "input": orjson.loads(description.input_schema),
+        "output": orjson.loads(description.output_schema),
+        "effect": [
+            description.effect.expression,
+            getattr(description.effect, "class"),
+            description.effect.scope,
+        ],
+    }
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _violations(of: NodeDescription) -> list[Violation]:
+    violations = []
+    if not names.is_name(of.node):
+        violations.append(Violation("description.node", f"a node's name is {names.NAME_RULE}"))
+    if not names.is_version(of.version):
+        violations.append(Violation("description.version", "at most 63 of a-z 0-9 . _ -, such as 1.0.0"))
+    if len(of.description) > MAX_DESCRIPTION:
+        violations.append(Violation("description.description", f"at most {MAX_DESCRIPTION} characters"))
+    for field, raw in (("input_schema", of.input_schema), ("output_schema", of.output_schema)):
+        problem = _schema_problem(raw)
+        if problem:
+            violations.append(Violation(f"description.{field}", problem))
+    timeout = of.attempt_timeout.ToTimedelta().total_seconds()
+    if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+        violations.append(
+            Violation("description.attempt_timeout", f"above 0, at most {MAX_TIMEOUT_SECONDS} s")
+        )
+    if not 1 <= of.max_concurrency <= MAX_CONCURRENCY:
+        violations.append(Violation("description.max_concurrency", f"from 1 to {MAX_CONCURRENCY}"))
+    return violations
+
+
+def _schema_problem(raw: bytes) -> str | None:
+    if len(raw) > MAX_SCHEMA_BYTES:
+        return f"at most {MAX_SCHEMA_BYTES} bytes"
+    try:
+        Draft202012Validator.check_schema(orjson.loads(raw))
+    except orjson.JSONDecodeError as error:
+        return f"is not JSON: {error}"
+    except SchemaError as error:
+        return f"is not a JSON Schema (2020-12): {error.message}"
+    return None
