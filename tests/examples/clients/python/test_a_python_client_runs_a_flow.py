@@ -1,0 +1,41 @@
+"""The Python client, as a reader of the example would run it, against a whole stack."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+CLIENT = Path(__file__).with_name("client.py")
+
+
+def _run(edge: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(CLIENT), edge], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_client_saves_executes_watches_and_reads(edge_url: str) -> None:
+    """Every line of the example holds, and it can be run again: an equal document makes no new version."""
+    edge = edge_url.removeprefix("http://").rstrip("/")
+    first = _run(edge)
+    assert first.returncode == 0, first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[0] == "flow greet-from-python is at version 1"
+    assert lines[2] == "  1 RunCreated"
+    assert lines[-3].endswith(" RunFinished")
+    assert lines[-2].endswith(" is SUCCEEDED")
+    assert json.loads(lines[-1]) == {"text": "Hello Ada", "steps": 1}
+    assert _run(edge).stdout.splitlines()[0] == lines[0]
+
+
+def test_the_client_says_why_it_cannot() -> None:
+    """A call that fails is explained in one line, not with a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    failed = _run(f"127.0.0.1:{port}")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("UNAVAILABLE")
+    assert "Traceback" not in failed.stderr
