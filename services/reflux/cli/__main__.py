@@ -6,6 +6,8 @@ Exit status: 0 done; 1 it failed, the message says why; 2 a wrong option or sett
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +22,7 @@ from reflux.cli.progress import Progress
 from reflux.cli.stack.errors import ListenError, StackError, StartError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import make_plan
-from reflux.cli.stack.run import run_stack, stop_stack
+from reflux.cli.stack.run import run_until_signal, stop_stack
 from reflux.runtime import logs as event_logs
 from reflux.runtime import process
 from reflux.runtime.migrate import MigrationError
@@ -30,9 +32,8 @@ from reflux.runtime.settings import Address, Settings, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reflux.cli.stack.plan import Plan
-
 _TAIL = 15
+_FOLLOW_SECONDS = 0.2
 
 app = typer.Typer(
     help="Durable flows whose steps are gRPC services behind Envoy.",
@@ -95,8 +96,7 @@ def up(
             )
             plan = make_plan(settings, folder, node_versions=versions, insecure_listen=insecure_listen)
             try:
-                # On asyncio's own loop, in this very thread: the life of children hangs on it.
-                asyncio.run(_until_signal(plan, folder))
+                run_until_signal(plan, folder, Progress(_out, plan))
             except StartError as error:
                 for line in folder.logs.tail(error.part, _TAIL):
                     _err.print(f"  {error.part} | {line}", markup=False, highlight=False, soft_wrap=True)
@@ -132,11 +132,21 @@ def logs(
         def show(name: str, line: str) -> None:
             typer.echo(line if part else f"{name:<{width}} | {line}")
 
-        for name in parts:
-            for line in files.tail(name, lines):
+        if not follow:
+            for name in parts:
+                for line in files.tail(name, lines):
+                    show(name, line)
+            return
+        follower = files.follow([part] if part else None)
+        recent: dict[str, deque[str]] = {name: deque(maxlen=lines) for name in parts}
+        for name, line in follower.read():
+            recent.setdefault(name, deque(maxlen=lines)).append(line)
+        for name, last in recent.items():
+            for line in last:
                 show(name, line)
-        if follow:
-            for name, line in files.follow([part] if part else None):
+        while True:
+            time.sleep(_FOLLOW_SECONDS)
+            for name, line in follower.read():
                 show(name, line)
 
 
@@ -166,14 +176,6 @@ def serve(
 def main() -> None:
     """The entry point of the `reflux` script."""
     app(prog_name="reflux")
-
-
-async def _until_signal(plan: Plan, folder: DataFolder) -> None:
-    stack = asyncio.ensure_future(run_stack(plan, folder, Progress(_out, plan)))
-    with process.cancel_on_signal(stack):
-        await asyncio.wait((stack,))
-    if not stack.cancelled():
-        stack.result()
 
 
 def _folder(data_dir: Path | None) -> DataFolder:

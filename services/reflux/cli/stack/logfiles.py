@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from reflux.cli.stack.errors import UnknownPartError
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_FOLLOW_SECONDS: Final = 0.2
 _CHUNK: Final = 1 << 16
 
 
@@ -55,10 +53,9 @@ class LogFiles:
     def tail(self, part: str, count: int) -> list[str]:
         """The last `count` lines of `part`, without line ends, the older file included."""
         path = self.path(part)
-        lines: list[str] = []
-        for file in (_older(path), path):
-            if file.exists():
-                lines += file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _lines(path)
+        if len(lines) < count:
+            lines = _lines(_older(path)) + lines
         return lines[-count:] if count else []
 
     def check(self, part: str) -> None:
@@ -72,54 +69,60 @@ class LogFiles:
             known = ", ".join(self.parts()) or "none yet"
             raise UnknownPartError(f"no log of a part {part!r}; there are: {known}")
 
-    def follow(self, parts: list[str] | None) -> Iterator[tuple[str, str]]:
-        """Yield (part, line) as written from now on, without end; None: of all parts, new ones too."""
-        open_files: dict[str, _Follower] = {}
-        for part in parts or self.parts():
-            open_files[part] = _Follower(self.path(part), at_end=True)
-        while True:
-            for part in parts or self.parts():
-                follower = open_files.setdefault(part, _Follower(self.path(part), at_end=False))
-                for line in follower.lines():
-                    yield part, line
-            time.sleep(_FOLLOW_SECONDS)
+    def follow(self, parts: list[str] | None) -> Follower:
+        """Read what is in the logs and what is added; None: of all parts, those that start later included."""
+        return Follower(self, parts)
 
 
-class _Follower:
-    """Reads what is added to one file, also after it was cut or replaced."""
+class Follower:
+    """Reads several logs, and goes on where it was when asked again: nothing is missed, nothing twice."""
 
-    def __init__(self, path: Path, *, at_end: bool) -> None:
+    def __init__(self, logs: LogFiles, parts: list[str] | None) -> None:
+        self._logs = logs
+        self._parts = parts
+        self._files: dict[str, _Growing] = {}
+
+    def read(self) -> Iterator[tuple[str, str]]:
+        """Yield (part, line) for what was added since the last call; the first time, for all there is."""
+        for part in self._parts or self._logs.parts():
+            growing = self._files.setdefault(part, _Growing(self._logs.path(part)))
+            for line in growing.lines():
+                yield part, line
+
+
+class _Growing:
+    """Reads one file as it grows, also after it was cut or replaced: then from its beginning."""
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
         self._rest = b""
-        if at_end and path.exists():
-            self._file = path.open("rb")
-            self._file.seek(0, os.SEEK_END)
+        self._file: tuple[int, int] | None = None
+        self._position = 0
 
     def lines(self) -> Iterator[str]:
-        if self._file is None or not self._same_file(self._file):
-            if not self._path.exists():
-                return
-            self._file = self._path.open("rb")
-        if self._file.tell() > _size(self._path):
-            self._file.seek(0)
-        while chunk := self._file.read(_CHUNK):
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
-            for line in whole:
-                yield line.decode(errors="replace")
-
-    def _same_file(self, file: BinaryIO) -> bool:
+        """Whole lines added since the last call."""
         try:
-            same = os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+            file = self._path.open("rb")
         except FileNotFoundError:
-            same = False
-        if not same:
-            file.close()
-        return same
+            return
+        with file:
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) != self._file or status.st_size < self._position:
+                self._file, self._position = (status.st_dev, status.st_ino), 0
+            file.seek(self._position)
+            while chunk := file.read(_CHUNK):
+                *whole, self._rest = (self._rest + chunk).split(b"\n")
+                self._position = file.tell()
+                for line in whole:
+                    yield line.decode(errors="replace")
 
 
 def _older(path: Path) -> Path:
     return path.with_name(path.name + ".1")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _size(path: Path) -> int:

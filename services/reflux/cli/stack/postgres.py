@@ -151,6 +151,7 @@ class PostgresServer:
             os.close(descriptor)
 
     async def _initdb(self) -> None:
+        password = self._passwords()[_SUPERUSER]
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -158,7 +159,7 @@ class PostgresServer:
             os.chown(fresh, self.user.uid, self.user.gid)
         secret = os.memfd_create("password")
         try:
-            os.write(secret, self._passwords()[_SUPERUSER].encode() + b"\n")
+            os.write(secret, password.encode() + b"\n")
             process = self._run(
                 "initdb",
                 fresh,

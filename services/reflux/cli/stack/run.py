@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from reflux.cli.stack.errors import StackNotRunningError
 from reflux.cli.stack.folder import StackState
 from reflux.cli.stack.supervisor import supervise
+from reflux.runtime.process import cancel_on_signal
 
 if TYPE_CHECKING:
     from reflux.cli.stack.folder import DataFolder
@@ -20,18 +22,29 @@ if TYPE_CHECKING:
 _STOP_SECONDS: Final = 120.0
 
 
-async def run_stack(
+def run_until_signal(
     plan: Plan, folder: DataFolder, observer: Observer, *, backoff: Backoff | None = None
 ) -> None:
-    """Run `plan` on the held `folder` until cancelled; then drain it.
+    """Run `plan` on the held `folder` until SIGINT or SIGTERM, then drain it; a second one ends it at once.
+
+    Runs on asyncio's own loop in the calling thread, which must be the main one: children hang on it.
 
     Raises:
         StartError: a step failed; everything is stopped again.
 
     """
-    state = StackState(os.getpid(), plan.urls, plan.ports)
-    recorder = _Recorder(folder, state, observer)
-    await supervise(plan.steps, logs=folder.logs, observer=recorder, backoff=backoff)
+
+    async def life() -> None:
+        recorder = _Recorder(folder, StackState(os.getpid(), plan.urls, plan.ports), observer)
+        stack = asyncio.ensure_future(
+            supervise(plan.steps, logs=folder.logs, observer=recorder, backoff=backoff)
+        )
+        with cancel_on_signal(stack):
+            await asyncio.wait((stack,))
+        if not stack.cancelled():
+            stack.result()
+
+    asyncio.run(life())
 
 
 def stop_stack(folder: DataFolder) -> int:
