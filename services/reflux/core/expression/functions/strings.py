@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from reflux.core.expression.budget import Budget
 
 _SPACE = " \t\n\r\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-_UPPER = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
 _CLAUSE = re.compile(r"%(?:\.([0-9]{1,2}))?([a-zA-Z%]?)")
 
 
@@ -109,13 +107,13 @@ def join(budget: Budget, parts: list[Value], separator: str = "") -> str:
 def lower_ascii(budget: Budget, text: str) -> str:
     """See the table."""
     budget.build_text(len(text))
-    return text.translate(_LOWER)
+    return text.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")  # ASCII only
 
 
 def upper_ascii(budget: Budget, text: str) -> str:
     """See the table."""
     budget.build_text(len(text))
-    return text.translate(_UPPER)
+    return text.encode(errors="surrogatepass").upper().decode(errors="surrogatepass")  # ASCII only
 
 
 def trim(budget: Budget, text: str) -> str:
@@ -127,6 +125,7 @@ def trim(budget: Budget, text: str) -> str:
 def format_text(budget: Budget, pattern: str, values: list[Value]) -> str:
     """See the table."""
     budget.build_text(len(pattern))
+    budget.spend(pattern.count("%") * 8)
     parts: list[str] = []
     position = used = 0
     for clause in _CLAUSE.finditer(pattern):
@@ -138,9 +137,9 @@ def format_text(budget: Budget, pattern: str, values: list[Value]) -> str:
         if used == len(values):
             raise Fault(ErrorCode.BAD_VALUE, "format() has more clauses in its text than values in its list")
         digits = None if clause[1] is None else int(clause[1])
-        budget.build_text(len(parts[-1]))
         parts.append(_formatted(clause[2], digits, values[used]))
-        budget.spend((len(parts[-1]) >> 3) + 8)
+        if type(values[used]) is not str:
+            budget.spend(len(parts[-1]) >> 3)
         used += 1
     if used < len(values):
         raise Fault(ErrorCode.BAD_VALUE, "format() has more values in its list than clauses in its text")
