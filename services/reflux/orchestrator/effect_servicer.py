@@ -19,7 +19,9 @@ class EffectServicer(EffectServiceServicer):
         self._worker = worker
 
     async def ClaimEffect(  # noqa: N802 - named by the contract
-        self, request: pb.ClaimEffectRequest, _context: grpc.aio.ServicerContext
+        self,
+        request: pb.ClaimEffectRequest,
+        _context: grpc.aio.ServicerContext[pb.ClaimEffectRequest, pb.ClaimEffectResponse],
     ) -> pb.ClaimEffectResponse:
         """Journals the claim, then grants it."""
         run = self._worker.runs.get(RunId(request.run_id))

@@ -58,6 +58,7 @@ class Intake:
         self._leases: dict[int, ShardLease] = {}
         self._adopting: asyncio.Queue[Taken] = asyncio.Queue()
         self._again: dict[RunId, ShardLease] = {}
+        self._broken: dict[RunId, tuple[ShardLease, str]] = {}
         self._look = asyncio.Event()
 
     def joined(self, member: MemberId) -> None:
@@ -83,6 +84,11 @@ class Intake:
     def read_again(self, run_id: RunId, lease: ShardLease) -> None:
         """A run was dropped for want of room."""
         self._again[run_id] = lease
+
+    def park(self, run_id: RunId, lease: ShardLease, problem: str) -> None:
+        """A run cannot be advanced: the next look parks it."""
+        self._broken[run_id] = (lease, problem)
+        self._look.set()
 
     async def run(self) -> None:
         """Adopts and polls until cancelled, through every loss of the database."""
@@ -160,6 +166,14 @@ class Intake:
                 self._answer(run, words[loaded.run_id])
         if due.more:
             self._look.set()
+        await self._park_broken()
+
+    async def _park_broken(self) -> None:
+        broken, self._broken = self._broken, {}
+        async for loaded in self._reader.load(list(broken)):
+            lease, problem = broken[loaded.run_id]
+            if self._holds(lease):
+                self._park(loaded, lease, Reason.RUN_BROKEN, problem)
 
     def _give(self, loaded: Loaded, lease: ShardLease, *, recovered: bool) -> ActiveRun | None:
         """Hands a run to the worker, with what its former owner left open."""
@@ -182,11 +196,6 @@ class Intake:
                 said = orjson.loads(word.payload)
                 events.append(ev.CancelRequested(said["actor"], said["reason"], self._clock.now()))
         self._worker.walk(run, events, [word.id for word in words])
-
-    async def park(self, run_id: RunId, lease: ShardLease, message: str) -> None:
-        """Parks a run that the worker could not advance."""
-        async for loaded in self._reader.load([run_id]):
-            self._park(loaded, lease, Reason.RUN_BROKEN, message)
 
     def _park(self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str) -> None:
         failure = ev.Failure("INTERNAL", reason, message)

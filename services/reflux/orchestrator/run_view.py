@@ -41,8 +41,8 @@ _ACTIONS: Final[dict[type[Action], str]] = {
 }
 
 
-def run_document(state: RunState) -> bytes:
-    """A Run."""
+def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
+    """A Run; `phase` says more than the journal does yet."""
     created, finished = state.created, state.finished
     output = finished.output if finished else None
     return _dump(
@@ -51,7 +51,7 @@ def run_document(state: RunState) -> bytes:
             "flow_id": created.flow_id,
             "flow_name": created.flow_name,
             "flow_version": created.flow_version,
-            "state": state.phase.value,
+            "state": (phase or state.phase).value,
             "input": orjson.Fragment(created.input.raw),
             "output": orjson.Fragment(output.raw) if output else None,
             "error": _error(_run_failure(state)),

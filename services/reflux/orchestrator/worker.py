@@ -19,13 +19,13 @@ waits, brings it back.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from traceback import format_exception
-from typing import Final
+from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
@@ -54,6 +54,9 @@ EVICT_AFTER: Final = timedelta(seconds=2)
 
 SLOW_SECONDS: Final = 0.25
 """A pure attempt in flight for longer is journaled, so that people can see it."""
+
+DRAIN_SECONDS: Final = 5.0
+DRAIN_PURE_SECONDS: Final = 0.5
 
 MAX_CALLS: Final = 1_000
 """Attempts in flight at once; more wait."""
@@ -85,12 +88,26 @@ class ActiveRun:
         return self.state.id
 
 
+class Host(Protocol):
+    """Who must know what happens to runs. Nothing here may wait."""
+
+    def changed(self, run_id: RunId, last_seq: int) -> None:
+        """The journal of a run has grown to this event."""
+
+    def unknown(self) -> None:
+        """What is written is not known: every run was dropped, and the lease must begin anew."""
+
+    def broken(self, run_id: RunId, lease: ShardLease, problem: str) -> None:
+        """A run cannot be advanced, and was dropped: it must be parked."""
+
+    def deferred(self, run_id: RunId, lease: ShardLease) -> None:
+        """A run was dropped for want of room, and must be read again."""
+
+
 class Worker:
     """Advances the runs that were given to it by `add` until they settle, wait for long, or are lost.
 
-    `run` must be running. Told of what happens: `on_change(run_id, last_seq)` of every commit; `on_unknown()`
-    when memory can no longer be trusted; `on_broken(run_id, lease, error)` of a run that cannot be advanced;
-    `on_deferred(run_id, lease)` of one that was dropped for want of room and must be read again.
+    `run` must be running; the `host` is told what happens.
     """
 
     def __init__(
@@ -100,20 +117,14 @@ class Worker:
         caller: NodeCaller,
         mesh: MeshView,
         clock: Clock,
-        on_change: Callable[[RunId, int], None],
-        on_unknown: Callable[[], None],
-        on_broken: Callable[[RunId, ShardLease, str], None],
-        on_deferred: Callable[[RunId, ShardLease], None],
+        host: Host,
     ) -> None:
         self.runs: dict[RunId, ActiveRun] = {}
         self._writer = writer
         self._caller = caller
         self._mesh = mesh
         self._clock = clock
-        self._on_change = on_change
-        self._on_unknown = on_unknown
-        self._on_broken = on_broken
-        self._on_deferred = on_deferred
+        self._host = host
         self._slots = asyncio.Semaphore(MAX_CALLS)
         self._group: asyncio.TaskGroup | None = None
         self._draining = False
@@ -145,7 +156,7 @@ class Worker:
         """Gives a run up that cannot be advanced, and says so."""
         log.error("run_broken", run_id=run.id, error="".join(format_exception(error)))
         self.drop(run)
-        self._on_broken(run.id, run.lease, f"{type(error).__name__}: {error}")
+        self._host.broken(run.id, run.lease, f"{type(error).__name__}: {error}")
 
     def drop(self, run: ActiveRun) -> None:
         """Forgets a run; what it has in flight is abandoned."""
@@ -168,12 +179,19 @@ class Worker:
         for run in list(self.runs.values()):
             self.drop(run)
 
-    async def drain(self, seconds: float) -> None:
-        """Starts nothing more, and waits for what is in flight and unwritten, at most so long."""
+    async def drain(self) -> None:
+        """Starts nothing more, and waits for what is in flight, at most `DRAIN_SECONDS`.
+
+        Pure attempts get only a moment: whoever takes the run over repeats them.
+        """
         self._draining = True
-        deadline = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < deadline:
-            if not any(run.calls or run.commits for run in self.runs.values()):
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while (passed := loop.time() - begun) < DRAIN_SECONDS:
+            acting = any(_acts(run.state) for run in self.runs.values())
+            unwritten = any(run.commits for run in self.runs.values())
+            calling = passed < DRAIN_PURE_SECONDS and any(run.calls for run in self.runs.values())
+            if not (acting or unwritten or calling):
                 return
             await asyncio.sleep(0.02)
 
@@ -276,7 +294,7 @@ class Worker:
             # What was not written has not happened: the run is read again when there is room.
             log.warning("run_deferred", run_id=run.id)
             self.drop(run)
-            self._on_deferred(run.id, run.lease)
+            self._host.deferred(run.id, run.lease)
             return
         run.next_seq += len(payloads)
         run.shown = update
@@ -313,7 +331,7 @@ class Worker:
             flight = run.state.steps[order.step].flight
             if self.runs.get(run.id) is run and flight is not None and flight.started is started:
                 self._send(run, started, order)
-        self._on_change(run.id, last_seq)
+        self._host.changed(run.id, last_seq)
         if not run.commits and self._may_leave(run):
             self.drop(run)
 
@@ -323,12 +341,12 @@ class Worker:
                 self.drop_shards([run.lease.shard])
             case CommitUnknown():
                 self.drop_all()
-                self._on_unknown()
+                self._host.unknown()
             case RowRefused():
                 known = self.runs.get(run.id) is run
                 self.drop(run)
                 if known:
-                    self._on_broken(run.id, run.lease, str(error.__cause__ or error))
+                    self._host.broken(run.id, run.lease, str(error.__cause__ or error))
             case _:
                 self.drop(run)
 

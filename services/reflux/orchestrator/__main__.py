@@ -1,0 +1,175 @@
+"""The orchestrator as a process: settings → stores and mesh → worker → servicers → serve.
+
+Coming up: know the mesh, then join the members, then own shards and resume their runs. Going down: take
+nothing new, let attempts with effects finish, write what is in hand, give the shards away, leave.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import grpc
+
+from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServicer_to_server
+from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
+from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from reflux.core.names import RunId
+from reflux.orchestrator.caller import NodeCaller
+from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.effect_servicer import EffectServicer
+from reflux.orchestrator.flows.cache import FlowCache
+from reflux.orchestrator.flows.servicer import FlowServicer
+from reflux.orchestrator.flows.store import FlowStore
+from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.journal_reader import JournalReader
+from reflux.orchestrator.launcher import Launcher
+from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.run_servicer import RunServicer
+from reflux.orchestrator.store.journal import ShardLease, Writer
+from reflux.orchestrator.store.lease import Lease
+from reflux.orchestrator.store.members import Membership
+from reflux.orchestrator.store.start import Starter
+from reflux.orchestrator.store.wake import Wake
+from reflux.orchestrator.worker import Worker
+from reflux.runtime import migrate, rpc
+from reflux.runtime.clock import DatabaseClock
+from reflux.runtime.postgres import Pool, open_pool
+from reflux.runtime.service import grpc_server
+from reflux.runtime.settings import Settings
+
+SERVICES: Final = (
+    "reflux.api.flow.v1.FlowService",
+    "reflux.api.run.v1.RunService",
+    "reflux.api.effect.v1.EffectService",
+)
+POOL_SIZE: Final = 16
+LANES_SECONDS: Final = 5.0
+"""How long what is queued may take to be written on the way down."""
+
+
+async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> None:
+    """Serves until cancelled, then drains and hands its shards over."""
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            open_pool(settings.postgres_dsn, service="orchestrator", max_size=POOL_SIZE)
+        )
+        async with pool.connection() as connection:
+            await migrate.check_version(connection, "orchestrator")
+        mesh_channel = await stack.enter_async_context(rpc.channel(settings.mesh_address))
+        await Orchestrator(settings, pool, mesh_channel).run(ready)
+
+
+class Orchestrator:
+    """Its parts, wired; itself the worker's host."""
+
+    def __init__(self, settings: Settings, pool: Pool, mesh_channel: grpc.aio.Channel) -> None:
+        address = settings.orchestrator_address
+        self._address = address
+        self._clock = DatabaseClock()
+        self._changes = Changes()
+        self._wake = Wake(settings.redis_url)
+        self._writer = Writer(settings.postgres_dsn)
+        self._starter = Starter(settings.postgres_dsn)
+        self.mesh = MeshView(settings.registry_address, settings.controlplane_address)
+        store = FlowStore(pool)
+        flows = FlowCache(store)
+        reader = JournalReader(pool, flows)
+        self._worker = Worker(
+            writer=self._writer,
+            caller=NodeCaller(mesh_channel, str(address), self._clock),
+            mesh=self.mesh,
+            clock=self._clock,
+            host=self,
+        )
+        self._intake = Intake(
+            pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock
+        )
+        membership = Membership(
+            pool, address=str(address), shards=settings.shards, lease_seconds=settings.lease_seconds
+        )
+        self._lease = Lease(membership, self._intake, self._clock)
+        launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
+        self._flow_servicer = FlowServicer(store=store, cache=flows, catalog=self.mesh, clock=self._clock)
+        self._run_servicer = RunServicer(
+            pool=pool,
+            flows=flows,
+            reader=reader,
+            launcher=launcher,
+            worker=self._worker,
+            intake=self._intake,
+            changes=self._changes,
+            wake=self._wake,
+        )
+
+    def changed(self, run_id: RunId, last_seq: int) -> None:
+        """Tells who waits here, and through Redis/Valkey who waits elsewhere."""
+        self._changes.tell(run_id)
+        self._wake.tell_runs({run_id: last_seq})
+
+    def unknown(self) -> None:
+        """Begins a new life as a member."""
+        self._lease.rejoin()
+
+    def broken(self, run_id: RunId, lease: ShardLease, problem: str) -> None:
+        """Parks the run."""
+        self._intake.park(run_id, lease, problem)
+
+    def deferred(self, run_id: RunId, lease: ShardLease) -> None:
+        """Reads the run again when there is room."""
+        self._intake.read_again(run_id, lease)
+
+    async def run(self, ready: asyncio.Event | None) -> None:
+        """Everything that goes on, until cancelled; then the way down, in order."""
+        async with asyncio.TaskGroup() as group:
+            mesh = group.create_task(self.mesh.follow())
+            lanes = [group.create_task(self._writer.run()), group.create_task(self._starter.run())]
+            others = [
+                group.create_task(part)
+                for part in (
+                    self._worker.run(),
+                    self._intake.run(),
+                    self._wake.run(),
+                    self._hear_words(),
+                    self._hear_runs(),
+                )
+            ]
+            lease: asyncio.Task[None] | None = None
+            try:
+                async with self._serving():
+                    await self.mesh.synced.wait()
+                    lease = group.create_task(self._lease.run())
+                    if ready is not None:
+                        ready.set()
+                    await asyncio.get_running_loop().create_future()
+            finally:
+                self._writer.close()
+                self._starter.close()
+                await asyncio.wait(lanes, timeout=LANES_SECONDS)
+                for task in [*([lease] if lease else []), *others, mesh]:
+                    task.cancel()
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        """The servicers; left, the worker drains while claims can still be made."""
+        register = [
+            lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
+            lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
+            lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
+        ]
+        async with grpc_server(address=self._address, register=register, services=SERVICES):
+            try:
+                yield
+            finally:
+                await self._worker.drain()
+
+    async def _hear_words(self) -> None:
+        with self._wake.listen_inbox() as notices:
+            async for _ in notices:
+                self._intake.look()
+
+    async def _hear_runs(self) -> None:
+        with self._wake.listen_runs() as notices:
+            async for notice in notices:
+                for run_id in notice:
+                    self._changes.tell(run_id)

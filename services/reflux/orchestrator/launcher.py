@@ -1,0 +1,107 @@
+"""Starts runs: durable first, then walked here."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from reflux.core import event as ev
+from reflux.core.document import Json
+from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
+from reflux.core.event import RunPhase
+from reflux.core.names import RunId
+from reflux.core.reasons import Reason
+from reflux.core.run import RunState, begin
+from reflux.orchestrator import codec
+from reflux.orchestrator.flows.cache import Resolved
+from reflux.orchestrator.store.journal import RunUpdate, ShardLease
+from reflux.orchestrator.store.lease import Lease
+from reflux.orchestrator.store.start import Starter, StartRequest
+from reflux.orchestrator.worker import MAX_RUNS, ActiveRun, Worker
+from reflux.runtime.clock import Clock
+from reflux.runtime.ids import uuid7
+
+LEASE_SECONDS: Final = 5.0
+"""How long a start waits for this orchestrator to own a shard, right after it joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The run of a start, new or of an earlier start with the same request_id."""
+
+    run_id: RunId
+    state: RunState | None
+    """Its first state when it is new; it moves on at once."""
+
+
+class Launcher:
+    """Starts runs in shards of this orchestrator."""
+
+    def __init__(self, *, lease: Lease, starter: Starter, worker: Worker, clock: Clock) -> None:
+        self._clock = clock
+        self._lease = lease
+        self._starter = starter
+        self._worker = worker
+
+    async def launch(self, flow: Resolved, document: Json, *, request_id: str | None, actor: str) -> Launched:
+        """Begins a run of the flow's current version; it is durable when this returns.
+
+        Raises:
+            InvalidArgument: the input does not fit the flow's schema.
+            AlreadyExists: the request_id was used for something else.
+            Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
+        """
+        _check(flow, document)
+        if len(self._worker.runs) >= MAX_RUNS:
+            raise Exhausted(Reason.NOT_ACCEPTING, f"this orchestrator has {MAX_RUNS} runs in hand; try again")
+        lease = await self._shard()
+        now = self._clock.now()
+        run_id = RunId(uuid7(now))
+        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now)
+        started = await self._starter.start(
+            StartRequest(
+                lease=lease,
+                run_id=run_id,
+                flow_id=flow.flow_id,
+                flow_name=flow.name,
+                flow_version=flow.version,
+                actor=actor,
+                created_at=now,
+                payload=codec.encode(created),
+                scope=f"flow:{flow.flow_id}",
+                request_id=request_id,
+                body_digest=sha256(document.raw).digest(),
+            )
+        )
+        if not started.created:
+            return Launched(started.run_id, None)
+        state = begin(run_id, flow.flow, created)
+        # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
+        if run_id not in self._worker.runs and lease in self._lease.held():
+            self._worker.add(ActiveRun(state, lease, 2, RunUpdate(RunPhase.RUNNING)))
+        return Launched(run_id, state)
+
+    async def _shard(self) -> ShardLease:
+        """One of our shards, at random.
+
+        Raises:
+            Unavailable: there is none, and none came within `LEASE_SECONDS`.
+        """
+        deadline = asyncio.get_running_loop().time() + LEASE_SECONDS
+        while not (held := self._lease.held()):
+            if asyncio.get_running_loop().time() >= deadline:
+                raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator owns no shard now; try again")
+            await asyncio.sleep(0.05)
+        return random.choice(held)  # noqa: S311 - spreads runs, guards nothing
+
+
+def _check(flow: Resolved, document: Json) -> None:
+    schema = flow.flow.input_schema
+    violations = schema.violations(document.value) if schema is not None else ()
+    if violations:
+        raise InvalidArgument(
+            Reason.INPUT_INVALID,
+            f"the input does not fit the schema of flow {flow.name}: {violations[0].message}",
+            violations=violations,
+        )

@@ -1,0 +1,254 @@
+"""RunService: start, look, watch, cancel. Translates; what it answers is folded from the journal.
+
+Any orchestrator answers for any run. Only starting needs a shard of its own; whatever is said to a run goes
+through the inbox, wherever its owner is, and the answer waits until the journal shows it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+import grpc
+import orjson
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+
+from reflux.api.run.v1 import run_service_pb2 as pb
+from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer
+from reflux.core import event as ev
+from reflux.core.document import Json
+from reflux.core.errors import InvalidArgument, NotFound
+from reflux.core.event import FINAL, RunPhase
+from reflux.core.flow.durations import parse_duration
+from reflux.core.names import FlowId, RunId, is_id
+from reflux.core.reasons import Reason
+from reflux.core.run import RunState
+from reflux.orchestrator import run_view
+from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.flows.cache import FlowCache
+from reflux.orchestrator.intake import CANCEL, Intake
+from reflux.orchestrator.journal_reader import JournalReader
+from reflux.orchestrator.launcher import Launcher
+from reflux.orchestrator.store import inbox, runs
+from reflux.orchestrator.store.runs import RunFilter, RunRow
+from reflux.orchestrator.store.wake import Wake
+from reflux.orchestrator.worker import Worker
+from reflux.runtime import documents, pages
+from reflux.runtime.postgres import Pool
+
+MAX_WAIT: Final = timedelta(seconds=300)
+CANCEL_SECONDS: Final = 5.0
+"""How long a cancel waits for the journal to show it."""
+WATCH_PAGE: Final = 200
+"""Events read at once for a watcher."""
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class RunServicer(RunServiceServicer):
+    """Answers clients and the gateway."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        flows: FlowCache,
+        reader: JournalReader,
+        launcher: Launcher,
+        worker: Worker,
+        intake: Intake,
+        changes: Changes,
+        wake: Wake,
+    ) -> None:
+        self._pool = pool
+        self._flows = flows
+        self._reader = reader
+        self._launcher = launcher
+        self._worker = worker
+        self._intake = intake
+        self._changes = changes
+        self._wake = wake
+
+    async def ExecuteFlow(self, request: pb.ExecuteFlowRequest, context: Context) -> HttpBody:  # noqa: N802
+        """Starts a run, and waits for it when asked to."""
+        wait = _wait(request.wait)
+        document = _input(request.input)
+        flow = await self._flows.resolve(request.flow_id)
+        launched = await self._launcher.launch(
+            flow, document, request_id=request.request_id or None, actor=_actor(context)
+        )
+        if wait is not None:
+            return _body(run_view.run_document(await self._settled(launched.run_id, wait)))
+        state = launched.state or await self._reader.state(launched.run_id)
+        return _body(run_view.run_document(state))
+
+    async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> HttpBody:  # noqa: N802
+        """One run."""
+        return _body(run_view.run_document(await self._reader.state(_run_id(request.run_id))))
+
+    async def ListRuns(  # noqa: N802
+        self, request: pb.ListRunsRequest, _context: Context
+    ) -> pb.ListRunsResponse:
+        """A page of runs, from their rows."""
+        flow_id = await self._flow_id(request.flow_id)
+        which = RunFilter(
+            flow_id=flow_id,
+            state=RunPhase(pb.Run.State.Name(request.state)) if request.state else None,
+            created_from=_time(request, "created_after"),
+            created_before=_time(request, "created_before"),
+        )
+        scope = f"runs {which}"
+        size = pages.size(request.page_size)
+        older_than = pages.read(request.page_token, scope) if request.page_token else None
+        rows = await runs.list_page(
+            self._pool, which, limit=size + 1, older_than=RunId(older_than) if older_than else None
+        )
+        token = pages.token(rows[size - 1].run_id, scope) if len(rows) > size else ""
+        return pb.ListRunsResponse(runs=[_summary(row) for row in rows[:size]], next_page_token=token)
+
+    async def ListStepRuns(  # noqa: N802
+        self, request: pb.ListStepRunsRequest, _context: Context
+    ) -> HttpBody:
+        """Every step of a run."""
+        return _body(run_view.steps_document(await self._reader.state(_run_id(request.run_id))))
+
+    async def ListEvents(self, request: pb.ListEventsRequest, _context: Context) -> HttpBody:  # noqa: N802
+        """A page of the journal."""
+        run_id = _run_id(request.run_id)
+        scope = f"events {run_id}"
+        size = pages.size(request.page_size)
+        after = int(pages.read(request.page_token, scope)) if request.page_token else 0
+        events = await self._reader.events(run_id, after_seq=after, limit=size + 1)
+        if not events and after == 0:
+            raise _no_run(run_id)
+        token = pages.token(str(events[size - 1][0]), scope) if len(events) > size else ""
+        return _body(run_view.events_document(events[:size], token))
+
+    async def WatchRun(  # noqa: N802
+        self, request: pb.WatchRunRequest, _context: Context
+    ) -> AsyncIterator[pb.WatchRunResponse]:
+        """The journal as it grows, until the event that finishes the run."""
+        run_id = _run_id(request.run_id)
+        after = request.after_seq
+        with self._changes.watch(run_id) as news:
+            while True:
+                row = await runs.get(self._pool, run_id)
+                if row is None:
+                    raise _no_run(run_id)
+                # Read after the row: a run that had finished by then has all its events.
+                page = await self._reader.events(run_id, after_seq=after, limit=WATCH_PAGE)
+                for seq, time, event in page:
+                    after = seq
+                    last = isinstance(event, ev.RunFinished)
+                    document = run_view.event_document(seq, time, event)
+                    kind = type(event).__name__
+                    yield pb.WatchRunResponse(seq=seq, kind=kind, document=document, last=last)
+                if not page:
+                    if row.state in FINAL:
+                        return
+                    await news(CANCEL_SECONDS)
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> HttpBody:  # noqa: N802
+        """Leaves the word, and answers when the journal shows it."""
+        run_id = _run_id(request.run_id)
+        word = orjson.dumps({"actor": _actor(context), "reason": request.reason})
+        with self._changes.watch(run_id) as news:
+            receipt = await inbox.put(self._pool, run_id, CANCEL, word)
+            self._wake.tell_inbox([run_id])
+            self._intake.look()
+            deadline = asyncio.get_running_loop().time() + CANCEL_SECONDS
+            state = await self._reader.state(run_id)
+            while receipt.word is not None and not (state.cancel or state.finished):
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    return _body(run_view.run_document(state, phase=RunPhase.CANCELING))
+                await news(left)
+                state = await self._reader.state(run_id)
+        return _body(run_view.run_document(state))
+
+    async def _settled(self, run_id: RunId, wait: timedelta) -> RunState:
+        """The run when it has finished or is parked, or as it stands when the wait is over."""
+        deadline = asyncio.get_running_loop().time() + wait.total_seconds()
+        with self._changes.watch(run_id) as news:
+            while True:
+                left = deadline - asyncio.get_running_loop().time()
+                active = self._worker.runs.get(run_id)
+                if active is None or left <= 0:
+                    state = await self._reader.state(run_id)
+                    if state.phase in FINAL or state.phase is RunPhase.PARKED or left <= 0:
+                        return state
+                await news(left)
+
+    async def _flow_id(self, given: str) -> FlowId | None:
+        return (await self._flows.resolve(given)).flow_id if given else None
+
+
+def _body(document: bytes) -> HttpBody:
+    return HttpBody(content_type="application/json", data=document)
+
+
+def _input(body: HttpBody) -> Json:
+    """The input as it was sent, when it was JSON; `{}` when nothing was sent."""
+    value = documents.parse(body, what="the input")
+    if value is None:
+        return Json(b"{}")
+    is_json = body.content_type.partition(";")[0].strip().lower() in ("", "application/json")
+    return Json(body.data.strip()) if is_json else Json.of(value)
+
+
+def _actor(context: Context) -> str:
+    """Who asks, as the edge says; without an edge nobody has checked."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-reflux-actor":
+            return str(value)
+    return "anonymous"
+
+
+def _run_id(text: str) -> RunId:
+    if not is_id(text):
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"run_id: {text!r} is not the id of a run (a UUID)")
+    return RunId(text)
+
+
+def _no_run(run_id: RunId) -> NotFound:
+    return NotFound(Reason.RUN_NOT_FOUND, f"there is no run {run_id}", metadata={"run_id": run_id})
+
+
+def _wait(text: str) -> timedelta | None:
+    if not text:
+        return None
+    try:
+        wait = parse_duration(text)
+    except ValueError as error:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: {error}") from None
+    if wait > MAX_WAIT:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: at most {MAX_WAIT.total_seconds():.0f}s")
+    return wait
+
+
+def _time(request: pb.ListRunsRequest, name: str) -> datetime | None:
+    if not request.HasField(name):  # type: ignore[arg-type]
+        return None
+    try:
+        return cast("datetime", getattr(request, name).ToDatetime(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"{name}: not a time") from None
+
+
+def _summary(row: RunRow) -> pb.Run:
+    run = pb.Run(
+        id=row.run_id,
+        flow_id=row.flow_id,
+        flow_name=row.flow_name,
+        flow_version=row.flow_version,
+        state=pb.Run.State.Value(row.state.value),
+        actor=row.actor,
+    )
+    run.create_time.FromDatetime(row.created_at)
+    if row.finished_at is not None:
+        run.finish_time.FromDatetime(row.finished_at)
+    if row.failure is not None:
+        failure = row.failure
+        run.error.code, run.error.reason = failure.code, failure.reason
+        run.error.message, run.error.step = failure.message, failure.step
+    return run
