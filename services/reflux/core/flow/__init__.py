@@ -26,7 +26,14 @@ Nothing is ignored.
 **Older spellings** are read, and rewritten in the spec that is saved (`spelling`).
 """
 
-from reflux.core.flow.compiler import CompileResult, canonical, compile_flow, digest
+from reflux.core.flow.compiler import (
+    DOCUMENT_KEYS,
+    SERVER_KEYS,
+    CompileResult,
+    canonical,
+    compile_flow,
+    digest,
+)
 from reflux.core.flow.model import (
     Action,
     Container,
@@ -48,10 +55,12 @@ from reflux.core.flow.model import (
     Timeouts,
     branches_of,
 )
-from reflux.core.flow.problems import Problem, ProblemCode
+from reflux.core.flow.problems import Problem, ProblemCode, in_document_order, nearest
 from reflux.core.flow.schema import Schema, SchemaProblem
 
 __all__ = [
+    "DOCUMENT_KEYS",
+    "SERVER_KEYS",
     "Action",
     "CompileResult",
     "Container",
@@ -79,4 +88,6 @@ __all__ = [
     "canonical",
     "compile_flow",
     "digest",
+    "in_document_order",
+    "nearest",
 ]

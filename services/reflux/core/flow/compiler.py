@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
-from reflux.core.flow.model import Flow, ScopeId
+from reflux.core.flow.model import Flow, NodeAction, ScopeId
 from reflux.core.flow.order import order_steps
 from reflux.core.flow.policies import read_policies
 from reflux.core.flow.problems import Path, Place, Problem, ProblemCode, Problems
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MAX_EXPRESSIONS: Final = 10_000
 """Of one document: compiling takes about 50 µs for each."""
 
+MAX_DESCRIPTION: Final = 10_000
+"""Characters."""
+
 DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
 """What a person writes of a flow."""
 SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
@@ -50,6 +53,8 @@ class CompileResult:
     """Every problem, in document order."""
     spec: JsonValue
     """The spec in present spelling: what is saved. As it was sent where it could not be read."""
+    calls: tuple[Step, ...] = ()
+    """The steps that call a node, also when there are problems, as far as they could be read: for `plan`."""
 
 
 def compile_flow(document: JsonValue) -> CompileResult:
@@ -70,8 +75,8 @@ def compile_flow(document: JsonValue) -> CompileResult:
     if place is None:
         return CompileResult(None, problems.in_order(), spec)
     spec = rewrite(place, problems, origins)
-    flow = _compile_spec(reader, name, Place(spec, place.path))
-    return CompileResult(None if problems else flow, problems.in_order(), spec)
+    flow, calls = _compile_spec(reader, name, Place(spec, place.path))
+    return CompileResult(None if problems else flow, problems.in_order(), spec, calls)
 
 
 def canonical(value: JsonValue) -> bytes:
@@ -111,12 +116,15 @@ def _read_document(reader: Reader, document: Place) -> tuple[str, Place | None]:
     if where is not None and isinstance(where.value, str) and not is_name(name):
         message = f"{name[:100]!r} cannot be the name of a flow"
         reader.problems.add(ProblemCode.BAD_NAME, where, message, f"write {NAME_RULE}; ids are no names")
-    reader.text(reader.optional(document, "description"))
+    described = reader.optional(document, "description")
+    if len(text := reader.text(described) or "") > MAX_DESCRIPTION or "\0" in text:
+        message = f"a description has at most {MAX_DESCRIPTION:,} characters, none of them NUL"
+        reader.problems.add(ProblemCode.BAD_VALUE, described or document, message)
     return name, reader.required(document, "spec")
 
 
-def _compile_spec(reader: Reader, name: str, spec: Place) -> Flow | None:
-    """Everything of the spec; None, with a problem, where there is no flow to speak of."""
+def _compile_spec(reader: Reader, name: str, spec: Place) -> tuple[Flow | None, tuple[Step, ...]]:
+    """The flow, None if there is a problem, and the steps that call a node."""
     reader.known_keys(spec, _SPEC_KEYS, unbuilt=("triggers",))
     schema = _read_schema(reader, reader.optional(spec, "input"))
     constants = reader.optional(spec, "vars")
@@ -129,9 +137,11 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> Flow | None:
     steps.scope(listed)
     order = order_steps(steps.book, reader.problems)
     check_references(steps.book, order, variables, reader.problems)
+    assembled = _assemble(steps.book, order)
+    calls = tuple(s for s in assembled.values() if isinstance(s.action, NodeAction) and s.action.node)
     if reader.problems:
-        return None
-    return Flow(
+        return None, calls
+    flow = Flow(
         name=name,
         digest=digest(spec.value),
         vars=variables,
@@ -139,8 +149,9 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> Flow | None:
         timeout=timeout,
         root=steps.book.scopes[ScopeId("")],
         scopes=steps.book.scopes,
-        steps=_assemble(steps.book, order),
+        steps=assembled,
     )
+    return flow, calls
 
 
 def _read_schema(reader: Reader, place: Place | None) -> Schema | None:

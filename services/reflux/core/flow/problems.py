@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from reflux.core.document import JsonValue
 
@@ -90,9 +90,8 @@ class Place:
     def inside(self, pointer: str) -> Place:
         """The place that a JSON pointer names, as seen from here; it exists."""
         place = self
-        for part in pointer.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            place = place.at(int(key) if isinstance(place.value, list) else key)
+        for part in _parts(pointer):
+            place = place.at(int(part) if isinstance(place.value, list) else part)
         return place
 
 
@@ -133,7 +132,7 @@ class Problems:
 
     def in_order(self) -> tuple[Problem, ...]:
         """All of them by their place in the document, at most `MAX_PROBLEMS`."""
-        ranked = sorted(self._found.items(), key=lambda item: self._rank(item[0][0]))
+        ranked = sorted(self._found.items(), key=lambda item: _rank(self._document, item[0][0]))
         problems = [
             Problem(code, pointer(path), message, hint if isinstance(hint, str) else hint.text())
             for (path, code, message), hint in ranked[:MAX_PROBLEMS]
@@ -154,17 +153,31 @@ class Problems:
                 return before + path[length:]
         return path
 
-    def _rank(self, path: Path) -> tuple[int, ...]:
-        ranks, value = [], self._document
-        for key in path:
-            if isinstance(value, dict):
-                ranks.append(next((n for n, name in enumerate(value) if name == key), len(value)))
-                value = value.get(str(key))
-            else:
-                ranks.append(key if isinstance(key, int) else 0)
-                inside = isinstance(value, list) and isinstance(key, int) and key < len(value)
-                value = value[key] if inside else None  # type: ignore[index]
-        return tuple(ranks)
+
+def in_document_order(document: JsonValue, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Problems from several sources by their place in the document."""
+    return tuple(sorted(problems, key=lambda problem: _rank(document, _parts(problem.pointer))))
+
+
+def _rank(document: JsonValue, path: Path) -> tuple[int, ...]:
+    """The position of every part of `path` among its neighbours; what is not there comes last."""
+    ranks: list[int] = []
+    value = document
+    for key in path:
+        if isinstance(value, dict):
+            ranks.append(next((n for n, name in enumerate(value) if name == key), len(value)))
+            value = value.get(str(key))
+        elif isinstance(value, list) and str(key).isdecimal():
+            ranks.append(int(key))
+            value = value[int(key)] if int(key) < len(value) else None
+        else:
+            ranks.append(0)
+            value = None
+    return tuple(ranks)
+
+
+def _parts(pointer_: str) -> tuple[str, ...]:
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer_.split("/")[1:])
 
 
 def pointer(path: Path) -> str:

@@ -221,7 +221,7 @@ class StepReader:
         text = self._reader.text(place)
         name, version = "", None
         try:
-            name, version = split_node(text or "a")
+            name, version = ("", None) if text is None else split_node(text)
         except ValueError as error:
             self._problems.add(ProblemCode.BAD_NAME, place, str(error), f"a name is {NAME_RULE}")
         given = self._reader.optional(draft.place, "with")

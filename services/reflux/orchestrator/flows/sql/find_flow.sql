@@ -1,0 +1,7 @@
+-- A flow by id or name, with one of its versions: the current one when none is asked for.
+SELECT f.id, f.name, f.current_version, f.created_at,
+       v.version, v.digest, v.description, v.spec, v.ui, v.author, v.created_at
+  FROM flows f
+  JOIN flow_versions v
+    ON v.flow_id = f.id AND v.version = coalesce(%(version)s::integer, f.current_version)
+ WHERE (f.id = %(id)s OR f.name = %(name)s) AND f.deleted_at IS NULL

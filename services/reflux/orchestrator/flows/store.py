@@ -1,0 +1,231 @@
+"""Flows in PostgreSQL.
+
+Each change is one statement, or one short transaction for a create-once handle, and carries the version that
+its author had seen: two authors at the same time cannot undo each other without knowing. Documents go in and
+out as bytes; nothing here reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, LiteralString
+
+from psycopg.errors import UniqueViolation
+
+from reflux.core.errors import AlreadyExists
+from reflux.core.names import FlowId, is_id, is_name
+from reflux.core.reasons import Reason
+from reflux.runtime.postgres import load_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from psycopg.rows import TupleRow
+
+    from reflux.runtime.postgres import Connection, Pool
+
+NO_VERSION: Final = 1 << 30
+"""Above every version: where a list of versions begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a version freezes."""
+
+    digest: str
+    """sha256 of the canonical spec, hexadecimal."""
+    description: str
+    spec: bytes
+    """JSON."""
+    ui: bytes
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlow:
+    """A flow with one of its versions."""
+
+    id: FlowId
+    name: str
+    current_version: int
+    created_at: datetime
+    version: int
+    content: Content
+    author: str
+    version_created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSummary:
+    """A flow in a list."""
+
+    id: FlowId
+    name: str
+    version: int
+    created_at: datetime
+    digest: str
+    description: str
+    version_created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSummary:
+    """A version in a list."""
+
+    flow_id: FlowId
+    version: int
+    digest: str
+    author: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """Which version a new run of a flow begins with."""
+
+    flow_id: FlowId
+    name: str
+    version: int
+
+
+class FlowStore:
+    """The tables `flows`, `flow_versions` and `flow_requests`. Every method may raise psycopg.Error."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(
+        self, flow_id: FlowId, name: str, content: Content, author: str, request: tuple[str, str] | None
+    ) -> FlowId:
+        """Save a new flow as version 1.
+
+        Args:
+            flow_id: of the new flow.
+            name: unique among the flows.
+            content: of version 1.
+            author: who asked.
+            request: the caller's `request_id`, and a digest of all that was asked with it.
+
+        Returns:
+            `flow_id`, or the id of the flow that the same request made before.
+
+        Raises:
+            AlreadyExists: FLOW_NAME_TAKEN, or REQUEST_ID_REUSED for something else.
+        """
+        values = {"flow_id": flow_id, "name": name, "author": author, **_columns(content)}
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                before = None if request is None else await _claim(connection, flow_id, request)
+                if before is None:
+                    await connection.execute(_sql("create_flow"), values)
+                return before or flow_id
+        except UniqueViolation:
+            raise _name_taken(name) from None
+
+    async def save(
+        self, flow_id: FlowId, name: str, content: Content | None, author: str, expected_version: int
+    ) -> bool:
+        """Make a new version, or with `content` None give the flow another name.
+
+        Returns:
+            False when the flow was changed or deleted since it was at `expected_version`.
+
+        Raises:
+            AlreadyExists: FLOW_NAME_TAKEN.
+        """
+        values = {"flow_id": flow_id, "name": name, "expected_version": expected_version}
+        if content is not None:
+            values |= {"author": author, **_columns(content)}
+        try:
+            rows = await self._fetch("rename_flow" if content is None else "save_version", values)
+        except UniqueViolation:
+            raise _name_taken(name) from None
+        return bool(rows)
+
+    async def delete(self, key: str) -> FlowId | None:
+        """Delete a flow by id or name; None when there is none."""
+        rows = await self._fetch("delete_flow", _key(key)) if _may_exist(key) else []
+        return FlowId(str(rows[0][0])) if rows else None
+
+    async def find(self, key: str, version: int | None = None) -> StoredFlow | None:
+        """A flow by id or name, with `version` or else its current one; None when either is not there."""
+        rows = await self._fetch("find_flow", {**_key(key), "version": version}) if _may_exist(key) else []
+        if not rows:
+            return None
+        flow_id, name, current, created, number, digest, description, spec, ui, author, version_created = (
+            rows[0]
+        )
+        content = Content(digest, description, bytes(spec), bytes(ui))
+        return StoredFlow(
+            FlowId(str(flow_id)), name, current, created, number, content, author, version_created
+        )
+
+    async def current(self, key: str) -> Current | None:
+        """The current version of a flow by id or name; None when there is no such flow."""
+        rows = await self._fetch("find_current", _key(key)) if _may_exist(key) else []
+        return Current(FlowId(str(rows[0][0])), rows[0][1], rows[0][2]) if rows else None
+
+    async def spec(self, flow_id: FlowId, version: int) -> tuple[str, bytes] | None:
+        """Name and spec of a version, also of a deleted flow; None when there is no such version."""
+        rows = await self._fetch("read_spec", {"flow_id": flow_id, "version": version})
+        return (rows[0][0], bytes(rows[0][1])) if rows else None
+
+    async def flows(self, after_name: str, limit: int) -> list[FlowSummary]:
+        """At most `limit` flows by name, the first after `after_name`."""
+        rows = await self._fetch("list_flows", {"after_name": after_name, "limit": limit})
+        return [FlowSummary(FlowId(str(row[0])), *row[1:]) for row in rows]
+
+    async def versions(self, flow_id: FlowId, before_version: int, limit: int) -> list[VersionSummary]:
+        """At most `limit` versions, newest first, all below `before_version`."""
+        values = {"flow_id": flow_id, "before_version": before_version, "limit": limit}
+        rows = await self._fetch("list_versions", values)
+        return [VersionSummary(FlowId(str(row[0])), *row[1:]) for row in rows]
+
+    async def _fetch(self, name: str, values: Mapping[str, object]) -> list[TupleRow]:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(_sql(name), values, binary=True)).fetchall()
+
+
+async def _claim(connection: Connection, flow_id: FlowId, request: tuple[str, str]) -> FlowId | None:
+    """Take the handle of a request for `flow_id`; the flow it stands for when it is held."""
+    request_id, body_digest = request
+    values = {"request_id": request_id, "body_digest": body_digest, "flow_id": flow_id}
+    claimed = await connection.execute(_sql("claim_request"), values)
+    if await claimed.fetchone() is not None:
+        return None
+    held = await (await connection.execute(_sql("read_request"), values)).fetchone()
+    assert held is not None, "a handle that is held goes only by expiring"
+    if held[1] == body_digest:
+        return FlowId(str(held[0]))
+    raise AlreadyExists(
+        Reason.REQUEST_ID_REUSED,
+        "this request_id was used within 7 days for something else: use another one",
+        metadata={"request_id": request_id, "flow_id": str(held[0])},
+    )
+
+
+def _sql(name: str) -> LiteralString:
+    return load_sql("reflux.orchestrator.flows", name)
+
+
+def _key(key: str) -> dict[str, object]:
+    return {"id": key if is_id(key) else None, "name": None if is_id(key) else key}
+
+
+def _may_exist(key: str) -> bool:
+    return is_id(key) or is_name(key)
+
+
+def _columns(content: Content) -> dict[str, object]:
+    return {
+        "digest": content.digest,
+        "description": content.description,
+        "spec": content.spec,
+        "ui": content.ui,
+    }
+
+
+def _name_taken(name: str) -> AlreadyExists:
+    message = f"there is a flow called {name} already: choose another name, or replace that flow"
+    return AlreadyExists(Reason.FLOW_NAME_TAKEN, message, metadata={"name": name})
