@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.stack.conftest import alive
+from tests.e2e.stack.conftest import alive, eventually
 
 from reflux.cli.stack.child import Launch, base_environment, spawn
 from reflux.cli.stack.errors import StartError
@@ -152,7 +152,8 @@ async def test_a_part_that_does_not_drain_in_time_is_killed_with_its_children(tm
     """The bound of the drain is the part's own; then its whole group ends."""
     script = "trap '' TERM; sleep 600 & echo $!; echo >&$READY; while :; do wait; done"
     await run_until_up([shell(tmp_path, "service", script, stop=0.2)], tmp_path)
-    assert not alive(int(LogFiles(tmp_path).tail("service", 1)[0]))
+    child = int(LogFiles(tmp_path).tail("service", 1)[0])
+    eventually(lambda: not alive(child), "the part's own child has ended")
 
 
 async def test_a_crash_is_answered_while_other_parts_still_start(tmp_path: Path) -> None:
