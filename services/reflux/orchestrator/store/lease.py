@@ -25,14 +25,14 @@ import psycopg
 
 from reflux.orchestrator.store.errors import LeaseLost
 from reflux.orchestrator.store.journal import ShardLease
-from reflux.orchestrator.store.members import Taken, clock
+from reflux.orchestrator.store.members import Taken, uptime
 from reflux.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime
 
     from reflux.orchestrator.store.members import DatabaseTime, MemberId, Membership, Survey
+    from reflux.runtime.clock import DatabaseClock
 
 LOOK_SECONDS: Final = 0.5
 MARGIN: Final = 0.9
@@ -80,13 +80,14 @@ def plan_shards(survey: Survey) -> Plan:
 class Lease:
     """Keeps one orchestrator a member, and tells its owner what it may advance. Somebody must `run` it."""
 
-    def __init__(self, membership: Membership, owner: Owner) -> None:
+    def __init__(self, membership: Membership, owner: Owner, clock: DatabaseClock) -> None:
+        """`clock` learns the database's time with each heartbeat."""
         self._membership = membership
         self._owner = owner
+        self._clock = clock
         self._seconds = membership.lease_seconds
         self._held: dict[int, int] = {}
         self._member: MemberId | None = None
-        self._time: DatabaseTime | None = None
         self._until = float("-inf")
         self._expiry: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
@@ -98,21 +99,11 @@ class Lease:
 
     def valid(self) -> bool:
         """Whether the lease surely has not run out in the database."""
-        return self._member is not None and clock() < self._until
+        return self._member is not None and uptime() < self._until
 
     def held(self) -> list[ShardLease]:
         """The shards we may advance, none when the lease is not valid."""
         return [ShardLease(*item) for item in self._held.items()] if self.valid() else []
-
-    def now(self) -> datetime:
-        """The database's time, at most a round trip late and never ahead.
-
-        Raises:
-            LeaseLost: it was never asked.
-        """
-        if self._time is None:
-            raise LeaseLost
-        return self._time.at(clock())
 
     def rejoin(self) -> None:
         """End this life at once and begin another: it is not known what was written (`CommitUnknown`)."""
@@ -211,11 +202,11 @@ class Lease:
     def _renew(self, time: DatabaseTime) -> None:
         if self._over.is_set():
             return
-        self._time = time
+        self._clock.set_offset(time.time)
         self._until = time.sent + MARGIN * self._seconds
         if self._expiry is not None:
             self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(self._until - clock(), self._end, "expired")
+        self._expiry = asyncio.get_running_loop().call_later(self._until - uptime(), self._end, "expired")
 
     def _end(self, why: str) -> None:
         """End this life, here and now. Not a coroutine: it must not wait for a silent database."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NewType
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from reflux.orchestrator.store.pool import fetch, store_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from reflux.runtime.postgres import Pool
 
@@ -29,24 +30,18 @@ _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, where the system has such a clock: a lease does too."""
 
 
-def clock() -> float:
+def uptime() -> float:
     """Seconds of this machine, never set, of no meaning elsewhere."""
     return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseTime:
-    """What the database's clock showed between two moments of ours."""
+    """What the database's clock showed, after a moment of ours."""
 
     time: datetime
     sent: float
-    """`clock()` before the question."""
-    received: float
-    """`clock()` after the answer."""
-
-    def at(self, moment: float) -> datetime:
-        """The database's time at our `moment`: at most the round trip late, never ahead (G5)."""
-        return self.time + timedelta(seconds=moment - self.received)
+    """`uptime()` before the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +94,11 @@ class Membership:
     async def join(self) -> tuple[MemberId, DatabaseTime]:
         """Become a new member, alive for one lease."""
         member = MemberId(str(uuid4()))
-        sent = clock()
+        sent = uptime()
         rows = await fetch(
             self._pool, "join", {"member": member, "address": self._address, "lease": self._lease()}
         )
-        return member, DatabaseTime(rows[0][0], sent, clock())
+        return member, DatabaseTime(rows[0][0], sent)
 
     async def heartbeat(self, member: MemberId) -> DatabaseTime:
         """Stay alive for another lease.
@@ -111,11 +106,11 @@ class Membership:
         Raises:
             LeaseLost: the member is not alive; it never will be again.
         """
-        sent = clock()
+        sent = uptime()
         rows = await fetch(self._pool, "heartbeat", {"member": member, "lease": self._lease()})
         if not rows:
             raise LeaseLost
-        return DatabaseTime(rows[0][0], sent, clock())
+        return DatabaseTime(rows[0][0], sent)
 
     async def leave(self, member: MemberId) -> None:
         """End the membership in order and give up its shards."""

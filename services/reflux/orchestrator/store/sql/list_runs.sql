@@ -1,6 +1,6 @@
 -- One page of runs, newest first (UUIDv7 sort by time). Filters that are NULL do not filter. Never prepared: it
 -- is planned with its values, so an absent filter vanishes and the index of the present one is used.
--- The bounds on id repeat those on created_at for the index: an id carries its time in whole milliseconds.
+-- The bounds on id repeat those on created_at, a little wider, for the index: an id carries its time.
 SELECT id, shard, flow_id, flow_name, flow_version, state, actor, created_at, finished_at, wake_at, recoveries,
        error_code, error_reason, error_message, error_step
   FROM runs
