@@ -61,12 +61,12 @@ def test_a_selection_gives_the_part_or_what_stands_in_for_it(source: str, expect
         (
             "steps.fetch.output.lines[1]",
             "INDEX",
-            "steps.fetch.output.lines has 1 elements; there is none at 1",
+            "steps.fetch.output.lines has no element 1; its size is 1",
         ),
         (
             "steps.fetch.output.lines[-1]",
             "INDEX",
-            "steps.fetch.output.lines has 1 elements; there is none at -1",
+            "steps.fetch.output.lines has no element -1; its size is 1",
         ),
         ("steps.fetch.output.lines['a']", "WRONG_TYPE", "the index of a list is an int, not a string"),
         ("steps[1]", "WRONG_TYPE", "the fields of a map are strings, not an int"),

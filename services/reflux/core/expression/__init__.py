@@ -21,14 +21,14 @@ randomness and no way to loop without a bound, so evaluation is a function of th
 Nothing but `ExpressionSyntaxError` (compiling) and `ExpressionError` (evaluating) is ever raised.
 """
 
-from reflux.core.expression.budget import MAX_DEPTH, MAX_ITERATIONS, MAX_SIZE, MAX_SOURCE, MAX_WORK
+from reflux.core.document import MAX_DEPTH, JsonValue
+from reflux.core.expression.budget import MAX_ITERATIONS, MAX_SIZE, MAX_SOURCE, MAX_WORK
 from reflux.core.expression.errors import ErrorCode, ExpressionError, ExpressionProblem, ExpressionSyntaxError
 from reflux.core.expression.expression import Expression, compile_expression
 from reflux.core.expression.functions import FUNCTIONS, Function
 from reflux.core.expression.parser import RESERVED
 from reflux.core.expression.references import ALIASES, Reference
 from reflux.core.expression.template import Template, compile_template, template_problems
-from reflux.core.expression.values import JsonValue
 
 __all__ = [
     "ALIASES",

@@ -11,7 +11,7 @@ not. Two rules keep them honest:
   is bounded by the length of its source.
 
 A unit of work is about 0.1 µs on an ordinary machine: one syntax node evaluated in a loop, one value
-visited, `_WRITE` characters built, `_READ` characters scanned. Characters built are dear on purpose:
+visited, 32 characters built, 256 characters scanned. Characters built are dear on purpose:
 MAX_WORK also bounds the memory of all intermediate values together.
 """
 
@@ -20,12 +20,14 @@ from __future__ import annotations
 from reflux.core.expression.errors import ErrorCode, Fault
 
 MAX_SOURCE = 4_096  # characters of one expression
-MAX_DEPTH = 64  # of the syntax tree, and of a value
 MAX_ITERATIONS = 10_000  # of all macros of one evaluation together
-MAX_SIZE = 1 << 20  # of one value: see the weights
 MAX_WORK = 250_000  # units, see above
-VALUE_WEIGHT = 8  # a character of a string or of a key weighs 1, a scalar and a string itself this
-CONTAINER_WEIGHT = 24
+MAX_SIZE = 1 << 20  # of one value, as weighed below, near its length as JSON
+
+# A character of a string or of a key weighs 1. The depth of values is bounded for all documents, in
+# `core.document`.
+VALUE_WEIGHT = 8  # of null, a bool, a number, and of a string besides its characters
+CONTAINER_WEIGHT = 24  # of a list or a map besides its parts
 
 _WRITE = 5  # 2**5 characters built are one unit
 _READ = 8  # 2**8 characters scanned are one unit

@@ -84,6 +84,8 @@ class ExpressionProblem(Exception):
         # Anything that would move the cursor, a tab for instance, is shown as one space.
         shown = "".join(c if c.isprintable() else " " for c in line[shift : shift + _WINDOW])
         where = [f"  at {self.pointer}"] if self.pointer else []
+        if not self.source:  # it concerns a document as a whole
+            return "\n".join([self.message, *where])
         return "\n".join([self.message, *where, f"  {shown}", "  " + " " * (column - shift) + "^"])
 
 

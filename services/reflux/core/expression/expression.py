@@ -11,9 +11,9 @@ from reflux.core.expression.program import compile_program
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from reflux.core.document import JsonValue
     from reflux.core.expression.program import Program
     from reflux.core.expression.references import Reference
-    from reflux.core.expression.values import JsonValue
 
 
 class Expression:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
-from reflux.core.expression.budget import MAX_DEPTH, Budget
+from reflux.core.document import MAX_DEPTH
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import Duration, Timestamp
 from reflux.core.expression.values import (
@@ -26,6 +26,8 @@ from reflux.core.expression.values import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from reflux.core.expression.budget import Budget
 
 _LONG = 256  # characters from which comparing strings is paid for
 _KEYS = frozenset({bool, int, float, str})  # what may be asked for; only a string is ever found

@@ -22,8 +22,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from reflux.core.document import MAX_DEPTH
 from reflux.core.expression import nodes
-from reflux.core.expression.budget import MAX_DEPTH
 from reflux.core.expression.errors import ErrorCode, ExpressionSyntaxError
 from reflux.core.expression.lexer import DOUBLE, END, INT, KEYWORDS, NAME, Token
 from reflux.core.expression.nodes import Macro, Node

@@ -95,7 +95,7 @@ def element(operand: Run, key: Run, what: str, position: int, *, lenient: bool) 
                 return holder[index]
             if lenient:
                 return None
-            message = f"{what} has {len(holder):,} elements; there is none at {index}"
+            message = f"{what} has no element {index}; its size is {len(holder):,}"
             raise Fault(ErrorCode.INDEX, message, position)
         if holder is None and lenient:
             return None

@@ -16,15 +16,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from reflux.core.expression.budget import MAX_DEPTH
+from reflux.core.document import MAX_DEPTH
 from reflux.core.expression.errors import ErrorCode, ExpressionError, ExpressionSyntaxError, Fault
 from reflux.core.expression.frame import Frame
 from reflux.core.expression.program import Program, compile_program
-from reflux.core.expression.values import JsonValue, Sealer, Value, to_text
+from reflux.core.expression.values import Sealer, Value, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from reflux.core.document import JsonValue
     from reflux.core.expression.references import Reference
 
     Part: TypeAlias = "Callable[[Frame], Value] | None"
@@ -160,7 +161,7 @@ class _Builder:
             case _ if position == 0:
                 return None
             case _:
-                return _joined(pieces, pointer)
+                return _joined(text, pieces, pointer)
 
     def _problem(self, code: ErrorCode, message: str, position: int, source: str, pointer: str) -> None:
         self.problems.append(ExpressionSyntaxError(message, code, position, source, pointer))
@@ -200,7 +201,7 @@ def _typed(program: Program, pointer: str) -> Part:
     return run
 
 
-def _joined(pieces: list[str | Program], pointer: str) -> Part:
+def _joined(source: str, pieces: list[str | Program], pointer: str) -> Part:
     def run(frame: Frame) -> Value:
         texts: list[str] = []
         for piece in pieces:
@@ -209,14 +210,12 @@ def _joined(pieces: list[str | Program], pointer: str) -> Part:
                 continue
             try:
                 texts.append(to_text(frame, piece.run(frame)))
-                frame.build_text(len(texts[-1]))
             except Fault as fault:
                 raise _report(fault, piece, pointer) from None
-        length = sum(map(len, texts))
         try:
-            frame.build_text(length)
+            frame.build_text(sum(map(len, texts)))
         except Fault as fault:
-            raise fault.report("", pointer) from None
+            raise fault.report(source, pointer) from None
         return "".join(texts)
 
     return run

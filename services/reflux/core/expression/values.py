@@ -19,15 +19,17 @@ Values are shared and never changed; whoever builds one makes a new object.
 from __future__ import annotations
 
 import math
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 
-from reflux.core.expression.budget import CONTAINER_WEIGHT, MAX_DEPTH, MAX_SIZE, VALUE_WEIGHT, Budget
+from reflux.core.document import MAX_DEPTH
+from reflux.core.expression.budget import CONTAINER_WEIGHT, MAX_SIZE, VALUE_WEIGHT, Budget
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import Duration, Timestamp
 
-JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+if TYPE_CHECKING:
+    from reflux.core.document import JsonValue
 
 Value: TypeAlias = Any
 """Any value of the table above. It is `Any` because kinds are found by table look-ups on `type(value)`,

@@ -1,5 +1,7 @@
 """Functions from one kind to another: numbers, texts, times, base64, JSON."""
 
+# ruff: noqa: D103  # the table in this package's __init__ says what each function does
+
 from __future__ import annotations
 
 import base64
@@ -36,7 +38,6 @@ _BOOLS = {"true": True, "false": False}
 
 
 def to_int(_budget: Budget, value: Value) -> int:
-    """See the table."""
     match value:
         case int():
             return checked_int(value)
@@ -53,19 +54,16 @@ def to_int(_budget: Budget, value: Value) -> int:
 
 
 def to_double(_budget: Budget, value: Value) -> float:
-    """See the table."""
     if type(value) is str and _DOUBLE.fullmatch(value) is None:
         raise Fault(ErrorCode.BAD_VALUE, "this text is no number")
     return as_double(float(value) if type(value) is str else value)
 
 
 def to_string(_budget: Budget, value: Value) -> str:
-    """See the table."""
     return scalar_text(value) or ""
 
 
 def to_bool(_budget: Budget, value: Value) -> bool:
-    """See the table."""
     if isinstance(value, bool):
         return value
     if value in _BOOLS:
@@ -74,12 +72,10 @@ def to_bool(_budget: Budget, value: Value) -> bool:
 
 
 def type_of(_budget: Budget, value: Value) -> str:
-    """See the table: `type`."""
     return kind(value)
 
 
 def to_timestamp(budget: Budget, value: Value) -> Timestamp:
-    """See the table."""
     budget.spend(_PARSING)
     match value:
         case Timestamp():
@@ -91,13 +87,11 @@ def to_timestamp(budget: Budget, value: Value) -> Timestamp:
 
 
 def to_duration(budget: Budget, value: Value) -> Duration:
-    """See the table."""
     budget.spend(_PARSING)
     return value if isinstance(value, Duration) else parse_duration(value)
 
 
 def base64_encode(budget: Budget, text: str) -> str:
-    """See the table."""
     budget.build_text(len(text))
     try:
         data = text.encode()
@@ -108,7 +102,6 @@ def base64_encode(budget: Budget, text: str) -> str:
 
 
 def base64_decode(budget: Budget, text: str) -> str:
-    """See the table."""
     budget.build_text(len(text))
     try:
         padded = text + "=" * (-len(text) % 4)
@@ -118,12 +111,10 @@ def base64_decode(budget: Budget, text: str) -> str:
 
 
 def json_encode(budget: Budget, value: Value) -> str:
-    """See the table."""
     return json_text(budget, value)
 
 
 def json_decode(budget: Budget, text: str) -> Value:
-    """See the table."""
     # Three characters (`{},`) may become an object of 64 bytes, so decoding is dearer than other building.
     budget.spend((len(text) >> 1) + 1)
     try:

@@ -1,5 +1,7 @@
 """Functions of numbers. An int stays an int; a double stays a double, as in CEL."""
 
+# ruff: noqa: D103  # the table in this package's __init__ says what each function does
+
 from __future__ import annotations
 
 import math
@@ -15,12 +17,10 @@ if TYPE_CHECKING:
 
 
 def absolute(_budget: Budget, value: float) -> float:
-    """See the table."""
     return checked_int(abs(value)) if isinstance(value, int) else abs(value)
 
 
 def sign(_budget: Budget, value: float) -> float:
-    """See the table."""
     if isinstance(value, int):
         return (value > 0) - (value < 0)
     return value if value == 0 or math.isnan(value) else math.copysign(1.0, value)

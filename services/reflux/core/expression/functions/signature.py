@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from reflux.core.expression.budget import MAX_SOURCE, Budget
+from reflux.core.expression.budget import MAX_SOURCE
 from reflux.core.expression.values import KINDS, Value
 
 if TYPE_CHECKING:
@@ -59,12 +59,3 @@ def function(signature: str, summary: str, call: Implementation) -> Function:
     marks = [mark for _, mark, _ in found]
     most = MAX_SOURCE if "..." in marks else len(found)
     return Function(name, signature, summary, call, parameters, len(found) - marks.count("?"), most)
-
-
-def unpaid(call: Callable[..., Value]) -> Implementation:
-    """An implementation for what takes constant time and so needs no budget."""
-
-    def run(_budget: Budget, *arguments: Value) -> Value:
-        return call(*arguments)
-
-    return run

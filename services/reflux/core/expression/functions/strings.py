@@ -1,5 +1,7 @@
 """Functions of strings. A position counts characters (Unicode code points) from 0."""
 
+# ruff: noqa: D103  # the table in this package's __init__ says what each function does
+
 from __future__ import annotations
 
 import re
@@ -16,32 +18,27 @@ _CLAUSE = re.compile(r"%(?:\.([0-9]{1,2}))?([a-zA-Z%]?)")
 
 
 def contains(budget: Budget, text: str, part: str) -> bool:
-    """See the table."""
     budget.search(len(text), len(part))
     return part in text
 
 
 def starts_with(budget: Budget, text: str, part: str) -> bool:
-    """See the table."""
     budget.read(len(part))
     return text.startswith(part)
 
 
 def ends_with(budget: Budget, text: str, part: str) -> bool:
-    """See the table."""
     budget.read(len(part))
     return text.endswith(part)
 
 
 def index_of(budget: Budget, text: str, part: str, start: int = 0) -> int:
-    """See the table."""
     _check_range(start, len(text), len(text))
     budget.search(len(text), len(part))
     return text.find(part, start)
 
 
 def last_index_of(budget: Budget, text: str, part: str, start: int | None = None) -> int:
-    """See the table."""
     last = len(text) if start is None else start
     _check_range(last, len(text), len(text))
     # A search from the end has no linear worst case: it is paid for as if every place were compared.
@@ -50,13 +47,11 @@ def last_index_of(budget: Budget, text: str, part: str, start: int | None = None
 
 
 def char_at(_budget: Budget, text: str, position: int) -> str:
-    """See the table."""
     _check_range(position, len(text), len(text))
     return text[position : position + 1]
 
 
 def substring(budget: Budget, text: str, start: int, end: int | None = None) -> str:
-    """See the table."""
     stop = len(text) if end is None else end
     _check_range(start, stop, len(text))
     budget.build_text(stop - start)
@@ -69,7 +64,6 @@ def _check_range(start: int, stop: int, length: int) -> None:
 
 
 def replace(budget: Budget, text: str, old: str, new: str, count: int = -1) -> str:
-    """See the table."""
     budget.search(len(text), len(old))
     found = text.count(old)
     if 0 <= count < found:
@@ -79,7 +73,6 @@ def replace(budget: Budget, text: str, old: str, new: str, count: int = -1) -> s
 
 
 def split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[str]:
-    """See the table."""
     if limit == 0:
         return []
     budget.search(len(text), len(separator))
@@ -94,7 +87,6 @@ def split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[st
 
 
 def join(budget: Budget, parts: list[Value], separator: str = "") -> str:
-    """See the table."""
     budget.spend(len(parts))
     for part in parts:
         if type(part) is not str:
@@ -105,25 +97,21 @@ def join(budget: Budget, parts: list[Value], separator: str = "") -> str:
 
 
 def lower_ascii(budget: Budget, text: str) -> str:
-    """See the table."""
     budget.build_text(len(text))
     return text.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")  # ASCII only
 
 
 def upper_ascii(budget: Budget, text: str) -> str:
-    """See the table."""
     budget.build_text(len(text))
     return text.encode(errors="surrogatepass").upper().decode(errors="surrogatepass")  # ASCII only
 
 
 def trim(budget: Budget, text: str) -> str:
-    """See the table."""
     budget.build_text(len(text))
     return text.strip(_SPACE)
 
 
 def format_text(budget: Budget, pattern: str, values: list[Value]) -> str:
-    """See the table."""
     budget.build_text(len(pattern))
     budget.spend(pattern.count("%") * 8)
     parts: list[str] = []
