@@ -62,26 +62,23 @@ def compile_flow(document: JsonValue) -> CompileResult:
     spec = document.get("spec") if isinstance(document, dict) else None
     origins: dict[Path, Path] = {}
     problems = Problems(document, origins)
-    if _depth_exceeds(document, MAX_DEPTH):
-        problems.add(ProblemCode.LIMIT_EXCEEDED, (), f"the document has more than {MAX_DEPTH} levels")
-        return CompileResult(None, problems.in_order(), spec)
-    text = canonical(document)
-    if len(text) > MAX_DOCUMENT_BYTES or text.count(b"{{") > MAX_EXPRESSIONS:
-        limits = f"{MAX_DOCUMENT_BYTES:,} bytes or {MAX_EXPRESSIONS:,} expressions"
-        problems.add(ProblemCode.LIMIT_EXCEEDED, (), f"the document has more than {limits}")
+    if _exceeds_limits(spec, problems):
         return CompileResult(None, problems.in_order(), spec)
     reader = Reader(problems)
     name, place = _read_document(reader, Place(document))
     if place is None:
         return CompileResult(None, problems.in_order(), spec)
     spec = rewrite(place, problems, origins)
+    if _exceeds_limits(spec, problems):  # what is saved must be readable again
+        return CompileResult(None, problems.in_order(), spec)
     flow, calls = _compile_spec(reader, name, Place(spec, place.path))
     return CompileResult(None if problems else flow, problems.in_order(), spec, calls)
 
 
 def canonical(value: JsonValue) -> bytes:
-    """JSON that is equal for equal values: sorted keys, no blanks, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+    """JSON that is equal for equal values: sorted keys, no blanks, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="surrogatepass")
 
 
 def digest(spec: JsonValue) -> str:
@@ -89,20 +86,31 @@ def digest(spec: JsonValue) -> str:
     return hashlib.sha256(canonical(spec)).hexdigest()
 
 
-def _depth_exceeds(value: JsonValue, limit: int) -> bool:
-    """Whether containers are nested deeper than `limit`; without recursion, which might not come back."""
+def _exceeds_limits(spec: JsonValue, problems: Problems) -> bool:
+    """Whether a spec is too deep, too large, or has too many expressions to go on with it."""
+    if _is_deeper(spec, MAX_DEPTH - 1):
+        message = f"the flow has more than {MAX_DEPTH} levels"
+    elif len(text := canonical(spec)) > MAX_DOCUMENT_BYTES:
+        message = f"the spec has more than {MAX_DOCUMENT_BYTES:,} bytes"
+    elif text.count(b"{{") > MAX_EXPRESSIONS:
+        message = f"the spec has more than {MAX_EXPRESSIONS:,} expressions"
+    else:
+        return False
+    problems.add(ProblemCode.LIMIT_EXCEEDED, ("spec",), message)
+    return True
+
+
+def _is_deeper(value: JsonValue, limit: int) -> bool:
+    """Whether more than `limit` containers are nested; without recursion, which might not come back."""
     level = [value]
     for _ in range(limit + 1):
-        inner: list[JsonValue] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        if not inner:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
             return False
-        level = inner
-    return any(isinstance(item, dict | list) for item in level)
+        level = [
+            inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return True
 
 
 def _read_document(reader: Reader, document: Place) -> tuple[str, Place | None]:

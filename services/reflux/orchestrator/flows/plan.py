@@ -1,0 +1,207 @@
+"""What a flow would do in the mesh as it is now: every problem, and how each node step would be called.
+
+A flow may be saved before its nodes are deployed, so these checks are not part of compiling. They use what
+the orchestrator itself starts attempts with (`Catalog`), so the plan and the run cannot disagree about
+versions and effect classes. Only what is constant in `with` is checked against the nodes' input schemas; the
+nodes check the rest, when it is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from reflux.core.effect import EffectClass, Lane, lane_of, weakest
+from reflux.core.flow import (
+    NodeAction,
+    Problem,
+    ProblemCode,
+    Schema,
+    SchemaProblem,
+    in_document_order,
+    nearest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from reflux.core.document import JsonValue
+    from reflux.core.errors import Violation
+    from reflux.core.flow import CompileResult, Step
+    from reflux.core.names import StepPath
+    from reflux.orchestrator.mesh_view import Reach, RouteView, VersionView
+
+BY_INPUT: Final = "by input"
+"""Stands for an effect class, or a lane, that only the input of a call decides."""
+
+
+class Catalog(Protocol):
+    """What is known of the mesh; `MeshView` is the real one."""
+
+    def nodes(self) -> Sequence[str]:
+        """Names of the registered nodes."""
+        ...
+
+    def versions(self, node: str) -> Mapping[str, VersionView]:
+        """The registered versions of a node, by version; empty for an unknown node."""
+        ...
+
+    def route(self, node: str) -> RouteView | None:
+        """The route of a node, or None."""
+        ...
+
+    def reach(self, node: str, pin: str | None) -> Reach:
+        """The versions that a call can meet."""
+        ...
+
+    async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
+        """The JSON Schema of a version's input, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedVersion:
+    """A version that could answer a step."""
+
+    version: str
+    weight: int
+    """Share of the calls in basis points; 0 when it is reached by fallback only."""
+    endpoints: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """How a node step would be called."""
+
+    step: StepPath
+    node: str
+    versions: tuple[PlannedVersion, ...]
+    effect: str
+    """An effect class, or `BY_INPUT`."""
+    lane: str
+    """A lane, or `BY_INPUT`."""
+    needs: tuple[StepPath, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a document would do."""
+
+    problems: tuple[Problem, ...]
+    """In document order, those of compiling included."""
+    steps: tuple[PlannedStep, ...]
+    """The node steps that could be read, in document order."""
+
+
+async def plan_flow(document: JsonValue, result: CompileResult, catalog: Catalog) -> Plan:
+    """Resolve the compiled `document` in the mesh."""
+    planner = _Planner(result.spec, catalog)
+    steps = [await planner.plan(step) for step in result.calls]
+    return Plan(in_document_order(document, [*result.problems, *planner.problems]), tuple(steps))
+
+
+@dataclass(slots=True)
+class _Planner:
+    spec: JsonValue
+    catalog: Catalog
+    problems: list[Problem] = field(default_factory=list)
+    _schemas: dict[tuple[str, str], Schema | None] = field(default_factory=dict)
+
+    async def plan(self, step: Step) -> PlannedStep:
+        action = step.action
+        assert isinstance(action, NodeAction), "calls are node steps"
+        reach = self.catalog.reach(action.node, action.version)
+        route = self.catalog.route(action.node)
+        shares = {target.version: target.weight for target in route.targets} if route else {}
+        if action.version is not None:
+            shares = {action.version: 10_000}
+        self._resolve(step, action, reach)
+        await self._check_input(step, action, reach)
+        effect, lane = _effect(action, reach)
+        return PlannedStep(
+            step.path,
+            action.node,
+            tuple(PlannedVersion(v.version, shares.get(v.version, 0), v.endpoints) for v in reach.versions),
+            effect,
+            lane,
+            step.after,
+        )
+
+    def _resolve(self, step: Step, action: NodeAction, reach: Reach) -> None:
+        """Record a node that is not there, a pinned version that is not, or a route that leads nowhere."""
+        node, version, where = action.node, action.version, f"{step.pointer}/node"
+        known = self.catalog.versions(node)
+        if not known:
+            message = f"no node {node} is registered"
+            hint = nearest(node, self.catalog.nodes())
+            self.problems.append(Problem(ProblemCode.UNKNOWN_NODE, where, message, hint))
+        elif version is not None and version not in known:
+            message = f"node {node} has no version {version}"
+            hint = nearest(version, tuple(known))
+            self.problems.append(Problem(ProblemCode.UNKNOWN_VERSION, where, message, hint))
+        elif not reach.versions:
+            message = f"no version of {node} gets traffic"
+            hint = f"give one a weight in its route, or pin one: {node}@{next(iter(known))}"
+            self.problems.append(Problem(ProblemCode.NO_ROUTE, where, message, hint))
+
+    async def _check_input(self, step: Step, action: NodeAction, reach: Reach) -> None:
+        """Record what in `with` fits none, or not all, of the versions, whatever the templates give."""
+        given = _written_input(self.spec, step)
+        at = step.pointer if given is None else f"{step.pointer}/with"
+        value: JsonValue = {} if given is None else given
+        unknown = tuple(_templates(value, ""))
+        misfits: dict[Violation, list[str]] = {}
+        for version in reach.versions:
+            schema = await self._schema(action.node, version.version)
+            for violation in schema.violations(value, at, unknown) if schema else ():
+                misfits.setdefault(violation, []).append(version.version)
+        for violation, versions in misfits.items():
+            hint = f"the input of {action.node}@{', '.join(versions)}"
+            self.problems.append(
+                Problem(ProblemCode.INPUT_INVALID, violation.pointer, violation.message, hint)
+            )
+
+    async def _schema(self, node: str, version: str) -> Schema | None:
+        key = (node, version)
+        if key not in self._schemas:
+            source = await self.catalog.input_schema(node, version)
+            try:
+                self._schemas[key] = None if source is None else Schema.compile(source, lenient=True)
+            except SchemaProblem:  # the node's own matter: it checks its input itself
+                self._schemas[key] = None
+        return self._schemas[key]
+
+
+def _effect(action: NodeAction, reach: Reach) -> tuple[str, str]:
+    """Effect class and lane of a call, as far as they are known before its input is."""
+    if action.with_.is_constant:
+        effect = reach.effect_of(action.with_.evaluate({}))
+        return effect, lane_of(effect)
+    fixed = [version.effect for version in reach.versions if isinstance(version.effect, EffectClass)]
+    if len(fixed) == len(reach.versions):
+        return weakest(fixed), lane_of(weakest(fixed))
+    safe_anyway = any(lane_of(effect) is Lane.SAFE for effect in fixed)
+    return BY_INPUT, Lane.SAFE if safe_anyway else BY_INPUT
+
+
+def _written_input(spec: JsonValue, step: Step) -> JsonValue:
+    """The step's `with` as it was written; None without one."""
+    found: JsonValue = {"spec": spec}
+    for part in step.pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        found = found[int(key)] if isinstance(found, list) else found[key]  # type: ignore[index]
+    assert isinstance(found, dict), "a step is an object"
+    return found.get("with")
+
+
+def _templates(value: JsonValue, at: str) -> Iterator[str]:
+    """Pointers to the texts whose value is not known before the run."""
+    if isinstance(value, str):
+        if "{{" in value:
+            yield at
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _templates(inner, f"{at}/{key.replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _templates(inner, f"{at}/{number}")
