@@ -59,6 +59,7 @@ def test_an_operator_gives_the_value_and_the_kind_that_cel_gives(source: str, ex
         "-(-9223372036854775808)",
         "9223372036854775808",
         "int(1e19)",
+        "int(-9223372036854775808.0)",
         "abs(-9223372036854775808)",
         "sum([9223372036854775807, 1])",
     ],

@@ -42,7 +42,7 @@ def to_int(_budget: Budget, value: Value) -> int:
         case int():
             return checked_int(value)
         case float():
-            if not INT_MIN <= value < INT_MAX:  # as doubles; also false for NaN
+            if not INT_MIN < value < INT_MAX:  # neither end, as CEL has it; also false for NaN
                 raise Fault(ErrorCode.OVERFLOW, "this number is outside the range of int (64 bits)")
             return math.trunc(value)
         case Timestamp():
