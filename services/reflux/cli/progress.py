@@ -61,7 +61,8 @@ class Progress:
             f"  data         {escape(str(plan.settings.data_dir))}\n"
             "  Ctrl-C drains and stops; a second one stops at once.\n",
             highlight=False,
+            soft_wrap=True,
         )
 
     def _line(self, mark: str, name: str, text: str) -> None:
-        self._console.print(f"  {mark} {name:<{_WIDTH}} {text}", highlight=False)
+        self._console.print(f"  {mark} {name:<{_WIDTH}} {text}", highlight=False, soft_wrap=True)

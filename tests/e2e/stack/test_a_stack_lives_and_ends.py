@@ -72,9 +72,9 @@ def test_data_is_there_again_after_a_restart(start_stack: Callable[..., RunningS
 
 
 def test_two_stacks_run_side_by_side(start_stack: Callable[..., RunningStack]) -> None:
-    """Each with its own folder; the end of one does not touch the other."""
+    """Each with its own folder, whatever its name; the end of one does not touch the other."""
     one = start_stack("valkey", "envoy", name="one").until_up()
-    two = start_stack("valkey", "envoy", name="two").until_up()
+    two = start_stack("valkey", "envoy", name='the "zwölfte" stack').until_up()
     one.stop()
     with redis.Redis.from_url(two.redis_url()) as client:
         assert client.ping()

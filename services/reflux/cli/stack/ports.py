@@ -1,11 +1,16 @@
-"""Ports: taken ones are named before anything starts, free ones come from the kernel."""
+"""Ports: taken ones are named before anything starts, free ones are chosen to stay free.
+
+The kernel hands out ports for outgoing connections from 32768 upwards. A part that listens there may find
+its port taken by somebody's connection when it is started again; so free ports are chosen below.
+"""
 
 from __future__ import annotations
 
 import errno
+import random
 import socket
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Final
 
 from reflux.cli.stack.errors import PortError
 
@@ -13,10 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_CANDIDATES: Final = range(10_000, 32_768)
+_TRIES: Final = 100
+
+
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """`count` different free ports of `host`. Free now: what listens soon, gets them."""
     with ExitStack() as stack:
-        listeners = [stack.enter_context(_listener(host, 0)) for _ in range(count)]
+        listeners = [stack.enter_context(_free_listener(host)) for _ in range(count)]
         return [listener.getsockname()[1] for listener in listeners]
 
 
@@ -31,11 +40,18 @@ def claim(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
     with ExitStack() as stack:
         for option, (host, port) in sorted(wanted.items(), key=lambda item: item[1][1] == 0):
             try:
-                listener = stack.enter_context(_listener(host, port))
+                listener = stack.enter_context(_listener(host, port) if port else _free_listener(host))
             except OSError as error:
                 raise PortError(_explain(option, host, port, error, claimed)) from None
             claimed[option] = listener.getsockname()[1]
     return claimed
+
+
+def _free_listener(host: str) -> socket.socket:
+    for port in random.sample(_CANDIDATES, _TRIES):
+        with suppress(OSError):
+            return _listener(host, port)
+    return _listener(host, 0)
 
 
 def _listener(host: str, port: int) -> socket.socket:

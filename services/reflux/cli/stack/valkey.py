@@ -45,7 +45,7 @@ class ValkeyServer:
             "bind": "127.0.0.1",
             "port": self.port,
             "requirepass": self._password(),
-            "dir": json.dumps(str(self.folder.absolute())),
+            "dir": json.dumps(str(self.folder.absolute()), ensure_ascii=False),
             "appendonly": "yes",
             "save": '""',
             "maxmemory": _MEMORY,

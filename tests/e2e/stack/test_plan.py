@@ -1,0 +1,95 @@
+"""What `reflux up` will start, in which order, and what it tells its children."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reflux.cli.stack.folder import DataFolder
+from reflux.cli.stack.plan import Plan, make_plan
+from reflux.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FREE = {"edge_port": 0, "admin_port": 0, "mesh_address": "127.0.0.1:0"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataFolder]:
+    """A data folder that is ours."""
+    monkeypatch.chdir(tmp_path)
+    folder = DataFolder(tmp_path / "data")
+    with folder.held():
+        yield folder
+
+
+def plan(folder: DataFolder, *node_versions: str, insecure: bool = False, **flags: object) -> Plan:
+    """The plan for some settings; ports are free ones."""
+    settings = Settings.load(**(FREE | flags))
+    return make_plan(settings, folder, node_versions=node_versions, insecure_listen=insecure)
+
+
+def test_the_order_of_the_start_is_the_drain_backwards(folder: DataFolder) -> None:
+    """Backwards: orchestrator, nodes, proxy, platform, stores. Migrations run before any service."""
+    assert [step.name for step in plan(folder).steps] == [
+        "postgres",
+        "database",
+        "valkey",
+        "migrations",
+        "platform",
+        "envoy",
+        "nodes",
+        "orchestrator",
+    ]
+
+
+def test_every_node_version_can_have_a_process_of_its_own(folder: DataFolder) -> None:
+    """With `--processes` the one process of all nodes is replaced by one each; the rest is the same."""
+    names = [step.name for step in plan(folder, "http.request@1.0.0", "http.request@2.0.0").steps]
+    assert names[6:] == ["node-http.request@1.0.0", "node-http.request@2.0.0", "orchestrator"]
+
+
+def test_stores_that_are_given_are_not_embedded(folder: DataFolder) -> None:
+    """Your own PostgreSQL and Redis are used as they were named."""
+    given = plan(folder, postgres_dsn="postgresql://u@h/d", redis_url="redis://h")
+    assert given.steps[0].name == "migrations"
+    assert given.settings.postgres_dsn == "postgresql://u@h/d"
+    assert given.settings.redis_url == "redis://h"
+
+
+def test_children_are_told_decided_ports_and_the_stores(folder: DataFolder) -> None:
+    """No 0 is left, no two services share an address, the embedded stores have their passwords."""
+    made = plan(folder)
+    settings = made.settings
+    addresses = {
+        settings.mesh_address,
+        settings.registry_address,
+        settings.controlplane_address,
+        settings.orchestrator_address,
+        settings.gateway_address,
+    }
+    assert len(addresses) == 5
+    assert all(
+        port > 0 for port in (settings.edge_port, settings.admin_port, *(port for _, port in addresses))
+    )
+    assert f"@127.0.0.1:{made.ports['postgres']}/reflux" in settings.postgres_dsn
+    assert f"@127.0.0.1:{made.ports['valkey']}/" in settings.redis_url
+    assert made.urls["edge"] == f"http://127.0.0.1:{settings.edge_port}"
+
+
+def test_a_second_plan_names_the_same_passwords(folder: DataFolder) -> None:
+    """They are made once for the life of the data."""
+    first, second = plan(folder), plan(folder)
+    password = first.settings.postgres_dsn.split(":")[2].split("@")[0]
+    assert password in second.settings.postgres_dsn
+
+
+def test_an_explicit_flag_opens_the_edge_and_only_the_edge(folder: DataFolder) -> None:
+    """Mesh and admin stay on loopback."""
+    made = plan(folder, insecure=True, listen="0.0.0.0")
+    assert made.urls["edge"].startswith("http://0.0.0.0:")
+    assert made.settings.mesh_address.host == "127.0.0.1"
+    assert made.urls["admin"].startswith("http://127.0.0.1:")
