@@ -11,7 +11,8 @@ The rules, by what is known of the outside effect:
 - NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
   step nothing but patience.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
-  way; else the step is PARKED. Neither `retry` nor `on_error` ever sees it.
+  way; else the step is PARKED. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE:
+  that a later attempt was not sent or refused says nothing of a request that may still arrive.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from reflux.core.reasons import Reason
 from reflux.core.run import ROOT, Flight, RunState, StepRun
 
 RESOLVE_ATTEMPTS: Final = 5
-"""How often an ambiguous idempotent effect is asked for again before a person is asked."""
+"""Attempts at an idempotent effect that may end AMBIGUOUS, the first included, before a person is asked."""
 
 RESOLVE_DELAY: Final = timedelta(seconds=1)
 """Pause before the first of them; doubled each time."""
@@ -58,10 +59,10 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
     run = state.steps[path]
     assert run.flight is not None, f"step {path} has no attempt in flight"
     started = run.flight.started
-    result = _certain(run.flight, result)
+    result = _certain(run, run.flight, result)
     to, retry_at = _follow_up(state, path, run, result, jitter)
     failure = result.failure
-    if to is StepState.PARKED and failure is not None:
+    if result.outcome is Outcome.AMBIGUOUS and failure is not None:
         failure = ev.Failure(
             failure.code, Reason.EFFECT_AMBIGUOUS, failure.message, retryable=False, step=path
         )
@@ -104,12 +105,17 @@ def recover(state: RunState, now: datetime) -> Iterator[ev.AttemptFinished]:
         yield settle(state, path, result, jitter=0.0)
 
 
-def _certain(flight: Flight, result: AttemptResult) -> AttemptResult:
-    """The result with what the claim tells of its outside effect.
+def _certain(run: StepRun, flight: Flight, result: AttemptResult) -> AttemptResult:
+    """The result with what claims tell of the outside effect.
 
     Without a claim nothing can have happened: the commit of this outcome refuses every later claim. With one,
     the claimer's scope is the only one that may be asked again, so it is kept as the version that answered.
+    An effect that was ambiguous before stays so.
     """
+    former = run.unresolved
+    if former is not None and result.outcome is not Outcome.DONE:
+        assignment = replace(result.assignment, answered_by=former.assignment.answered_by)
+        return replace(result, outcome=Outcome.AMBIGUOUS, assignment=assignment)
     if result.outcome is not Outcome.AMBIGUOUS:
         return result
     if result.assignment.effect is EffectClass.PURE:
@@ -145,7 +151,8 @@ def _follow_up(
 def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepState, datetime | None]:
     """An ambiguous effect may be asked for again with the same key in the same scope, and in no other way."""
     ambiguous = sum(1 for attempt in run.finished if attempt.outcome is Outcome.AMBIGUOUS) + 1
-    repeatable = result.assignment.effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
+    effect = (run.unresolved or result).assignment.effect
+    repeatable = effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
     if ended or not repeatable or ambiguous >= RESOLVE_ATTEMPTS:
         return StepState.PARKED, None
     return StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (ambiguous - 1)

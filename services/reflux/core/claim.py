@@ -6,7 +6,8 @@ Asked right before the effect; granted only once it is journaled. The rules:
   takeover.
 - `at_most_once`: the first execution wins; asked again by the same one, the same answer.
 - `idempotent`, `compensatable`: the first claim binds the attempt to its scope; within that scope any
-  execution may act, because the key makes the effect one.
+  execution may act, because the key makes the effect one. An attempt that asks again for an ambiguous effect
+  is bound from the start to the scope that claimed it.
 - `pure` calls claim nothing.
 """
 
@@ -40,6 +41,9 @@ def judge(state: RunState, claim: EffectClaimed) -> tuple[Verdict, str]:
         return Verdict.REFUSED, f"step {claim.step} was started as a pure call"
     former = run.flight.claim
     if former is None:
+        last = next(reversed(run.claims.values()), None) if run.unresolved else None
+        if last is not None and last.scope != claim.scope:
+            return Verdict.REFUSED, f"the effect is ambiguous in scope {last.scope!r}, and bound to it"
         return Verdict.RECORD, ""
     if former.execution_id == claim.execution_id:
         return Verdict.GRANTED, ""

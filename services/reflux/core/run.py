@@ -12,7 +12,8 @@ How the parts move:
   entered branches are unsettled, and *closable* once none is.
 - A container is *closing* when it must end early: a step in it failed for good, the run was cancelled, timed
   out or returned. Closing cancels what has no outside effect at once; an attempt that may have one keeps its
-  step RUNNING until its outcome is known.
+  step RUNNING until its outcome is known, and a step that was about to ask again for an effect of which
+  nobody knows is PARKED.
 - Nothing closes over a PARKED step but a cancel, which lists it among the unresolved effects.
 """
 
@@ -54,8 +55,8 @@ class StepRun:
     """Rises when the next attempt must carry another idempotency key."""
     flight: Flight | None = None
     finished: list[ev.AttemptFinished] = field(default_factory=list)
-    claimed: set[int] = field(default_factory=set)
-    """Numbers of the attempts that claimed their effect."""
+    claims: dict[int, ev.EffectClaimed] = field(default_factory=dict)
+    """By the number of the attempt, in order."""
     branches: tuple[int, ...] | None = None
     """Indices of the branches that were entered; None before, and for steps without branches."""
     output: Json | None = None
@@ -63,6 +64,12 @@ class StepRun:
     skip_reason: ev.SkipReason | None = None
     start_time: datetime | None = None
     finish_time: datetime | None = None
+
+    @property
+    def unresolved(self) -> ev.AttemptFinished | None:
+        """The last attempt, if nobody knows what became of its outside effect."""
+        last = self.finished[-1] if self.finished else None
+        return last if last is not None and last.outcome is ev.Outcome.AMBIGUOUS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +234,7 @@ def _effect_claimed(state: RunState, event: ev.EffectClaimed) -> None:
     flight = state.steps[event.step].flight
     if flight is not None and flight.started.attempt == event.attempt:
         flight.claim = event
-        state.steps[event.step].claimed.add(event.attempt)
+        state.steps[event.step].claims[event.attempt] = event
 
 
 def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
@@ -247,8 +254,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
         run.state = StepState.RETRYING
         state.due[event.step] = event.retry_at
     elif event.state is StepState.PARKED:
-        run.state = StepState.PARKED
-        state.parked[event.step] = None
+        _park(state, event.step, run)
     else:
         _settle(state, state.flow.steps[event.step], event.state, event.finish_time, event.output)
 
@@ -353,13 +359,24 @@ def _close(state: RunState, container: StepPath, closing: Closing, time: datetim
     for path in tuple(children(state.flow, container, branches)):
         run = state.steps[path]
         if run.state in (StepState.PENDING, StepState.RETRYING) or _is_pure_flight(run):
-            _settle(state, state.flow.steps[path], StepState.CANCELED, time)
+            if run.unresolved is None:
+                _settle(state, state.flow.steps[path], StepState.CANCELED, time)
+            else:
+                _park(state, path, run)
         elif run.branches is not None and run.state is StepState.RUNNING:
             _close(state, path, Closing(RunPhase.CANCELED), time)
 
 
 def _is_pure_flight(run: StepRun) -> bool:
     return run.flight is not None and run.flight.started.assignment.effect is EffectClass.PURE
+
+
+def _park(state: RunState, path: StepPath, run: StepRun) -> None:
+    """Leaves a step to a person: nobody knows what became of its effect, and it may not be asked again."""
+    _land(state, run)
+    run.state = StepState.PARKED
+    state.due.pop(path, None)
+    state.parked[path] = None
 
 
 def _land(state: RunState, run: StepRun) -> None:

@@ -15,7 +15,7 @@ from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
 from reflux.core.command import Command, Record, StartAttempt
 from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json
-from reflux.core.event import Outcome, RunPhase, SkipReason, StepState
+from reflux.core.event import RunPhase, SkipReason, StepState
 from reflux.core.expression import ErrorCode, Expression, ExpressionError
 from reflux.core.flow.model import (
     FailAction,
@@ -137,10 +137,8 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
 
 def _claimed_version(run: StepRun) -> str | None:
     """The version that holds an ambiguous claim: its scope is the only one that may be asked again."""
-    last = run.finished[-1] if run.finished else None
-    if last is None or last.outcome is not Outcome.AMBIGUOUS:
-        return None
-    return last.assignment.answered_by or last.assignment.chosen or None
+    last = run.unresolved
+    return None if last is None else last.assignment.answered_by or last.assignment.chosen or None
 
 
 def _joins(state: RunState, step: Step) -> bool:

@@ -118,7 +118,7 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
 def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
     step = state.flow.steps[path]
     action = step.action
-    attempts = [_attempt(finished, run.claimed) for finished in run.finished]
+    attempts = [_attempt(finished, claimed=finished.attempt in run.claims) for finished in run.finished]
     if run.flight is not None:
         attempts.append(_flight(run.flight))
     return {
@@ -178,12 +178,12 @@ def _in_flight(flight: Flight) -> str:
     return f"attempt {flight.started.attempt} is in flight{claimed}"
 
 
-def _attempt(finished: ev.AttemptFinished, claimed: set[int]) -> dict[str, Any]:
+def _attempt(finished: ev.AttemptFinished, *, claimed: bool) -> dict[str, Any]:
     return {
         "attempt": finished.attempt,
         "outcome": finished.outcome.value,
         **_assignment(finished.assignment),
-        "claimed": finished.attempt in claimed,
+        "claimed": claimed,
         "error": _error(finished.failure, finished.outcome),
         "start_time": stamp(finished.start_time),
         "finish_time": stamp(finished.finish_time),
