@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflux.api.journal.v1 import event_pb2 as pb
@@ -28,7 +29,10 @@ def decode(payload: bytes) -> ev.Event:
     Raises:
         ValueError: the payload is damaged, or was written by a version that knows more kinds than this one.
     """
-    stored = pb.Event.FromString(payload)
+    try:
+        stored = pb.Event.FromString(payload)
+    except DecodeError as error:
+        raise ValueError(f"the journal holds a damaged event: {error}") from error
     kind = stored.WhichOneof("kind")
     if kind is None:
         raise ValueError("the journal holds an event of a kind that this version does not know")

@@ -102,17 +102,19 @@ def _run_failure(state: RunState) -> ev.Failure | None:
 def _run_waiting(state: RunState) -> dict[str, Any] | None:
     if state.phase in FINAL:
         return None
+    if state.quarantine and not state.cancel:
+        return _waiting("a person must look at it: " + state.quarantine.message)
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
-    if state.quarantine:
-        return _waiting("a person must look at it: " + state.quarantine.message)
     if state.due:
         path, at = min(state.due.items(), key=lambda item: item[1])
         return _waiting(f"step {path}: {_before_retry(state.steps[path])}", at)
     if state.parked:
         return _waiting(f"step {next(iter(state.parked))}: a person must say what became of its effect")
-    return _waiting("its next steps are about to start: " + ", ".join(state.ready))
+    if state.ready:
+        return _waiting("its next steps are about to start: " + ", ".join(state.ready))
+    return _waiting("about to go on")
 
 
 def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
@@ -153,6 +155,8 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return None
     if run.state is StepState.PARKED:
         return _waiting("a person must say what became of its effect")
+    if state.quarantine and not state.cancel:
+        return _waiting("a person must look at the run")
     if run.state is StepState.RETRYING:
         return _waiting(_before_retry(run), state.due.get(path))
     if run.flight is not None:
