@@ -162,17 +162,15 @@ def _send_again(
     state: RunState, path: StepPath, run: StepRun, result: AttemptResult
 ) -> tuple[StepState, datetime | None]:
     """An attempt that never left us costs nothing but patience."""
-    in_a_row = 1
+    if result.failure is not None and result.failure.reason == Reason.SUPERSEDED:
+        return StepState.RETRYING, result.finish_time
+    in_a_row, since = 1, result.start_time
     for attempt in reversed(run.finished):
         if attempt.counted:
             break
-        in_a_row += 1
-    first = run.start_time or result.start_time
-    deadline = total_deadline(state, path, run) or first + NOT_SENT_PATIENCE
-    superseded = result.failure is not None and result.failure.reason == Reason.SUPERSEDED
-    delay = timedelta(0) if superseded else NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16)
-    if superseded:
-        return StepState.RETRYING, result.finish_time
+        in_a_row, since = in_a_row + 1, attempt.start_time
+    deadline = total_deadline(state, path, run) or since + NOT_SENT_PATIENCE
+    delay = NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16)
     return _unless_too_late(deadline, result.finish_time + delay)
 
 

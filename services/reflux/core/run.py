@@ -114,7 +114,8 @@ class RunState:
             return self.finished.state
         if self.cancel:
             return RunPhase.CANCELING
-        if self.quarantine or (self.parked and not (self.ready or self.due or self.flights or self.closable)):
+        moves = self.ready or self.due or self.flights or (self.closable and ROOT not in self.closing)
+        if self.quarantine or (self.parked and not moves):
             return RunPhase.PARKED
         return RunPhase.RUNNING
 
@@ -296,9 +297,6 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason
-    if run.branches is None:
-        for scope in branches_of(step.action):
-            _skip_all(state, scope.steps, event.time)
     _settle(state, step, event.state, event.time, event.output)
     if isinstance(step.action, ReturnAction) and event.state is StepState.SUCCEEDED:
         _close(state, ROOT, Closing(RunPhase.SUCCEEDED, output=event.output), event.time)
@@ -314,6 +312,9 @@ def _settle(state: RunState, step: Step, to: StepState, time: datetime, output: 
     state.ready.pop(step.path, None)
     state.due.pop(step.path, None)
     state.deadlines.pop(step.path, None)
+    if run.branches is None:
+        for scope in branches_of(step.action):
+            _skip_all(state, scope.steps, time)
     _show(state, step.path, run)
     container = step.parent or ROOT
     state.open[container] -= 1
@@ -328,10 +329,13 @@ def _settle(state: RunState, step: Step, to: StepState, time: datetime, output: 
 
 
 def _show(state: RunState, path: StepPath, run: StepRun) -> None:
-    """Makes a settled step readable to expressions."""
+    """Makes a settled step readable to expressions.
+
+    `attempts` are those with an outcome: of one that was abandoned the journal may know nothing.
+    """
     shown: dict[str, JsonValue] = {
         "state": run.state.value,
-        "attempts": run.attempt,
+        "attempts": len(run.finished),
         "error": None,
         "version": run.finished[-1].assignment.answered_by if run.finished else None,
     }

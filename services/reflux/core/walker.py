@@ -42,7 +42,7 @@ def decide(state: RunState, now: datetime) -> Command | None:
     if state.quarantine is not None:
         return None
     for path, deadline in state.deadlines.items():
-        if now >= deadline and not state.parked:
+        if now >= deadline and not _holds_parked(state, path):
             return Record(ev.TimedOut(path, now))
     for path in state.ready:
         return _begin_step(state, path, now)
@@ -58,8 +58,19 @@ def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
     if state.finished or state.quarantine:
         return None
-    deadlines = () if state.parked else state.deadlines.values()
+    deadlines = [at for path, at in state.deadlines.items() if not _holds_parked(state, path)]
     return min((*state.due.values(), *deadlines), default=None)
+
+
+def _holds_parked(state: RunState, container: StepPath) -> bool:
+    """Whether a PARKED step is inside: no timeout fires over it."""
+    for path in state.parked:
+        around: StepPath | None = path
+        while around is not None and around != container:
+            around = state.flow.steps[around].parent
+        if around is not None or container == ROOT:
+            return True
+    return False
 
 
 def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
@@ -94,11 +105,11 @@ def _act(state: RunState, step: Step, now: datetime) -> Command:
         case ParallelAction():
             return Record(ev.StepEntered(step.path, tuple(range(len(action.branches))), now))
         case SetAction() | ReturnAction():
-            output = Json.of(action.value.evaluate(state.values))
-            return Record(ev.StepSettled(step.path, StepState.SUCCEEDED, now, output=output))
+            return Record(_gave(step.path, Json.of(action.value.evaluate(state.values)), now))
         case FailAction():
             message = action.message.evaluate(state.values)
-            failure = ev.Failure(action.code, Reason.FAIL_STEP, str(message), step=step.path)
+            text = message if isinstance(message, str) else Json.of(message).raw.decode()
+            failure = ev.Failure(action.code, Reason.FAIL_STEP, text, step=step.path)
             return Record(ev.StepSettled(step.path, StepState.FAILED, now, failure=failure))
 
 
@@ -189,10 +200,19 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
     return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
 
 
+def _gave(path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
+    """A step's end with its output, or without when that is larger than any document may be."""
+    if len(output.raw) <= MAX_DOCUMENT_BYTES:
+        return ev.StepSettled(path, StepState.SUCCEEDED, now, output=output)
+    message = f"the output of step {path} is {len(output.raw)} bytes; the limit is {MAX_DOCUMENT_BYTES}"
+    failure = ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
+    return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
+
+
 def _settle_container(state: RunState, path: StepPath, now: datetime) -> ev.StepSettled:
     closing = state.closing.get(path)
     if closing is None:
-        return ev.StepSettled(path, StepState.SUCCEEDED, now, output=_container_output(state, path))
+        return _gave(path, _container_output(state, path), now)
     to = StepState.FAILED if closing.state is RunPhase.FAILED else StepState.CANCELED
     return ev.StepSettled(path, to, now, failure=closing.failure)
 
