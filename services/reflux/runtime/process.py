@@ -3,7 +3,8 @@
 A service is `async def serve(settings, *, ready=None)`: it sets `ready` when it can be used, runs until its
 task is cancelled, then drains within its own bound and returns. `run` gives it that life:
 
-- the first SIGTERM or SIGINT cancels the task; what follows is the service's own drain;
+- the first SIGTERM, SIGINT or SIGHUP cancels the task; what follows is the service's own drain. SIGHUP, the
+  end of a terminal, is left alone where it is ignored: nohup(1) means it;
 - a second one ends the process at once, with the status a shell expects (128 + signal);
 - an error ends the process with status 1 and one `process_failed` event; the supervisor starts it again.
 """
@@ -83,7 +84,7 @@ async def _announce(ready: asyncio.Event, ready_fd: int | None) -> None:
 
 @contextmanager
 def cancel_on_signal(task: asyncio.Future[Any]) -> Iterator[None]:
-    """Inside the block SIGTERM and SIGINT cancel `task`; a second one ends the process at once."""
+    """Inside the block SIGTERM, SIGINT and SIGHUP cancel `task`; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     seen: list[int] = []
 
@@ -94,7 +95,9 @@ def cancel_on_signal(task: asyncio.Future[Any]) -> Iterator[None]:
         log.info("stop_requested", signal=number.name)
         task.cancel()
 
-    handled = (signal.SIGTERM, signal.SIGINT)
+    handled = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
     for number in handled:
         loop.add_signal_handler(number, on_signal, number)
     try:

@@ -81,7 +81,7 @@ def running(main: str) -> Iterator[Running]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_lets_the_process_drain(number: signal.Signals) -> None:
     """The main task is cancelled, what it does then is done, and the status is 0."""
     with running("drains") as program:
@@ -90,6 +90,20 @@ def test_the_first_signal_lets_the_process_drain(number: signal.Signals) -> None
         stdout, _ = program.end()
         assert stdout == "draining\ndrained\n"
         assert program.process.returncode == 0
+
+
+def test_the_end_of_the_terminal_is_ignored_under_nohup() -> None:
+    """Who started the process with SIGHUP ignored wants it to go on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running("drains") as program:
+            assert os.read(program.ready, 10) == b"\n"
+            program.process.send_signal(signal.SIGHUP)
+            program.process.send_signal(signal.SIGTERM)  # counts as the first
+            stdout, _ = program.end()
+            assert stdout == "draining\ndrained\n"
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:

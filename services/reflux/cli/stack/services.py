@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reflux.cli.stack.child import Launch, spawn
 from reflux.cli.stack.part import Part
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from reflux.runtime.settings import Settings
 
-_PREFIX = "REFLUX_"
+_PREFIX: Final = "REFLUX_"
+_DRAIN_SECONDS: Final = 25.0  # more than every service's own bounds together
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Service:
 
     def part(self, name: str) -> Part:
         """The process as a part of the stack."""
-        return Part(name, self.start, ready=None)
+        return Part(name, self.start, ready=None, stop_seconds=_DRAIN_SECONDS)
 
 
 def _caller_environment() -> dict[str, str]:
