@@ -344,7 +344,7 @@ def _show(state: RunState, path: StepPath, run: StepRun) -> None:
     if run.failure is not None and run.state is StepState.FAILED:
         shown["error"] = {
             "code": run.failure.code,
-            "reason": run.failure.reason,
+            "reason": str(run.failure.reason),
             "message": run.failure.message,
             "retryable": run.failure.retryable,
         }

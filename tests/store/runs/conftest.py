@@ -1,0 +1,67 @@
+"""An orchestrator over real PostgreSQL and Valkey; the mesh is scripted by the test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from reflux.api.node.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server
+from reflux.api.registry.v1.registry_service_pb2_grpc import add_EndpointServiceServicer_to_server
+from reflux.api.routing.v1.routing_service_pb2_grpc import add_RoutingServiceServicer_to_server
+from reflux.cli.stack.ports import free_ports
+from reflux.orchestrator.__main__ import serve
+from reflux.runtime import rpc
+from reflux.runtime.service import grpc_server
+from reflux.runtime.settings import Address, Settings
+from tests.support.scripted_mesh import Client, Mesh
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[Mesh]:
+    """The scripted mesh."""
+    mesh = Mesh()
+    register = [
+        lambda server: add_NodeServiceServicer_to_server(mesh, server),
+        lambda server: add_EndpointServiceServicer_to_server(mesh, server),
+        lambda server: add_RoutingServiceServicer_to_server(mesh, server),
+    ]
+    async with grpc_server(address=mesh.address, register=register, services=(), drain_seconds=0) as bound:
+        mesh.address = bound
+        yield mesh
+
+
+@pytest.fixture
+def begin(database_dsn: str, valkey_url: str, mesh: Mesh):
+    """Starts orchestrators on one database: `async with begin() as client`."""
+
+    @asynccontextmanager
+    async def begin(**settings: Any) -> AsyncIterator[Client]:
+        address = Address("127.0.0.1", free_ports(1)[0])
+        values = {
+            "postgres_dsn": database_dsn,
+            "redis_url": valkey_url,
+            "mesh_address": mesh.address,
+            "registry_address": mesh.address,
+            "controlplane_address": mesh.address,
+            "orchestrator_address": address,
+            "lease_seconds": 2.0,
+            "shards": 8,
+            **settings,
+        }
+        ready = asyncio.Event()
+        task = asyncio.create_task(serve(Settings.load(**values), ready=ready))
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        async with rpc.channel(address) as channel:
+            try:
+                yield Client(address, channel)
+            finally:
+                task.cancel()
+                await asyncio.wait((task,), timeout=15)
+
+    return begin

@@ -1,0 +1,23 @@
+"""A run goes from accepted to its end, and everything anybody sees of it is in its journal."""
+
+
+async def test_a_flow_of_pure_steps_succeeds_with_one_row_a_step(begin, mesh):
+    """Three trivial steps write five events: created, one for each step, finished."""
+
+    async def double(given, envelope, context):
+        return {"n": given["n"] * 2}
+
+    mesh.script = double
+    steps = [
+        {"id": "a", "node": "work.pure", "with": {"n": "{{ input.n }}"}},
+        {"id": "b", "node": "work.pure", "with": {"n": "{{ steps.a.output.n }}"}},
+        {"id": "c", "node": "work.pure", "with": {"n": "{{ steps.b.output.n }}"}},
+    ]
+    async with begin() as client:
+        flow = await client.save("doubles", *steps)
+        run = await client.start(flow, {"n": 1}, wait="10s")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+
+    assert run["state"] == "SUCCEEDED"
+    assert run["output"] == {"n": 8}
+    assert kinds == ["RunCreated", "AttemptFinished", "AttemptFinished", "AttemptFinished", "RunFinished"]

@@ -1,0 +1,30 @@
+"""The same request_id gives the same run, wherever and however often it is asked."""
+
+import asyncio
+
+import grpc
+import pytest
+
+
+async def test_a_hundred_equal_requests_at_two_orchestrators_start_one_run(begin, mesh):
+    """All of them are answered with the one run."""
+    async with begin() as one, begin() as other:
+        flow = await one.save("once", {"id": "a", "node": "work.pure"})
+        answers = await asyncio.gather(
+            *((one, other)[n % 2].start(flow, {"n": 1}, request_id="same") for n in range(100))
+        )
+        await one.until(answers[0]["id"], "SUCCEEDED")
+
+    assert len({answer["id"] for answer in answers}) == 1
+    assert mesh.count("a") == 1
+
+
+async def test_a_request_id_is_not_reused_for_something_else(begin, mesh):
+    """Another input under the same request_id is refused, and names the run that has it."""
+    async with begin() as client:
+        flow = await client.save("reuse", {"id": "a", "node": "work.pure"})
+        await client.start(flow, {"n": 1}, request_id="same")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.start(flow, {"n": 2}, request_id="same")
+
+    assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS

@@ -1,0 +1,135 @@
+"""An effect is claimed before it happens; what nobody knows is parked, never repeated."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from tests.support.scripted_mesh import claim
+
+ONCE = {"id": "pay", "node": "work.once", "with": {"amount": 3}, "retry": {"attempts": 3, "delay": "10ms"}}
+
+
+async def test_a_claimed_effect_is_journaled_before_it_is_granted(begin, mesh):
+    """Started, claimed, finished: in this order, each durable before the next can happen."""
+
+    async def act(given, envelope, context):
+        await claim(envelope)
+        return {"paid": given["amount"]}
+
+    mesh.script = act
+    async with begin() as client:
+        run = await client.start(await client.save("pays", ONCE), wait="10s")
+        events = [(event["kind"], event["step"]) for event in await client.events(run["id"])]
+
+    assert run["state"] == "SUCCEEDED"
+    assert events == [
+        ("RunCreated", ""),
+        ("AttemptStarted", "pay"),
+        ("EffectClaimed", "pay"),
+        ("AttemptFinished", "pay"),
+        ("RunFinished", ""),
+    ]
+    assert mesh.calls[0]["x-reflux-lane"] == "safe"
+
+
+async def test_a_claimed_effect_without_an_answer_parks_the_step(begin, mesh):
+    """Nobody knows whether it happened, so it is not repeated: whatever `retry` and `on_error` say."""
+
+    async def vanish(given, envelope, context):
+        await claim(envelope)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the provider hung up")
+
+    mesh.script = vanish
+    async with begin() as client:
+        run = await client.start(await client.save("parks", {**ONCE, "on_error": "continue"}), wait="10s")
+        step = (await client.steps(run["id"]))["pay"]
+
+    assert run["state"] == "PARKED"
+    assert step["state"] == "PARKED"
+    assert step["error"]["reason"] == "EFFECT_AMBIGUOUS"
+    assert step["attempts"][0]["outcome"] == "AMBIGUOUS"
+    assert mesh.count("pay") == 1
+
+
+async def test_an_unclaimed_failure_is_tried_again(begin, mesh):
+    """Without a claim nothing can have happened, whatever the transport says, so `retry` may act."""
+
+    async def fail_twice(given, envelope, context):
+        if envelope["x-reflux-attempt"] != "3":
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+        await claim(envelope)
+        return {}
+
+    mesh.script = fail_twice
+    async with begin() as client:
+        run = await client.start(await client.save("retries", ONCE), wait="10s")
+        step = (await client.steps(run["id"]))["pay"]
+
+    assert run["state"] == "SUCCEEDED"
+    assert [attempt["outcome"] for attempt in step["attempts"]] == ["NOT_SENT", "NOT_SENT", "DONE"]
+
+
+async def test_only_the_first_execution_may_act(begin, mesh):
+    """Two tries of one attempt both reach a node: the second one is refused its claim."""
+    refusals = []
+
+    async def both(given, envelope, context):
+        await claim(envelope, execution="first")
+        await claim(envelope, execution="first")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await claim(envelope, execution="second")
+        refusals.append(refused.value.code())
+        return {}
+
+    mesh.script = both
+    async with begin() as client:
+        run = await client.start(await client.save("twice", ONCE), wait="10s")
+
+    assert run["state"] == "SUCCEEDED"
+    assert refusals == [grpc.StatusCode.FAILED_PRECONDITION]
+
+
+async def test_after_a_cancel_nothing_may_act(begin, mesh):
+    """Once the cancel is acknowledged an attempt in flight that has not claimed is refused."""
+    reached, cancelled, refused = asyncio.Event(), asyncio.Event(), []
+
+    async def late(given, envelope, context):
+        reached.set()
+        await cancelled.wait()
+        try:
+            await claim(envelope)
+        except grpc.aio.AioRpcError as error:
+            refused.append(error.code())
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not processed")
+
+    mesh.script = late
+    async with begin() as client:
+        run = await client.start(await client.save("late", ONCE))
+        await reached.wait()
+        acknowledged = await client.cancel(run["id"])
+        cancelled.set()
+        final = await client.until(run["id"], "CANCELED")
+
+    assert acknowledged["state"] == "CANCELING"
+    assert refused == [grpc.StatusCode.FAILED_PRECONDITION]
+    assert final["unresolved_effects"] == []
+
+
+async def test_a_cancel_lists_the_effects_that_nobody_knows(begin, mesh):
+    """A parked step does not hold a cancel up, and is not forgotten by it."""
+
+    async def vanish(given, envelope, context):
+        await claim(envelope)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    mesh.script = vanish
+    async with begin() as client:
+        run = await client.start(await client.save("unknown", ONCE), wait="10s")
+        final = await client.cancel(run["id"])
+        again = await client.cancel(run["id"])
+
+    assert run["state"] == "PARKED"
+    assert final["state"] == "CANCELED"
+    assert final["unresolved_effects"] == ["pay"]
+    assert again == final
