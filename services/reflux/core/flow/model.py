@@ -181,7 +181,7 @@ class FailAction:
     """Fail the step, with reason FAIL_STEP and a message for people."""
 
     message: Template
-    """Gives a string."""
+    """Gives a text, or a value that is shown as JSON."""
     code: str
     """gRPC canonical code; ABORTED when the flow names none."""
 

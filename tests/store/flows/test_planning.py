@@ -1,0 +1,158 @@
+"""What a flow would do in the mesh as it is now."""
+
+from __future__ import annotations
+
+import pytest
+
+from reflux.core.effect import EffectClass
+from reflux.core.errors import InvalidArgument, NotFound
+from reflux.core.expression import compile_expression
+from reflux.orchestrator.mesh_view import TargetView
+from tests.store.flows.conftest import refusal
+
+SCHEMA = {
+    "type": "object",
+    "required": ["url"],
+    "properties": {"url": {"type": "string"}, "retries": {"$ref": "#/$defs/count"}},
+    "additionalProperties": False,
+    "$defs": {"count": {"type": "integer"}},
+}
+BY_METHOD = compile_expression("input.method == 'GET' ? 'pure' : 'at_most_once'")
+
+
+@pytest.fixture
+def mesh(flows):
+    """http.request in two versions, the second by fallback only; a third gets nothing."""
+    flows.mesh.add("http.request", "1.0.0", schema=SCHEMA)
+    flows.mesh.add("http.request", "2.0.0", schema=SCHEMA)
+    flows.mesh.add("http.request", "3.0.0")
+    flows.mesh.send("http.request", TargetView("1.0.0", 10_000, ("2.0.0",)), TargetView("3.0.0", 0, ()))
+    return flows.mesh
+
+
+def calling(node="http.request", **keys):
+    keys.setdefault("with", {"url": "http://x"})
+    return {"name": "planned", "spec": {"steps": [{"id": "a", "node": node, **keys}]}}
+
+
+def problems_of(response):
+    return [(problem.code, problem.pointer) for problem in response.problems]
+
+
+async def test_a_step_shows_what_it_could_meet(flows, mesh):
+    """The route's versions with their shares, the fallback chain with none, class, lane and order."""
+    document = calling()
+    document["spec"]["steps"].append({"id": "b", "node": "http.request@3.0.0"})
+    plan = await flows.plan(document)
+    assert plan.valid
+    first, second = plan.steps
+    assert [(v.version, v.weight, v.endpoints) for v in first.versions] == [
+        ("1.0.0", 10_000, 2),
+        ("2.0.0", 0, 2),
+    ]
+    assert (first.step, first.node, first.effect, first.lane) == ("a", "http.request", "pure", "broad")
+    assert [(v.version, v.weight) for v in second.versions] == [("3.0.0", 10_000)]
+    assert (list(first.needs), list(second.needs)) == ([], ["a"])
+
+
+async def test_the_weakest_class_of_all_reachable_versions_counts(flows, mesh):
+    """Envoy may pick any of them, also by fallback."""
+    mesh.add("http.request", "2.0.0", effect=EffectClass.IDEMPOTENT)
+    (step,) = (await flows.plan(calling())).steps
+    assert (step.effect, step.lane) == ("idempotent", "safe")
+
+
+@pytest.mark.parametrize(
+    ("method", "effect", "lane"),
+    [("GET", "pure", "broad"), ("POST", "at_most_once", "safe"), ("{{ input.m }}", "by input", "by input")],
+)
+async def test_a_class_given_by_the_input_is_known_when_the_input_is(flows, mesh, method, effect, lane):
+    """Else the plan says that the input decides."""
+    mesh.add("http.request", "3.0.0", effect=BY_METHOD)
+    (step,) = (await flows.plan(calling("http.request@3.0.0", **{"with": {"method": method}}))).steps
+    assert (step.effect, step.lane) == (effect, lane)
+
+
+async def test_one_version_that_is_never_pure_makes_the_lane_known(flows, mesh):
+    """Whatever the input makes of the other one."""
+    mesh.add("http.request", "1.0.0", effect=BY_METHOD)
+    mesh.add("http.request", "2.0.0", effect=EffectClass.IDEMPOTENT)
+    (step,) = (await flows.plan(calling(**{"with": {"url": "{{ input.u }}"}}))).steps
+    assert (step.effect, step.lane) == ("by input", "safe")
+
+
+async def test_an_unknown_node_or_version_is_a_problem_with_the_nearest_name(flows, mesh):
+    """The flow may be saved all the same: a node may come later."""
+    document = calling("http.reqest")
+    document["spec"]["steps"].append({"id": "b", "node": "http.request@1.0.1"})
+    plan = await flows.plan(document)
+    assert problems_of(plan) == [
+        ("UNKNOWN_NODE", "/spec/steps/0/node"),
+        ("UNKNOWN_VERSION", "/spec/steps/1/node"),
+    ]
+    assert [problem.hint for problem in plan.problems] == [
+        "did you mean http.request?",
+        "did you mean 1.0.0?",
+    ]
+    assert (await flows.create(document))["version"] == 1
+
+
+async def test_a_node_without_traffic_is_a_problem(flows, mesh):
+    """Registered, but no route leads to it."""
+    mesh.add("new.node", "1.0.0")
+    plan = await flows.plan(calling("new.node"))
+    assert problems_of(plan) == [("NO_ROUTE", "/spec/steps/0/node")]
+    assert "new.node@1.0.0" in plan.problems[0].hint
+
+
+async def test_constants_are_checked_against_the_input_schema(flows, mesh):
+    """At their place, once for all versions that say the same; what is a template is not judged."""
+    plan = await flows.plan(calling(**{"with": {"url": "{{ input.u }}", "retries": "three", "bad": 1}}))
+    assert problems_of(plan) == [
+        ("INPUT_INVALID", "/spec/steps/0/with"),
+        ("INPUT_INVALID", "/spec/steps/0/with/retries"),
+    ]
+    assert {problem.hint for problem in plan.problems} == {"the input of http.request@1.0.0, 2.0.0"}
+    assert (await flows.plan(calling(**{"with": "{{ input }}"}))).valid
+    assert (await flows.plan(calling(**{"with": {"url": "{{ 1 }}", "retries": "{{ input.r }}"}}))).valid
+
+
+async def test_a_missing_with_is_checked_at_the_step(flows, mesh):
+    """There is no other place to point to."""
+    document = {"name": "planned", "spec": {"steps": [{"id": "a", "node": "http.request"}]}}
+    assert problems_of(await flows.plan(document)) == [("INPUT_INVALID", "/spec/steps/0")]
+
+
+async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mesh):
+    """All at once, in document order; a plan never fails on a faulty flow."""
+    document = calling("unknown.node")
+    document["spec"]["steps"] += [
+        {"id": "b", "nod": "x"},
+        {"id": "c", "node": "http.request@9", "when": "{{ steps.z.output }}"},
+        {"id": "d", "wait": {"for": "1s"}},
+    ]
+    plan = await flows.plan(document)
+    assert not plan.valid
+    assert problems_of(plan) == [
+        ("UNKNOWN_NODE", "/spec/steps/0/node"),
+        ("NO_ACTION", "/spec/steps/1"),
+        ("UNKNOWN_KEY", "/spec/steps/1/nod"),
+        ("UNKNOWN_VERSION", "/spec/steps/2/node"),
+        ("UNKNOWN_STEP", "/spec/steps/2/when"),
+        ("NOT_SUPPORTED_YET", "/spec/steps/3/wait"),
+    ]
+    assert [step.step for step in plan.steps] == ["a", "c"]
+
+
+async def test_a_saved_flow_is_planned_by_its_name(flows, mesh):
+    """With an empty body; a document, if there is one, is what is planned."""
+    await flows.create(calling())
+    assert [step.step for step in (await flows.plan(flow_id="planned")).steps] == ["a"]
+    assert not (await flows.plan(calling("unknown.node"), flow_id="planned")).valid
+    assert isinstance(await refusal(flows.plan(flow_id="missing")), NotFound)
+
+
+async def test_a_document_that_cannot_be_read_is_refused(flows):
+    """A plan needs something to plan."""
+    for document in ("{", ""):
+        assert isinstance(await refusal(flows.plan(document)), InvalidArgument)
