@@ -63,7 +63,8 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
         for pin in node.pins
     ]
     pinned = {"name": "x-reflux-version", "present_match": True}
-    entries.append(_refusal(_match(node, lane, [pinned]), f"{node.node} has no such version"))
+    unknown = _refusal(_match(node, lane, [pinned]), f"{node.node} has no such version")
+    entries.append({**unknown, "response_headers_to_add": [_revision(node)]})
     if node.shares:
         shares = [
             {"name": share.clusters[lane], "weight": share.weight, **_told(node, share)}
@@ -107,7 +108,7 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
         "response_headers_to_add": [
             _header("x-reflux-chosen", choice.version),
             _header("x-reflux-weight", str(choice.weight)),
-            _header("x-reflux-revision", str(node.revision)),
+            _revision(node),
         ]
     }
     if choice.try_timeout_ms is not None:
@@ -124,6 +125,10 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
 def _refusal(match: dict[str, Any], why: str) -> dict[str, Any]:
     """404 with a text; to a gRPC client UNIMPLEMENTED."""
     return {"match": match, "direct_response": {"status": 404, "body": {"inline_string": why}}}
+
+
+def _revision(node: NodeGraph) -> dict[str, Any]:
+    return _header("x-reflux-revision", str(node.revision))
 
 
 def _exact(name: str, value: str) -> dict[str, Any]:

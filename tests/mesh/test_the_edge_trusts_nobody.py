@@ -1,0 +1,44 @@
+"""There is no authentication yet, so nothing a client says about itself counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.mesh.support.edge import Edge
+
+ELSEWHERE = "https://evil.example"
+
+
+async def test_our_own_headers_are_taken_away(edge: Edge) -> None:
+    """Everybody is anonymous, and nobody tells Envoy or a service what only we may tell."""
+    await edge.http("GET", "/api/runs", x_reflux_actor="root", X_Reflux_Node="n", x_envoy_max_retries="9")
+    metadata = edge.heard.metadata[-1]
+    assert metadata["x-reflux-actor"] == "anonymous"
+    assert "x-reflux-node" not in metadata
+    assert "x-envoy-max-retries" not in metadata
+
+
+async def test_a_page_from_elsewhere_can_change_nothing(edge: Edge) -> None:
+    """A browser sends `origin`; a program on the command line does not and is served."""
+    reply = await edge.http("POST", "/api/flows/f/execute", origin=ELSEWHERE)
+    assert (reply.status, reply.json["code"]) == (403, 7)
+    assert not edge.heard.requests
+    for origin in (f"http://127.0.0.1:{edge.proxy.edge}", "http://localhost:5173"):
+        assert (await edge.http("POST", "/api/flows/f/execute", origin=origin)).status == 200
+
+
+async def test_a_page_from_elsewhere_can_read_nothing(edge: Edge) -> None:
+    """Preflights are answered for pages of this machine only."""
+    asked = {"access_control_request_method": "PUT"}
+    reply = await edge.http("OPTIONS", "/api/flows/f", origin="http://localhost:5173", **asked)
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert "PUT" in reply.headers["access-control-allow-methods"]
+    reply = await edge.http("OPTIONS", "/api/flows/f", origin=ELSEWHERE, **asked)
+    assert "access-control-allow-origin" not in reply.headers
+
+
+async def test_a_path_has_one_spelling(edge: Edge) -> None:
+    """Escaped slashes and dots cannot walk around a rule."""
+    assert (await edge.http("GET", "/api/flows/a%2Fb")).status == 400
+    assert (await edge.http("GET", "/api/x/../runs")).status == 200
