@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 import redis
-from tests.e2e.stack.conftest import alive, eventually
+
+from tests.e2e.stack.running import alive, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.e2e.stack.conftest import RunningStack
+    from tests.e2e.stack.running import RunningStack
 
 
 def test_every_server_answers_when_the_stack_is_up(start_stack: Callable[..., RunningStack]) -> None:

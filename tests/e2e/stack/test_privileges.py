@@ -16,7 +16,7 @@ from reflux.cli.stack.child import User, unprivileged_user
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.e2e.stack.conftest import RunningStack
+    from tests.e2e.stack.running import RunningStack
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no privileges to drop")
 

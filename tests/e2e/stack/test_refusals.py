@@ -9,16 +9,16 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.stack.conftest import alive, eventually
 
 from reflux.cli.stack import ports
 from reflux.cli.stack.errors import PortError
+from tests.e2e.stack.running import alive, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.e2e.stack.conftest import RunningStack
+    from tests.e2e.stack.running import RunningStack
 
 
 def reflux(*arguments: str, data_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -8,13 +8,13 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.stack.conftest import alive, eventually
 
 from reflux.cli.stack.child import Launch, base_environment, spawn
 from reflux.cli.stack.errors import StartError
 from reflux.cli.stack.logfiles import LogFiles
 from reflux.cli.stack.part import Backoff, Once, Part, PartState, PartStatus
 from reflux.cli.stack.supervisor import supervise
+from tests.e2e.stack.running import alive, eventually
 
 if TYPE_CHECKING:
     import subprocess
