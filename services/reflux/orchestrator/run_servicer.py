@@ -6,6 +6,7 @@ through the inbox, wherever its owner is, and the answer waits until the journal
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
@@ -169,14 +170,20 @@ class RunServicer(RunServiceServicer):
     async def _settled(self, run_id: RunId, wait: timedelta) -> RunState:
         """The run when it has finished or is parked, or as it stands when the wait is over."""
         deadline = asyncio.get_running_loop().time() + wait.total_seconds()
+        active = self._worker.runs.get(run_id)
+        if active is not None:
+            # The usual case costs no reading: it is walked here to its end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await active.left.wait()
+            if active.settled:
+                return active.state
         with self._changes.watch(run_id) as news:
             while True:
+                state = await self._reader.state(run_id)
                 left = deadline - asyncio.get_running_loop().time()
-                active = self._worker.runs.get(run_id)
-                if active is None or left <= 0:
-                    state = await self._reader.state(run_id)
-                    if state.phase in FINAL or state.phase is RunPhase.PARKED or left <= 0:
-                        return state
+                if state.phase in FINAL or state.phase is RunPhase.PARKED or left <= 0:
+                    return state
                 await news(left)
 
     async def _flow_id(self, given: str) -> FlowId | None:

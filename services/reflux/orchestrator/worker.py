@@ -81,6 +81,10 @@ class ActiveRun:
     commits: int = 0
     """Submissions that are not committed yet."""
     newest: asyncio.Future[Recorded] | None = None
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """It is in memory no more."""
+    settled: bool = False
+    """It left because it is durably finished or parked: `state` then is what its journal says."""
 
     @property
     def id(self) -> RunId:
@@ -167,6 +171,7 @@ class Worker:
         for call in run.calls.values():
             call.cancel()
         run.calls.clear()
+        run.left.set()
 
     def drop_shards(self, shards: Iterable[int]) -> None:
         """Forgets every run of these shards."""
@@ -333,6 +338,7 @@ class Worker:
                 self._send(run, started, order)
         self._host.changed(run.id, last_seq)
         if not run.commits and self._may_leave(run):
+            run.settled = run.shown.wake_at is None
             self.drop(run)
 
     def _not_committed(self, run: ActiveRun, error: BaseException | None) -> None:
