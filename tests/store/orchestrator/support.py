@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 
 from reflux.core.names import FlowId, RunId
 from reflux.orchestrator.store.journal import ShardLease, Submission, Writer
@@ -116,11 +117,11 @@ class Desk:
 
     async def rows(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
         async with self.pool.connection() as connection:
-            return await (await connection.execute(statement, parameters)).fetchall()  # type: ignore[arg-type]
+            return await (await connection.execute(statement, parameters)).fetchall()
 
     async def act(self, statement: str, *parameters: object) -> None:
         async with self.pool.connection() as connection:
-            await connection.execute(statement, parameters)  # type: ignore[arg-type]
+            await connection.execute(statement, parameters)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:
@@ -134,20 +135,21 @@ class Desk:
 
     async def waiting(self, application: str) -> bool:
         """Whether a session of that name waits for a lock."""
-        found = await self.rows(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name = %s AND wait_event_type = 'Lock'",
-            application,
-        )
-        return bool(found)
+        return bool(await self._sessions("pid", application, "AND wait_event_type = 'Lock'"))
 
     async def terminate(self, application: str) -> None:
         """End the sessions of that name, as a restart of the database would."""
-        [(database,)] = await self.rows("SELECT current_database()")
-        connection = await AsyncConnection.connect(self.admin_dsn, autocommit=True)
-        async with connection:
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = %s AND application_name = %s",
+        await self._sessions("pg_terminate_backend(pid)", application)
+
+    async def cancel(self, application: str) -> None:
+        """Give up the statements of the sessions of that name, as a timeout would."""
+        await self._sessions("pg_cancel_backend(pid)", application)
+
+    async def _sessions(self, what: str, application: str, which: str = "") -> Sequence[tuple[Any, ...]]:
+        database = conninfo_to_dict(self.dsn)["dbname"]
+        async with await AsyncConnection.connect(self.admin_dsn, autocommit=True) as connection:
+            found = await connection.execute(
+                f"SELECT {what} FROM pg_stat_activity WHERE datname = %s AND application_name = %s {which}",
                 (database, application),
             )
+            return await found.fetchall()

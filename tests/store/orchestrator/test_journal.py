@@ -23,7 +23,9 @@ async def test_what_gathered_while_a_batch_was_written_goes_into_one_statement(d
     writer = Writer(desk.dsn)
     async with running(writer):
         futures = [
-            writer.submit(Submission(lease, run_id, seq, [b"event"])) for seq in range(2, 6) for run_id in run_ids
+            writer.submit(Submission(lease, run_id, seq, [b"event"]))
+            for seq in range(2, 6)
+            for run_id in run_ids
         ]
         answers = await asyncio.gather(*futures)
     assert all(isinstance(answer, Recorded) for answer in answers)

@@ -56,7 +56,7 @@ _CANNOT_NOW: Final = ("25", "40", "53", "55", "57", "58")
 """SQLSTATE classes of which no row is guilty."""
 
 _PLANS: Final = "SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
-"""A lane's plans are made once, maybe while the tables are empty: they must not read whole tables later."""
+"""A lane's statements are planned once, maybe while tables are empty: never to read whole tables later."""
 
 log = get_logger("store")
 

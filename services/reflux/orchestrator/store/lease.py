@@ -8,7 +8,7 @@ Rules:
 - What the tables say is ours is ours (`Survey.mine`): a `take` or `release` whose answer got lost is found
   out by the next look, so no shard is stranded and none is kept by mistake.
 - A shard is dropped by the owner before it is given up in the tables.
-- Everybody looks every half second, so a planned drain hands over within a second and a death is noticed
+- Everybody looks three times a second, so a planned drain hands over within one and a death is noticed soon
   half a second after the lease.
 
 Time alone cannot keep a zombie out; this makes zombies rare, and their tokens make them harmless (`journal`).
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from reflux.orchestrator.store.members import DatabaseTime, MemberId, Membership, Survey
     from reflux.runtime.clock import DatabaseClock
 
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.3
 MARGIN: Final = 0.9
 """Share of the lease for which it counts as valid here."""
 LEAVE_SECONDS: Final = 2.0

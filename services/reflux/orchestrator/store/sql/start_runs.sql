@@ -27,17 +27,16 @@ WITH held AS MATERIALIZED (
        SET body_digest = excluded.body_digest, run_id = excluded.run_id, expires_at = excluded.expires_at
      WHERE known.expires_at <= now()
  RETURNING known.run_id
-), accepted AS MATERIALIZED (
-    SELECT run_id FROM taken
-     UNION ALL
-    SELECT run_id FROM request WHERE key IS NULL
 ), begun AS (
     INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at)
     SELECT run_id, shard, flow_id, flow_name, flow_version, 'RUNNING', actor, created_at
-      FROM request JOIN accepted USING (run_id)
+      FROM request
+     WHERE key IS NULL OR run_id IN (SELECT run_id FROM taken)
+ RETURNING id
 ), recorded AS (
     INSERT INTO journal (run_id, seq, recorded_at, payload)
     SELECT run_id, 1, now(), payload
-      FROM request JOIN accepted USING (run_id)
+      FROM request
+     WHERE key IS NULL OR run_id IN (SELECT run_id FROM taken)
 )
-SELECT ARRAY(SELECT place FROM held), ARRAY(SELECT run_id FROM accepted), now()
+SELECT ARRAY(SELECT place FROM held), ARRAY(SELECT id FROM begun), now()
