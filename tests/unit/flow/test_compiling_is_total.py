@@ -6,11 +6,13 @@ import copy
 import random
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflux.core.document import MAX_DEPTH
 from reflux.core.flow import ProblemCode, compile_flow, digest
+from reflux.core.flow.problems import MAX_PROBLEMS
 
 WORDS = "name spec steps id node if then else when switch parallel branches set return fail needs retry delay"
 TEXTS = st.sampled_from(
@@ -52,22 +54,54 @@ def test_any_value_is_judged(document):
     assert (result.flow is None) == bool(result.problems)
 
 
-@settings(max_examples=300)
-@given(st.integers(0, 2**32), VALUES)
-def test_a_good_flow_with_anything_in_any_one_place_is_judged(seed, value):
-    """One place of a valid flow replaced by whatever: the compiler goes on to the end."""
-    document = copy.deepcopy(GOOD)
-    draw = random.Random(seed)
+ODD = [
+    *[None, True, -1, 1.5, "", "a", [], {}, [1], {"a": 1}, ["a"], "1s", 10**30, float("nan"), "\ud800"],
+    *["{{", "{{ }}", "{{ steps.a.output }}", "{{ steps['a'] }}", "{{ inputs.x }}", "{{ nodes.a.output }}"],
+    *[{"when": True}, {"else": []}, {"steps": []}, [{"id": "a"}], [{"id": "q", "node": "x"}], [["ABORTED"]]],
+    *[
+        {"id": "zz", "foreach": {}},
+        {"$ref": "#"},
+        {"pattern": "x"},
+        {"$ref": "#/$defs/x", "$defs": {"x": {}}},
+    ],
+]
+KEYS = "version timeout retry maxAttempts backoff onError maxDurationSec needs join when disabled if switch parallel"
+
+
+def spoil(document, draw):
+    """Replace, remove, repeat or add something somewhere in `document`."""
     container = document
     while True:
         key = draw.choice(list(container) if isinstance(container, dict) else range(len(container)))
-        if not isinstance(container[key], dict | list) or not container[key] or draw.random() < 0.2:
+        if not isinstance(container[key], dict | list) or not container[key] or draw.random() < 0.15:
             break
         container = container[key]
-    container[key] = value
+    match draw.randrange(4):
+        case 0 if len(container) > 1:
+            del container[key]
+        case 1 if isinstance(container, list):
+            container.append(copy.deepcopy(draw.choice(container)))
+        case 2 if isinstance(container, dict):
+            container[draw.choice(KEYS.split())] = copy.deepcopy(draw.choice(ODD))
+        case _:
+            container[key] = copy.deepcopy(draw.choice(ODD))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_a_good_flow_spoiled_in_any_place_is_judged(seed, times):
+    """The compiler goes on to the end; and what it accepts, saved, is the same flow again."""
+    document = copy.deepcopy(GOOD)
+    draw = random.Random(seed)
+    for _ in range(times):
+        spoil(document, draw)
     result = compile_flow(document)
     assert (result.flow is None) == bool(result.problems)
     assert all(problem.pointer == "" or problem.pointer.startswith("/") for problem in result.problems)
+    if result.flow is not None:
+        again = compile_flow({"name": "again", "spec": result.spec})
+        assert (again.problems, again.spec) == ((), result.spec)
+        assert again.flow.digest == result.flow.digest
 
 
 def test_the_flow_used_above_is_good():
@@ -100,13 +134,39 @@ def test_more_steps_than_a_flow_may_have_are_refused_once():
     assert (problem.code, problem.pointer) == (ProblemCode.LIMIT_EXCEEDED, "/spec/steps/1000")
 
 
-def test_thousands_of_problems_are_cut_short_and_said_to_be():
-    """The list is bounded, and so is the time it takes to make it."""
-    steps = [{"id": f"s{n}", "node": "x", "with": {"v": ["{{ stps.s0.output }}"] * 9}} for n in range(1_000)]
+HOSTILE = {
+    "unknown keys": {"steps": [{"id": "a", "node": "x"}], **{f"k{n}": 1 for n in range(60_000)}},
+    "unknown steps": {"steps": [{"id": "a", "node": "x", "needs": [f"s{n}" for n in range(60_000)]}]},
+    "unknown roots": {
+        "steps": [{"id": f"s{n}", "set": {"v": ["{{ stps.s0.output }}"] * 9}} for n in range(1_000)]
+    },
+    "backwards": {
+        "steps": [{"id": f"s{n}", "set": {}, "needs": [f"s{n + 1}"] if n < 999 else []} for n in range(1_000)]
+    },
+    "many needs": {
+        "steps": [
+            {"id": f"s{n}", "set": {}, "needs": [f"s{m}" for m in range(n)][-100:]} for n in range(1_000)
+        ]
+    },
+    "older roots": {"steps": [{"id": "a", "set": {"v": "{{ inputs.x }}" * 9_000}}]},
+    "large schema": {"input": {"properties": {f"p{n}": {} for n in range(60_000)}}, "steps": []},
+    "deep schema": {"input": {"$defs": {"a": {}}, "anyOf": [{"$ref": "#/$defs/a"}] * 4_000}, "steps": []},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_document_is_judged_soon(kind):
+    """Whatever grows with the document grows about as fast as it, and the list of problems is bounded."""
     begin = time.process_time()
-    problems = compile_flow({"name": "many", "spec": {"steps": steps}}).problems
-    assert time.process_time() - begin < 20, "a few hundred ms on an ordinary machine"
-    assert len(problems) == 201
+    problems = compile_flow({"name": "hostile", "spec": HOSTILE[kind]}).problems
+    assert time.process_time() - begin < 20, "at most a second or two on an ordinary machine"
+    assert len(problems) <= MAX_PROBLEMS + 1
+
+
+def test_problems_that_are_not_listed_are_counted():
+    """The last one says how many more there are."""
+    problems = compile_flow({"name": "hostile", "spec": HOSTILE["unknown roots"]}).problems
+    assert len(problems) == MAX_PROBLEMS + 1
     assert "8800 more" in problems[-1].message
 
 

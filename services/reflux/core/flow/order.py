@@ -55,16 +55,16 @@ def _waits_for(
 ) -> tuple[StepPath, ...]:
     if draft.needs is None:
         return () if former is None else (former,)
-    named: dict[StepPath, None] = {}
     by_name = {str(path): path for path in scope.steps}
+    others = [name for name in by_name if not name.startswith("?") and name != draft.step.path]
+    named: dict[StepPath, None] = {}
     for place, name in draft.needs:
         path = by_name.get(name)
         if path is None:
             elsewhere = name in book.drafts
             code = ProblemCode.OTHER_LIST if elsewhere else ProblemCode.UNKNOWN_STEP
-            message = f"the step {name[:100]} is in another list" if elsewhere else f"no step {name[:100]!r}"
-            names = [known for known in by_name if not known.startswith("?") and known != draft.step.path]
-            problems.add_unknown(code, place, message, name, names)
+            message = f"the step {name} is in another list" if elsewhere else f"no step {name[:100]!r}"
+            problems.add_unknown(code, place, message, name, others)
         elif path in named:
             problems.add(ProblemCode.BAD_VALUE, place, f"{name} is named twice", "remove one")
         else:

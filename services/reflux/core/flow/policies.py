@@ -83,11 +83,11 @@ def _read_delays(reader: Reader, place: Place) -> tuple[timedelta, ...]:
 def _read_codes(reader: Reader, place: Place | None) -> frozenset[str]:
     if place is None:
         return _DEFAULT.on
-    codes = {item: reader.text(item) for item in reader.items(place, "a list of gRPC codes")}
-    for item, code in codes.items():
+    codes = [(item, reader.text(item)) for item in reader.items(place, "a list of gRPC codes")]
+    for item, code in codes:
         if code is not None and code not in CODES:
             reader.bad_choice(item, code, CODES)
-    return frozenset(code for code in codes.values() if code is not None)
+    return frozenset(code for _, code in codes if code is not None)
 
 
 def read_timeouts(reader: Reader, place: Place | None, *, container: bool) -> Timeouts:

@@ -132,7 +132,8 @@ class Problems:
 
     def in_order(self) -> tuple[Problem, ...]:
         """All of them by their place in the document, at most `MAX_PROBLEMS`."""
-        ranked = sorted(self._found.items(), key=lambda item: _rank(self._document, item[0][0]))
+        rank = _Ranking(self._document)
+        ranked = sorted(self._found.items(), key=lambda item: rank.of(item[0][0]))
         problems = [
             Problem(code, pointer(path), message, hint if isinstance(hint, str) else hint.text())
             for (path, code, message), hint in ranked[:MAX_PROBLEMS]
@@ -156,24 +157,37 @@ class Problems:
 
 def in_document_order(document: JsonValue, problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Problems from several sources by their place in the document."""
-    return tuple(sorted(problems, key=lambda problem: _rank(document, _parts(problem.pointer))))
+    rank = _Ranking(document)
+    return tuple(sorted(problems, key=lambda problem: rank.of(_parts(problem.pointer))))
 
 
-def _rank(document: JsonValue, path: Path) -> tuple[int, ...]:
-    """The position of every part of `path` among its neighbours; what is not there comes last."""
-    ranks: list[int] = []
-    value = document
-    for key in path:
-        if isinstance(value, dict):
-            ranks.append(next((n for n, name in enumerate(value) if name == key), len(value)))
-            value = value.get(str(key))
-        elif isinstance(value, list) and str(key).isdecimal():
-            ranks.append(int(key))
-            value = value[int(key)] if int(key) < len(value) else None
-        else:
-            ranks.append(0)
-            value = None
-    return tuple(ranks)
+class _Ranking:
+    """The position of every part of a path among its neighbours; what is not there comes last."""
+
+    def __init__(self, document: JsonValue) -> None:
+        self._document = document
+        self._positions: dict[int, dict[str, int]] = {}
+
+    def of(self, path: Path) -> tuple[int, ...]:
+        ranks: list[int] = []
+        value = self._document
+        for key in path:
+            if isinstance(value, dict):
+                ranks.append(self._position(value, str(key)))
+                value = value.get(str(key))
+            elif isinstance(value, list) and str(key).isdecimal():
+                ranks.append(int(key))
+                value = value[int(key)] if int(key) < len(value) else None
+            else:
+                ranks.append(0)
+                value = None
+        return tuple(ranks)
+
+    def _position(self, members: dict[str, JsonValue], key: str) -> int:
+        known = self._positions.get(id(members))
+        if known is None:
+            known = self._positions[id(members)] = {name: n for n, name in enumerate(members)}
+        return known.get(key, len(known))
 
 
 def _parts(pointer_: str) -> tuple[str, ...]:

@@ -89,6 +89,7 @@ class Schema:
         """
         if not isinstance(source, dict | bool):
             raise SchemaProblem((), "a schema is an object, or true or false")
+        _refuse_large(source)
         error = best_match(_META.iter_errors(source))
         if error is not None:
             raise SchemaProblem(tuple(error.absolute_path), _shorten(error.message))
@@ -110,6 +111,18 @@ class Schema:
             Violation(at + pointer(tuple(error.absolute_path)), _shorten(error.message))
             for error in islice(sure, MAX_VIOLATIONS)
         )
+
+
+def _refuse_large(source: JsonValue) -> None:
+    """Count before anything walks the schema; without recursion, for nobody has looked at its depth."""
+    rest, places = [source], 0
+    while rest and places <= MAX_PLACES:
+        value = rest.pop()
+        places += 1
+        if isinstance(value, dict | list):
+            rest.extend(value.values() if isinstance(value, dict) else value)
+    if places > MAX_PLACES:
+        raise SchemaProblem((), f"the schema has more than {MAX_PLACES:,} values")
 
 
 def _depends(error: ValidationError, unknown: Collection[str]) -> bool:

@@ -164,11 +164,14 @@ def _present_roots(text: str) -> str:
         references = compile_template(text).references
     except ExpressionProblem:
         return text
-    for reference in sorted(references, key=lambda found: found.start, reverse=True):
+    pieces: list[str] = []
+    done = 0
+    for reference in sorted(references, key=lambda found: found.start):
         older = _ALIAS.match(text, reference.start, reference.end)
         if older:
-            text = text[: older.start(1)] + _PRESENT[older[1]] + text[older.end(1) :]
-    return text
+            pieces += [text[done : older.start(1)], _PRESENT[older[1]]]
+            done = older.end(1)
+    return "".join([*pieces, text[done:]])
 
 
 def _as_duration(value: JsonValue) -> JsonValue:
