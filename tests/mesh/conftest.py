@@ -1,4 +1,4 @@
-"""Fixtures of the mesh level: every test has an Envoy of its own."""
+"""Fixtures of the mesh level: every test of the mesh has an Envoy of its own, those of the edge share one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 # Read when gRPC starts, so before anything that uses it: tests start Envoy while channels are open, and
 # gRPC's fork handlers would close descriptors in the child.
@@ -26,8 +27,15 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
         yield running
 
 
-@pytest.fixture
-async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    """An edge with small services behind it."""
-    async with edge_on(tmp_path) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    async with edge_on(tmp_path_factory.mktemp("edge")) as running:
         yield running
+
+
+@pytest.fixture
+def edge(_edge: Edge) -> Edge:
+    """An edge with small services behind it that have heard nothing; one Envoy per module."""
+    _edge.heard.requests.clear()
+    _edge.heard.metadata.clear()
+    return _edge

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.mesh.support.edge import Edge, HttpReply
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 BAD = [
     (("GET", "/nope", None), 404, 5, "Could not resolve"),
     (("GET", "/api/nope", None), 404, 5, "Could not resolve"),

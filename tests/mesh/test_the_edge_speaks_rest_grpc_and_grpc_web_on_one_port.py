@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tests.mesh.support.edge import Edge
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 async def test_rest(edge: Edge) -> None:
     """Fields have their names of the API, defaults are written, enums are names."""
     reply = await edge.http("GET", "/api/runs")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.mesh.support.edge import Edge
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ELSEWHERE = "https://evil.example"
 

@@ -33,12 +33,19 @@ class Proxy:
 
     async def admin_get(self, path: str) -> str:
         """The answer of the admin interface."""
+        return await self._admin("GET", path)
 
-        def get() -> str:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=5) as reply:
+    async def admin_post(self, path: str) -> str:
+        """Change something through the admin interface."""
+        return await self._admin("POST", path)
+
+    async def _admin(self, method: str, path: str) -> str:
+        def send() -> str:
+            request = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}", method=method)
+            with urllib.request.urlopen(request, timeout=5) as reply:
                 return reply.read().decode()
 
-        return await asyncio.to_thread(get)
+        return await asyncio.to_thread(send)
 
     async def config(self) -> dict[str, Any]:
         """What Envoy says it runs."""
