@@ -65,7 +65,7 @@ ODD = [
         {"$ref": "#/$defs/x", "$defs": {"x": {}}},
     ],
 ]
-KEYS = "version timeout retry maxAttempts backoff onError maxDurationSec needs join when disabled if switch parallel"
+KEYS = "version timeout retry maxAttempts backoff onError maxDurationSec needs join when disabled if parallel"
 
 
 def spoil(document, draw):
