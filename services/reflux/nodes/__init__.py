@@ -1,0 +1,39 @@
+"""The node versions that come with REFLUX: one folder per node, one module per version.
+
+Owns: what `http.request` and `transform.execute` do. Calls: the outside world, for whoever calls; the
+registry and the orchestrator only through `reflux.sdk`. Called by: the mesh.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reflux.sdk import NodeVersion
+
+SHIPPED: Final[Mapping[str, str]] = {
+    "http.request@1.0.0": "reflux.nodes.http_request.v1:request",
+    "http.request@2.0.0": "reflux.nodes.http_request.v2:request",
+    "transform.execute@1.0.0": "reflux.nodes.transform_execute.v1:execute",
+}
+"""Where each version is, so that their names are known without importing what they need."""
+
+
+def load(name: str) -> NodeVersion:
+    """The version called `name`, e.g. `http.request@1.0.0`.
+
+    Raises:
+        KeyError: it is not shipped.
+
+    """
+    module, _, attribute = SHIPPED[name].partition(":")
+    version: NodeVersion = getattr(importlib.import_module(module), attribute)
+    return version
+
+
+def catalog() -> tuple[NodeVersion, ...]:
+    """Every version that is shipped."""
+    return tuple(load(name) for name in SHIPPED)

@@ -1,0 +1,80 @@
+// Runs one script in a fresh context. It takes what it needs of the language before the script can change it,
+// and is held by the host alone: the script cannot reach it.
+(function () {
+  "use strict";
+  const { parse, stringify } = JSON;
+  const { apply } = Reflect;
+  const { then } = Promise.prototype;
+  const { toWellFormed } = String.prototype;
+  const { push } = Array.prototype;
+  const { toString } = Function.prototype;
+  const text = String;
+  const Body = (async function () {}).constructor;
+  const MAX_LINES = 200;
+  const MAX_LINE = 1000;
+
+  const lines = [];
+  let dropped = 0;
+  let outcome = "pending";
+  let value;
+
+  const show = (item) => {
+    if (typeof item === "string") return item;
+    try {
+      return stringify(item) ?? text(item);
+    } catch {
+      return text(item);
+    }
+  };
+  const write = (...items) => {
+    if (lines.length === MAX_LINES) {
+      dropped += 1;
+      return;
+    }
+    let line = "";
+    for (let index = 0; index < items.length; index += 1) line += (index ? " " : "") + show(items[index]);
+    apply(push, lines, [apply(toWellFormed, line.length > MAX_LINE ? line.slice(0, MAX_LINE) + "…" : line, [])]);
+  };
+  globalThis.console = { log: write, info: write, debug: write, warn: write, error: write };
+
+  // An error as text the host can classify: name, message, stack. Anything may be thrown, getters included.
+  const describe = (error) => {
+    if (error === null) return { name: "", message: "null", stack: "" };
+    try {
+      const { name, message, stack } = Object(error);
+      if (message === undefined) return { name: "", message: show(error), stack: "" };
+      return { name: text(name), message: text(message), stack: text(stack ?? "") };
+    } catch {
+      return { name: "", message: "something that cannot be shown", stack: "" };
+    }
+  };
+
+  const $start = (code, input) => {
+    const body = new Body("input", code);
+    // QuickJS pastes the text together before it parses: a script could close the function and open another.
+    if (apply(toString, body, []) !== `async function anonymous(input\n) {\n${code}\n}`) {
+      throw new SyntaxError("the script closes a bracket that it did not open");
+    }
+    apply(then, body(parse(input)), [
+      (result) => {
+        outcome = "done";
+        value = result;
+      },
+      (error) => {
+        outcome = "threw";
+        value = describe(error);
+      },
+    ]);
+  };
+  const logs = () => {
+    if (dropped) apply(push, lines, [`… ${dropped} more`]);
+    return stringify(lines);
+  };
+
+  return (what, code, input) => {
+    if (what === "start") return $start(code, input);
+    if (what === "outcome") return outcome;
+    if (what === "logs") return logs();
+    return stringify(value) ?? "null";
+  };
+})();
