@@ -1,0 +1,82 @@
+"""Callers rely on a version's description, so it never changes under its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from reflux.api.node.v1 import node_service_pb2 as node_pb
+from reflux.api.registry.v1 import registry_service_pb2 as pb
+from reflux.core.reasons import Reason
+from reflux.runtime import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"description": "Something else."},
+        {"input_schema": b'{"type": "object"}'},
+        {"output_schema": b'{"type": "object"}'},
+        {"effect": node_pb.Effect(**{"class": node_pb.Effect.PURE})},
+    ],
+)
+async def test_another_description_is_refused(running: Callable[..., Any], change: dict[str, Any]) -> None:
+    """With the advice to give it a new version; the endpoint that is there stays."""
+    async with running() as registry:
+        await registry.register()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await registry.register(address="127.0.0.1:9001", **change)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert rpc.read(refused.value).reason == Reason.DESCRIPTION_CONFLICT
+        await registry.shows("127.0.0.1:9000")
+
+
+async def test_the_same_description_is_welcome(running: Callable[..., Any]) -> None:
+    """Whatever the spelling of its schemas; concurrency and timeout are the deployment's business."""
+    async with running() as registry:
+        await registry.register(input_schema=b'{"type": "object", "title": "x"}')
+        await registry.register(
+            address="127.0.0.1:9001", input_schema=b'{ "title":"x","type":"object" }', max_concurrency=99
+        )
+        await registry.shows("127.0.0.1:9000", "127.0.0.1:9001")
+        listed = await registry.catalog.ListNodeVersions(pb.ListNodeVersionsRequest(node="echo"), timeout=10)
+        assert [(each.version, each.max_concurrency) for each in listed.versions] == [("1.0.0", 99)]
+
+
+async def test_a_description_with_problems_is_refused_with_all_of_them(running: Callable[..., Any]) -> None:
+    """Each with its field."""
+    async with running() as registry:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await registry.register(
+                "Echo!", "", input_schema=b"{", output_schema=b'{"type": 7}', max_concurrency=0
+            )
+        failure = rpc.read(refused.value)
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert {each.pointer.removeprefix("description.") for each in failure.violations} == {
+            "node",
+            "version",
+            "input_schema",
+            "output_schema",
+            "max_concurrency",
+        }
+
+
+@pytest.mark.parametrize("address", ["node.example:9000", "9000", "127.0.0.1:", "127.0.0.1:0", "0.0.0.0:80"])
+async def test_an_address_that_cannot_be_called_is_refused(running: Callable[..., Any], address: str) -> None:
+    """Envoy takes ip:port for endpoints and nothing else."""
+    async with running() as registry:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await registry.register(address=address)
+        assert rpc.read(refused.value).violations[0].pointer == "address"
+
+
+async def test_an_empty_host_is_where_the_caller_is(running: Callable[..., Any]) -> None:
+    """A node in a container need not know its own address."""
+    async with running() as registry:
+        await registry.register(address=":9100")
+        await registry.shows("127.0.0.1:9100")
