@@ -1,0 +1,138 @@
+"""Any process may be killed at any time: what was accepted ends, and no outcome is recorded twice.
+
+The judge is the ledger, which counts what arrived outside, and the journal of each run.
+"""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.ledger import Ledger
+from tests.support.stack import Stack, running_stack, start_stack, stop_stack
+
+STEPS = 4
+RUNS = 12
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory):
+    """A stack that nobody else uses, because it is going to suffer."""
+    with running_stack(tmp_path_factory.mktemp("kills") / "data") as stack:
+        yield stack
+
+
+def save(stack: Stack, ledger: Ledger, name: str) -> None:
+    """A flow of pure steps, each of which the ledger sees."""
+    steps = [
+        {
+            "id": f"s{number}",
+            "node": "http.request",
+            "with": {"url": f"{ledger.url}/effect/{name}-s{number}?run={{{{ run.id }}}}&delay=0.15"},
+            "retry": {"attempts": 5, "delay": "200ms"},
+        }
+        for number in range(STEPS)
+    ]
+    document = {"name": name, "spec": {"steps": steps}}
+    stack.rest("PUT", f"/api/flows/{name}?allow_missing=true", document).ok()
+
+
+def start(stack: Stack, name: str, number: int) -> str:
+    """Starts a run once, however often it has to be asked for."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            answer = stack.rest("POST", f"/api/flows/{name}/execute?request_id={name}-{number}", {})
+            if answer.status == 200:
+                return answer.json["id"]
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, "the stack accepts nothing any more"
+        time.sleep(0.1)
+
+
+def final(stack: Stack, run_id: str) -> dict:
+    """The run when it has ended; asked again while the stack is being repaired."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            answer = stack.rest("GET", f"/api/runs/{run_id}")
+            if answer.status == 200 and answer.json["state"] not in ("RUNNING", "CANCELING"):
+                return answer.json
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"run {run_id} has not ended: {answer.body.decode()}")
+
+
+def judge(stack: Stack, ledger: Ledger, name: str, run_ids: list[str]) -> None:
+    """Every run succeeded, recorded each step once, and nothing of it is missing outside."""
+    arrived = [entry for entry in ledger.entries() if entry["name"].startswith(f"{name}-")]
+    for run_id in run_ids:
+        run = final(stack, run_id)
+        assert run["state"] == "SUCCEEDED", run
+        events = stack.rest.get(f"/api/runs/{run_id}/events?page_size=1000")["events"]
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        done = [event["step"] for event in events if event["data"].get("outcome") == "DONE"]
+        assert done == [f"s{number}" for number in range(STEPS)]
+        assert events[-1]["kind"] == "RunFinished"
+        for number in range(STEPS):
+            seen = [e for e in arrived if e["name"] == f"{name}-s{number}" and e["query"]["run"] == run_id]
+            assert seen, f"step s{number} of run {run_id} never happened"
+
+
+@pytest.mark.parametrize("part", ["orchestrator", "nodes", "envoy", "platform", "valkey", "postgres"])
+def test_killing_a_part_in_the_middle_of_runs_loses_none(own_stack: Stack, ledger: Ledger, part: str):
+    """Kill -9; the supervisor brings the part back; all runs end as if nothing had been."""
+    name = f"kill-{part}"
+    save(own_stack, ledger, name)
+    with ThreadPoolExecutor(RUNS) as pool:
+        starting = [pool.submit(start, own_stack, name, number) for number in range(RUNS)]
+        time.sleep(0.4)
+        killed = own_stack.kill(part)
+        run_ids = [started.result() for started in starting]
+    judge(own_stack, ledger, name, run_ids)
+
+    assert len(set(run_ids)) == RUNS
+    assert own_stack.pid(part) != killed
+
+
+def test_a_paused_orchestrator_harms_nothing(own_stack: Stack, ledger: Ledger):
+    """SIGSTOP until after its lease has run out, then SIGCONT: it finds out, joins anew, and all runs end."""
+    save(own_stack, ledger, "paused")
+    run_ids = [start(own_stack, "paused", number) for number in range(RUNS)]
+    own_stack.kill("orchestrator", signal.SIGSTOP)
+    time.sleep(11)
+    own_stack.kill("orchestrator", signal.SIGCONT)
+    judge(own_stack, ledger, "paused", run_ids)
+
+
+def test_the_next_up_resumes_what_a_killed_stack_left(tmp_path, ledger: Ledger):
+    """Kill -9 of the supervisor ends everything at once; the next `up` on the same data finishes the runs."""
+    stack = start_stack(tmp_path / "data")
+    try:
+        save(stack, ledger, "resumed")
+        run_ids = [start(stack, "resumed", number) for number in range(RUNS)]
+        pids = [part["pid"] for part in stack.state["parts"].values() if part["pid"]]
+        stack.process.kill()
+        stack.process.wait()
+        deadline = time.monotonic() + 10
+        while any(alive(pid) for pid in pids):
+            assert time.monotonic() < deadline, "a killed supervisor left children behind"
+            time.sleep(0.05)
+        stack = start_stack(tmp_path / "data")
+        judge(stack, ledger, "resumed", run_ids)
+    finally:
+        stop_stack(stack)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and has not ended."""
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -1,0 +1,80 @@
+"""A route says who gets how much; what was chosen is what the draws predict, and stands in the journal."""
+
+from tests.support.ledger import Ledger
+from tests.support.rest import Rest
+
+NODE = "http.request"
+
+
+def route(*targets, **fields):
+    return {"targets": [{"version": version, "weight": weight} for version, weight in targets], **fields}
+
+
+def attempts(rest: Rest, flow: str, runs: int):
+    """The one attempt of each of so many runs."""
+    started = [rest.post(f"/api/flows/{flow}/execute?wait=20s") for _ in range(runs)]
+    assert {run["state"] for run in started} == {"SUCCEEDED"}
+    steps = [rest.get(f"/api/runs/{run['id']}/steps")["steps"][0] for run in started]
+    return [step["attempts"][0] for step in steps]
+
+
+def test_the_counts_are_exactly_those_that_the_draws_predict(rest: Rest, ledger: Ledger):
+    """At 60/40 a draw below 6000 goes to the first version, every other one to the second."""
+    step = {"id": "get", "node": NODE, "with": {"url": f"{ledger.url}/effect/weights"}}
+    rest("PUT", "/api/flows/weights?allow_missing=true", {"name": "weights", "spec": {"steps": [step]}}).ok()
+    before = rest.get(f"/api/routes/{NODE}")
+    changed = rest("PUT", f"/api/routes/{NODE}", route(("1.0.0", 6000), ("2.0.0", 4000), note="a test")).ok()
+    made = attempts(rest, "weights", 30)
+    rest("PUT", f"/api/routes/{NODE}", route(("1.0.0", 10_000), ("2.0.0", 0))).ok()
+    back = attempts(rest, "weights", 5)
+
+    assert changed["revision"] == before["revision"] + 1
+    assert changed["state"] == "APPLIED"
+    for attempt in made:
+        expected = "1.0.0" if attempt["draw"] < 6000 else "2.0.0"
+        assert attempt["chosen"] == attempt["answered_by"] == expected
+        assert attempt["weight"] == (6000 if expected == "1.0.0" else 4000)
+        assert attempt["revision"] == changed["revision"]
+    assert {attempt["chosen"] for attempt in made} == {"1.0.0", "2.0.0"}
+    assert {attempt["chosen"] for attempt in back} == {"1.0.0"}
+
+
+def test_a_pinned_step_gets_its_version_whatever_the_weights(rest: Rest, ledger: Ledger):
+    """`node@version` is answered by that version, and the reason says pin."""
+    step = {"id": "get", "node": f"{NODE}@2.0.0", "with": {"url": f"{ledger.url}/effect/pin"}}
+    rest("PUT", "/api/flows/pinned?allow_missing=true", {"name": "pinned", "spec": {"steps": [step]}}).ok()
+    [attempt] = attempts(rest, "pinned", 1)
+
+    assert attempt["answered_by"] == "2.0.0"
+    assert attempt["reason"] == "pin"
+
+
+def test_a_route_that_cannot_be_is_refused_with_every_place(rest: Rest):
+    """Weights that do not sum, unknown versions, a stale revision, unknown fields: nothing changes."""
+    before = rest.get(f"/api/routes/{NODE}")
+    refused = [
+        rest("PUT", f"/api/routes/{NODE}", document)
+        for document in (
+            route(("1.0.0", 6000), ("2.0.0", 3000)),
+            route(("1.0.0", 9000), ("7.7.7", 1000)),
+            {**route(("1.0.0", 10_000)), "colour": "red"},
+            route(("1.0.0", 10_000), revision=before["revision"] + 5),
+        )
+    ]
+
+    assert [answer.status for answer in refused] == [400, 400, 400, 409]
+    assert rest("PUT", "/api/routes/nobody.knows", route(("1.0.0", 10_000))).status == 404
+    assert rest.get(f"/api/routes/{NODE}") == before
+
+
+def test_nodes_show_their_versions_and_schemas(rest: Rest):
+    """What is deployed can be read: versions, effect, endpoints, JSON Schemas."""
+    nodes = {node["name"]: node for node in rest.get("/api/nodes")["nodes"]}
+    versions = rest.get(f"/api/nodes/{NODE}/versions")["versions"]
+    schema = rest.get(f"/api/nodes/{NODE}/versions/1.0.0/input-schema")
+
+    assert set(nodes) >= {"http.request", "transform.execute"}
+    assert {version["version"] for version in versions} >= {"1.0.0", "2.0.0"}
+    assert all(version["state"] == "LIVE" and version["endpoints"] for version in versions)
+    assert "url" in schema["properties"]
+    assert rest("GET", f"/api/nodes/{NODE}/versions/9.9.9").status == 404
