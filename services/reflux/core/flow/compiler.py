@@ -118,7 +118,7 @@ def _read_document(reader: Reader, document: Place) -> tuple[str, Place | None]:
     if not isinstance(document.value, dict):
         reader.wrong_type(document, "a flow: an object with name and spec")
         return "", None
-    reader.known_keys(document, (*DOCUMENT_KEYS, *SERVER_KEYS))
+    reader.known_keys(document, DOCUMENT_KEYS, ignored=SERVER_KEYS)
     where = reader.required(document, "name")
     name = reader.text(where) or ""
     if where is not None and isinstance(where.value, str) and not is_name(name):

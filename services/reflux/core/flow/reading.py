@@ -39,8 +39,8 @@ NOTHING: Final = compile_template(None)
 _KINDS: Final[dict[type, str]] = {
     type(None): "null",
     bool: "a bool",
-    int: "a number",
-    float: "a number",
+    int: "a whole number",
+    float: "a decimal number",
     str: "text",
     list: "a list",
     dict: "an object",
@@ -72,12 +72,18 @@ class Reader:
         self.wrong_type(place, wanted)
         return []
 
-    def known_keys(self, place: Place, known: Collection[str], unbuilt: Collection[str] = ()) -> None:
-        """Record every key of the object that is not `known`; `unbuilt` ones are named as such."""
+    def known_keys(
+        self,
+        place: Place,
+        known: Collection[str],
+        unbuilt: Collection[str] = (),
+        ignored: Collection[str] = (),
+    ) -> None:
+        """Record every key of the object that is neither `known` nor `ignored`, `unbuilt` ones as such."""
         for key in self.mapping(place):
             if key in unbuilt:
                 self.unbuilt((*place.path, key), key)
-            elif key not in known:
+            elif key not in known and key not in ignored:
                 message = f"there is no key {key[:100]!r} here"
                 where = (*place.path, key)
                 self.problems.add_unknown(ProblemCode.UNKNOWN_KEY, where, message, key, known)
@@ -126,7 +132,7 @@ class Reader:
 
     def bad_choice(self, place: Place, text: str, choices: Collection[str]) -> None:
         """Record that `text` is none of `choices`."""
-        message = f"{text[:100]!r} is not one of {', '.join(choices)}"
+        message = f"{text[:100]!r} is not accepted here"
         self.problems.add_unknown(ProblemCode.BAD_VALUE, place, message, text, choices)
 
     def identifier(self, place: Place | None, what: str) -> str | None:
@@ -176,16 +182,12 @@ class Reader:
         text = self.text(place)
         if text is None:
             return NEVER
-        if text.startswith("{{") and text.endswith("}}"):
-            try:
-                return compile_expression(text[2:-2])
-            except ExpressionProblem:
-                if self._report_faults(place):
-                    return NEVER
-        message = "a condition is exactly one expression"
-        self.problems.add(
-            ProblemCode.NOT_A_CONDITION, place, message, 'write "{{ … }}" and nothing around it'
-        )
+        if (expression := only_expression(text)) is not None:
+            return expression
+        if "{{" not in text or not self._report_faults(place):
+            message = "a condition is exactly one expression"
+            hint = 'write "{{ … }}" and nothing around it'
+            self.problems.add(ProblemCode.NOT_A_CONDITION, place, message, hint)
         return NEVER
 
     def template(self, place: Place) -> Template:
@@ -214,6 +216,16 @@ class Reader:
                 hint = "write the template where the value is used"
                 self.problems.add(ProblemCode.TEMPLATE_NOT_ALLOWED, inner, message, hint)
         return value
+
+
+def only_expression(text: str) -> Expression | None:
+    """The expression of a text that is one `{{ … }}` and nothing else."""
+    if not (text.startswith("{{") and text.endswith("}}")):
+        return None
+    try:
+        return compile_expression(text[2:-2])
+    except ExpressionProblem:
+        return None
 
 
 def _texts(place: Place) -> list[Place]:

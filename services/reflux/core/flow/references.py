@@ -100,10 +100,13 @@ class _Checker:
 
     def _check_order(self, reader: StepPath, step: StepPath, path: Path, reference: Reference) -> None:
         near, far = self._meet(reader, step)
-        if near == far or not self._order.comes_before(far, near):
-            later = near != far and self._order.comes_before(near, far)
+        if near == far:
+            self._problems.add(ProblemCode.STEP_NOT_BEFORE, path, _why_inside(reader, step, near))
+            return
+        if not self._order.comes_before(far, near):
+            later = self._order.comes_before(near, far)
             why = "comes later" if later else "does not surely come before this one"
-            hint = "" if near == far or later else f"add needs: [{far}] to {near}, or move it"
+            hint = "" if later else f"add {far} to the needs of {near}, or move it"
             self._problems.add(ProblemCode.STEP_NOT_BEFORE, path, f"the step {step} {why}", hint)
             return
         reason = self._may_be_skipped(step, far)
@@ -141,3 +144,14 @@ class _Checker:
         while parent is not None:
             yield parent
             parent = self._book.drafts[parent].step.parent
+
+
+def _why_inside(reader: StepPath, step: StepPath, common: StepPath) -> str:
+    """Why a step cannot be read when reader and step are inside, or are, the step `common`."""
+    if reader == step:
+        return "a step cannot read itself"
+    if step == common:
+        return f"the step {step} is not over while this one runs inside it"
+    if reader == common:
+        return f"the step {step} is inside this one"
+    return f"the step {step} is in another branch of {common}"

@@ -27,13 +27,12 @@ from reflux.core.flow.model import (
 )
 from reflux.core.flow.policies import CODES, read_retry, read_timeouts
 from reflux.core.flow.problems import Path, Place, ProblemCode
-from reflux.core.flow.reading import NEVER, NOTHING, Reader
+from reflux.core.flow.reading import NEVER, NOTHING, Reader, only_expression
 from reflux.core.names import NAME_RULE, StepPath, split_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reflux.core.document import JsonValue
     from reflux.core.expression import Expression, Reference, Template
 
 MAX_STEPS: Final = 1_000
@@ -181,7 +180,7 @@ class StepReader:
         fitting = _KEYS_OF.get(kind or "", () if kind else _PARTIAL_KEYS)
         known = (*COMMON_KEYS, *ACTIONS, *_PARTIAL_KEYS)
         inner = ("steps",) if unbuilt else ()  # belongs to the unbuilt action
-        self._reader.known_keys(place, (*known, *UNBUILT_ACTIONS, *inner), UNBUILT_KEYS)
+        self._reader.known_keys(place, known, UNBUILT_KEYS, ignored=(*UNBUILT_ACTIONS, *inner))
         for key in _PARTIAL_KEYS:
             if key in keys and key not in fitting:
                 message = f"{key} does not go with {kind}"
@@ -227,9 +226,11 @@ class StepReader:
         given = self._reader.optional(draft.place, "with")
         if given is None:
             return NodeAction(name, version, compile_template({}))
-        if not isinstance(given.value, dict) and not _is_one_template(given.value):
+        template = self._template(given, draft)
+        one = isinstance(given.value, str) and (only_expression(given.value) or template is NOTHING)
+        if not isinstance(given.value, dict) and not one:
             self._reader.wrong_type(given, "an object, or one template that gives an object")
-        return NodeAction(name, version, self._template(given, draft))
+        return NodeAction(name, version, template)
 
     def _if(self, place: Place, draft: Draft) -> Action:
         self._reader.known_keys(place, ("when", "then", "else"))
@@ -295,7 +296,3 @@ class StepReader:
         if message is None or self._reader.text(message) is None:
             return FailAction(NOTHING, code or "ABORTED")
         return FailAction(self._template(message, draft), code or "ABORTED")
-
-
-def _is_one_template(value: JsonValue) -> bool:
-    return isinstance(value, str) and value.startswith("{{") and value.endswith("}}")
