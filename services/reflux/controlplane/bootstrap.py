@@ -71,7 +71,7 @@ def render(
         locality["lb_endpoints"] = [{"endpoint": {"address": _address(upstreams[cluster["name"]])}}]
     for listener in static.get("listeners", []):
         listener["address"] = _address(edge)
-        _transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
+        transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
     return document
 
 
@@ -86,7 +86,8 @@ def _address(host: Host) -> dict[str, Any]:
     return {"socket_address": {"address": host[0], "port_value": host[1]}}
 
 
-def _transcoder(listener: dict[str, Any]) -> dict[str, Any]:
+def transcoder(listener: dict[str, Any]) -> dict[str, Any]:
+    """The transcoder's configuration in the edge listener."""
     (chain,) = listener["filter_chains"]
     manager = chain["filters"][0]["typed_config"]
     (config,) = (

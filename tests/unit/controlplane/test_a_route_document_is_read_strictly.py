@@ -1,0 +1,124 @@
+"""Every problem of a route is found at once, each at its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reflux.controlplane import document
+from reflux.controlplane.defaults import first_route
+from reflux.controlplane.routes import TOTAL_WEIGHT, Target
+
+if TYPE_CHECKING:
+    from reflux.core.document import JsonValue
+
+KNOWN = ("1.0.0", "2.0.0", "3.0.0")
+ALL: dict[str, JsonValue] = {"version": "1.0.0", "weight": 10_000}
+
+
+def _pointers(value: Any) -> list[str]:
+    return [each.pointer for each in document.read("n", value, KNOWN).violations]
+
+
+def test_a_sound_one_is_read() -> None:
+    """With the defaults that the API states."""
+    read = document.read(
+        "n",
+        {
+            "revision": 4,
+            "note": "canary",
+            "targets": [
+                {"version": "1.0.0", "weight": 9000, "fallback": ["3.0.0", "2.0.0"], "tries": 2},
+                {"version": "2.0.0", "weight": 1000, "try_timeout": "0.25s"},
+            ],
+        },
+        KNOWN,
+    )
+    assert not read.violations
+    assert (read.revision, read.note) == (4, "canary")
+    assert read.targets == (
+        Target("1.0.0", 9000, ("3.0.0", "2.0.0"), 2, None),
+        Target("2.0.0", 1000, (), 1, 250),
+    )
+
+
+def test_what_the_service_fills_in_may_stand_there() -> None:
+    """So that a route can be got, changed and put back."""
+    got = {"node": "n", "state": "APPLIED", "waiting_for": [], "author": "ada", "update_time": "…"}
+    assert not _pointers({**got, "targets": [ALL]})
+
+
+@pytest.mark.parametrize(
+    ("value", "pointers"),
+    [
+        (None, [""]),
+        ([], [""]),
+        ({}, ["/targets"]),
+        ({"targets": []}, ["/targets"]),
+        ({"targets": [ALL] * 33}, ["/targets"]),
+        ({"targets": [ALL], "nod": "n"}, ["/nod"]),
+        ({"targets": [ALL], "node": "m"}, ["/node"]),
+        ({"targets": [ALL], "revision": -1}, ["/revision"]),
+        ({"targets": [ALL], "revision": True}, ["/revision"]),
+        ({"targets": [ALL], "note": 7}, ["/note"]),
+        ({"targets": ["1.0.0"]}, ["/targets/0"]),
+        ({"targets": [{**ALL, "wieght": 1}]}, ["/targets/0/wieght"]),
+        ({"targets": [{**ALL, "version": "9.9.9"}]}, ["/targets/0/version"]),
+        ({"targets": [{"weight": 10_000}]}, ["/targets/0/version"]),
+        ({"targets": [{**ALL, "weight": -1}]}, ["/targets/0/weight"]),
+        ({"targets": [{**ALL, "weight": 99.5}]}, ["/targets/0/weight"]),
+        ({"targets": [{**ALL, "weight": 9_999}]}, ["/targets"]),
+        ({"targets": [{**ALL, "weight": 5_000}] * 2}, ["/targets/1/version"]),
+        ({"targets": [{**ALL, "fallback": ["9.9.9"]}]}, ["/targets/0/fallback/0"]),
+        ({"targets": [{**ALL, "fallback": "2.0.0"}]}, ["/targets/0/fallback"]),
+        ({"targets": [{**ALL, "fallback": ["1.0.0"]}]}, ["/targets/0/fallback/0"]),
+        ({"targets": [{**ALL, "fallback": ["2.0.0", "1.0.0"]}]}, ["/targets/0/fallback/1"]),
+        ({"targets": [{**ALL, "fallback": ["2.0.0", "2.0.0"]}]}, ["/targets/0/fallback/1"]),
+        ({"targets": [{**ALL, "tries": 6}]}, ["/targets/0/tries"]),
+        ({"targets": [{**ALL, "try_timeout": "0s"}]}, ["/targets/0/try_timeout"]),
+        ({"targets": [{**ALL, "try_timeout": "3601s"}]}, ["/targets/0/try_timeout"]),
+        ({"targets": [{**ALL, "try_timeout": 5}]}, ["/targets/0/try_timeout"]),
+        ({"targets": [{**ALL, "try_timeout": "5m"}]}, ["/targets/0/try_timeout"]),
+    ],
+)
+def test_a_mistake_is_named_at_its_place(value: JsonValue, pointers: list[str]) -> None:
+    """A JSON pointer into the document, and nothing else is blamed."""
+    assert _pointers(value) == pointers
+
+
+def test_all_mistakes_are_named_together() -> None:
+    """One answer, not one per attempt."""
+    value = {"note": 1, "extra": 1, "targets": [{"version": "9", "weight": -5, "tries": 99}, 3]}
+    assert _pointers(value) == [
+        "/extra",
+        "/note",
+        "/targets/0/version",
+        "/targets/0/weight",
+        "/targets/0/tries",
+        "/targets/1",
+    ]
+
+
+def test_a_chain_has_an_end() -> None:
+    """At most 16 tries, counted over all its versions."""
+    versions = tuple(f"{number}.0.0" for number in range(4))
+    targets = [{"version": each, "weight": 0, "tries": 5} for each in versions]
+    targets[0] |= {"weight": TOTAL_WEIGHT, "fallback": list(versions[1:])}
+    read = document.read("n", {"targets": targets}, versions)
+    assert [each.pointer for each in read.violations] == ["/targets/0"]
+    assert "20 tries" in read.violations[0].message
+
+
+def test_stored_targets_come_back_as_they_were() -> None:
+    """The database's form is our own and loses nothing."""
+    targets = (Target("1", 9000, ("2",), 3, 250), Target("2", 1000))
+    assert document.read_targets(document.write_targets(targets)) == targets
+
+
+def test_shipped_nodes_have_shipped_routes_and_others_start_with_their_first_version() -> None:
+    """1.0.0 takes all of http.request; 2.0.0 is there to be given a share."""
+    shipped = first_route("http.request", "2.0.0").route
+    assert [(each.version, each.weight) for each in shipped.targets] == [("1.0.0", 10_000), ("2.0.0", 0)]
+    other = first_route("my.node", "7").route
+    assert [(each.version, each.weight) for each in other.targets] == [("7", 10_000)]

@@ -1,0 +1,76 @@
+"""`envoy/*.yaml` is what operators read, `render` is what `reflux up` starts. They are one policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reflux.controlplane import bootstrap
+
+FOLDER = Path(__file__).parents[3] / "envoy"
+UPSTREAMS = {
+    "controlplane": ("10.0.0.1", 1),
+    "orchestrator": ("orchestrators", 2),
+    "registry": ("10.0.0.3", 3),
+    "gateway": ("10.0.0.4", 4),
+}
+
+
+def _render(cluster: str) -> dict[str, Any]:
+    return bootstrap.render(
+        edge=("127.0.0.1", 4000),
+        mesh=("127.0.0.2", 4001),
+        admin=("127.0.0.1", 9901),
+        upstreams=UPSTREAMS,
+        node_id="me",
+        node_cluster=cluster,
+    )
+
+
+def _without_places(value: Any) -> Any:
+    """A document without addresses, node and file names: its policy."""
+    if isinstance(value, dict):
+        places = {"socket_address", "node", "proto_descriptor"}
+        return {key: _without_places(each) for key, each in value.items() if key not in places}
+    return [_without_places(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("cluster", "name"), [("all", "edge"), ("edge", "edge"), ("mesh", "mesh")])
+def test_only_places_differ(cluster: str, name: str) -> None:
+    """Policy comes from the document alone."""
+    document = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    assert _without_places(_render(cluster)) == _without_places(document)
+
+
+def test_places_are_put_in() -> None:
+    """Addresses by name, the proxy's own name, and where its mesh listener shall bind."""
+    document = _render("all")
+    assert document["node"] == {
+        "id": "me",
+        "cluster": "all",
+        "metadata": {"reflux": {"mesh_address": "127.0.0.2", "mesh_port": 4001}},
+    }
+    listener = document["static_resources"]["listeners"][0]
+    assert listener["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 4000}}
+    for cluster in document["static_resources"]["clusters"]:
+        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        place = endpoint["endpoint"]["address"]["socket_address"]
+        assert (place["address"], place["port_value"]) == UPSTREAMS[cluster["name"]]
+    transcoder = bootstrap.transcoder(listener)
+    assert Path(transcoder["proto_descriptor"]).is_file()
+
+
+def test_a_mesh_proxy_has_no_door_to_the_outside() -> None:
+    """No listener of its own and nothing upstream but the control plane."""
+    static = _render("mesh")["static_resources"]
+    assert [each["name"] for each in static["clusters"]] == ["controlplane"]
+    assert not static.get("listeners")
+
+
+def test_another_kind_of_proxy_is_refused() -> None:
+    """With the names there are."""
+    with pytest.raises(ValueError, match="all, edge, mesh"):
+        _render("ingress")

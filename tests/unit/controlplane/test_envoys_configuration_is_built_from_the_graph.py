@@ -1,0 +1,91 @@
+"""What the pure builders promise, and that Envoy's own API accepts every field."""
+
+from __future__ import annotations
+
+from reflux.api.registry.v1 import registry_service_pb2 as pb
+from reflux.controlplane import catalog, snapshot
+from reflux.controlplane.envoy import cluster, listener, route, xds
+from reflux.controlplane.graph import Endpoint, Version, build
+from reflux.controlplane.routes import Route, Target
+from reflux.controlplane.snapshot import KINDS, Proxy
+from reflux.core.effect import Lane
+
+VERSIONS = [Version("n", "1", (Endpoint("127.0.0.1", 1),)), Version("n", "2", ())]
+ROUTE = Route("n", 3, (Target("1", 7000, ("2",), 2, 250), Target("2", 3000)))
+
+
+def test_a_snapshot_points_at_nothing_that_is_not_in_it() -> None:
+    """Every cluster of the routes is there, and every leaf has an assignment, be it empty."""
+    graph = build(VERSIONS, [ROUTE])
+    made = snapshot.build(graph)
+    used = {
+        name for node in graph.nodes for each in (*node.shares, *node.pins) for name in each.clusters.values()
+    }
+    assert used <= made.clusters.keys()
+    assert made.endpoints.keys() == {leaf.name for leaf in graph.leaves}
+    assert made.revisions == {"n": 3}
+
+
+def test_a_mesh_proxy_gets_its_listener_where_it_says_and_an_edge_gets_nothing() -> None:
+    """Who needs nothing is told so, and starts."""
+    made = snapshot.build(build(VERSIONS, [ROUTE]))
+    view = made.view(Proxy("a", ("127.0.0.7", 4001)))
+    assert view[xds.LISTENER] == {"mesh": xds.encode(xds.LISTENER, listener.mesh("127.0.0.7", 4001))}
+    assert made.view(Proxy("b", None)) == {kind: {} for kind in KINDS}
+
+
+def test_equal_graphs_have_equal_versions() -> None:
+    """A control plane that restarts says the same as the one before."""
+    one, two = (snapshot.build(build(order, [ROUTE])) for order in (VERSIONS, VERSIONS[::-1]))
+    assert snapshot.version(one.clusters) == snapshot.version(two.clusters)
+    other = snapshot.build(build(VERSIONS[:1], [ROUTE]))
+    assert snapshot.version(one.routes) == snapshot.version(other.routes)
+    changed = snapshot.build(build(VERSIONS, [Route("n", 4, ROUTE.targets)]))
+    assert snapshot.version(one.routes) != snapshot.version(changed.routes)
+
+
+def test_a_leaf_is_the_same_whatever_its_endpoints() -> None:
+    """Else a process that comes or goes would make its cluster warm up again and forget who is ejected."""
+    before, after = (build([Version("n", "1", ends)], []) for ends in ((), VERSIONS[0].endpoints))
+    assert cluster.leaf(before.leaves[0]) == cluster.leaf(after.leaves[0])
+
+
+def test_only_the_broad_lane_tries_again_what_may_have_been_processed() -> None:
+    """The safe lane needs proof: not connected, refused by the stream, or the node's own word."""
+    assert set(cluster.RETRY_ON[Lane.SAFE].split(",")) == {
+        "connect-failure",
+        "refused-stream",
+        "retriable-headers",
+    }
+    assert "retriable-headers" not in cluster.RETRY_ON[Lane.BROAD]
+    assert {"reset", "unavailable", "internal"} <= set(cluster.RETRY_ON[Lane.BROAD].split(","))
+
+
+def test_pins_come_before_weights_and_unknown_pins_between() -> None:
+    """First match wins, so the order is the promise."""
+    (node,) = build(VERSIONS, [ROUTE]).nodes
+    entries = route.configuration([node])["virtual_hosts"][0]["routes"]
+    names = [each.get("name", "refused") for each in entries]
+    lanes = [[f"n@1 {lane}", f"n@2 {lane}", "refused", f"n {lane}"] for lane in Lane]
+    assert names == [*lanes[0], *lanes[1], "refused"]
+
+
+def test_the_catalog_keeps_order_and_leaves_out_what_envoy_cannot_call() -> None:
+    """Versions of a node in the order of their registration, whatever their names."""
+    message = pb.Catalog(
+        versions=[
+            pb.NodeVersion(node="n", version="9"),
+            pb.NodeVersion(
+                node="n",
+                version="1",
+                endpoints=[pb.Endpoint(address="[::1]:7"), pb.Endpoint(address="a.host:7")],
+            ),
+        ]
+    )
+    message.versions[0].create_time.FromSeconds(100)
+    message.versions[1].create_time.FromSeconds(200)
+    read = catalog.read(message)
+    assert read.of("n") == ("9", "1")
+    assert read.versions[1].endpoints == (Endpoint("::1", 7),)
+    assert read.nodes() == ("n",)
+    assert read.of("m") == ()
