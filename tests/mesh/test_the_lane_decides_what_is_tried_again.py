@@ -79,3 +79,14 @@ async def test_the_caller_may_switch_tries_off(mesh: Mesh) -> None:
     reply = await mesh.call(lane="broad", x_envoy_max_retries=0)
     assert (reply.code, reply.tries) == (grpc.StatusCode.UNAVAILABLE, 1)
     assert not second.calls
+
+
+async def test_another_try_of_a_version_goes_to_another_endpoint(mesh: Mesh) -> None:
+    """One ill process among several costs a try, never the call."""
+    ill, well = await mesh.node("1.0.0"), await mesh.node("1.0.0")
+    ill.behaviour = node_fault(grpc.StatusCode.INTERNAL)
+    await mesh.route(Target("1.0.0", 10_000, tries=2))
+    replies = [await mesh.call(lane="broad") for _ in range(30)]
+    assert {reply.code for reply in replies} == {grpc.StatusCode.OK}
+    assert ill.calls
+    assert well.calls

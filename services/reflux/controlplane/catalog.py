@@ -45,13 +45,17 @@ class Catalog:
 
 async def watch(registry: Address, on_catalog: Callable[[Catalog], None]) -> None:
     """Call `on_catalog` with every catalog the registry sends, for ever."""
+    away = False
     while True:
         async with rpc.channel(registry) as channel:
             try:
                 async for message in EndpointServiceStub(channel).WatchCatalog(pb.WatchCatalogRequest()):
+                    away = False
                     on_catalog(read(message))
             except grpc.aio.AioRpcError as error:
-                log.warning("registry_away", address=str(registry), code=error.code().name)
+                if not away:
+                    log.warning("registry_away", address=str(registry), code=error.code().name)
+                away = True
         await asyncio.sleep(_RETRY_SECONDS)
 
 

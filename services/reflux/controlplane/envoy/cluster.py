@@ -48,6 +48,8 @@ RETRY_ON: Final = {
     Lane.SAFE: "connect-failure,refused-stream,retriable-headers",
 }
 
+_PREVIOUS: Final = "envoy.retry_host_predicates.previous_hosts"
+_PREVIOUS_CONFIG: Final = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _UNLIMITED: Final = 100_000
 _HTTP2: Final[dict[str, Any]] = {"explicit_http_config": {"http2_protocol_options": {}}}
 _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -84,6 +86,10 @@ def composite(of: Composite) -> dict[str, Any]:
         "retry_on": RETRY_ON[of.lane],
         "num_retries": len(of.members) - 1,
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+        # A second try of a version goes to another of its endpoints, if there is one. The choice is drawn
+        # anew until it is another, at most so often; with two endpoints one in a million draws fails.
+        "retry_host_predicate": [{"name": _PREVIOUS, "typed_config": typed(_PREVIOUS_CONFIG)}],
+        "host_selection_retry_max_attempts": 20,
     }
     if of.lane is Lane.BROAD:
         policy["retriable_status_codes"] = [502, 503, 504]
