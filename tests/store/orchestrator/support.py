@@ -138,8 +138,13 @@ class Desk:
         return bool(await self._sessions("pid", application, "AND wait_event_type = 'Lock'"))
 
     async def terminate(self, application: str) -> None:
-        """End the sessions of that name, as a restart of the database would."""
-        await self._sessions("pg_terminate_backend(pid)", application)
+        """End the sessions of that name, as a restart of the database would, and see them gone."""
+        pids = [pid for pid, _ in await self._sessions("pid, pg_terminate_backend(pid)", application)]
+
+        async def gone() -> bool:
+            return not {pid for (pid,) in await self._sessions("pid", application)} & set(pids)
+
+        await until(gone)
 
     async def cancel(self, application: str) -> None:
         """Give up the statements of the sessions of that name, as a timeout would."""

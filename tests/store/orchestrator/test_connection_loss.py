@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from reflux.orchestrator.store.errors import CommitUnknown
-from reflux.orchestrator.store.journal import Recorded, ShardLease, Submission, Writer
+from reflux.orchestrator.store.journal import Recorded, Submission, Writer
 from reflux.orchestrator.store.start import Starter
 from tests.store.orchestrator.support import Desk, request, running, until
 
@@ -66,24 +66,16 @@ async def test_nothing_follows_an_unknown_outcome_under_the_same_token(desk: Des
 
 
 async def test_an_idle_connection_that_was_ended_costs_nobody_a_write(desk: Desk) -> None:
-    """After a restart of the database the lane opens a connection by itself and goes on."""
+    """After a restart of the database an idle lane opens another connection before it sends anything."""
     [lease, *_] = await desk.leases()
     [run_id] = await desk.start(lease)
     writer = Writer(desk.dsn)
     async with running(writer):
-        await writer.submit(Submission(lease, run_id, 2, [b"event"]))
-        await desk.terminate(JOURNAL)
-        [answer] = await asyncio.gather(
-            writer.submit(Submission(lease, run_id, 3, [b"event"])), return_exceptions=True
-        )
-        assert isinstance(answer, Recorded | CommitUnknown)
-        token = lease
-        if isinstance(answer, CommitUnknown):
-            await desk.act("UPDATE shards SET fencing_token = fencing_token + 1 WHERE id = %s", lease.shard)
-            token = ShardLease(lease.shard, lease.token + 1)
-        seq = len(await desk.seqs(run_id)) + 1
-        later = await asyncio.wait_for(writer.submit(Submission(token, run_id, seq, [b"event"])), 10)
-        assert isinstance(later, Recorded)
+        for seq in (2, 3, 4):
+            answer = await asyncio.wait_for(writer.submit(Submission(lease, run_id, seq, [b"event"])), 10)
+            assert isinstance(answer, Recorded)
+            await desk.terminate(JOURNAL)
+    assert writer.stats.broken == 0
 
 
 async def test_a_statement_that_the_database_gave_up_is_repeated_whole(desk: Desk) -> None:
@@ -96,6 +88,21 @@ async def test_a_statement_that_the_database_gave_up_is_repeated_whole(desk: Des
             futures = [writer.submit(Submission(lease, run_id, 2, [b"event"])) for run_id in run_ids]
             await until(lambda: desk.waiting(JOURNAL))
             await desk.cancel(JOURNAL)
+        answers = await asyncio.wait_for(asyncio.gather(*futures), 10)
+    assert all(isinstance(answer, Recorded) for answer in answers)
+    assert writer.stats.refused == 0
+
+
+async def test_a_fault_of_the_database_is_no_run_s_fault(desk: Desk) -> None:
+    """With a table or a right missing nothing can be written: no run may be parked for that."""
+    [lease, *_] = await desk.leases()
+    run_ids = await desk.start(lease, 5)
+    writer = Writer(desk.dsn)
+    async with running(writer):
+        await desk.act("ALTER TABLE inbox RENAME TO inbox_away")
+        futures = [writer.submit(Submission(lease, run_id, 2, [b"event"])) for run_id in run_ids]
+        await until(lambda: writer.stats.repeated > 0)
+        await desk.act("ALTER TABLE inbox_away RENAME TO inbox")
         answers = await asyncio.wait_for(asyncio.gather(*futures), 10)
     assert all(isinstance(answer, Recorded) for answer in answers)
     assert writer.stats.refused == 0

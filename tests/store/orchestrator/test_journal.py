@@ -78,6 +78,18 @@ async def test_of_several_updates_of_a_run_in_one_batch_the_last_one_holds(desk:
     assert (row.state, row.wake_at, row.finished_at) == (RunPhase.SUCCEEDED, None, now)
 
 
+async def test_a_finished_run_stays_as_it_finished(desk: Desk) -> None:
+    """A late update, of a mistaken owner even, brings no finished run back."""
+    [lease, *_] = await desk.leases()
+    [run_id] = await desk.start(lease)
+    now = datetime.now(UTC)
+    await desk.write(Submission(lease, run_id, 2, [b"done"], RunUpdate(RunPhase.SUCCEEDED, finished_at=now)))
+    await desk.write(Submission(lease, run_id, 3, [], RunUpdate(RunPhase.PARKED)))
+    row = await runs.get(desk.pool, run_id)
+    assert row is not None
+    assert (row.state, row.finished_at) == (RunPhase.SUCCEEDED, now)
+
+
 async def test_one_bad_row_fails_alone(desk: Desk) -> None:
     """Among sixty-four submissions one that the database refuses takes nothing with it."""
     [lease, *_] = await desk.leases()

@@ -10,7 +10,7 @@ import pytest
 from reflux.core.errors import AlreadyExists
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
-from reflux.orchestrator.store import runs, start
+from reflux.orchestrator.store import runs, start, wakeups
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.start import Starter
@@ -31,6 +31,21 @@ async def test_a_started_run_is_durable_with_its_first_event(desk: Desk) -> None
     assert (row.run_id, row.shard, row.flow_id, row.flow_name) == (asked.run_id, lease.shard, FLOW, "orders")
     assert (row.state, row.created_at, row.actor) == (RunPhase.RUNNING, asked.created_at, "anonymous")
     assert (event.seq, event.payload, event.recorded_at) == (1, b"created", started.recorded_at)
+
+
+async def test_a_run_whose_caller_hung_up_is_found_by_the_poll(desk: Desk) -> None:
+    """It is durable, so it must go on: a few seconds later it is due like a timer, unless in memory."""
+    [lease, *_] = await desk.leases()
+    starter = Starter(desk.dsn)
+    asked = request(lease)
+    async with running(starter):
+        starter.submit(asked).cancel()
+        await starter.start(request(lease))
+    assert (await wakeups.poll(desk.pool, [lease])).timers == ()
+    soon = await wakeups.poll(desk.pool, [lease], ahead=timedelta(seconds=6))
+    assert asked.run_id in {timer.run_id for timer in soon.timers}
+    known = await wakeups.poll(desk.pool, [lease], ahead=timedelta(seconds=6), loaded=[asked.run_id])
+    assert asked.run_id not in {timer.run_id for timer in known.timers}
 
 
 async def test_a_hundred_equal_requests_at_two_orchestrators_make_one_run(desk: Desk) -> None:
@@ -62,7 +77,7 @@ async def test_many_handles_crossing_at_two_orchestrators_do_not_lock_each_other
         )
     assert [one.run_id for one in forth] == [one.run_id for one in back[::-1]]
     assert sum(one.created for one in [*forth, *back]) == 100
-    assert starters[0].stats.broken == starters[1].stats.broken == 0
+    assert starters[0].stats.repeated == starters[1].stats.repeated == 0, "they stood in each other's way"
 
 
 async def test_the_same_request_id_for_something_else_is_refused(desk: Desk) -> None:

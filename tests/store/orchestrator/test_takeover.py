@@ -142,6 +142,17 @@ async def test_what_is_not_owned_cannot_be_given_up(desk: Desk) -> None:
     assert (await membership.survey(heir)).mine == taken
 
 
+async def test_members_that_are_long_gone_are_forgotten(desk: Desk) -> None:
+    """Every start adds a member; a day after its end the next one clears it away, unless shards name it."""
+    membership, owner, _ = await desk.member()
+    idle, _ = await membership.join()
+    await desk.act("UPDATE members SET state = 'dead', lease_until = now() - interval '2 days'")
+    newcomer, _ = await membership.join()
+    kept = {member for (member,) in await desk.rows("SELECT id::text FROM members")}
+    assert kept == {owner, newcomer}
+    assert idle not in kept
+
+
 async def test_the_number_of_shards_is_fixed_when_the_database_is_first_used(desk: Desk) -> None:
     """Runs are spread by it: two orchestrators starting at once make it once, another number is refused."""
     await asyncio.gather(*(desk.membership(shards=8).prepare() for _ in range(4)))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
+JOURNAL = "reflux-orchestrator-journal"
+POOL = "reflux-orchestrator"
+
 _WRITE_FOR_EVER = """
 import asyncio, sys
 from reflux.orchestrator.store.journal import ShardLease, Submission, Writer
@@ -60,6 +63,44 @@ async def test_a_token_from_the_future_writes_nothing(desk: Desk) -> None:
     [run_id] = await desk.start(lease)
     [answer] = await desk.write(Submission(ShardLease(lease.shard, lease.token + 1), run_id, 2, [b"event"]))
     assert isinstance(answer, ShardLost)
+
+
+async def test_a_write_that_meets_a_takeover_in_progress_waits_and_drops_out(desk: Desk) -> None:
+    """It cannot slip in between the new owner's token and its commit, whatever it saw when it began."""
+    [lease, *_] = await desk.leases()
+    [run_id] = await desk.start(lease)
+    async with desk.session() as session:
+        await session.execute("BEGIN")
+        await session.execute(
+            "UPDATE shards SET fencing_token = fencing_token + 1 WHERE id = %s", (lease.shard,)
+        )
+        answers = asyncio.ensure_future(desk.write(Submission(lease, run_id, 2, [b"zombie"])))
+        await until(lambda: desk.waiting(JOURNAL))
+        await session.execute("COMMIT")
+    assert [type(answer) for answer in await answers] == [ShardLost]
+    assert await desk.seqs(run_id) == [1]
+
+
+async def test_a_takeover_that_meets_a_write_in_progress_comes_after_it(desk: Desk) -> None:
+    """What the former owner is just committing is there when the heir reads: it waits for that statement."""
+    membership, owner, [lease, *_] = await desk.member()
+    [run_id] = await desk.start(lease)
+    heir, _ = await membership.join()
+    await desk.over(owner)
+    await membership.declare_dead()
+    async with desk.session() as session:
+        await session.execute("BEGIN")
+        await session.execute("SELECT FROM runs WHERE id = %s FOR UPDATE", (run_id,))
+        last = Submission(lease, run_id, 2, [b"last words"], RunUpdate(RunPhase.CANCELING))
+        answers = asyncio.ensure_future(desk.write(last))
+        await until(lambda: desk.waiting(JOURNAL))
+        takeover = asyncio.ensure_future(membership.take(heir, 4))
+        await until(lambda: desk.waiting(POOL))
+        assert not takeover.done()
+        await session.execute("ROLLBACK")
+        await takeover
+        assert await desk.seqs(run_id) == [1, 2]
+    assert [type(answer) for answer in await answers] == [Recorded]
 
 
 async def test_a_paused_writer_blocks_no_takeover_and_writes_nothing_when_it_wakes(desk: Desk) -> None:

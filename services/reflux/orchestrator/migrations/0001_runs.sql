@@ -46,7 +46,7 @@ CREATE TABLE runs (
     CHECK ((finished_at IS NOT NULL) = (state IN ('SUCCEEDED', 'FAILED', 'CANCELED'))),
     CHECK (finished_at IS NULL OR wake_at IS NULL)
 ) PARTITION BY RANGE (id);
-COMMENT ON COLUMN runs.wake_at IS 'It waits until then and needs no memory; NULL: its owner has it in memory, or it is PARKED or finished.';
+COMMENT ON COLUMN runs.wake_at IS 'Its owner takes it into memory then at the latest; NULL: it is there, PARKED, or finished.';
 COMMENT ON COLUMN runs.recoveries IS 'Deaths of its owner since it last made progress.';
 CREATE TABLE runs_default PARTITION OF runs DEFAULT WITH (fillfactor = 80);
 CREATE INDEX runs_unfinished ON runs (shard, id) WHERE finished_at IS NULL;

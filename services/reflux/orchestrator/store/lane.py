@@ -7,8 +7,9 @@ What happens to an item:
 - Written, or turned down for a reason of its own (`Write` says which): its future has the answer.
 - The statement failed although the database is well: the batch is written again in halves, the earlier one
   first, until the bad item is alone. Only its future gets `RowRefused`.
-- The database cannot now (deadlock, out of resources, read-only, statement timeout): the same batch again,
-  a few times; nothing of it was written.
+- The database cannot now (deadlock, full disk, read-only, statement timeout): the same batch again, a few
+  times; nothing of it was written. Then the connection counts as broken.
+- The server ended the connection while nothing was under way: another connection, nobody notices.
 - The connection broke, or the answer did not come: `CommitUnknown` for the batch that was in flight. The
   statement may even still run. What waits in the queue stays there for the next connection, and `Write`
   turns down what must not follow the unknown.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
 from collections import deque
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -52,8 +54,9 @@ TRIES: Final = 5
 """Of one batch while the database cannot."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
-_CANNOT_NOW: Final = ("25", "40", "53", "55", "57", "58")
-"""SQLSTATE classes of which no row is guilty."""
+_GUILTY: Final = ("22", "23", "54")
+"""SQLSTATE classes that a row brings about: its data, a constraint, a limit of size. Of all others (a
+deadlock, a full disk, a right or a table that is missing) no row is guilty, and none may suffer."""
 
 _PLANS: Final = "SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
 """A lane's statements are planned once, maybe while tables are empty: never to read whole tables later."""
@@ -68,7 +71,10 @@ class LaneStats:
     batches: int = 0
     items: int = 0
     refused: int = 0
+    repeated: int = 0
+    """Statements that were tried again because the database could not."""
     broken: int = 0
+    """Batches whose outcome is unknown."""
     seconds: float = 0.0
 
 
@@ -196,6 +202,8 @@ class Lane(Generic[ItemT, AnswerT]):
                 self._work.clear()
                 await self._work.wait()
                 continue
+            if _spoken_to(connection):
+                raise _Broken("the server ended the connection")
             self._flight = self._gather()
             await self._commit(connection, self._flight)
             self._flight = ()
@@ -233,10 +241,7 @@ class Lane(Generic[ItemT, AnswerT]):
             entry.settle(answer)
 
     def _refuse(self, entry: _Entry[ItemT, AnswerT], error: Exception) -> None:
-        """Only what names no value: PostgreSQL's details show the row, which is the user's."""
-        what = type(error).__name__
-        if isinstance(error, psycopg.Error):
-            what = error.diag.constraint_name or error.diag.message_primary or what
+        what = _name(error)
         self.stats.refused += 1
         log.error("store_row_refused", lane=self._name, what=what)
         self._refused(entry.item)
@@ -259,9 +264,10 @@ class Lane(Generic[ItemT, AnswerT]):
                     raise _Broken from error
                 if isinstance(error, TimeoutError):
                     raise _Broken from error  # cancelled in vain or in time: nobody knows
-                if not isinstance(error, psycopg.Error) or (error.sqlstate or "")[:2] not in _CANNOT_NOW:
+                if _is_of_a_row(error):
                     raise
-                log.warning("store_write_repeated", lane=self._name, attempt=attempt + 1, error=str(error))
+                self.stats.repeated += 1
+                log.warning("store_write_repeated", lane=self._name, attempt=attempt + 1, what=_name(error))
                 cause: Exception = error
                 await asyncio.sleep(_FIRST_PAUSE * 2**attempt)
             else:
@@ -281,3 +287,25 @@ class Lane(Generic[ItemT, AnswerT]):
         self._unknown([entry.item for entry in pending])
         for entry in pending:
             entry.settle(CommitUnknown())
+
+
+def _is_of_a_row(error: Exception) -> bool:
+    if not isinstance(error, psycopg.Error):
+        return True  # it could not even be packed
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate[:2] in _GUILTY
+
+
+def _name(error: Exception) -> str:
+    """Which error, without any value: PostgreSQL's details show the row, which is the user's."""
+    if isinstance(error, psycopg.Error):
+        return error.diag.constraint_name or error.diag.message_primary or type(error).__name__
+    return type(error).__name__
+
+
+def _spoken_to(connection: Connection) -> bool:
+    """Whether the server sent something although nothing was asked: nearly always its goodbye."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

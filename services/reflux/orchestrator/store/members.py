@@ -71,7 +71,9 @@ class Membership:
     """Statements about members and shards. Every method may raise `psycopg.Error`: the database is away."""
 
     def __init__(self, pool: Pool, *, address: str, shards: int, lease_seconds: float) -> None:
-        """`address`: where nodes claim; `shards`: how many a new database gets."""
+        """`pool`: best one of its own, so that no reader keeps a heartbeat waiting; `address`: where nodes
+        claim; `shards`: how many a new database gets.
+        """
         self.lease_seconds = lease_seconds
         self._pool = pool
         self._address = address

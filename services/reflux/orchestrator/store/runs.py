@@ -92,7 +92,7 @@ async def adopt(
             {
                 "shard": lease.shard,
                 "token": lease.token,
-                "deaths": int(died),
+                "died": died,
                 "after": after,
                 "limit": page_size,
             },

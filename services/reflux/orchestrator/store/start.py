@@ -3,6 +3,9 @@
 A handle is (scope, request_id), kept for 7 days with the digest of what was asked. The first one to insert it
 wins, on whichever orchestrator; the others answer with the winner's run, or are refused if they ask for
 something else. A lane of its own: a new run waits for no journal batch, and for at most one of its own kind.
+
+A run that began although nobody heard of it (the caller hung up, `CommitUnknown`) is not lost: it is due 5 s
+later, so the poll of the shard's owner finds it.
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ async def poll(
             "taken": arrays.int8s(list(taken)),
             "limit": PAGE,
         },
+        prepare=False,  # planned with its values: how many are loaded decides how they are left out
     )
     timers, words = [], []
     for run, shard, at, word, kind, payload in rows:

@@ -1,6 +1,8 @@
 -- New runs: the start-once handle, the run's row and its first event, under the lease of the run's shard.
 -- A handle is taken once; one that has expired is taken over. Handles are inserted in order, so that two
 -- orchestrators with the same ones wait for each other in one direction only.
+-- A new run is due in 5 s: if whoever began it goes away before it takes it on (the caller hung up, the answer got
+-- lost), the poll finds it; who has it in memory says so when it polls.
 -- Answers which leases are held and which runs were made. A run that was not made under a held lease lost its
 -- handle to another one, which only a later statement can see.
 WITH held AS MATERIALIZED (
@@ -28,8 +30,9 @@ WITH held AS MATERIALIZED (
      WHERE known.expires_at <= now()
  RETURNING known.run_id
 ), begun AS (
-    INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at)
-    SELECT run_id, shard, flow_id, flow_name, flow_version, 'RUNNING', actor, created_at
+    INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at, wake_at)
+    SELECT run_id, shard, flow_id, flow_name, flow_version, 'RUNNING', actor, created_at,
+           now() + interval '5 seconds'
       FROM request
      WHERE key IS NULL OR run_id IN (SELECT run_id FROM taken)
  RETURNING id

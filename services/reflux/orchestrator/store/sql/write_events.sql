@@ -1,6 +1,7 @@
 -- One batch of the journal: events, the rows of their runs, and the words that were folded into them.
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
 -- so do the rows under them. Answers which leases are held, and the time of recording.
+-- A finished run stays as it finished, whatever is written later.
 -- Only the shard row is locked, and only while this statement runs: a takeover waits for it, no longer.
 WITH held AS MATERIALIZED (
     SELECT lease.place, shards.id AS shard
@@ -30,7 +31,7 @@ WITH held AS MATERIALIZED (
            AS new (place, id, state, wake_at, finished_at,
                    progressed, error_code, error_reason, error_message, error_step)
       JOIN held USING (place)
-     WHERE runs.id = new.id AND runs.shard = held.shard
+     WHERE runs.id = new.id AND runs.shard = held.shard AND runs.finished_at IS NULL
 ), folded AS (
     DELETE FROM inbox
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
