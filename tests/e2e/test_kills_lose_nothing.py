@@ -3,13 +3,13 @@
 The judge is the ledger, which counts what arrived outside, and the journal of each run.
 """
 
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.e2e.stack.running import alive
 from tests.support.ledger import Ledger
 from tests.support.stack import Stack, running_stack, start_stack, stop_stack
 
@@ -126,13 +126,3 @@ def test_the_next_up_resumes_what_a_killed_stack_left(tmp_path, ledger: Ledger):
         judge(stack, ledger, "resumed", run_ids)
     finally:
         stop_stack(stack)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process exists and has not ended."""
-    try:
-        os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False

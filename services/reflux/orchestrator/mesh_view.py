@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import orjson
@@ -24,7 +24,9 @@ from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 from reflux.core.document import JsonValue
 from reflux.core.effect import EffectClass, weakest
+from reflux.core.errors import Unavailable
 from reflux.core.expression import Expression, ExpressionProblem, compile_expression
+from reflux.core.reasons import Reason
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
 
@@ -39,6 +41,8 @@ _CLASSES: Final = {
     Effect.AT_MOST_ONCE: EffectClass.AT_MOST_ONCE,
     Effect.COMPENSATABLE: EffectClass.COMPENSATABLE,
 }
+
+T = TypeVar("T")
 
 log = logs.get_logger("mesh_view")
 
@@ -131,16 +135,20 @@ class MeshView:
                 )
 
     def nodes(self) -> tuple[str, ...]:
-        """Names of the registered nodes."""
-        return tuple(self._versions or ())
+        """Names of the registered nodes.
+
+        Raises:
+            Unavailable: the registry has not been heard yet; so for everything below.
+        """
+        return tuple(_known(self._versions))
 
     def versions(self, node: str) -> Mapping[str, VersionView]:
         """The registered versions of a node, by version; empty for an unknown node."""
-        return (self._versions or {}).get(node, {})
+        return _known(self._versions).get(node, {})
 
     def route(self, node: str) -> RouteView | None:
         """The route of a node, or None."""
-        return (self._routes or {}).get(node)
+        return _known(self._routes).get(node)
 
     def reach(self, node: str, pin: str | None) -> Reach:
         """What a call can meet; without versions when none is known."""
@@ -189,6 +197,13 @@ class MeshView:
         self._reach.clear()
         if self._versions is not None and self._routes is not None:
             self.synced.set()
+
+
+def _known(snapshot: Mapping[str, T] | None) -> Mapping[str, T]:
+    """An empty view is not the same as no view: nothing may be decided on the latter."""
+    if snapshot is None:
+        raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator does not know the mesh yet; try again")
+    return snapshot
 
 
 async def _follow(watch: Callable[[], AsyncIterator[Any]], on_snapshot: Callable[[Any], None]) -> None:

@@ -99,12 +99,12 @@ class RunServicer(RunServiceServicer):
             created_before=_time(request, "created_before"),
         )
         scope = f"runs {which}"
-        size = pages.size(request.page_size)
-        older_than = pages.read(request.page_token, scope) if request.page_token else None
+        size = pages.page_size(request.page_size)
+        older_than = pages.read_token(scope, request.page_token, first="")
         rows = await runs.list_page(
             self._pool, which, limit=size + 1, older_than=RunId(older_than) if older_than else None
         )
-        token = pages.token(rows[size - 1].run_id, scope) if len(rows) > size else ""
+        token = pages.write_token(scope, rows[size - 1].run_id) if len(rows) > size else ""
         return pb.ListRunsResponse(runs=[_summary(row) for row in rows[:size]], next_page_token=token)
 
     async def ListStepRuns(  # noqa: N802
@@ -117,12 +117,12 @@ class RunServicer(RunServiceServicer):
         """A page of the journal."""
         run_id = _run_id(request.run_id)
         scope = f"events {run_id}"
-        size = pages.size(request.page_size)
-        after = int(pages.read(request.page_token, scope)) if request.page_token else 0
+        size = pages.page_size(request.page_size)
+        after = int(pages.read_token(scope, request.page_token, first="0"))
         events = await self._reader.events(run_id, after_seq=after, limit=size + 1)
         if not events and after == 0:
             raise _no_run(run_id)
-        token = pages.token(str(events[size - 1][0]), scope) if len(events) > size else ""
+        token = pages.write_token(scope, str(events[size - 1][0])) if len(events) > size else ""
         return _body(run_view.events_document(events[:size], token))
 
     async def WatchRun(  # noqa: N802

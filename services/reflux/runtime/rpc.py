@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+import psycopg
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
+from psycopg_pool import PoolTimeout
 
 from reflux.core import errors
 from reflux.core.errors import Defect, RefluxError, TryLater, Unavailable, Violation
@@ -191,7 +193,7 @@ def to_error(error: grpc.RpcError) -> RefluxError:
             violations=failure.violations,
         )
     if failure.code in _TRANSPORT:
-        return Unavailable(Reason.SERVICE_UNREACHABLE, f"a service did not answer: {failure.message}")
+        return Unavailable(Reason.SERVICE_UNREACHABLE, "a service of the platform did not answer; try again")
     return Defect(Reason.INTERNAL, f"a service answered {failure.code.name}: {failure.message}")
 
 
@@ -289,6 +291,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             raise
         except RefluxError as error:
             failure = error
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            log.warning("database_away", method=method, error=logs.redact(str(error)))
+            failure = Unavailable(Reason.SERVICE_UNREACHABLE, "the database does not answer; try again")
         except Exception as error:
             error_id = secrets.token_hex(8)
             log.exception("rpc_failed", method=method, error_id=error_id, error=type(error).__name__)

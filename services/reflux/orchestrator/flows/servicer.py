@@ -12,11 +12,12 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceServicer
 from reflux.core.errors import InvalidArgument, Violation
 from reflux.core.names import FlowId, is_name
 from reflux.core.reasons import Reason
-from reflux.orchestrator.flows import changes, pages, views
+from reflux.orchestrator.flows import changes, views
 from reflux.orchestrator.flows.cache import flow_not_found, version_not_found
 from reflux.orchestrator.flows.compiling import compile_document
 from reflux.orchestrator.flows.plan import plan_flow
 from reflux.orchestrator.flows.store import NO_VERSION
+from reflux.runtime import pages
 from reflux.runtime.ids import uuid7
 
 if TYPE_CHECKING:

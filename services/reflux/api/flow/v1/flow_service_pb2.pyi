@@ -550,9 +550,11 @@ class PlannedStep(_message.Message):
     node: _builtins.str
     """Name of the node."""
     effect: _builtins.str
-    """Effect class of the call: the weakest of all the versions it can reach."""
+    """Effect class of the call: the weakest of all the versions it can reach; "by input" when only the input
+    of the call decides.
+    """
     lane: _builtins.str
-    """broad or safe."""
+    """broad, safe or "by input"."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedVersion]:
         """The versions that could answer, e.g. 1.0.0, with their share in basis points."""

@@ -1,0 +1,55 @@
+"""Every example does what its page says."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.examples import demo
+from tests.support.ledger import Ledger
+from tests.support.stack import Stack, running_stack
+
+EXAMPLES = Path(demo.__file__).parent
+
+
+def test_the_pipeline_fetches_reshapes_and_delivers_once(stack: Stack, ledger: Ledger):
+    """The outside was told exactly once what the run says it delivered."""
+    before = len([entry for entry in ledger.entries() if entry["name"] == "delivery"])
+    run = demo.show_pipeline(stack, ledger)
+    delivered = [entry for entry in ledger.entries() if entry["name"] == "delivery"][before:]
+
+    assert [entry["method"] for entry in delivered] == ["POST"]
+    assert '"http.request"' in delivered[0]["body"]
+    assert run["output"]["delivered"] == ["http.request", "transform.execute"]
+    assert run["output"]["said"] == ["2 nodes"]
+
+
+def test_killing_the_orchestrator_repeats_no_recorded_outcome(tmp_path: Path, ledger: Ledger):
+    """The demo's own checks hold, and some call was really given up at the kill."""
+    with running_stack(tmp_path / "data") as stack:
+        journals = demo.show_kill(stack, ledger)
+
+    recovered = [run for run in journals if any(e["kind"] == "RunRecovered" for e in run["events"])]
+    assert recovered, "the kill came too late to be one"
+
+
+def test_a_node_of_your_own_is_a_decorated_function(stack: Stack):
+    """Started beside the stack it registers, gets its route, and answers steps."""
+    port = stack.state["ports"]["registry"]
+    environment = {**os.environ, "REFLUX_REGISTRY_ADDRESS": f"127.0.0.1:{port}"}
+    process = subprocess.Popen([sys.executable, EXAMPLES / "nodes" / "pricing_quote.py"], env=environment)
+    try:
+        step = {"id": "price", "node": "pricing.quote", "with": {"sku": "abc", "quantity": 2}}
+        document = {"name": "prices", "spec": {"steps": [step]}}
+        stack.rest("PUT", "/api/flows/prices?allow_missing=true", document).ok()
+        deadline = time.monotonic() + 30
+        while not stack.rest.post("/api/flows/prices:plan")["valid"]:
+            assert time.monotonic() < deadline, "the node did not register"
+            time.sleep(0.1)
+        run = stack.rest.post("/api/flows/prices/execute?wait=20s")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+    assert run["output"] == {"total": 600}

@@ -1,0 +1,189 @@
+"""Random flows of the whole language, random answers, and a `Walk` that checks every attempt it starts.
+
+What a flow reads is always something that surely comes before, so that it compiles; a few conditions fail on
+purpose. An answer depends only on the seed, the step and the attempt: a run that is taken over meets the same
+world again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from reflux.core import event as ev
+from reflux.core.command import StartAttempt
+from reflux.core.effect import EffectClass
+from reflux.core.event import SETTLED, Outcome, StepState
+from reflux.core.flow import Flow, Join
+from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
+
+MAX_STEPS: Final = 14
+INPUT: Final = {"yes": True, "no": False, "n": 3}
+
+
+def random_flow(rng: Random) -> Flow:
+    """A flow with every kind of step, nested up to three levels."""
+    spec: dict[str, Any] = {}
+    if rng.random() < 0.2:
+        spec["policies"] = {"timeout": rng.choice(["2s", "1m"])}
+    return flow_of(*_Maker(rng).steps(0, least=1), **spec)
+
+
+def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
+    """A class for each step; half of them pure."""
+    return {path: rng.choice([EffectClass.PURE] * 3 + list(EffectClass)) for path in flow.steps}
+
+
+class _Maker:
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._count = 0
+
+    def steps(self, depth: int, *, least: int = 0, in_parallel: bool = False) -> list[dict[str, Any]]:
+        """A list of steps: in list order, or a graph by `needs` in which a step may wait for a later one."""
+        rng = self._rng
+        wanted = min(rng.randint(least, 4), MAX_STEPS - self._count)
+        names = [f"s{self._count + number}" for number in range(wanted)]
+        self._count += wanted
+        graph = rng.random() < 0.4
+        ranks = rng.sample(range(wanted), wanted)
+        made = []
+        for place, name in enumerate(names):
+            keys: dict[str, Any] = {}
+            before = names[place - 1 : place] if place else []
+            if graph or rng.random() < 0.15:
+                order = ranks if graph else list(range(wanted))
+                earlier = [other for at, other in enumerate(names) if order[at] < order[place]]
+                before = rng.sample(earlier, rng.randint(0, min(2, len(earlier))))
+                keys["needs"] = before
+            if before and rng.random() < 0.3:
+                keys["join"] = rng.choice(list(Join)).value
+            made.append({"id": name, **keys, **self._common(before), **self._action(depth, before, in_parallel)})
+        return made
+
+    def _common(self, before: list[str]) -> dict[str, Any]:
+        rng = self._rng
+        keys: dict[str, Any] = {}
+        if rng.random() < 0.2:
+            keys["when"] = self._condition(before)
+        if rng.random() < 0.35:
+            keys["on_error"] = "continue"
+        if rng.random() < 0.04:
+            keys["disabled"] = True
+        return keys
+
+    def _condition(self, before: list[str]) -> str:
+        choices = ["input.yes"] * 4 + ["input.no"] * 2 + ["input.n"]
+        choices += [f"steps.{name}.state == 'SUCCEEDED'" for name in before]
+        choices += [f"steps.{name}.attempts > 1" for name in before]
+        return "{{ " + self._rng.choice(choices) + " }}"
+
+    def _value(self, before: list[str]) -> dict[str, Any]:
+        return {name: f"{{{{ steps.{name}.?output ?? input.n }}}}" for name in before} or {"n": 1}
+
+    def _action(self, depth: int, before: list[str], in_parallel: bool) -> dict[str, Any]:
+        rng = self._rng
+        kinds = ["node"] * 6 + ["set", "set", "fail"]
+        kinds += ["if", "switch", "parallel", "parallel"] if depth < 3 else []
+        kinds += [] if in_parallel else ["return"]
+        match rng.choice(kinds):
+            case "node":
+                return {"node": "x", "with": self._value(before), **self._policies()}
+            case "set":
+                return {"set": self._value(before)}
+            case "return":
+                return {"return": self._value(before)}
+            case "fail":
+                return {"fail": {"message": "as {{ input.n }} said"}}
+            case kind:
+                return {**self._container(kind, depth + 1, before, in_parallel), **self._limit()}
+
+    def _policies(self) -> dict[str, Any]:
+        rng = self._rng
+        keys: dict[str, Any] = {}
+        if rng.random() < 0.5:
+            keys["retry"] = {"attempts": rng.randint(1, 3), "delay": "1s", "jitter": rng.choice(["full", "none"])}
+        if rng.random() < 0.15:
+            keys["timeout"] = {"total": rng.choice(["500ms", "3s"])}
+        return keys
+
+    def _limit(self) -> dict[str, Any]:
+        total = self._rng.choice(["500ms", "3s", None, None, None])
+        return {"timeout": {"total": total}} if total else {}
+
+    def _container(self, kind: str, depth: int, before: list[str], in_parallel: bool) -> dict[str, Any]:
+        if kind == "if":
+            then = self.steps(depth, in_parallel=in_parallel)
+            other = self.steps(depth, in_parallel=in_parallel)
+            return {"if": {"when": self._condition(before), "then": then, "else": other}}
+        if kind == "switch":
+            cases: list[dict[str, Any]] = [
+                {"when": self._condition(before), "steps": self.steps(depth, in_parallel=in_parallel)}
+                for _ in range(self._rng.randint(1, 2))
+            ]
+            if self._rng.random() < 0.5:
+                cases.append({"else": self.steps(depth, in_parallel=in_parallel)})
+            return {"switch": cases}
+        names = "abc"[: self._rng.randint(1, 3)]
+        return {"parallel": {"branches": {name: self.steps(depth, in_parallel=True) for name in names}}}
+
+
+def random_answer(seed: int, command: StartAttempt, effect: EffectClass) -> Answer:
+    """What becomes of an attempt in the world of this seed."""
+    rng = Random(f"{seed} {command.step} {command.attempt}")
+    after = rng.choice([0.0, 0.0, 0.1, 0.3, 1.0, 5.0])
+    claimed_by = "" if effect is EffectClass.PURE or rng.random() < 0.3 else "x@1"
+    match rng.choices(range(5), (55, 20, 8, 8, 15))[0]:
+        case 0:
+            return done({"of": command.step}, after=after, claimed_by=claimed_by)
+        case 1:
+            return failed("UNAVAILABLE", after=after, claimed_by=claimed_by)
+        case 2:
+            return failed("NOT_FOUND", after=after, claimed_by=claimed_by)
+        case 3:
+            return not_sent(after=after)
+        case _:
+            return ambiguous(claimed_by, after=after)
+
+
+@dataclass(slots=True)
+class RandomWalk(Walk):
+    """A walk through a random world that looks closely at every attempt."""
+
+    seed: int = 0
+
+    def _answer(self, command: StartAttempt) -> Answer:
+        self._check(command)
+        return random_answer(self.seed, command, self.effects[command.step])
+
+    def _check(self, command: StartAttempt) -> None:
+        step, run = self.flow.steps[command.step], self.state.steps[command.step]
+        waited_for = [self.state.steps[path].state for path in step.after]
+        assert all(state in SETTLED for state in waited_for), f"{step.path} starts before {step.after}"
+        if step.parent is not None:
+            assert self.state.steps[step.parent].state is StepState.RUNNING
+        assert not self.state.cancel, "an attempt starts after a cancel"
+        assert command.attempt == len(run.finished) + 1
+        for event in self.journal:
+            if isinstance(event, ev.AttemptFinished | ev.StepSettled) and event.step == step.path:
+                assert event.state not in SETTLED, f"{step.path} has an outcome and starts again"
+        last = run.unresolved
+        if last is not None:
+            assert command.generation == last.generation, "an ambiguous effect is asked for with another key"
+            assert command.version == "1", "an ambiguous effect is asked for in another scope"
+
+    def check_end(self) -> None:
+        """The run has ended or waits for a person, and its journal says the same as memory."""
+        if self.state.finished is None:
+            assert self.state.phase is ev.RunPhase.PARKED, self.trace
+            assert self.state.parked
+        elif self.state.finished.state is not ev.RunPhase.CANCELED:
+            assert not self.state.parked
+        assert all(run.flight is None for run in self.state.steps.values())
+        certain = [
+            (event.step, event.generation)
+            for event in self.journal
+            if isinstance(event, ev.AttemptFinished) and event.outcome is Outcome.DONE
+        ]
+        assert len(certain) == len(set(certain)), "an effect is done twice"
