@@ -17,7 +17,8 @@ from reflux.runtime.settings import Address
 
 
 def leaves(kind: type[RefluxError]) -> set[type[RefluxError]]:
-    below = kind.__subclasses__()
+    """The leaves of the tree itself: what services derive from them crosses the wire as its base."""
+    below = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
     return set().union(*map(leaves, below)) if below else {kind}
 
 
