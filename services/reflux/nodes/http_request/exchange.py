@@ -1,0 +1,174 @@
+"""One exchange: the request, its redirects, the answer within its bounds.
+
+Redirects are followed here and not by aiohttp, because each step is checked like the first one: scheme, no
+user in the URL, the guard. Across origins the headers that identify the caller are left behind. 303, and 301
+or 302 after a POST, go on as GET without a body (RFC 9110 §15.4); 307 and 308 repeat the request.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+import aiohttp
+import orjson
+from multidict import CIMultiDict
+from yarl import URL
+
+from reflux.core.errors import InvalidArgument, Violation
+from reflux.nodes.http_request import faults
+from reflux.nodes.http_request.guard import AddressRefused
+from reflux.sdk import Reason
+
+if TYPE_CHECKING:
+    from reflux.nodes.http_request.guard import AddressGuard
+    from reflux.nodes.http_request.model import Input
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PERSONAL: Final = ("Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key")
+_USER_AGENT: Final = "reflux-http-request"
+_CONNECT_SECONDS: Final = 10.0
+_CHUNK: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent next; changes with each redirect."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    body: bytes | None
+    hops: int = 0
+
+    @property
+    def target(self) -> str:
+        """For messages: without the query, which may hold a secret."""
+        return f"{self.method} {self.url.with_query(None).with_fragment(None)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from the last request."""
+
+    request: Request
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+    elapsed_ms: int
+
+
+def first_request(given: Input, *, idempotency_key: str) -> Request:
+    """The request that an input describes.
+
+    Raises:
+        InvalidArgument: the URL cannot be requested.
+
+    """
+    headers = CIMultiDict(given.headers)
+    headers.setdefault("User-Agent", _USER_AGENT)
+    if given.idempotency_header is not None:
+        headers[given.idempotency_header] = idempotency_key
+    body: bytes | None = None
+    if "json_body" in given.model_fields_set:
+        body = orjson.dumps(given.json_body)
+        headers.setdefault("Content-Type", "application/json")
+    elif given.text is not None:
+        body = given.text.encode()
+        headers.setdefault("Content-Type", "text/plain; charset=utf-8")
+    elif given.base64 is not None:
+        body = base64.b64decode(given.base64)
+        headers.setdefault("Content-Type", "application/octet-stream")
+    url = parse_url(given.url).extend_query(given.parameters) if given.query else parse_url(given.url)
+    return Request(given.method, url, headers, body)
+
+
+def parse_url(text: str) -> URL:
+    """A URL that may be requested.
+
+    Raises:
+        InvalidArgument: not absolute, another scheme than http and https, or with a user in it.
+
+    """
+    try:
+        url = URL(text)
+        host, port = url.host, url.port
+    except ValueError:
+        url, host, port = URL(), None, None
+    if url.scheme not in {"http", "https"} or not host or not port:
+        raise _refused("is not an absolute http or https URL")
+    if url.user is not None or url.password is not None:
+        raise _refused("has a user in it, which would be kept in the run; send a header instead")
+    return url
+
+
+def _refused(problem: str) -> InvalidArgument:
+    return InvalidArgument(
+        Reason.ARGUMENT_INVALID, f"the url {problem}", violations=[Violation("/url", problem)]
+    )
+
+
+async def run(
+    session: aiohttp.ClientSession, guard: AddressGuard, request: Request, given: Input, *, seconds: float
+) -> Answer:
+    """Send, follow, read; at most `seconds` for all of it.
+
+    Raises:
+        TargetFault: see `faults`; an unaccepted status is not one here.
+        InvalidArgument: a redirect leads to a URL that may not be requested.
+
+    """
+    began = time.monotonic()
+    while True:
+        left = seconds - (time.monotonic() - began)
+        try:
+            guard.check_literal(request.url.host or "")
+            timeout = aiohttp.ClientTimeout(total=max(left, 0.001), sock_connect=_CONNECT_SECONDS)
+            async with session.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                location = response.headers.get("Location")
+                if response.status not in _REDIRECTS or location is None or given.max_redirects == 0:
+                    body = await _read(response, request, given.max_response_bytes)
+                    elapsed = round((time.monotonic() - began) * 1000)
+                    return Answer(request, response.status, response.headers.copy(), body, elapsed)
+                status = response.status
+        except (aiohttp.ClientError, AddressRefused, TimeoutError, OSError) as error:
+            raise faults.of_exception(error, target=request.target, first=request.hops == 0) from None
+        if request.hops == given.max_redirects:
+            raise faults.too_many_redirects(request.target, given.max_redirects)
+        request = _redirected(request, status, location)
+
+
+async def _read(response: aiohttp.ClientResponse, request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        body += chunk
+        if len(body) > limit:
+            # What is still to come is not wanted, and neither is the connection.
+            response.close()
+            raise faults.too_large(request.target, limit)
+    return bytes(body)
+
+
+def _redirected(request: Request, status: int, location: str) -> Request:
+    url = parse_url(urljoin(str(request.url), location))
+    headers = request.headers.copy()
+    if url.origin() != request.url.origin():
+        for name in _PERSONAL:
+            headers.popall(name, None)
+    following = replace(request, url=url, headers=headers, hops=request.hops + 1)
+    as_get = status == 303 or (status in {301, 302} and request.method == "POST")
+    if not as_get or request.method == "HEAD":
+        return following
+    for name in ("Content-Type", "Content-Encoding"):
+        headers.popall(name, None)
+    return replace(following, method="GET", body=None)
