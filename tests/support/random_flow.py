@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core import event as ev
-from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, Outcome, StepState
 from reflux.core.flow import Flow, Join
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
+
+if TYPE_CHECKING:
+    from reflux.core.command import StartAttempt
 
 MAX_STEPS: Final = 14
 INPUT: Final = {"yes": True, "no": False, "n": 3}
@@ -59,7 +61,14 @@ class _Maker:
                 keys["needs"] = before
             if before and rng.random() < 0.3:
                 keys["join"] = rng.choice(list(Join)).value
-            made.append({"id": name, **keys, **self._common(before), **self._action(depth, before, in_parallel)})
+            made.append(
+                {
+                    "id": name,
+                    **keys,
+                    **self._common(before),
+                    **self._action(depth, before, in_parallel=in_parallel),
+                }
+            )
         return made
 
     def _common(self, before: list[str]) -> dict[str, Any]:
@@ -82,7 +91,7 @@ class _Maker:
     def _value(self, before: list[str]) -> dict[str, Any]:
         return {name: f"{{{{ steps.{name}.?output ?? input.n }}}}" for name in before} or {"n": 1}
 
-    def _action(self, depth: int, before: list[str], in_parallel: bool) -> dict[str, Any]:
+    def _action(self, depth: int, before: list[str], *, in_parallel: bool) -> dict[str, Any]:
         rng = self._rng
         kinds = ["node"] * 6 + ["set", "set", "fail"]
         kinds += ["if", "switch", "parallel", "parallel"] if depth < 3 else []
@@ -97,13 +106,17 @@ class _Maker:
             case "fail":
                 return {"fail": {"message": "as {{ input.n }} said"}}
             case kind:
-                return {**self._container(kind, depth + 1, before, in_parallel), **self._limit()}
+                return {**self._container(kind, depth + 1, before, in_parallel=in_parallel), **self._limit()}
 
     def _policies(self) -> dict[str, Any]:
         rng = self._rng
         keys: dict[str, Any] = {}
         if rng.random() < 0.5:
-            keys["retry"] = {"attempts": rng.randint(1, 3), "delay": "1s", "jitter": rng.choice(["full", "none"])}
+            keys["retry"] = {
+                "attempts": rng.randint(1, 3),
+                "delay": "1s",
+                "jitter": rng.choice(["full", "none"]),
+            }
         if rng.random() < 0.15:
             keys["timeout"] = {"total": rng.choice(["500ms", "3s"])}
         return keys
@@ -112,7 +125,7 @@ class _Maker:
         total = self._rng.choice(["500ms", "3s", None, None, None])
         return {"timeout": {"total": total}} if total else {}
 
-    def _container(self, kind: str, depth: int, before: list[str], in_parallel: bool) -> dict[str, Any]:
+    def _container(self, kind: str, depth: int, before: list[str], *, in_parallel: bool) -> dict[str, Any]:
         if kind == "if":
             then = self.steps(depth, in_parallel=in_parallel)
             other = self.steps(depth, in_parallel=in_parallel)

@@ -190,9 +190,10 @@ class Walk:
         heir.journal = journal
         heir.state = fold(RUN, self.flow, journal)
         if heir.state.finished is None:
-            recovered = ev.RunRecovered("heir", 2, heir.now)
-            for event in (recovered, *recover(heir.state, heir.now)):
-                heir._record(event)
+            outcomes = [*recover(heir.state, heir.now)]
+            heir._record(ev.RunRecovered("heir", 2, heir.now))
+            for outcome in outcomes:
+                heir._record(outcome)
         return heir
 
     def _left(self) -> Mapping[str, Sequence[Answer]] | Callable[[StartAttempt], Answer]:

@@ -1,0 +1,158 @@
+"""A failure ends its list, then the container, then the run, unless `on_error: continue` stops it."""
+
+from __future__ import annotations
+
+import pytest
+
+from reflux.core.event import RunPhase
+from tests.support.walk import Walk, done, failed, flow_of, never, node
+
+
+def test_a_failed_step_ends_the_run():
+    """What comes after is cancelled; the run's failure names the step, the code and the reason."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [failed("NOT_FOUND")]}).run()
+    assert walk.trace == ["start a 1", "a NO_EFFECT FAILED", "run FAILED"]
+    assert walk.states() == {"a": "FAILED", "b": "CANCELED"}
+    failure = walk.finished.failure
+    assert (failure.code, failure.reason) == ("NOT_FOUND", "NODE_FAULT")
+    assert walk.finished.output is None
+
+
+def test_a_failure_that_may_pass_ends_nothing():
+    """The step is FAILED, its error can be read, the next one runs."""
+    flow = flow_of(node("a", on_error="continue"), {"id": "b", "set": {"error": "{{ steps.a.error }}"}})
+    walk = Walk(flow, {"a": [failed("NOT_FOUND")]}).run()
+    assert walk.trace == ["start a 1", "a NO_EFFECT FAILED", "b SUCCEEDED", "run SUCCEEDED"]
+    error = {"code": "NOT_FOUND", "reason": "NODE_FAULT", "message": "it says no", "retryable": False}
+    assert walk.output("b") == {"error": error}
+
+
+def test_the_flow_may_let_every_failure_pass():
+    """`policies.on_error: continue` is the default of its steps, and a step may still say otherwise."""
+    flow = flow_of(node("a"), node("b", on_error="fail"), node("c"), policies={"on_error": "continue"})
+    walk = Walk(flow, {"a": [failed()], "b": [failed()]}).run()
+    assert walk.states() == {"a": "FAILED", "b": "FAILED", "c": "CANCELED"}
+    assert walk.finished.state is RunPhase.FAILED
+
+
+def test_a_failure_drops_pure_attempts_beside_it():
+    """They have no outside effect, so nobody waits for them."""
+    flow = flow_of(node("a"), node("b", needs=[]), node("c"))
+    walk = Walk(flow, {"a": [failed(after=1)], "b": [never()]}).run()
+    assert walk.timed == [
+        (0, "start a 1"),
+        (0, "start b 1"),
+        (1, "a NO_EFFECT FAILED"),
+        (1, "run FAILED"),
+    ]
+    assert walk.states() == {"a": "FAILED", "b": "CANCELED", "c": "CANCELED"}
+
+
+def test_a_failure_beside_a_wait_for_a_retry_ends_the_wait():
+    """No attempt starts in a list that has failed."""
+    flow = flow_of(node("a"), node("b", needs=[], retry={"attempts": 2, "delay": "5s"}))
+    walk = Walk(flow, {"a": [failed(after=1)], "b": [failed("UNAVAILABLE")]}).run()
+    assert walk.timed == [
+        (0, "start a 1"),
+        (0, "start b 1"),
+        (0, "b NO_EFFECT RETRYING +5s"),
+        (1, "a NO_EFFECT FAILED"),
+        (1, "run FAILED"),
+    ]
+
+
+def nested(step: str | None, inner: str | None, outer: str | None) -> Walk:
+    """`a` fails inside `i` inside `p`; each level with its `on_error`."""
+
+    def keys(on_error: str | None) -> dict[str, str]:
+        return {} if on_error is None else {"on_error": on_error}
+
+    fork = {
+        "id": "i",
+        **keys(inner),
+        "if": {"when": "{{ true }}", "then": [node("a", **keys(step)), node("b")]},
+    }
+    par = {"id": "p", **keys(outer), "parallel": {"branches": {"l": [fork, node("c")], "r": [node("d")]}}}
+    return Walk(flow_of(par, node("z")), {"a": [failed(after=1)], "d": [done(after=9)]}).run()
+
+
+@pytest.mark.parametrize(
+    ("step", "inner", "outer", "states"),
+    [
+        (
+            "continue",
+            None,
+            None,
+            "a=FAILED b=SUCCEEDED i=SUCCEEDED c=SUCCEEDED d=SUCCEEDED p=SUCCEEDED z=SUCCEEDED",
+        ),
+        (
+            None,
+            "continue",
+            None,
+            "a=FAILED b=CANCELED i=FAILED c=SUCCEEDED d=SUCCEEDED p=SUCCEEDED z=SUCCEEDED",
+        ),
+        (None, None, "continue", "a=FAILED b=CANCELED i=FAILED c=CANCELED d=CANCELED p=FAILED z=SUCCEEDED"),
+        (None, None, None, "a=FAILED b=CANCELED i=FAILED c=CANCELED d=CANCELED p=FAILED z=CANCELED"),
+    ],
+    ids=["the step", "its container", "the container around that", "nobody"],
+)
+def test_a_failure_goes_up_until_somebody_lets_it_pass(step, inner, outer, states):
+    """Whoever has `on_error: continue` ends it there; what is beside and inside that level is cancelled."""
+    walk = nested(step, inner, outer)
+    expected = dict(pair.split("=") for pair in states.split())
+    assert walk.states() == expected
+    assert walk.finished.state == ("FAILED" if expected["z"] == "CANCELED" else "SUCCEEDED")
+
+
+def test_every_level_tells_the_failure_of_the_step_below():
+    """The container's failure is the step's, which it names; so is the run's."""
+    fork = {"id": "i", "if": {"when": "{{ true }}", "then": [{"id": "f", "fail": {"message": "enough"}}]}}
+    walk = Walk(flow_of(fork)).run()
+    assert walk.trace == ["enter i [0]", "f FAILED FAIL_STEP", "i FAILED FAIL_STEP", "run FAILED"]
+    assert walk.finished.failure.step == "f"
+    assert walk.state.steps["i"].failure == walk.finished.failure
+
+
+def test_a_failed_container_has_no_output_and_its_branches_wait_for_nobody():
+    """All that happened, in order: the sibling branch is dropped before the container settles."""
+    walk = nested(None, None, "continue")
+    assert walk.timed == [
+        (0, "enter p [0, 1]"),
+        (0, "enter i [0]"),
+        (0, "start d 1"),
+        (0, "start a 1"),
+        (1, "a NO_EFFECT FAILED"),
+        (1, "i FAILED NODE_FAULT"),
+        (1, "p FAILED NODE_FAULT"),
+        (1, "start z 1"),
+        (1, "z DONE SUCCEEDED"),
+        (1, "run SUCCEEDED"),
+    ]
+    assert walk.state.steps["p"].output is None
+
+
+def test_what_is_inside_a_container_cancelled_before_it_began_is_skipped():
+    """So every step of the flow has settled, and can be read."""
+    unborn = {"id": "i", "if": {"when": "{{ true }}", "then": [node("deep")]}}
+    flow = flow_of(
+        {
+            "id": "p",
+            "on_error": "continue",
+            "parallel": {"branches": {"l": [node("a")], "r": [node("slow"), unborn]}},
+        },
+        {"id": "z", "set": {"deep": "{{ steps.deep.state }}"}},
+    )
+    walk = Walk(flow, {"a": [failed()], "slow": [never()]}).run()
+    assert walk.states("slow", "i", "deep") == {"slow": "CANCELED", "i": "CANCELED", "deep": "SKIPPED"}
+    assert walk.output("z") == {"deep": "SKIPPED"}
+
+
+def test_the_first_failure_is_the_runs():
+    """A second one that arrives meanwhile changes nothing."""
+    flow = flow_of(node("a"), node("b", needs=[]), node("c", needs=[]))
+    walk = Walk(
+        flow,
+        {"a": [failed("NOT_FOUND", after=1)], "b": [failed("INTERNAL", after=1)], "c": [done(after=1)]},
+    ).run()
+    assert walk.finished.failure.code == "NOT_FOUND"
+    assert walk.states() == {"a": "FAILED", "b": "CANCELED", "c": "CANCELED"}

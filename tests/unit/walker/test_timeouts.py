@@ -1,0 +1,123 @@
+"""Total times: of a container, and of the whole run. (A node step's own limits go with its attempts.)"""
+
+from __future__ import annotations
+
+from reflux.core.effect import EffectClass
+from reflux.core.event import RunPhase
+from reflux.core.walker import next_wake
+from tests.support.walk import START, Walk, ambiguous, done, failed, flow_of, never, node
+
+
+def limited(seconds: str, branches: dict, **keys) -> dict:
+    return {"id": "p", "timeout": {"total": seconds}, "parallel": {"branches": branches}, **keys}
+
+
+def test_a_container_fails_when_its_time_is_over():
+    """Not before, and no later than the walker is asked; pure attempts inside are dropped."""
+    flow = flow_of(node("a"), limited("3s", {"l": [node("b"), node("c")]}), node("z"))
+    walk = Walk(flow, {"a": [done(after=2)], "b": [never()]}).run()
+    assert walk.timed == [
+        (0, "start a 1"),
+        (2, "a DONE SUCCEEDED"),
+        (2, "enter p [0]"),
+        (2, "start b 1"),
+        (5, "timeout p"),
+        (5, "p FAILED TIMEOUT"),
+        (5, "run FAILED"),
+    ]
+    assert walk.states() == {
+        "a": "SUCCEEDED",
+        "p": "FAILED",
+        "b": "CANCELED",
+        "c": "CANCELED",
+        "z": "CANCELED",
+    }
+    failure = walk.finished.failure
+    assert (failure.code, failure.reason, failure.step) == ("DEADLINE_EXCEEDED", "TIMEOUT", "p")
+
+
+def test_a_timeout_is_a_failure_like_any_other():
+    """`on_error: continue` lets it pass."""
+    flow = flow_of(limited("3s", {"l": [node("b")]}, on_error="continue"), node("z"))
+    walk = Walk(flow, {"b": [never()]}).run()
+    assert walk.trace[-4:] == ["p FAILED TIMEOUT", "start z 1", "z DONE SUCCEEDED", "run SUCCEEDED"]
+
+
+def test_a_container_that_is_in_time_hears_nothing_of_it():
+    """Its timer goes with it."""
+    walk = Walk(flow_of(limited("3s", {"l": [node("b")]}), node("z")), {"z": [done(after=60)]}).run()
+    assert "timeout p" not in walk.trace
+    assert walk.finished.state is RunPhase.SUCCEEDED
+
+
+def test_an_attempt_that_may_act_is_waited_for():
+    """The container fails once its outcome is known; its answer stands."""
+    flow = flow_of(limited("3s", {"l": [node("pay")], "r": [node("b")]}))
+    answers = {"pay": [done(after=9)], "b": [never()]}
+    walk = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
+    assert walk.timed[3:] == [
+        (3, "timeout p"),
+        (9, "pay DONE SUCCEEDED"),
+        (9, "p FAILED TIMEOUT"),
+        (9, "run FAILED"),
+    ]
+
+
+def test_a_wait_for_a_retry_does_not_outlive_the_container():
+    """The retry never starts."""
+    retry = {"attempts": 2, "delay": "9s", "jitter": "none"}
+    walk = Walk(flow_of(limited("3s", {"l": [node("b", retry=retry)]})), {"b": [failed("UNAVAILABLE")]}).run()
+    assert walk.timed[-3:] == [(3, "timeout p"), (3, "p FAILED TIMEOUT"), (3, "run FAILED")]
+
+
+def test_a_retry_due_at_the_very_moment_does_not_start():
+    """The limit is over when it is reached."""
+    retry = {"attempts": 2, "delay": "3s", "jitter": "none"}
+    walk = Walk(flow_of(limited("3s", {"l": [node("b", retry=retry)]})), {"b": [failed("UNAVAILABLE")]}).run()
+    assert walk.trace[-3:] == ["timeout p", "p FAILED TIMEOUT", "run FAILED"]
+
+
+def test_the_run_fails_when_its_time_is_over():
+    """Counted from its acceptance; everything in it ends."""
+    flow = flow_of(node("a"), limited("1h", {"l": [node("b")]}), node("z"), policies={"timeout": "10s"})
+    walk = Walk(flow, {"a": [done(after=4)], "b": [never()]}).run()
+    assert walk.timed[-2:] == [(10, "timeout"), (10, "run FAILED")]
+    assert walk.states() == {"a": "SUCCEEDED", "p": "CANCELED", "b": "CANCELED", "z": "CANCELED"}
+    failure = walk.finished.failure
+    assert (failure.reason, failure.step) == ("TIMEOUT", "")
+    assert failure.message == "the total time of the flow is over"
+
+
+def test_the_outer_limit_goes_first():
+    """Both are over when the walker is asked: the run ends, the container is not asked."""
+    flow = flow_of(limited("3s", {"l": [node("b")]}), policies={"timeout": "3s"})
+    assert Walk(flow, {"b": [never()]}).run().trace[-2:] == ["timeout", "run FAILED"]
+
+
+def test_no_timeout_fires_over_a_parked_step():
+    """Neither its container's nor the run's: only a person ends that."""
+    flow = flow_of(limited("3s", {"l": [node("pay")]}), policies={"timeout": "10s"})
+    answers = {"pay": [ambiguous("pay@1", after=1)]}
+    walk = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
+    assert walk.trace[-1] == "pay AMBIGUOUS PARKED"
+    assert walk.state.phase is RunPhase.PARKED
+
+
+def test_a_parked_step_elsewhere_stops_no_timeout():
+    """Only the containers around it, and the run, wait with it."""
+    flow = flow_of(node("pay"), limited("3s", {"l": [node("b")]}, needs=[], on_error="continue"))
+    answers = {"pay": [ambiguous("pay@1")], "b": [never()]}
+    walk = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
+    assert walk.timed[-2:] == [(3, "timeout p"), (3, "p FAILED TIMEOUT")]
+    assert walk.state.phase is RunPhase.PARKED
+
+
+def test_the_next_wake_is_the_earliest_timer():
+    """Of retries and limits; the walker has nothing to say before it."""
+    retry = {"attempts": 2, "delay": "5s", "jitter": "none"}
+    flow = flow_of(limited("1m", {"l": [node("b", retry=retry)]}), policies={"timeout": "1h"})
+    walk = Walk(flow, {"b": [failed("UNAVAILABLE"), never()]})
+    walk.run(until=1)
+    assert (next_wake(walk.state) - START).total_seconds() == 5
+    walk.run(until=6)
+    assert (next_wake(walk.state) - START).total_seconds() == 60
