@@ -1,0 +1,141 @@
+"""Every run and step that has not ended says why it waits, and until when if anybody knows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reflux.core import event as ev
+from reflux.core.effect import EffectClass
+from reflux.core.event import FINAL, SETTLED
+from reflux.core.run import evolve
+from reflux.orchestrator.run_view import run_document, steps_document
+from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
+
+ONCE = {"a": EffectClass.AT_MOST_ONCE}
+PERSON = "a person must say what became of its effect"
+
+
+def run_waits(walk: Walk) -> dict[str, str | None] | None:
+    return json.loads(run_document(walk.state))["waiting"]
+
+
+def steps_wait(walk: Walk) -> dict[str, str | None]:
+    """Why, by step; null for those that wait for nothing."""
+    steps = json.loads(steps_document(walk.state))["steps"]
+    return {step["id"]: step["waiting"] and step["waiting"]["why"] for step in steps}
+
+
+def test_a_run_just_accepted_is_about_to_start():
+    """The steps that are ready, and what the others wait for."""
+    walk = Walk(flow_of(node("a"), node("b"), node("c", needs=[]), node("d", needs=["a", "c"])))
+    assert run_waits(walk) == {"why": "its next steps are about to start: a, c", "until": None}
+    assert steps_wait(walk) == {
+        "a": "about to start",
+        "b": "waits for a",
+        "c": "about to start",
+        "d": "waits for a, c",
+    }
+
+
+def test_an_attempt_in_flight():
+    """Which one, and who has claimed its effect."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [never()]}).run(until=0.1)
+    assert run_waits(walk) == {"why": "step a: attempt 1 is in flight", "until": None}
+    assert steps_wait(walk) == {"a": "attempt 1 is in flight", "b": "waits for a"}
+    walk = Walk(flow_of(node("a")), {"a": [never("pay@1")]}, effects=ONCE).run(until=0.1)
+    assert steps_wait(walk) == {"a": "attempt 1 is in flight, its effect claimed by pay@1"}
+
+
+def test_a_wait_for_the_next_attempt_knows_its_end():
+    """The code of the last one, and the time of the next, on the step and on the run."""
+    flow = flow_of(node("a", retry={"attempts": 2, "delay": "9s", "jitter": "none"}))
+    walk = Walk(flow, {"a": [failed("UNAVAILABLE")]}).run(until=1)
+    why = "attempt 1 ended with UNAVAILABLE; the next one waits for its time"
+    assert run_waits(walk) == {"why": f"step a: {why}", "until": "2026-01-01T00:00:09Z"}
+    step = json.loads(steps_document(walk.state))["steps"][0]
+    assert step["waiting"] == {"why": why, "until": "2026-01-01T00:00:09Z"}
+
+
+def test_the_run_tells_the_retry_that_comes_first():
+    """Of several."""
+    late, soon = ({"attempts": 2, "delay": delay, "jitter": "none"} for delay in ("9s", "5s"))
+    flow = flow_of(node("a", retry=late), node("b", needs=[], retry=soon))
+    walk = Walk(flow, {"a": [failed("UNAVAILABLE")], "b": [failed("UNAVAILABLE")]}).run(until=1)
+    assert run_waits(walk)["why"].startswith("step b:")
+    assert run_waits(walk)["until"] == "2026-01-01T00:00:05Z"
+
+
+def test_a_container_and_what_is_inside():
+    """The container waits for its steps, those before it began wait for it."""
+    par = {"id": "p", "parallel": {"branches": {"l": [node("b"), node("c")]}}}
+    walk = Walk(flow_of(node("a"), par), {"a": [done(after=1)], "b": [never()]}).run(until=0.5)
+    assert steps_wait(walk) == {
+        "a": "attempt 1 is in flight",
+        "p": "waits for a",
+        "b": "waits for p to begin",
+        "c": "waits for b",
+    }
+    walk.run(until=2)
+    assert steps_wait(walk) == {
+        "a": None,
+        "p": "its own steps are being done",
+        "b": "attempt 1 is in flight",
+        "c": "waits for b",
+    }
+
+
+def test_a_parked_step_waits_for_a_person():
+    """And so do the run, and what comes after."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [ambiguous("pay@1")]}, effects=ONCE).run()
+    assert run_waits(walk) == {"why": f"step a: {PERSON}", "until": None}
+    assert steps_wait(walk) == {"a": PERSON, "b": "waits for a"}
+    document = json.loads(run_document(walk.state))
+    assert (document["state"], document["unresolved_effects"]) == ("PARKED", ["a"])
+    assert document["error"]["reason"] == "EFFECT_AMBIGUOUS"
+
+
+def test_a_quarantined_run_waits_for_a_person_whatever_its_steps_say():
+    """An attempt or a timer that its journal still shows is nobody's any more."""
+    flow = flow_of(node("a"), node("b", needs=[]), node("c"))
+    answers = {"a": [never()], "b": [failed("UNAVAILABLE")]}
+    walk = Walk(flow, answers, effects=ONCE).run(until=0.1)
+    walk.tell(ev.RunParked(ev.Failure("INTERNAL", "QUARANTINED", "five deaths"), walk.now))
+    assert run_waits(walk) == {"why": "a person must look at it: five deaths", "until": None}
+    waiting = {step for step, why in steps_wait(walk).items() if why == "a person must look at the run"}
+    assert waiting == {"a", "b", "c"} - {
+        path for path, run in walk.state.steps.items() if run.state in SETTLED
+    }
+    assert json.loads(run_document(walk.state))["error"]["reason"] == "QUARANTINED"
+
+
+def test_a_cancelled_run_waits_for_what_may_act():
+    """CANCELING says whose outcome is missing."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [never()]}, effects=ONCE).run(until=0.1).cancel()
+    assert run_waits(walk) == {"why": "step a: attempt 1 is in flight", "until": None}
+    assert steps_wait(walk) == {"a": "attempt 1 is in flight", "b": None}
+    assert json.loads(run_document(walk.state))["state"] == "CANCELING"
+
+
+def test_between_two_steps_a_run_is_about_to_go_on():
+    """Read at the moment when all is settled and nothing is decided yet."""
+    walk = Walk(flow_of({"id": "i", "if": {"when": "{{ true }}", "then": []}}))
+    evolve(walk.state, ev.StepEntered("i", (1,), walk.now))
+    assert run_waits(walk) == {"why": "about to go on", "until": None}
+
+
+@pytest.mark.parametrize("answer", [done(), failed()])
+def test_what_has_ended_waits_for_nothing(answer):
+    """Neither the run nor any step."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [answer]}).run()
+    assert run_waits(walk) is None
+    assert steps_wait(walk) == {"a": None, "b": None}
+
+
+def test_a_run_cancelled_over_a_parked_step_waits_for_nothing():
+    """It has ended; what is unresolved is listed, not waited for."""
+    walk = Walk(flow_of(node("a")), {"a": [ambiguous("pay@1")]}, effects=ONCE).run().cancel()
+    assert walk.state.phase in FINAL
+    assert run_waits(walk) is None
+    assert steps_wait(walk) == {"a": None}
