@@ -14,6 +14,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 from tests.mesh.support.edge import Edge, edge_on
 from tests.mesh.support.mesh import Mesh, mesh_on
+from tests.mesh.support.platform import Platform, platform_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     """A mesh without nodes and routes yet."""
     async with mesh_on(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def platform(database_dsn: str, tmp_path: Path) -> AsyncIterator[Platform]:
+    """Registry, control plane and one Envoy."""
+    async with platform_on(database_dsn, tmp_path) as running:
         yield running
 
 

@@ -3,115 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import psycopg
 import pytest
-from google.api.httpbody_pb2 import HttpBody
 
-from reflux.api.node.v1 import node_service_pb2 as node_pb
-from reflux.api.node.v1.node_service_pb2_grpc import NodeServiceStub
-from reflux.api.registry.v1 import registry_service_pb2 as registry_pb
-from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceStub
 from reflux.api.routing.v1 import routing_service_pb2 as pb
-from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
-from reflux.cli.stack import ports
-from reflux.controlplane import __main__ as controlplane
 from reflux.controlplane import routing_servicer, store
 from reflux.controlplane.envoy import route as route_builder
 from reflux.core.reasons import Reason
-from reflux.registry import __main__ as registry
 from reflux.runtime import rpc
-from reflux.runtime.settings import Address, Settings
 from tests.mesh.support.node import Node
-from tests.mesh.support.proxy import envoy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-NODE = "ai.chat"
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Registry, control plane and one Envoy."""
-
-    registry: EndpointServiceStub
-    routing: RoutingServiceStub
-    mesh: NodeServiceStub
-
-    async def register(self, node: Node) -> str:
-        """Register a node as its SDK does; return the endpoint's id."""
-        description = node_pb.NodeDescription(
-            node=NODE, version=node.version, input_schema=b"{}", output_schema=b"{}", max_concurrency=8
-        )
-        description.attempt_timeout.FromSeconds(10)
-        request = registry_pb.RegisterEndpointRequest(
-            description=description, address=f":{node.endpoint.port}"
-        )
-        return (await self.registry.RegisterEndpoint(request, timeout=10)).endpoint_id
-
-    async def update(self, *targets: dict[str, Any], **more: Any) -> pb.Route:
-        """PUT a route."""
-        document = HttpBody(data=json.dumps({"targets": targets, **more}).encode())
-        request = pb.UpdateRouteRequest(node=NODE, document=document)
-        return await self.routing.UpdateRoute(request, timeout=20, metadata=(("x-reflux-actor", "ada"),))
-
-    async def answer(self, **headers: str) -> str:
-        """The version that answers a call; empty when the call fails."""
-        metadata = (("x-reflux-node", NODE), *((f"x-reflux-{key}", each) for key, each in headers.items()))
-        try:
-            reply = await self.mesh.Execute(node_pb.ExecuteRequest(), timeout=10, metadata=metadata)
-        except grpc.aio.AioRpcError:
-            return ""
-        return reply.output.decode()
-
-    async def answered_by(self, version: str, /, **headers: str) -> None:
-        """Wait until this version answers."""
-        async with asyncio.timeout(15):
-            while await self.answer(**headers) != version:
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def _serving(service: Any, settings: Settings) -> AsyncIterator[None]:
-    ready = asyncio.Event()
-    task = asyncio.create_task(service.serve(settings, ready=ready))
-    try:
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=20)
-        waiting.cancel()
-        if task.done():
-            await task
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@pytest.fixture
-async def platform(database_dsn: str, tmp_path: Path) -> AsyncIterator[Platform]:
-    """The real services and a real Envoy."""
-    one, two = (Address("127.0.0.1", port) for port in ports.free_ports(2))
-    settings = Settings.load(postgres_dsn=database_dsn, registry_address=one, controlplane_address=two)
-    async with (
-        _serving(registry, settings),
-        _serving(controlplane, settings),
-        envoy(tmp_path, cluster="all", controlplane=two.port) as proxy,
-        rpc.channel(one) as to_registry,
-        rpc.channel(two) as to_controlplane,
-        rpc.channel(Address("127.0.0.1", proxy.mesh)) as to_mesh,
-    ):
-        yield Platform(
-            EndpointServiceStub(to_registry),
-            RoutingServiceStub(to_controlplane),
-            NodeServiceStub(to_mesh),
-        )
+    from tests.mesh.support.platform import Platform
 
 
 async def test_the_first_version_gets_everything_and_a_later_one_nothing(platform: Platform) -> None:
@@ -122,7 +28,7 @@ async def test_the_first_version_gets_everything_and_a_later_one_nothing(platfor
         await platform.register(second)
         await platform.answered_by("2.0.0", version="2.0.0")
         assert {await platform.answer() for _ in range(20)} == {"1.0.0"}
-        route = await platform.routing.GetRoute(pb.GetRouteRequest(node=NODE), timeout=10)
+        route = await platform.get()
         assert [(each.version, each.weight) for each in route.targets] == [("1.0.0", 10_000)]
         assert (route.revision, route.author) == (1, "reflux")
 
@@ -178,7 +84,7 @@ async def test_a_refusal_has_envoys_words_and_the_former_route_serves(
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert rpc.read(refused.value).reason == Reason.ROUTE_REJECTED
         assert "unknown cluster 'nowhere'" in (refused.value.details() or "")
-        route = await platform.routing.GetRoute(pb.GetRouteRequest(node=NODE), timeout=10)
+        route = await platform.get()
         assert (route.revision, route.state) == (1, pb.Route.REJECTED)
         assert await platform.answer() == "1.0.0"
         assert (await platform.update(target)).state == pb.Route.APPLIED
@@ -200,7 +106,7 @@ async def test_a_silent_proxy_is_named(
         # Its control plane says no more that it is there; then it holds nobody up.
         while route.state != pb.Route.APPLIED:
             await asyncio.sleep(0.1)
-            route = await platform.routing.GetRoute(pb.GetRouteRequest(node=NODE), timeout=10)
+            route = await platform.get()
 
 
 async def _pretend_proxy(dsn: str, name: str) -> None:
@@ -224,3 +130,54 @@ async def test_orchestrators_see_every_route_at_once(platform: Platform) -> None
         while seen.routes[0].revision != 2:
             seen = await anext(aiter(watch))
         watch.cancel()
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type", "reason", "places"),
+    [
+        ('{"targets": [', "application/json", Reason.DOCUMENT_UNREADABLE, ["line 1, column 14"]),
+        ("targets: [{version: 1.0.0}]", "text/csv", Reason.CONTENT_TYPE_UNSUPPORTED, []),
+        ("", "application/json", Reason.ROUTE_INVALID, [""]),
+        (
+            "targets: [{version: 1.0.0, weight: 1}, {version: 9.9.9, wieght: 1}]",
+            "application/yaml",
+            Reason.ROUTE_INVALID,
+            ["/targets/1/wieght", "/targets/1/version"],
+        ),
+    ],
+)
+async def test_a_document_with_mistakes_is_refused_before_any_proxy_hears_of_it(
+    platform: Platform, document: str, content_type: str, reason: Reason, places: list[str]
+) -> None:
+    """JSON or YAML by content type; every mistake with its place; the route is as it was."""
+    async with Node("1.0.0").serving() as node:
+        await platform.register(node)
+        await platform.answered_by("1.0.0")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await platform.put(document, content_type=content_type)
+        failure = rpc.read(refused.value)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+        assert [each.pointer for each in failure.violations] == places
+        assert (await platform.get()).revision == 1
+
+
+async def test_a_node_that_nobody_registered_has_no_route(platform: Platform) -> None:
+    """Neither to get nor to change; a mistyped name makes nothing."""
+    async with Node("1.0.0").serving() as node:
+        await platform.register(node)
+        await platform.answered_by("1.0.0")
+        for call, reason in (
+            (platform.put("{}", node="ai.chta"), Reason.NODE_NOT_FOUND),
+            (
+                platform.routing.GetRoute(pb.GetRouteRequest(node="ai.chta"), timeout=10),
+                Reason.ROUTE_NOT_FOUND,
+            ),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert (refused.value.code(), rpc.read(refused.value).reason) == (
+                grpc.StatusCode.NOT_FOUND,
+                reason,
+            )
+        listed = await platform.routing.ListRoutes(pb.ListRoutesRequest(), timeout=10)
+        assert [each.node for each in listed.routes] == ["ai.chat"]

@@ -18,6 +18,7 @@ from reflux.controlplane import document
 from reflux.controlplane.routes import Route
 from reflux.controlplane.store import Standing, State
 from reflux.core.errors import Conflict, Exhausted, InvalidArgument, NotFound, Refused, Unavailable
+from reflux.core.names import is_name
 from reflux.core.reasons import Reason
 from reflux.runtime import documents
 
@@ -59,8 +60,9 @@ class RoutingServicer(RoutingServiceServicer):
         """The page token is the last node of the page before."""
         del context
         if not 0 <= request.page_size <= MAX_PAGE:
-            message = f"page_size is from 0 to {MAX_PAGE}"
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
+            raise InvalidArgument(Reason.ARGUMENT_INVALID, f"page_size is from 0 to {MAX_PAGE}")
+        if request.page_token and not is_name(request.page_token):
+            raise InvalidArgument(Reason.PAGE_TOKEN_INVALID, "page_token is not one of ListRoutes")
         size = request.page_size or DEFAULT_PAGE
         rest = [each for each in await self._store.serving() if each.route.node > request.page_token]
         token = rest[size - 1].route.node if len(rest) > size else ""

@@ -9,6 +9,7 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from reflux.api.registry.v1 import registry_service_pb2 as pb
 from reflux.api.registry.v1.registry_service_pb2_grpc import RegistryServiceServicer
 from reflux.core.errors import InvalidArgument, NotFound
+from reflux.core.names import is_name
 from reflux.core.reasons import Reason
 from reflux.registry import messages
 
@@ -33,6 +34,8 @@ class RegistryServicer(RegistryServiceServicer):
         del context
         if not 0 <= request.page_size <= MAX_PAGE:
             raise InvalidArgument(Reason.ARGUMENT_INVALID, f"page_size is from 0 to {MAX_PAGE}")
+        if request.page_token and not is_name(request.page_token):
+            raise InvalidArgument(Reason.PAGE_TOKEN_INVALID, "page_token is not one of ListNodes")
         size = request.page_size or DEFAULT_PAGE
         names = sorted({each.node for each in self._live.newest.versions})
         rest = [name for name in names if name > request.page_token]

@@ -1,0 +1,133 @@
+"""Registry and control plane as they run in production, on a real PostgreSQL, with one Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from reflux.api.node.v1 import node_service_pb2 as node_pb
+from reflux.api.node.v1.node_service_pb2_grpc import NodeServiceStub
+from reflux.api.registry.v1 import registry_service_pb2 as registry_pb
+from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceStub
+from reflux.api.routing.v1 import routing_service_pb2 as pb
+from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
+from reflux.cli.stack import ports
+from reflux.controlplane import __main__ as controlplane
+from reflux.registry import __main__ as registry
+from reflux.runtime import rpc
+from reflux.runtime.settings import Address, Settings
+from tests.mesh.support.proxy import envoy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.mesh.support.node import Node
+
+NODE = "ai.chat"
+
+
+@dataclass(slots=True)
+class Platform:
+    """What a test holds."""
+
+    settings: Settings
+    registry: EndpointServiceStub
+    routing: RoutingServiceStub
+    mesh: NodeServiceStub
+    _registry_life: AsyncExitStack
+
+    async def start_registry(self) -> None:
+        """Start the registry, or start it again."""
+        await self._registry_life.enter_async_context(_serving(registry, self.settings))
+
+    async def stop_registry(self) -> None:
+        """Stop it; endpoints cannot be renewed until it is back."""
+        await self._registry_life.aclose()
+
+    async def register(self, node: Node) -> str:
+        """Register a node as its SDK does; return the endpoint's id."""
+        description = node_pb.NodeDescription(
+            node=NODE, version=node.version, input_schema=b"{}", output_schema=b"{}", max_concurrency=8
+        )
+        description.attempt_timeout.FromSeconds(10)
+        request = registry_pb.RegisterEndpointRequest(
+            description=description, address=f":{node.endpoint.port}"
+        )
+        return (await self.registry.RegisterEndpoint(request, timeout=10)).endpoint_id
+
+    async def update(self, *targets: dict[str, Any], **more: Any) -> pb.Route:
+        """PUT a route; `more` is the rest of the document."""
+        return await self.put(json.dumps({"targets": targets, **more}))
+
+    async def put(self, document: str, *, node: str = NODE, content_type: str = "") -> pb.Route:
+        """PUT any document."""
+        body = HttpBody(data=document.encode(), content_type=content_type)
+        request = pb.UpdateRouteRequest(node=node, document=body)
+        return await self.routing.UpdateRoute(request, timeout=20, metadata=(("x-reflux-actor", "ada"),))
+
+    async def get(self) -> pb.Route:
+        """GET the route."""
+        return await self.routing.GetRoute(pb.GetRouteRequest(node=NODE), timeout=10)
+
+    async def answer(self, **headers: str) -> str:
+        """The version that answers a call; empty when the call fails."""
+        metadata = (("x-reflux-node", NODE), *((f"x-reflux-{key}", each) for key, each in headers.items()))
+        try:
+            reply = await self.mesh.Execute(node_pb.ExecuteRequest(), timeout=10, metadata=metadata)
+        except grpc.aio.AioRpcError:
+            return ""
+        return reply.output.decode()
+
+    async def answered_by(self, version: str, /, **headers: str) -> None:
+        """Wait until this version answers."""
+        async with asyncio.timeout(15):
+            while await self.answer(**headers) != version:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _serving(service: Any, settings: Settings) -> AsyncIterator[None]:
+    ready = asyncio.Event()
+    task = asyncio.create_task(service.serve(settings, ready=ready))
+    waiting = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        if task.done():
+            await task
+        yield
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def platform_on(dsn: str, folder: Path) -> AsyncIterator[Platform]:
+    """Everything, on a migrated database."""
+    one, two = (Address("127.0.0.1", port) for port in ports.free_ports(2))
+    settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two)
+    async with (
+        AsyncExitStack() as registry_life,
+        _serving(controlplane, settings),
+        rpc.channel(one) as to_registry,
+        rpc.channel(two) as to_controlplane,
+    ):
+        await registry_life.enter_async_context(_serving(registry, settings))
+        async with (
+            envoy(folder, cluster="all", controlplane=two.port) as proxy,
+            rpc.channel(Address("127.0.0.1", proxy.mesh)) as to_mesh,
+        ):
+            yield Platform(
+                settings,
+                EndpointServiceStub(to_registry),
+                RoutingServiceStub(to_controlplane),
+                NodeServiceStub(to_mesh),
+                registry_life,
+            )
