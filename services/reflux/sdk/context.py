@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from reflux.core.effect import EffectClass
 from reflux.sdk.faults import Refusal
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from reflux.sdk.envelope import Envelope
 
 R = TypeVar("R")
+
+_ANSWER_SECONDS: Final = 0.5
+_ANSWER_SHARE: Final = 0.2
 
 
 class Context(Generic[R]):
@@ -78,6 +81,14 @@ class Context(Generic[R]):
     def remaining(self) -> float:
         """Seconds until the call is given up; never negative."""
         return max(0.0, self._deadline - self._loop.time())
+
+    @property
+    def budget(self) -> float:
+        """Seconds that work on a target may take, so that its failure arrives before the call is given up.
+
+        A call that the mesh itself must end counts against the version, though the target was too slow.
+        """
+        return self.remaining - min(_ANSWER_SECONDS, self.remaining * _ANSWER_SHARE)
 
     async def claim(self, *, scope: str | None = None) -> None:
         """Ask for the right to act, once per call; a pure call needs none.

@@ -87,6 +87,14 @@ async def test_a_target_too_slow_is_given_up_in_time(version):
     assert read.failure.metadata["outcome"] == "NO_EFFECT"
 
 
+async def test_a_slow_target_is_the_targets_fault_also_at_the_calls_deadline(version):
+    """The node answers before the mesh gives the call up, which would count against the node."""
+    async with target() as at, served(version, **LOOPBACK) as call:
+        answer = await call({"url": f"{at.url}/slow"}, timeout=1)
+    assert (answer.code, answer.failure.reason) == (Code.DEADLINE_EXCEEDED, Reason.TARGET_TIMEOUT)
+    assert answer.headers["x-reflux-fault"] == "target"
+
+
 @pytest.mark.parametrize("path", ["/size?bytes=2000", "/bomb"])
 async def test_an_answer_over_the_limit_is_not_read_to_its_end(version, path):
     """The limit counts what is unpacked, so a compressed bomb is one too."""

@@ -36,6 +36,7 @@ ATTACKS = {
     "a promise nobody keeps": ("await new Promise(() => {})", "failed"),
     "a cycle": ("const a = {}; a.a = a; return a", "failed"),
     "a tower": ("let a = 1; for (let i = 0; i < 65; i++) a = [a]; return a", "failed"),
+    "half a character in an error": ("throw new Error('\\ud83d')", "failed"),
     "half a character": ("return '\\ud83d'", "failed"),
     "huge output": ("return 'x'.repeat(2 ** 20)", "output"),
 }
@@ -93,6 +94,7 @@ async def test_a_failing_script_names_its_line(code, message, place):
         "Promise.prototype.then = null",
         "Object.prototype.toJSON = function () { return this }",
         "Array.prototype.push = null; console.log('x')",
+        "String.prototype.slice = null; console.log('x'.repeat(2000))",
         "Reflect.apply = null; String.prototype.toWellFormed = null; console.log('x')",
         "Object.defineProperty(Object.prototype, 'error', {value: 'x'})",
         "delete globalThis.JSON; delete globalThis.Promise",

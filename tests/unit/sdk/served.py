@@ -64,7 +64,7 @@ class Orchestrator(effect_service_pb2_grpc.EffectServiceServicer):
     asked: list[effect_service_pb2.ClaimEffectRequest] = field(default_factory=list)
     address: str = ""
 
-    async def ClaimEffect(self, request, context):  # noqa: N802
+    async def ClaimEffect(self, request, context):
         self.asked.append(request)
         if not self.grants:
             raise Refused(Reason.CLAIM_REFUSED, "the attempt was superseded")

@@ -8,11 +8,16 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from tests.unit.sdk.served import served
 
+from reflux.api.node.v1 import node_service_pb2_grpc
 from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
+from reflux.runtime import rpc
+from reflux.runtime.service import grpc_server
 from reflux.sdk import Context, Model, node
+from reflux.sdk.claims import Claims
+from reflux.sdk.servicer import NodeServicer
+from tests.unit.sdk.served import FREE, Caller, served
 
 SECONDS = timedelta(seconds=5)
 
@@ -135,3 +140,22 @@ async def test_an_output_over_1_mib_is_refused_with_its_size(size, fits):
         )
         assert int(answer.failure.metadata["size"]) > 1 << 20
         assert answer.headers["x-reflux-fault"] == "target"
+
+
+async def test_a_call_after_the_drain_began_is_handed_on():
+    """UNAVAILABLE and marked not processed: the mesh gives it to another endpoint."""
+    servicer = NodeServicer(two, resources=None, claims=Claims())
+
+    def register(server):
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(servicer, server)
+
+    server = grpc_server(address=FREE, register=[register], services=[])
+    async with server as address, rpc.channel(address) as channel:
+        call = Caller(channel)
+        running = asyncio.ensure_future(call({"seconds": 0.5}))
+        assert (await call({})).code is grpc.StatusCode.OK
+        servicer.drain()
+        answer = await call({})
+        assert (answer.code, answer.failure.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.NODE_DRAINING)
+        assert answer.retry_safe
+        assert (await running).code is grpc.StatusCode.OK

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from tests.unit.sdk.served import orchestrator, served
 
 from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
 from reflux.sdk import Context, Model, NodeFault, TargetFault, node
+from tests.unit.sdk.served import orchestrator, served
 
 TIMEOUT = timedelta(seconds=5)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -164,3 +164,21 @@ async def test_a_call_weaker_than_the_caller_counts_on_is_refused(effect):
     assert answer.code is grpc.StatusCode.FAILED_PRECONDITION
     assert answer.retry_safe
     assert (owner.asked, done) == ([], [])
+
+
+@node("test.print", "1.0.0", effect="at_most_once", attempt_timeout=TIMEOUT, claims_itself=True)
+def print_label(given: Input, ctx: Context[None]) -> Output:
+    """Claims from its thread."""
+    ctx.claim_from_thread()
+    done.append("printed")
+    return Output(done=not given.dry)
+
+
+@pytest.mark.parametrize("grants", [True, False])
+async def test_a_function_in_a_thread_claims_as_well(grants):
+    """It waits for the answer, and a refusal stops it."""
+    async with orchestrator(grants=grants) as owner, served(print_label) as call:
+        answer = await call({}, claim_address=owner.address)
+    assert len(owner.asked) == 1
+    assert done == (["printed"] if grants else [])
+    assert (answer.code is grpc.StatusCode.OK) == grants

@@ -5,8 +5,6 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from tests.unit.sdk.served import served
-from tests.unit.sdk.wire import frames_of_execute
 
 from reflux.core.effect import EffectClass
 from reflux.core.errors import NotFound
@@ -15,6 +13,8 @@ from reflux.runtime.settings import Address, Settings
 from reflux.sdk import Full, Model, NodeFault, TargetFault, node
 from reflux.sdk.claims import Claims
 from reflux.sdk.serve import node_server
+from tests.unit.sdk.served import served
+from tests.unit.sdk.wire import frames_of_execute
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 import grpc
 import pytest
 from pydantic import Field
-from tests.unit.sdk.served import served
 
 from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
 from reflux.sdk import Model, node
+from tests.unit.sdk.served import served
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 

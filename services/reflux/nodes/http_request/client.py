@@ -88,7 +88,7 @@ class Client:
         await ctx.claim(scope=str(request.url.origin()))
         pure = given.method in PURE_METHODS
         session = self._kept if pure else self._fresh
-        deadline = asyncio.get_running_loop().time() + min(given.timeout_ms / 1000, ctx.remaining)
+        deadline = asyncio.get_running_loop().time() + min(given.timeout_ms / 1000, ctx.budget)
         for waited in range(MAX_WAITS + 1):
             left = deadline - asyncio.get_running_loop().time()
             answer = await exchange.run(session, self._guard, request, given, seconds=left)

@@ -5,7 +5,7 @@
   const { parse, stringify } = JSON;
   const { apply } = Reflect;
   const { then } = Promise.prototype;
-  const { toWellFormed } = String.prototype;
+  const { slice, toWellFormed } = String.prototype;
   const { push } = Array.prototype;
   const { toString } = Function.prototype;
   const text = String;
@@ -18,6 +18,8 @@
   let outcome = "pending";
   let value;
 
+  // Half a surrogate pair is no text to the host.
+  const whole = (string) => apply(toWellFormed, string, []);
   const show = (item) => {
     if (typeof item === "string") return item;
     try {
@@ -33,7 +35,8 @@
     }
     let line = "";
     for (let index = 0; index < items.length; index += 1) line += (index ? " " : "") + show(items[index]);
-    apply(push, lines, [apply(toWellFormed, line.length > MAX_LINE ? line.slice(0, MAX_LINE) + "…" : line, [])]);
+    if (line.length > MAX_LINE) line = apply(slice, line, [0, MAX_LINE]) + "…";
+    apply(push, lines, [whole(line)]);
   };
   globalThis.console = { log: write, info: write, debug: write, warn: write, error: write };
 
@@ -42,8 +45,8 @@
     if (error === null) return { name: "", message: "null", stack: "" };
     try {
       const { name, message, stack } = Object(error);
-      if (message === undefined) return { name: "", message: show(error), stack: "" };
-      return { name: text(name), message: text(message), stack: text(stack ?? "") };
+      if (message === undefined) return { name: "", message: whole(show(error)), stack: "" };
+      return { name: whole(text(name)), message: whole(text(message)), stack: whole(text(stack ?? "")) };
     } catch {
       return { name: "", message: "something that cannot be shown", stack: "" };
     }

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 MAX_TIMEOUT_MS: Final = 10_000
 
+_KINDS: Final = {
+    "failed": (grpc.StatusCode.FAILED_PRECONDITION, Reason.SCRIPT_FAILED),
+    "output": (grpc.StatusCode.OUT_OF_RANGE, Reason.OUTPUT_TOO_LARGE),
+    "time": (grpc.StatusCode.DEADLINE_EXCEEDED, Reason.SCRIPT_LIMIT),
+}
+_OTHER_LIMIT: Final = (grpc.StatusCode.FAILED_PRECONDITION, Reason.SCRIPT_LIMIT)
+
 
 class Input(Model):
     """A script and what it works on."""
@@ -62,7 +69,8 @@ async def execute(given: Input, ctx: Context[Sandbox]) -> Output:
     with SCRIPT_FAILED and its line; one that uses up its time, 64 MiB of memory or its stack with
     SCRIPT_LIMIT.
     """
-    reply = await ctx.resources.run(given.code, given.input, seconds=given.timeout_ms / 1000)
+    seconds = min(given.timeout_ms / 1000, ctx.budget)
+    reply = await ctx.resources.run(given.code, given.input, seconds=seconds)
     if reply.problem is not None:
         raise _fault(reply.problem, reply.logs)
     try:
@@ -81,10 +89,5 @@ def _fault(problem: Problem, logs: list[str]) -> TargetFault:
         place = f" (line {problem.line}, column {problem.column})"
     if logs:
         metadata["last_log"] = logs[-1]
-    if problem.kind == "output":
-        code, reason = grpc.StatusCode.OUT_OF_RANGE, Reason.OUTPUT_TOO_LARGE
-    elif problem.kind == "failed":
-        code, reason = grpc.StatusCode.FAILED_PRECONDITION, Reason.SCRIPT_FAILED
-    else:
-        code, reason = grpc.StatusCode.FAILED_PRECONDITION, Reason.SCRIPT_LIMIT
+    code, reason = _KINDS.get(problem.kind, _OTHER_LIMIT)
     return TargetFault(code, problem.message + place, reason=reason, metadata=metadata)
