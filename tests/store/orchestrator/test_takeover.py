@@ -154,8 +154,14 @@ async def test_members_that_are_long_gone_are_forgotten(desk: Desk) -> None:
 
 
 async def test_the_number_of_shards_is_fixed_when_the_database_is_first_used(desk: Desk) -> None:
-    """Runs are spread by it: two orchestrators starting at once make it once, another number is refused."""
-    await asyncio.gather(*(desk.membership(shards=8).prepare() for _ in range(4)))
+    """Runs are spread by it: two orchestrators starting at once agree, another number is refused."""
+    async with desk.session() as other:
+        await other.execute("BEGIN")
+        await other.execute("INSERT INTO shards (id) SELECT generate_series(0, 7)")
+        prepared = asyncio.ensure_future(desk.membership(shards=8).prepare())
+        await until(lambda: desk.waiting(POOL_NAME))
+        await other.execute("COMMIT")
+    await prepared
     assert await desk.rows("SELECT count(*) FROM shards") == [(8,)]
     with pytest.raises(Refused, match="set shards = 8"):
         await desk.membership(shards=16).prepare()

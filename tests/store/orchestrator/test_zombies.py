@@ -57,6 +57,18 @@ async def test_rows_of_a_zombie_drop_out_after_takeover(desk: Desk) -> None:
     assert states == {orphan: RunPhase.RUNNING, safe: RunPhase.PARKED}
 
 
+async def test_a_shard_given_up_takes_no_more_writes_even_before_it_has_an_heir(desk: Desk) -> None:
+    """What is still on its way when a shard is released, or its member leaves, drops out."""
+    membership, member, [released, left, *_] = await desk.member()
+    [first], [second] = await desk.start(released), await desk.start(left)
+    await membership.release(member, [released.shard])
+    [answer] = await desk.write(Submission(released, first, 2, [b"late"]))
+    assert isinstance(answer, ShardLost)
+    await membership.leave(member)
+    [answer] = await desk.write(Submission(left, second, 2, [b"late"]))
+    assert isinstance(answer, ShardLost)
+
+
 async def test_a_token_from_the_future_writes_nothing(desk: Desk) -> None:
     """Only the current token holds, not any greater one."""
     [lease, *_] = await desk.leases()
