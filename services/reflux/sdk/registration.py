@@ -49,6 +49,7 @@ class Registration:
         self._version = version
         self._address = address
         self._endpoint_id = ""
+        self._away = False
         self._log = logs.get_logger("sdk").bind(node_version=version.name, address=address)
         self.settled = asyncio.Event()
         """Set once the registry has answered, for good or ill."""
@@ -59,7 +60,7 @@ class Registration:
         while True:
             try:
                 lease = await (self._renew() if self._endpoint_id else self._register())
-                backoff = _FIRST_BACKOFF
+                backoff, self._away = _FIRST_BACKOFF, False
                 pause = max(lease / _RENEWALS_PER_LEASE, _MIN_RENEWAL_SECONDS)
             except grpc.aio.AioRpcError as error:
                 pause = self._after_failure(rpc.read(error), backoff)
@@ -93,12 +94,15 @@ class Registration:
 
     def _after_failure(self, failure: rpc.RpcFailure, backoff: float) -> float:
         """Seconds until the registry is asked again."""
-        self._log.warning("registry_refused", code=failure.code.name, message=failure.message)
         if failure.code is grpc.StatusCode.NOT_FOUND and self._endpoint_id:
+            self._log.warning("lease_lost", endpoint_id=self._endpoint_id)
             self._endpoint_id = ""
             return 0.0
         if failure.code in _REFUSALS:
             self._log.error("registration_refused", reason=failure.reason, message=failure.message)
             self.settled.set()
             return _REFUSED_BACKOFF
+        if not self._away:
+            self._away = True
+            self._log.warning("registry_away", code=failure.code.name, message=failure.message)
         return backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from reflux.core.reasons import Reason
+from reflux.nodes.transform_execute import sandbox as sandbox_module
 from reflux.nodes.transform_execute.sandbox import Sandbox
 from reflux.nodes.transform_execute.v1 import execute
 from tests.unit.sdk.served import served
@@ -132,6 +133,33 @@ async def test_a_child_that_dies_is_replaced():
         assert (await running).problem.kind == "memory"
         assert (await sandbox.run("return 1", None, seconds=1)).result == "1"
         assert _children() != {child}
+
+
+async def test_a_child_that_died_idle_costs_no_script():
+    """Whoever would get it gets a new one."""
+    async with Sandbox(1) as sandbox, asyncio.timeout(20):
+        (child,) = _children()
+        os.kill(child, signal.SIGKILL)
+        while _children():
+            await asyncio.sleep(0.01)
+        # The process is gone; the event loop hears of it a moment later.
+        await asyncio.sleep(0.1)
+        assert (await sandbox.run("return 1", None, seconds=1)).result == "1"
+
+
+async def test_no_process_to_be_had_is_the_nodes_fault(monkeypatch):
+    """The mesh may try another endpoint; no script is blamed, and the pool heals by itself."""
+    async with served(execute) as call, asyncio.timeout(20):
+        monkeypatch.setattr(sandbox_module, "_CHILD", Path("/no/such/child.py"))
+        for child in _children():
+            os.kill(child, signal.SIGKILL)
+        answer = await call({"code": "return 1"})
+        while answer.code is not grpc.StatusCode.UNAVAILABLE:
+            answer = await call({"code": "return 1"})
+        assert answer.failure.metadata["fault"] == "node"
+        monkeypatch.undo()
+        while answer.code is not grpc.StatusCode.OK:
+            answer = await call({"code": "return 1"})
 
 
 async def test_the_wall_clock_stands_behind_every_limit():

@@ -58,6 +58,10 @@ class Reply:
     logs: list[str]
 
 
+class SandboxBroken(Exception):
+    """No child can be started: the machine is at its limits."""
+
+
 class _Lost(Exception):
     """The child is gone, or speaks nonsense."""
 
@@ -91,6 +95,10 @@ class _Child:
             await child.end()
             raise
         return child
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
 
     async def send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -163,13 +171,16 @@ class Sandbox:
             given: any JSON value.
             seconds: processor time of the script, and with half a second more the wall clock's.
 
+        Raises:
+            SandboxBroken: see there; the script did not run.
+
         """
         request = {"code": code, "input": orjson.dumps(given).decode(), "seconds": seconds}
         child = await self._idle.get()
         keep = False
         try:
-            if child is None:
-                child = await self._start()
+            if child is None or not child.alive:
+                child = await self._start_anew(child)
             child.scripts += 1
             async with asyncio.timeout(seconds + _GRACE_SECONDS):
                 await child.send(request)
@@ -196,12 +207,19 @@ class Sandbox:
         try:
             if child is not None:
                 await child.end()
-                self._children.discard(child)
-            fresh = await self._start()
-        except (OSError, TimeoutError, _Lost) as error:
-            log.warning("sandbox_child_not_started", error=repr(error))
+            fresh = await self._start_anew(child)
+        except SandboxBroken as error:
+            log.warning("sandbox_child_not_started", error=str(error))
         finally:
             self._idle.put_nowait(fresh)
+
+    async def _start_anew(self, gone: _Child | None) -> _Child:
+        if gone is not None:
+            self._children.discard(gone)
+        try:
+            return await self._start()
+        except (OSError, TimeoutError, _Lost) as error:
+            raise SandboxBroken(f"no sandbox process can be started: {error!r}") from error
 
     async def _start(self) -> _Child:
         child = await _Child.start()

@@ -9,9 +9,9 @@ import grpc
 from pydantic import Field, JsonValue
 
 from reflux.core.errors import InvalidArgument
-from reflux.nodes.transform_execute.sandbox import Problem, Sandbox
+from reflux.nodes.transform_execute.sandbox import Problem, Sandbox, SandboxBroken
 from reflux.runtime import documents
-from reflux.sdk import Context, EffectClass, Model, Reason, TargetFault, node
+from reflux.sdk import Context, EffectClass, Model, NodeFault, Reason, TargetFault, node
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -70,7 +70,10 @@ async def execute(given: Input, ctx: Context[Sandbox]) -> Output:
     SCRIPT_LIMIT.
     """
     seconds = min(given.timeout_ms / 1000, ctx.budget)
-    reply = await ctx.resources.run(given.code, given.input, seconds=seconds)
+    try:
+        reply = await ctx.resources.run(given.code, given.input, seconds=seconds)
+    except SandboxBroken as error:
+        raise NodeFault(grpc.StatusCode.UNAVAILABLE, str(error)) from error
     if reply.problem is not None:
         raise _fault(reply.problem, reply.logs)
     try:
