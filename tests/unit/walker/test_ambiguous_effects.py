@@ -119,3 +119,11 @@ def test_an_attempt_to_find_out_that_learns_nothing_is_parked_when_the_run_is_en
     walk = Walk(flow, answers, effects={"a": EffectClass.IDEMPOTENT}).run()
     assert walk.timed[-2:] == [(1.5, "b NO_EFFECT FAILED"), (3, "a AMBIGUOUS PARKED")]
     assert walk.state.unresolved_effects == ("a",)
+
+
+def test_what_may_be_asked_again_is_a_matter_of_the_effect_not_of_the_moment():
+    """A version that is gone for a while makes a call look like the worst class; the effect keeps its own."""
+    walk = Walk(flow_of(node("a")), {"a": [LOST, not_sent(), done()]}, effects={"a": EffectClass.IDEMPOTENT})
+    walk.run(until=0.5)
+    walk.effects = {"a": EffectClass.AT_MOST_ONCE}
+    assert walk.run().trace[-3:] == ["start a 3 at 2", "a DONE SUCCEEDED", "run SUCCEEDED"]

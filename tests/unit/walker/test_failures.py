@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase
 from tests.support.walk import Walk, done, failed, flow_of, never, node
 
@@ -156,3 +157,49 @@ def test_the_first_failure_is_the_runs():
     ).run()
     assert walk.finished.failure.code == "NOT_FOUND"
     assert walk.states() == {"a": "FAILED", "b": "CANCELED", "c": "CANCELED"}
+
+
+def beside_a_failure(left: list[dict], answers: dict, effects: dict | None = None) -> Walk:
+    """`left` in one branch; in the other `b` fails after a second, and the container lets that pass."""
+    par = {"id": "p", "on_error": "continue", "parallel": {"branches": {"l": left, "r": [node("b")]}}}
+    errors = {"id": "z", "set": {path: f"{{{{ steps.{path}.error }}}}" for path in answers}}
+    answers = {**answers, "b": [failed(after=1)]}
+    return Walk(flow_of(par, errors), answers, effects=effects or {}).run()
+
+
+def test_a_cancelled_step_has_no_error():
+    """Not even that of an attempt it was going to repeat: it was not what failed."""
+    answers = {"a": [failed("UNAVAILABLE")]}
+    walk = beside_a_failure([node("a", retry={"attempts": 2, "delay": "9s"})], answers)
+    assert walk.states("a") == {"a": "CANCELED"}
+    assert walk.output("z") == {"a": None}
+
+
+def test_a_cancelled_step_never_starts_whatever_settles_after_it():
+    """One that waited for a later step of its list is not woken by the end of that."""
+    walk = beside_a_failure([node("a", needs=["c"]), node("c", needs=[])], {"c": [never()]})
+    assert [command.step for command in walk.started] == ["c", "b"]
+    assert walk.states("a", "c") == {"a": "CANCELED", "c": "CANCELED"}
+
+
+def test_an_attempt_that_may_act_holds_its_containers_open():
+    """The inner one ends CANCELED with its outcome, then the outer one FAILED; its answer stands."""
+    inner = {"id": "i", "if": {"when": "{{ true }}", "then": [node("pay"), node("y")]}}
+    walk = beside_a_failure([inner], {"pay": [done(after=5)]}, {"pay": EffectClass.AT_MOST_ONCE})
+    assert walk.timed[4:] == [
+        (1, "b NO_EFFECT FAILED"),
+        (5, "pay DONE SUCCEEDED"),
+        (5, "i CANCELED"),
+        (5, "p FAILED NODE_FAULT"),
+        (5, "z SUCCEEDED"),
+        (5, "run SUCCEEDED"),
+    ]
+
+
+def test_no_retry_follows_in_a_container_that_is_ending():
+    """The attempt is waited for, because it may act; another one would act for nobody."""
+    answers = {"pay": [failed("UNAVAILABLE", after=5)]}
+    effects = {"pay": EffectClass.AT_MOST_ONCE}
+    walk = beside_a_failure([node("pay", retry={"attempts": 9})], answers, effects)
+    assert "pay NO_EFFECT CANCELED" in walk.trace
+    assert len(walk.started) == 2

@@ -116,3 +116,11 @@ def test_a_recovery_is_history_only():
     before = known(walk.state)
     evolve(walk.state, ev.RunRecovered("heir", 2, LATER))
     assert known(walk.state) == before
+
+
+def test_a_start_that_is_known_already_is_one_attempt():
+    """Folded a second time it changes nothing, so that the run is not waiting for two answers."""
+    walk = Walk(flow_of(node("a")), {"a": [never()]}).run(until=0.1)
+    before = known(walk.state)
+    evolve(walk.state, ev.AttemptStarted("a", 1, 0, PURE, LATER))
+    assert known(walk.state) == before
