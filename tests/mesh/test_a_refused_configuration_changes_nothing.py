@@ -30,9 +30,9 @@ async def test_a_route_to_a_cluster_that_does_not_exist_is_refused(mesh: Mesh) -
     await mesh.route(Target("1.0.0", 10_000))
     good = mesh.fleet.snapshot
     assert good is not None
-    lost = route.configuration(())
-    lost["virtual_hosts"][0]["routes"].insert(0, {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}})
-    mesh.fleet.publish(replace(good, routes={"mesh": xds.encode(xds.ROUTE, lost)}))
+    lost = {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}}
+    bad = {**route.frame(), "virtual_hosts": [{**route.host(), "routes": [lost]}]}
+    mesh.fleet.publish(replace(good, routes={"mesh": xds.encode(xds.ROUTE, bad)}))
     assert "unknown cluster 'nowhere'" in await _refusal(mesh)
     assert (await mesh.call()).answer == "1.0.0"
     mesh.fleet.publish(good)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import grpc
 import psycopg
 import pytest
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
-from reflux.controlplane import routing_servicer, store
-from reflux.controlplane.envoy import route as route_builder
+from reflux.controlplane import routing_servicer, snapshot, store
+from reflux.controlplane.envoy import xds
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 from tests.mesh.support.node import Node
 
 if TYPE_CHECKING:
+    from reflux.controlplane.graph import Graph
+    from reflux.controlplane.snapshot import Snapshot
     from tests.mesh.support.platform import Platform
 
 
@@ -68,16 +71,17 @@ async def test_a_refusal_has_envoys_words_and_the_former_route_serves(
     async with Node("1.0.0").serving() as node:
         await platform.register(node)
         await platform.answered_by("1.0.0")
-        sound = route_builder.configuration
+        sound = snapshot.build
 
-        def broken(nodes: Any) -> dict[str, Any]:
-            configuration = sound(nodes)
-            if any(each.revision == 2 for each in nodes):
-                lost = {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}}
-                configuration["virtual_hosts"][0]["routes"].append(lost)
-            return configuration
+        def broken(graph: Graph) -> Snapshot:
+            built = sound(graph)
+            if built.revisions["ai.chat"] != 2:
+                return built
+            lost = {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}}
+            bad = {**builder.frame(), "virtual_hosts": [{**builder.host(), "routes": [lost]}]}
+            return replace(built, routes={"mesh": xds.encode(xds.ROUTE, bad)})
 
-        monkeypatch.setattr(route_builder, "configuration", broken)
+        monkeypatch.setattr(snapshot, "build", broken)
         target = {"version": "1.0.0", "weight": 10_000}
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await platform.update(target)

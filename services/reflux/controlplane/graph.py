@@ -21,10 +21,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reflux.controlplane.routes import TOTAL_WEIGHT, Target
 from reflux.core.effect import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from reflux.controlplane.routes import Route
 
@@ -72,13 +73,18 @@ class Composite:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A version that a call can be sent to, and the composite of each lane that does it."""
+    """A version that a call can be sent to, and the composites that do it."""
 
     version: str
-    clusters: Mapping[Lane, str]
+    broad: str
+    safe: str
     weight: int
     """Basis points; 10,000 for a pin."""
     try_timeout_ms: int | None = None
+
+    def cluster(self, lane: Lane) -> str:
+        """The composite of a lane."""
+        return self.broad if lane is Lane.BROAD else self.safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +138,18 @@ def _node(
 ) -> NodeGraph:
     targets = {target.version: target for target in route.targets} if route else {}
 
-    def clusters(chain: Iterable[str]) -> dict[Lane, str]:
-        members = tuple(leaf_name(node, version) for version in chain)
-        made = [_composite(node, lane, members) for lane in Lane]
-        composites.update((each.name, each) for each in made)
-        return {each.lane: each.name for each in made}
+    def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
+        members = tuple(leaf_name(node, each) for each in chain)
+        broad, safe = (_composite(node, lane, members) for lane in (Lane.BROAD, Lane.SAFE))
+        composites.update({broad.name: broad, safe.name: safe})
+        return Choice(version, broad.name, safe.name, weight, timeout)
 
     pins = []
     for version in versions:
-        target = targets.get(version)
-        chain = (version,) * (target.tries if target else 1)
-        timeout = target.try_timeout_ms if target else None
-        pins.append(Choice(version, clusters(chain), 10_000, timeout))
+        target = targets.get(version, Target(version, 0))
+        pins.append(choice(version, (version,) * target.tries, TOTAL_WEIGHT, target.try_timeout_ms))
     shares = [
-        Choice(target.version, clusters(route.chain(target)), target.weight, target.try_timeout_ms)
+        choice(target.version, route.chain(target), target.weight, target.try_timeout_ms)
         for target in (route.targets if route else ())
         if route and target.weight
     ]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from reflux.controlplane.envoy import cluster, endpoint, listener, route, xds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from reflux.controlplane.graph import Graph
+    from reflux.controlplane.graph import Composite, Graph, Leaf, NodeGraph
 
 Resources: TypeAlias = "Mapping[str, bytes]"
 """Serialized resources of one type by name."""
@@ -25,6 +26,8 @@ View: TypeAlias = "Mapping[str, Resources]"
 
 KINDS: Final = (xds.CLUSTER, xds.ENDPOINT, xds.LISTENER, xds.ROUTE)
 """Types in the order in which they must reach a proxy: nothing is used before it is there."""
+
+_CACHED: Final = 16_384  # resources of each type, so that a change costs what has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,47 @@ class Snapshot:
 
 def build(graph: Graph) -> Snapshot:
     """Serialize the configuration of a graph."""
-    clusters = [cluster.leaf(leaf) for leaf in graph.leaves]
-    clusters += [cluster.composite(composite) for composite in graph.composites]
-    assignments = [endpoint.assignment(leaf) for leaf in graph.leaves]
-    configuration = route.configuration(graph.nodes)
+    leaves = {leaf.name: _leaf(leaf) for leaf in graph.leaves}
+    composites = {composite.name: _composite(composite) for composite in graph.composites}
     return Snapshot(
-        clusters={each["name"]: xds.encode(xds.CLUSTER, each) for each in clusters},
-        endpoints={each["cluster_name"]: xds.encode(xds.ENDPOINT, each) for each in assignments},
-        routes={configuration["name"]: xds.encode(xds.ROUTE, configuration)},
+        clusters=leaves | composites,
+        endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
+        routes={listener.ROUTES: _routes(graph.nodes)},
         revisions={node.node: node.revision for node in graph.nodes},
     )
+
+
+def _routes(nodes: Iterable[NodeGraph]) -> bytes:
+    """The route configuration, put together from the nodes' parts.
+
+    Serialized messages are merged by writing one after the other (protobuf encoding, "Last One Wins"), and
+    repeated fields then follow each other.
+    """
+    parts = [xds.encode(xds.VIRTUAL_HOST, route.host()), *map(_entries, nodes)]
+    parts.append(xds.encode(xds.VIRTUAL_HOST, {"routes": [route.last()]}))
+    configuration: Any = xds.message_class(xds.ROUTE).FromString(xds.encode(xds.ROUTE, route.frame()))
+    configuration.virtual_hosts.add().ParseFromString(b"".join(parts))
+    return bytes(configuration.SerializeToString(deterministic=True))
+
+
+@lru_cache(_CACHED)
+def _entries(of: NodeGraph) -> bytes:
+    return xds.encode(xds.VIRTUAL_HOST, {"routes": route.entries(of)})
+
+
+@lru_cache(_CACHED)
+def _leaf(of: Leaf) -> bytes:
+    return xds.encode(xds.CLUSTER, cluster.leaf(of))
+
+
+@lru_cache(_CACHED)
+def _composite(of: Composite) -> bytes:
+    return xds.encode(xds.CLUSTER, cluster.composite(of))
+
+
+@lru_cache(_CACHED)
+def _assignment(of: Leaf) -> bytes:
+    return xds.encode(xds.ENDPOINT, endpoint.assignment(of))
 
 
 def version(resources: Resources) -> str:

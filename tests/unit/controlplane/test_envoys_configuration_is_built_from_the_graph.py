@@ -19,7 +19,7 @@ def test_a_snapshot_points_at_nothing_that_is_not_in_it() -> None:
     graph = build(VERSIONS, [ROUTE])
     made = snapshot.build(graph)
     used = {
-        name for node in graph.nodes for each in (*node.shares, *node.pins) for name in each.clusters.values()
+        each.cluster(lane) for node in graph.nodes for each in (*node.shares, *node.pins) for lane in Lane
     }
     assert used <= made.clusters.keys()
     assert made.endpoints.keys() == {leaf.name for leaf in graph.leaves}
@@ -64,10 +64,17 @@ def test_only_the_broad_lane_tries_again_what_may_have_been_processed() -> None:
 def test_pins_come_before_weights_and_unknown_pins_between() -> None:
     """First match wins, so the order is the promise."""
     (node,) = build(VERSIONS, [ROUTE]).nodes
-    entries = route.configuration([node])["virtual_hosts"][0]["routes"]
-    names = [each.get("name", "refused") for each in entries]
+    names = [each.get("name", "refused") for each in route.entries(node)]
     lanes = [[f"n@1 {lane}", f"n@2 {lane}", "refused", f"n {lane}"] for lane in Lane]
-    assert names == [*lanes[0], *lanes[1], "refused"]
+    assert names == lanes[0] + lanes[1]
+
+
+def test_the_route_configuration_is_the_sum_of_its_parts() -> None:
+    """Put together from serialized parts, so that a change of one node costs that node only."""
+    graph = build([*VERSIONS, Version("m", "1", ())], [ROUTE])
+    routes = [*(entry for node in graph.nodes for entry in route.entries(node)), route.last()]
+    whole = {**route.frame(), "virtual_hosts": [{**route.host(), "routes": routes}]}
+    assert snapshot.build(graph).routes == {"mesh": xds.encode(xds.ROUTE, whole)}
 
 
 def test_the_catalog_keeps_order_and_leaves_out_what_envoy_cannot_call() -> None:

@@ -23,16 +23,13 @@ from reflux.controlplane.envoy.xds import typed
 from reflux.core.effect import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from reflux.controlplane.graph import Choice, NodeGraph
 
 _SERVICE: Final = "/reflux.api.node.v1.NodeService/"
 
 
-def configuration(nodes: Iterable[NodeGraph]) -> dict[str, Any]:
-    """The whole route configuration of the mesh listener."""
-    routes = [entry for node in nodes for lane in Lane for entry in _lane(node, lane)]
+def frame() -> dict[str, Any]:
+    """The route configuration of the mesh listener without its virtual host."""
     return {
         "name": ROUTES,
         # Without this a route to a cluster that does not exist is accepted, and its share of calls fails.
@@ -41,36 +38,43 @@ def configuration(nodes: Iterable[NodeGraph]) -> dict[str, Any]:
             _header("x-reflux-answered-by", "%UPSTREAM_METADATA(reflux:version)%"),
             _header("x-reflux-flags", "%RESPONSE_FLAGS%"),
         ],
-        "virtual_hosts": [
-            {
-                "name": "nodes",
-                "domains": ["*"],
-                "include_attempt_count_in_response": True,
-                "routes": [*routes, _refusal({"prefix": "/"}, "no such node")],
-            }
-        ],
     }
 
 
+def host() -> dict[str, Any]:
+    """Its one virtual host without its routes: those of every node, then `last`."""
+    return {"name": "nodes", "domains": ["*"], "include_attempt_count_in_response": True}
+
+
+def entries(node: NodeGraph) -> list[dict[str, Any]]:
+    """The routes of a node, both lanes."""
+    return [entry for lane in Lane for entry in _lane(node, lane)]
+
+
+def last() -> dict[str, Any]:
+    """What no node has taken."""
+    return _refusal({"prefix": "/"}, "no such node")
+
+
 def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
-    entries = [
+    found: list[dict[str, Any]] = [
         {
             "name": f"{node.node}@{pin.version} {lane}",
             "match": _match(node, lane, [_exact("x-reflux-version", pin.version)]),
-            "route": {"cluster": pin.clusters[lane], **_action()},
+            "route": {"cluster": pin.cluster(lane), **_action()},
             **_told(node, pin),
         }
         for pin in node.pins
     ]
     pinned = {"name": "x-reflux-version", "present_match": True}
     unknown = _refusal(_match(node, lane, [pinned]), f"{node.node} has no such version")
-    entries.append({**unknown, "response_headers_to_add": [_revision(node)]})
+    found.append({**unknown, "response_headers_to_add": [_revision(node)]})
     if node.shares:
         shares = [
-            {"name": share.clusters[lane], "weight": share.weight, **_told(node, share)}
+            {"name": share.cluster(lane), "weight": share.weight, **_told(node, share)}
             for share in node.shares
         ]
-        entries.append(
+        found.append(
             {
                 "name": f"{node.node} {lane}",
                 "match": _match(node, lane, []),
@@ -80,7 +84,7 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
                 },
             }
         )
-    return entries
+    return found
 
 
 def _match(node: NodeGraph, lane: Lane, more: list[dict[str, Any]]) -> dict[str, Any]:

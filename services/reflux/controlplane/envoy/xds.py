@@ -23,6 +23,7 @@ CLUSTER: Final = "envoy.config.cluster.v3.Cluster"
 ENDPOINT: Final = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = "envoy.config.listener.v3.Listener"
 ROUTE: Final = "envoy.config.route.v3.RouteConfiguration"
+VIRTUAL_HOST: Final = "envoy.config.route.v3.VirtualHost"
 
 ADS: Final[dict[str, Any]] = {"ads": {}, "resource_api_version": "V3"}
 """ConfigSource of everything we send: the stream it came on."""
