@@ -26,7 +26,7 @@ HERE: Final = Path(__file__).parent
 RUNS: Final = 8
 SECONDS: Final = 90.0
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(data: Path) -> None:

@@ -41,13 +41,15 @@ class Stack:
         """host:port of the edge, for gRPC."""
         return str(self.state["urls"]["edge"]).removeprefix("http://")
 
-    def pid(self, part: str) -> int:
-        """Process id of a part, as it runs now."""
-        return int(self.state["parts"][part]["pid"])
+    def pid(self, part: str) -> int | None:
+        """Process id of a part; None while it does not run."""
+        pid: int | None = self.state["parts"][part]["pid"]
+        return pid
 
     def kill(self, part: str, signal_number: int = signal.SIGKILL) -> int:
         """Sends a signal to a part; its former pid."""
         pid = self.pid(part)
+        assert pid, f"{part} does not run"
         os.kill(pid, signal_number)
         return pid
 
@@ -75,6 +77,7 @@ def start_stack(
     ports = ("--port", "0", "--mesh-port", "0", "--admin-port", "0")
     command = [sys.executable, "-m", "reflux.cli", "up", "--data-dir", str(data), *ports, *options]
     sink = subprocess.DEVNULL if quiet else None
+    data.parent.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}-up.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(

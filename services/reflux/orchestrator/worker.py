@@ -342,17 +342,18 @@ class Worker:
             self.drop(run)
 
     def _not_committed(self, run: ActiveRun, error: BaseException | None) -> None:
+        if self.runs.get(run.id) is not run:
+            return  # news of a former life: whoever has the run now read it after that
         match error:
             case ShardLost():
-                self.drop_shards([run.lease.shard])
+                for one in [one for one in self.runs.values() if one.lease == run.lease]:
+                    self.drop(one)
             case CommitUnknown():
                 self.drop_all()
                 self._host.unknown()
             case RowRefused():
-                known = self.runs.get(run.id) is run
                 self.drop(run)
-                if known:
-                    self._host.broken(run.id, run.lease, str(error.__cause__ or error))
+                self._host.broken(run.id, run.lease, str(error))
             case _:
                 self.drop(run)
 
