@@ -12,6 +12,7 @@ import pytest
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.controlplane import routing_servicer, snapshot, store
+from reflux.controlplane.envoy import route as builder
 from reflux.controlplane.envoy import xds
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
