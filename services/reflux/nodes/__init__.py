@@ -7,12 +7,17 @@ registry and the orchestrator only through `reflux.sdk`. Called by: the mesh.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reflux.sdk import NodeVersion
+
+# A sandbox child is forked and executed at once, so gRPC need not halt and restart its threads around each
+# fork. gRPC reads this when it is first imported, which no node has done by now.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 SHIPPED: Final[Mapping[str, str]] = {
     "http.request@1.0.0": "reflux.nodes.http_request.v1:request",
