@@ -6,7 +6,7 @@ answer.
 
 What keeps a journal whole (seq from 1 without gaps, one writer):
 - the shard's token, checked by the statement: a zombie's rows drop out, its futures get `ShardLost`;
-- (run_id, seq) is unique;
+- (run_id, seq) is unique, and a finished run's row stays as it finished;
 - a run's submissions are written in the order of `submit`;
 - after a refused submission the run's later ones are refused too, until one starts at the missing seq again;
 - after `CommitUnknown` everything under that shard's token is refused unsent: its owner joins anew and reads.

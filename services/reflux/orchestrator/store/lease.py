@@ -8,8 +8,8 @@ Rules:
 - What the tables say is ours is ours (`Survey.mine`): a `take` or `release` whose answer got lost is found
   out by the next look, so no shard is stranded and none is kept by mistake.
 - A shard is dropped by the owner before it is given up in the tables.
-- Everybody looks three times a second, so a planned drain hands over within one and a death is noticed soon
-  half a second after the lease.
+- Everybody looks three times a second: a planned drain hands over within one second, and a death is noticed
+  at once when the lease is over.
 
 Time alone cannot keep a zombie out; this makes zombies rare, and their tokens make them harmless (`journal`).
 """
