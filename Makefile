@@ -19,7 +19,7 @@ help: ## show the verbs
 install: $(VENV)/.runtime ## install what running needs, from the lock file
 
 demo: install ## start the whole stack, run the demo flows, show what happened, stop
-	$(BIN)/reflux demo
+	$(BIN)/python -m tests.examples.demo
 
 up: install ## start the whole stack and stay up; Ctrl-C stops it
 	$(BIN)/reflux up --data-dir $(DATA)

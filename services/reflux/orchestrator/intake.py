@@ -184,7 +184,8 @@ class Intake:
         run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state))
         now = self._clock.now()
         events: list[ev.Event] = []
-        if recovered and state.finished is None:
+        # A parked run keeps what was in flight when it was parked: no call of that life can be answered any more.
+        if (recovered or state.flights) and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)
         return run

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import psycopg
+
 from reflux.core import event as ev
-from reflux.core.errors import Defect, NotFound, RefluxError
+from reflux.core.errors import Defect, NotFound
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.run import RunState, fold
@@ -86,6 +88,8 @@ class JournalReader:
                 raise ValueError("the journal does not begin with RunCreated")  # noqa: TRY301, TRY004
             flow = await self._flows.get(created.flow_id, created.flow_version)
             return Loaded(run_id, last_seq, fold(run_id, flow, events))
-        except (ValueError, KeyError, RefluxError) as error:
+        except psycopg.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged journal may fail anywhere, and stops only itself
             log.exception("run_unreadable", run_id=run_id)
             return Loaded(run_id, last_seq, None, f"{type(error).__name__}: {error}")

@@ -40,6 +40,9 @@ class NodeServiceStub:
     metadata (trailers-only), so the mesh may retry, count and fall back. TargetFault (what the input
     names): initial metadata first, then the status, so the mesh does neither. The trailer
     x-reflux-retry: safe says that nothing was processed; it may be set only before the effect is claimed.
+
+    A call that is not pure must claim its effect (reflux.api.effect.v1.EffectService) right before it acts, and
+    must not act when the claim is refused: without a claim the orchestrator counts the effect as not done.
     """
 
     def __init__(self, channel):
@@ -75,6 +78,9 @@ class NodeServiceServicer:
     metadata (trailers-only), so the mesh may retry, count and fall back. TargetFault (what the input
     names): initial metadata first, then the status, so the mesh does neither. The trailer
     x-reflux-retry: safe says that nothing was processed; it may be set only before the effect is claimed.
+
+    A call that is not pure must claim its effect (reflux.api.effect.v1.EffectService) right before it acts, and
+    must not act when the claim is refused: without a claim the orchestrator counts the effect as not done.
     """
 
     def Describe(self, request, context):
@@ -130,6 +136,9 @@ class NodeService:
     metadata (trailers-only), so the mesh may retry, count and fall back. TargetFault (what the input
     names): initial metadata first, then the status, so the mesh does neither. The trailer
     x-reflux-retry: safe says that nothing was processed; it may be set only before the effect is claimed.
+
+    A call that is not pure must claim its effect (reflux.api.effect.v1.EffectService) right before it acts, and
+    must not act when the claim is refused: without a claim the orchestrator counts the effect as not done.
     """
 
     @staticmethod

@@ -41,6 +41,9 @@ class NodeServiceStub:
     metadata (trailers-only), so the mesh may retry, count and fall back. TargetFault (what the input
     names): initial metadata first, then the status, so the mesh does neither. The trailer
     x-reflux-retry: safe says that nothing was processed; it may be set only before the effect is claimed.
+
+    A call that is not pure must claim its effect (reflux.api.effect.v1.EffectService) right before it acts, and
+    must not act when the claim is refused: without a claim the orchestrator counts the effect as not done.
     """
 
     @_typing.overload
@@ -72,6 +75,9 @@ class NodeServiceAsyncStub(NodeServiceStub):
     metadata (trailers-only), so the mesh may retry, count and fall back. TargetFault (what the input
     names): initial metadata first, then the status, so the mesh does neither. The trailer
     x-reflux-retry: safe says that nothing was processed; it may be set only before the effect is claimed.
+
+    A call that is not pure must claim its effect (reflux.api.effect.v1.EffectService) right before it acts, and
+    must not act when the claim is refused: without a claim the orchestrator counts the effect as not done.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -99,6 +105,9 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     metadata (trailers-only), so the mesh may retry, count and fall back. TargetFault (what the input
     names): initial metadata first, then the status, so the mesh does neither. The trailer
     x-reflux-retry: safe says that nothing was processed; it may be set only before the effect is claimed.
+
+    A call that is not pure must claim its effect (reflux.api.effect.v1.EffectService) right before it acts, and
+    must not act when the claim is refused: without a claim the orchestrator counts the effect as not done.
     """
 
     @_abc_1.abstractmethod
