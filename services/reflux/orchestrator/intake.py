@@ -184,7 +184,7 @@ class Intake:
         run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state))
         now = self._clock.now()
         events: list[ev.Event] = []
-        # A parked run keeps what was in flight when it was parked: no call of that life can be answered any more.
+        # A parked run keeps what was in flight when it was parked; nobody can answer those calls any more.
         if (recovered or state.flights) and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)

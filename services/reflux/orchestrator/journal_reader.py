@@ -90,6 +90,7 @@ class JournalReader:
             return Loaded(run_id, last_seq, fold(run_id, flow, events))
         except psycopg.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - a damaged journal may fail anywhere, and stops only itself
+        except Exception as error:
+            # A damaged journal may fail anywhere, and stops only itself.
             log.exception("run_unreadable", run_id=run_id)
             return Loaded(run_id, last_seq, None, f"{type(error).__name__}: {error}")
