@@ -5,6 +5,8 @@ write down what each proxy has made of it. A turn runs whenever something happen
 a word of a proxy) and at least once a second, which is how the updates of another control plane are found.
 
 While the database is away the last routes known stay in force and new endpoints still reach the proxies.
+Before both catalog and routes have been read once nothing is published: half of the truth would take traffic
+away from who has it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from reflux.controlplane import graph, snapshot
 from reflux.controlplane.defaults import first_route
@@ -49,8 +50,8 @@ class Controller:
         self.fleet = Fleet(self._wake.set)
         self.catalog: Catalog | None = None
         """The last one heard; None before the first."""
-        self.routes: Sequence[StoredRoute] = ()
-        """The routes that proxies are led to, by node."""
+        self.routes: Sequence[StoredRoute] | None = None
+        """The routes that proxies are led to, by node; None before they were first read."""
 
     def know(self, catalog: Catalog) -> None:
         """Take a catalog of the registry."""
@@ -82,12 +83,12 @@ class Controller:
     async def _turn(self) -> None:
         try:
             self.routes = await self._read_routes()
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             log.warning("routes_unreadable", error=str(error))
         self._publish()
         try:
             await self._record()
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             log.warning("acknowledgements_unwritten", error=str(error))
 
     async def _read_routes(self) -> Sequence[StoredRoute]:
@@ -101,7 +102,7 @@ class Controller:
         return await self._store.serving() if strangers else routes
 
     def _publish(self) -> None:
-        if self.catalog is None:
+        if self.catalog is None or self.routes is None:
             return
         wanted = graph.build(self.catalog.versions, [each.route for each in self.routes])
         if wanted != self._graph:
@@ -113,7 +114,7 @@ class Controller:
         reports = self.fleet.reports()
         await self._store.see_proxies([report.proxy for report in reports])
         current = self.fleet.snapshot
-        if current is None:
+        if current is None or self.routes is None:
             return
         pending = {
             each.route.node: current.revisions[each.route.node]

@@ -121,7 +121,7 @@ class RoutingServicer(RoutingServiceServicer):
             told, turns = None, await self._controller.turned(0)
             while True:
                 routes = self._controller.routes
-                if routes != told:
+                if routes is not None and routes != told:
                     told = routes
                     yield pb.WatchRoutesResponse(routes=[_route(each) for each in routes])
                 turns = await self._controller.turned(turns)

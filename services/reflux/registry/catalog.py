@@ -12,7 +12,6 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from reflux.runtime import logs
 
@@ -52,7 +51,7 @@ class LiveCatalog:
             self._wake.clear()
             try:
                 await self._turn()
-            except (psycopg.Error, PoolTimeout) as error:
+            except psycopg.Error as error:
                 log.warning("catalog_unreadable", error=str(error))
 
     async def _turn(self) -> None:
