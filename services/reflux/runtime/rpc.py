@@ -149,8 +149,11 @@ def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb
 
 
 def _cut(text: str) -> str:
+    """Text that fits and that protobuf takes: half a surrogate pair becomes a question mark."""
     raw = text.encode(errors="replace")
-    return text if len(raw) <= _MAX_TEXT_BYTES else raw[: _MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
+    if len(raw) <= _MAX_TEXT_BYTES:
+        return raw.decode()
+    return raw[: _MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def read(error: grpc.RpcError) -> RpcFailure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -93,3 +93,19 @@ async def target(host: str = "127.0.0.1"):
         yield served
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def raw_target(reply: bytes):
+    """Serve the same bytes to everybody; yields its URL."""
+
+    async def answer(reader, writer):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(reply)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"

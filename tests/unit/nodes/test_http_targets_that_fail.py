@@ -7,7 +7,7 @@ import pytest
 
 from reflux.core.reasons import Reason
 from reflux.nodes import load
-from tests.unit.nodes.target import LOOPBACK, target
+from tests.unit.nodes.target import LOOPBACK, raw_target, target
 from tests.unit.sdk.served import orchestrator, served
 
 Code = grpc.StatusCode
@@ -102,6 +102,38 @@ async def test_an_answer_over_the_limit_is_not_read_to_its_end(version, path):
     assert (answer.code, answer.failure.reason) == (Code.OUT_OF_RANGE, Reason.RESPONSE_TOO_LARGE)
     fits = await attempt(version, "GET", "/size?bytes=1000", max_response_bytes=1000)
     assert len(fits.output["body"]) == 1000
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 999999 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: \xff\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 429 No\r\nRetry-After: Thu, 99 Foo 2026\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_a_target_that_speaks_nonsense_is_never_the_nodes_fault(version, raw):
+    """Whatever its bytes, the node stays well: a typed fault of the target."""
+    async with raw_target(raw) as url:
+        answer = await attempt(version, "GET", url, timeout_ms=5000)
+    assert answer.failure.metadata["fault"] == "target", answer
+    assert answer.failure.reason != Reason.NODE_FAULT
+
+
+async def test_a_header_that_is_not_text_is_shown_as_far_as_it_is(version):
+    """Bytes that are no UTF-8 do not cost the answer."""
+    raw = b"HTTP/1.1 200 OK\r\nX-Name: a\xfeb\r\nContent-Length: 1\r\n\r\nx"
+    async with raw_target(raw) as url:
+        answer = await attempt(version, "GET", url)
+    assert answer.output["headers"]["x-name"] == "a?b"
 
 
 async def test_a_secret_in_the_query_is_not_told(version):

@@ -112,6 +112,12 @@ async def test_an_error_too_large_for_trailers_arrives_cut():
     assert arrived.violations[-1].message == f"and {1000 - len(arrived.violations) + 1} more"
 
 
+def test_text_that_is_no_text_still_travels():
+    """Half a surrogate pair, from somebody's input, must not turn an error into another one."""
+    status = rpc.to_status(InvalidArgument(Reason.FLOW_INVALID, "half \ud83d", metadata={"k": "\ud83d"}))
+    assert status.message == "half ?"
+
+
 @pytest.mark.parametrize("method", ["unary", "stream"])
 async def test_an_unexpected_exception_tells_the_caller_nothing_but_an_id(method, caplog):
     """The text may hold a secret: it goes to the log, under the id that the caller got."""

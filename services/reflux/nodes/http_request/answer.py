@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING, Final, Literal
 
 from reflux.core.errors import InvalidArgument
@@ -23,7 +24,11 @@ _TEXT: Final = frozenset(
         "application/yaml",
     }
 )
-_CHARSET: Final = "charset="
+# Only encodings of text: Python's codecs also know some that are none, or that take quadratic time.
+_CHARSET: Final = re.compile(
+    r"charset=[\"']?(utf-?8|utf-16(?:le|be)?|us-ascii|iso-8859-\d+|latin-?1|windows-125\d|koi8-[ru]"
+    r"|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5)\b"
+)
 
 Format = Literal["json", "text", "base64", "none"]
 
@@ -33,7 +38,9 @@ def to_output(answer: Answer) -> Output:
     headers: dict[str, str] = {}
     for name, value in answer.headers.items():
         key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        # aiohttp keeps bytes that are not UTF-8 as surrogates.
+        text = _whole(value)
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     body, body_format = decode(answer.body, headers.get("content-type", ""))
     return Output(
         status=answer.status,
@@ -67,8 +74,13 @@ def decode(body: bytes, content_type: str) -> tuple[JsonValue, Format]:
 
 
 def _text(body: bytes, parameters: str) -> str:
-    _, found, charset = parameters.partition(_CHARSET)
+    found = _CHARSET.search(parameters)
     try:
-        return body.decode(charset.split(";")[0].strip(" \"'") if found else "utf-8", errors="replace")
+        return _whole(body.decode(found[1] if found else "utf-8", errors="replace"))
     except LookupError:
         return body.decode(errors="replace")
+
+
+def _whole(text: str) -> str:
+    """Text without halves of surrogate pairs, which are in no JSON document."""
+    return text.encode(errors="replace").decode()

@@ -8,6 +8,7 @@ or 302 after a POST, go on as GET without a body (RFC 9110 §15.4); 307 and 308 
 from __future__ import annotations
 
 import base64
+import re
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ _PERSONAL: Final = ("Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key
 _USER_AGENT: Final = "reflux-http-request"
 _CONNECT_SECONDS: Final = 10.0
 _CHUNK: Final = 1 << 16
+_NOT_IN_HOST: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +88,31 @@ def first_request(given: Input, *, idempotency_key: str) -> Request:
     return Request(given.method, url, headers, body)
 
 
-def parse_url(text: str) -> URL:
-    """A URL that may be requested.
+def parse_url(text: str, *, base: URL | None = None) -> URL:
+    """A URL that may be requested; with `base`, a redirect's location.
 
     Raises:
         InvalidArgument: not absolute, another scheme than http and https, or with a user in it.
 
     """
+    what = "the url" if base is None else f"the redirect from {base.with_query(None)}"
     try:
-        url = URL(text)
+        url = URL(text if base is None else urljoin(str(base), text))
         host, port = url.host, url.port
+        # Labels that DNS cannot carry would fail later, in the resolver.
+        (url.raw_host or "").encode("idna")
     except ValueError:
         url, host, port = URL(), None, None
-    if url.scheme not in {"http", "https"} or not host or not port:
-        raise _refused("is not an absolute http or https URL")
+    if url.scheme not in {"http", "https"} or not host or not port or _NOT_IN_HOST.search(host):
+        raise _refused(what, "is not an absolute http or https URL")
     if url.user is not None or url.password is not None:
-        raise _refused("has a user in it, which would be kept in the run; send a header instead")
+        raise _refused(what, "has a user in it, which would be kept in the run; send a header instead")
     return url
 
 
-def _refused(problem: str) -> InvalidArgument:
-    return InvalidArgument(
-        Reason.ARGUMENT_INVALID, f"the url {problem}", violations=[Violation("/url", problem)]
-    )
+def _refused(what: str, problem: str) -> InvalidArgument:
+    message = f"{what} {problem}"
+    return InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=[Violation("/url", message)])
 
 
 async def run(
@@ -160,7 +164,7 @@ async def _read(response: aiohttp.ClientResponse, request: Request, limit: int) 
 
 
 def _redirected(request: Request, status: int, location: str) -> Request:
-    url = parse_url(urljoin(str(request.url), location))
+    url = parse_url(location, base=request.url)
     headers = request.headers.copy()
     if url.origin() != request.url.origin():
         for name in _PERSONAL:

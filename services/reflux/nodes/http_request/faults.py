@@ -54,7 +54,7 @@ def of_exception(error: Exception, *, target: str, first: bool) -> TargetFault:
             reason=Reason.TARGET_TIMEOUT,
             no_effect=first and connecting,
         )
-    connecting = isinstance(error, aiohttp.ClientConnectorError)
+    connecting = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     said = str(cause) or type(error).__name__
     return TargetFault(

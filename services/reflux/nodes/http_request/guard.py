@@ -77,7 +77,7 @@ def _literal(host: str) -> Ip | None:
         pass
     try:
         return IPv4Address(socket.inet_aton(host))
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
