@@ -47,8 +47,8 @@ def host() -> dict[str, Any]:
 
 
 def entries(node: NodeGraph) -> list[dict[str, Any]]:
-    """The routes of a node, both lanes."""
-    return [entry for lane in Lane for entry in _lane(node, lane)]
+    """The routes of a node. Those of the safe lane match whatever lane is named, so they come last."""
+    return [entry for lane in (Lane.BROAD, Lane.SAFE) for entry in _lane(node, lane)]
 
 
 def last() -> dict[str, Any]:
