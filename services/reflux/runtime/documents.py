@@ -11,6 +11,7 @@ a second time, token by token, for the place. Measured for 0.8 MB: orjson 7 ms, 
 
 YAML: libyaml's event stream, never its objects. Scalars follow the YAML 1.2 core schema (`on`, `yes` and
 dates are text), keys are text as written, and anchors, aliases, tags and second documents are refused.
+Measured: 0.9 MB of small values take 0.5 s, ten times what JSON takes.
 """
 
 from __future__ import annotations

@@ -104,14 +104,15 @@ async def test_a_refused_description_stops_only_its_own_version():
         assert [each.description.node for each in servicer.known.values()] == ["test.two"]
 
 
-async def test_a_stopping_version_leaves_the_mesh_first_and_finishes_its_calls():
+async def test_a_stopping_version_leaves_the_mesh_first_and_finishes_its_calls(monkeypatch):
     """NOT_SERVING and RemoveEndpoint; calls served on for a moment, those in flight answered; the end."""
+    monkeypatch.setattr("reflux.sdk.serve.LINGER_SECONDS", 2.0)
     servicer = Registry()
     async with registry(servicer) as address, serving(address, "test.one") as task:
         await until(lambda: servicer.known)
         async with rpc.channel(servicer.address()) as channel, asyncio.timeout(20):
             call = Caller(channel)
-            running = asyncio.ensure_future(call({"seconds": 1.5}))
+            running = asyncio.ensure_future(call({"seconds": 3}))
             await call({})
             task.cancel()
             await until(lambda: "remove" in servicer.heard)

@@ -77,7 +77,7 @@ async def two(given: Input) -> Output:
 async def test_one_call_too_many_is_answered_at_once_and_not_processed():
     """RESOURCE_EXHAUSTED, marked: the call falls on to the next version while the others go on."""
     async with served(two) as call, asyncio.timeout(20):
-        running = [asyncio.ensure_future(call({"seconds": 0.5})) for _ in range(2)]
+        running = [asyncio.ensure_future(call({"seconds": 1.5})) for _ in range(2)]
         answer = await call({})
         while answer.code is grpc.StatusCode.OK:
             answer = await call({})
@@ -150,10 +150,11 @@ async def test_a_call_after_the_drain_began_is_handed_on():
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(servicer, server)
 
     server = grpc_server(address=FREE, register=[register], services=[])
-    async with server as address, rpc.channel(address) as channel:
+    async with server as address, rpc.channel(address) as channel, asyncio.timeout(20):
         call = Caller(channel)
         running = asyncio.ensure_future(call({"seconds": 0.5}))
-        assert (await call({})).code is grpc.StatusCode.OK
+        while servicer._in_flight == 0:
+            await asyncio.sleep(0.01)
         servicer.drain()
         answer = await call({})
         assert (answer.code, answer.failure.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.NODE_DRAINING)
