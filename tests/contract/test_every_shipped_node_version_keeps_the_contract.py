@@ -22,7 +22,7 @@ from reflux.nodes.__main__ import VERSIONS
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
 from reflux.sdk.claims import Claims
-from reflux.sdk.serve import node_server
+from reflux.sdk.serving import node_server
 
 SERVICE = "reflux.api.node.v1.NodeService"
 SERVING = health_pb2.HealthCheckResponse.SERVING

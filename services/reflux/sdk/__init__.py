@@ -33,7 +33,7 @@ from reflux.core.reasons import Reason
 from reflux.sdk.context import Context
 from reflux.sdk.definition import Model, NodeVersion, node
 from reflux.sdk.faults import Full, NodeFault, TargetFault
-from reflux.sdk.serve import serve
+from reflux.sdk.serving import serve
 
 __all__ = [
     "Context",

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
@@ -38,6 +38,8 @@ from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reflux.sdk.claims import Claims
     from reflux.sdk.definition import NodeVersion
 
@@ -79,31 +81,34 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     ) -> node_service_pb2.ExecuteResponse:
         """Do the work once."""
         call: Context[Any] | None = None
-        try:
-            self._admit()
-            envelope = Envelope.read(context.invocation_metadata())
-            value, effect = self._accept(request.input, envelope)
-            call = self._open(envelope, effect, context.time_remaining())
-            if not self._version.claims_itself:
-                await call.claim()
-            result = await self._run(value, call)
-            return node_service_pb2.ExecuteResponse(output=self._finish(result, call))
-        except Exception as error:
-            fault = self._explain(error, call)
-            if fault is None:
-                error_id = secrets.token_hex(8)
-                log = self._log if call is None else call.log
-                log.exception("node_failed", error_id=error_id, error=type(error).__name__)
-                told = rpc.defect(error_id)
-                fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
+        with ExitStack() as place:
+            try:
+                self._admit(place)
+                envelope = Envelope.read(context.invocation_metadata())
+                value, effect = self._accept(request.input, envelope)
+                call = self._open(envelope, effect, context.time_remaining())
+                if not self._version.claims_itself:
+                    await call.claim()
+                result = await self._run(value, call, place)
+                return node_service_pb2.ExecuteResponse(output=self._finish(result, call))
+            except Exception as error:
+                fault = self._explain(error, call)
+                if fault is None:
+                    error_id = secrets.token_hex(8)
+                    log = self._log if call is None else call.log
+                    log.exception("node_failed", error_id=error_id, error=type(error).__name__)
+                    told = rpc.defect(error_id)
+                    fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
         return await self._fail(fault, call, context)
 
-    def _admit(self) -> None:
+    def _admit(self, place: ExitStack) -> None:
         if self._draining:
             message = f"{self._version.name} is about to stop"
             raise Refusal(grpc.StatusCode.UNAVAILABLE, message, reason=Reason.NODE_DRAINING)
         if self._in_flight >= self._version.max_concurrency:
             raise Full(f"{self._version.name} handles {self._in_flight} calls, its limit")
+        self._in_flight += 1
+        place.callback(self._leave)
 
     def _accept(self, raw: bytes, envelope: Envelope) -> tuple[BaseModel, EffectClass]:
         documents.check_size(raw, what="the input")
@@ -133,29 +138,19 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             log=self._log.bind(run_id=envelope.run_id, step=envelope.step, attempt=envelope.attempt),
         )
 
-    async def _run(self, value: BaseModel, call: Context[Any]) -> Any:
+    async def _run(self, value: BaseModel, call: Context[Any], place: ExitStack) -> Any:
         arguments = (value, call) if self._version.wants_context else (value,)
-        self._in_flight += 1
-        if self._threads is None:
-            try:
-                async with asyncio.timeout(call.remaining):
-                    return await self._version.function(*arguments)
-            finally:
-                self._in_flight -= 1
-        # The place is free again when the thread is, which nobody can stop, not when the caller gives up.
-        thread = self._threads.submit(self._version.function, *arguments)
-        loop = asyncio.get_running_loop()
-        thread.add_done_callback(lambda _: self._leave_from_thread(loop))
         async with asyncio.timeout(call.remaining):
+            if self._threads is None:
+                return await self._version.function(*arguments)
+            # The place is free again when the thread is, which nobody can stop, not when the caller gives up.
+            thread = self._threads.submit(self._version.function, *arguments)
+            leave, loop = place.pop_all().close, asyncio.get_running_loop()
+            thread.add_done_callback(lambda _: _call_in(loop, leave))
             return await asyncio.wrap_future(thread)
 
     def _leave(self) -> None:
         self._in_flight -= 1
-
-    def _leave_from_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        # After the drain's bound the process ends without waiting, and the loop is gone.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._leave)
 
     def _finish(self, result: Any, call: Context[Any]) -> bytes:
         if call.refusal is not None:
@@ -214,6 +209,12 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             trailers.append((RETRY_KEY, RETRY_SAFE))
         await context.abort(fault.code, status.message, tuple(trailers))
         raise AssertionError("abort returns never")
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    # After the drain's bound the process ends without waiting for threads, and the loop is gone.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 def _invalid(error: ValidationError, name: str) -> InvalidArgument:

@@ -16,7 +16,7 @@ from reflux.runtime import rpc
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address, Settings
 from reflux.sdk.claims import Claims
-from reflux.sdk.serve import node_server
+from reflux.sdk.serving import node_server
 
 FREE = Address("127.0.0.1", 0)
 

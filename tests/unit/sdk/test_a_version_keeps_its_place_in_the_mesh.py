@@ -106,7 +106,7 @@ async def test_a_refused_description_stops_only_its_own_version():
 
 async def test_a_stopping_version_leaves_the_mesh_first_and_finishes_its_calls(monkeypatch):
     """NOT_SERVING and RemoveEndpoint; calls served on for a moment, those in flight answered; the end."""
-    monkeypatch.setattr("reflux.sdk.serve.LINGER_SECONDS", 2.0)
+    monkeypatch.setattr("reflux.sdk.serving.LINGER_SECONDS", 2.0)
     servicer = Registry()
     async with registry(servicer) as address, serving(address, "test.one") as task:
         await until(lambda: servicer.known)

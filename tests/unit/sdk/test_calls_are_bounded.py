@@ -14,9 +14,12 @@ from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 from reflux.runtime.service import grpc_server
+from reflux.runtime.settings import Settings
 from reflux.sdk import Context, Model, node
 from reflux.sdk.claims import Claims
+from reflux.sdk.effects import Effect
 from reflux.sdk.servicer import NodeServicer
+from reflux.sdk.serving import node_server
 from tests.unit.sdk.served import FREE, Caller, served
 
 SECONDS = timedelta(seconds=5)
@@ -160,3 +163,23 @@ async def test_a_call_after_the_drain_began_is_handed_on():
         assert (answer.code, answer.failure.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.NODE_DRAINING)
         assert answer.retry_safe
         assert (await running).code is grpc.StatusCode.OK
+
+
+async def test_a_call_that_waits_for_its_claim_has_a_place_already():
+    """Else a slow orchestrator would let in more than the limit, all acting at once when it answers."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(Claims):
+        async def claim(self, envelope, *, scope, node_version):
+            asked.set()
+            await answered.wait()
+
+    version = replace(two, effect=Effect.declare(EffectClass.AT_MOST_ONCE), max_concurrency=1)
+    server = node_server(version, Settings(), claims=Slow(), address=FREE)
+    async with server as address, rpc.channel(address) as channel, asyncio.timeout(20):
+        call = Caller(channel)
+        first = asyncio.ensure_future(call({}))
+        await asked.wait()
+        assert (await call({})).failure.reason == Reason.NODE_FULL
+        answered.set()
+        assert (await first).code is grpc.StatusCode.OK

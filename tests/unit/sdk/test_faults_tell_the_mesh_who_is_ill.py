@@ -12,7 +12,7 @@ from reflux.core.reasons import Reason
 from reflux.runtime.settings import Address, Settings
 from reflux.sdk import Full, Model, NodeFault, TargetFault, node
 from reflux.sdk.claims import Claims
-from reflux.sdk.serve import node_server
+from reflux.sdk.serving import node_server
 from tests.unit.sdk.served import served
 from tests.unit.sdk.wire import frames_of_execute
 
