@@ -154,3 +154,14 @@ def test_page_tokens_of_other_lists_and_wrong_sizes_are_refused(rest: Rest):
     assert reason(rest("GET", "/api/runs?page_token=bm90IG91cnM")) == "PAGE_TOKEN_INVALID"
     assert reason(rest("GET", "/api/flows?page_size=5000")) == "ARGUMENT_INVALID"
     assert rest("GET", "/api/runs?state=SLEEPING").status == 400
+
+
+def test_a_cancel_that_says_something_unknown_is_refused(rest: Rest):
+    """Also small documents are read strictly."""
+    flow_id = rest("PUT", "/api/flows/c?allow_missing=true", flow({"id": "a", "set": {}}, name="c")).ok()[
+        "id"
+    ]
+    run = rest.post(f"/api/flows/{flow_id}/execute?wait=10s")
+    answer = rest("POST", f"/api/runs/{run['id']}:cancel", {"reasn": "typo"})
+
+    assert (answer.status, reason(answer)) == (400, "ARGUMENT_INVALID")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-
-# Read when gRPC starts, so before anything that uses it: tests start Envoy while channels are open, and
-# gRPC's fork handlers would close descriptors in the child.
-os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 from tests.mesh.support.edge import Edge, edge_on
 from tests.mesh.support.mesh import Mesh, mesh_on

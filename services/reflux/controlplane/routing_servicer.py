@@ -18,9 +18,8 @@ from reflux.controlplane import document
 from reflux.controlplane.routes import Route
 from reflux.controlplane.store import Standing, State
 from reflux.core.errors import Conflict, Exhausted, InvalidArgument, NotFound, Refused, Unavailable
-from reflux.core.names import is_name
 from reflux.core.reasons import Reason
-from reflux.runtime import documents
+from reflux.runtime import documents, pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 WAIT_SECONDS: Final = 5.0
 """How long an update waits for the proxies before it answers APPLYING."""
 MAX_WATCHERS: Final = 256
-MAX_PAGE: Final = 1000
-DEFAULT_PAGE: Final = 100
 
 _STATES: Final = {
     State.PENDING: pb.Route.APPLYING,
@@ -57,15 +54,12 @@ class RoutingServicer(RoutingServiceServicer):
         return await self._get(request.node)
 
     async def ListRoutes(self, request: pb.ListRoutesRequest, context: Any) -> pb.ListRoutesResponse:  # noqa: N802
-        """The page token is the last node of the page before."""
+        """Raises InvalidArgument."""
         del context
-        if not 0 <= request.page_size <= MAX_PAGE:
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, f"page_size is from 0 to {MAX_PAGE}")
-        if request.page_token and not is_name(request.page_token):
-            raise InvalidArgument(Reason.PAGE_TOKEN_INVALID, "page_token is not one of ListRoutes")
-        size = request.page_size or DEFAULT_PAGE
-        rest = [each for each in await self._store.serving() if each.route.node > request.page_token]
-        token = rest[size - 1].route.node if len(rest) > size else ""
+        size = pages.page_size(request.page_size)
+        after = pages.read_token("routes", request.page_token, first="")
+        rest = [each for each in await self._store.serving() if each.route.node > after]
+        token = pages.write_token("routes", rest[size - 1].route.node) if len(rest) > size else ""
         routes = [await self._describe(each) for each in rest[:size]]
         return pb.ListRoutesResponse(routes=routes, next_page_token=token)
 

@@ -6,10 +6,11 @@ nothing new, let attempts with effects finish, write what is in hand, give the s
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import grpc
+import psycopg
 
 from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
@@ -21,7 +22,7 @@ from reflux.orchestrator.effect_servicer import EffectServicer
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.flows.servicer import FlowServicer
 from reflux.orchestrator.flows.store import FlowStore
-from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
@@ -29,7 +30,7 @@ from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.members import Membership
-from reflux.orchestrator.store.start import Starter
+from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, rpc
@@ -44,6 +45,8 @@ SERVICES: Final = (
     "reflux.api.effect.v1.EffectService",
 )
 POOL_SIZE: Final = 16
+FORGET_SECONDS: Final = 600.0
+"""Between two clean-ups of start-once handles that have expired."""
 LANES_SECONDS: Final = 5.0
 """How long what is queued may take to be written on the way down."""
 
@@ -56,16 +59,23 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         )
         async with pool.connection() as connection:
             await migrate.check_version(connection, "orchestrator")
+        # Heartbeats wait for no reader.
+        members_pool = await stack.enter_async_context(
+            open_pool(settings.postgres_dsn, service="orchestrator", max_size=2)
+        )
         mesh_channel = await stack.enter_async_context(rpc.channel(settings.mesh_address))
-        await Orchestrator(settings, pool, mesh_channel).run(ready)
+        await Orchestrator(settings, pool, members_pool, mesh_channel).run(ready)
 
 
 class Orchestrator:
     """Its parts, wired; itself the worker's host."""
 
-    def __init__(self, settings: Settings, pool: Pool, mesh_channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, settings: Settings, pool: Pool, members_pool: Pool, mesh_channel: grpc.aio.Channel
+    ) -> None:
         address = settings.orchestrator_address
         self._address = address
+        self._pool = pool
         self._clock = DatabaseClock()
         self._changes = Changes()
         self._wake = Wake(settings.redis_url)
@@ -86,7 +96,10 @@ class Orchestrator:
             pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock
         )
         membership = Membership(
-            pool, address=str(address), shards=settings.shards, lease_seconds=settings.lease_seconds
+            members_pool,
+            address=str(address),
+            shards=settings.shards,
+            lease_seconds=settings.lease_seconds,
         )
         self._lease = Lease(membership, self._intake, self._clock)
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
@@ -111,9 +124,9 @@ class Orchestrator:
         """Begins a new life as a member."""
         self._lease.rejoin()
 
-    def broken(self, run_id: RunId, lease: ShardLease, problem: str) -> None:
-        """Parks the run."""
-        self._intake.park(run_id, lease, problem)
+    def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
+        """Has the run read again, or parked."""
+        self._intake.broken(run_id, Broken(lease, problem, seq))
 
     def deferred(self, run_id: RunId, lease: ShardLease) -> None:
         """Reads the run again when there is room."""
@@ -132,6 +145,7 @@ class Orchestrator:
                     self._wake.run(),
                     self._hear_words(),
                     self._hear_runs(),
+                    self._forget_start_keys(),
                 )
             ]
             lease: asyncio.Task[None] | None = None
@@ -173,3 +187,10 @@ class Orchestrator:
             async for notice in notices:
                 for run_id in notice:
                     self._changes.tell(run_id)
+
+    async def _forget_start_keys(self) -> None:
+        """Every orchestrator does, now and then; that two do at once costs nothing."""
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            with suppress(psycopg.Error):
+                await forget_expired(self._pool)

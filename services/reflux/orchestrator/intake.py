@@ -8,7 +8,8 @@ down again and again; so is one whose owners died `MAX_RECOVERIES` times without
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -43,6 +44,16 @@ CANCEL: Final = "cancel"
 log = logs.get_logger("intake")
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A run that the worker could not advance."""
+
+    lease: ShardLease
+    problem: str
+    seq: int
+    """Of the first event that it could not record."""
+
+
 class Intake:
     """Feeds the worker. `run` must be running."""
 
@@ -58,7 +69,8 @@ class Intake:
         self._leases: dict[int, ShardLease] = {}
         self._adopting: asyncio.Queue[Taken] = asyncio.Queue()
         self._again: dict[RunId, ShardLease] = {}
-        self._broken: dict[RunId, tuple[ShardLease, str]] = {}
+        self._broken: dict[RunId, Broken] = {}
+        self._reading = asyncio.Lock()
         self._look = asyncio.Event()
 
     def joined(self, member: MemberId) -> None:
@@ -70,6 +82,10 @@ class Intake:
         for taken in shards:
             self._leases[taken.lease.shard] = taken.lease
             self._adopting.put_nowait(taken)
+
+    def busy(self) -> Collection[int]:
+        """Shards not to be given away now."""
+        return self._worker.busy_shards()
 
     def lost(self, shards: Collection[int]) -> None:
         """These are not ours any more."""
@@ -85,9 +101,9 @@ class Intake:
         """A run was dropped for want of room."""
         self._again[run_id] = lease
 
-    def park(self, run_id: RunId, lease: ShardLease, problem: str) -> None:
-        """A run cannot be advanced: the next look parks it."""
-        self._broken[run_id] = (lease, problem)
+    def broken(self, run_id: RunId, broken: Broken) -> None:
+        """A run could not be advanced: the next look reads it again, or parks it."""
+        self._broken[run_id] = broken
         self._look.set()
 
     async def run(self) -> None:
@@ -116,8 +132,7 @@ class Intake:
 
     async def _take(self, lease: ShardLease, page: Sequence[Adopted]) -> None:
         recoveries = {adopted.run_id: adopted.recoveries for adopted in page}
-        wanted = [run_id for run_id in recoveries if run_id not in self._worker.runs]
-        async for loaded in self._reader.load(wanted):
+        async for loaded in self._read(list(recoveries)):
             if not self._holds(lease):
                 return
             if recoveries[loaded.run_id] >= MAX_RECOVERIES:
@@ -157,23 +172,40 @@ class Intake:
         shards |= {run_id: word[0].shard for run_id, word in words.items()}
         shards |= {run_id: lease.shard for run_id, lease in again.items()}
         await self._room()
-        async for loaded in self._reader.load(list(shards)):
+        async for loaded in self._read(list(shards)):
             lease = self._leases.get(shards[loaded.run_id])
-            if lease is None or loaded.run_id in self._worker.runs:
+            if lease is None:
                 continue
             run = self._give(loaded, lease, recovered=loaded.run_id in again)
             if run is not None and words[loaded.run_id]:
                 self._answer(run, words[loaded.run_id])
         if due.more:
             self._look.set()
-        await self._park_broken()
+        await self._mend()
 
-    async def _park_broken(self) -> None:
+    async def _mend(self) -> None:
+        """Reads the runs again that the worker could not advance.
+
+        One whose journal went on without the worker's memory of it was only read too early. Any other one is
+        parked: what it did once it would do again.
+        """
         broken, self._broken = self._broken, {}
-        async for loaded in self._reader.load(list(broken)):
-            lease, problem = broken[loaded.run_id]
-            if self._holds(lease):
-                self._park(loaded, lease, Reason.RUN_BROKEN, problem)
+        async for loaded in self._read(list(broken)):
+            one = broken[loaded.run_id]
+            if not self._holds(one.lease):
+                continue
+            if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
+                self._give(loaded, one.lease, recovered=True)
+            else:
+                self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem)
+
+    async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[Loaded]:
+        """Runs that are not in memory, read by one reader at a time, so that no view has grown old."""
+        async with self._reading:
+            absent = [run_id for run_id in run_ids if run_id not in self._worker.runs]
+            async for loaded in self._reader.load(absent):
+                if loaded.run_id not in self._worker.runs:
+                    yield loaded
 
     def _give(self, loaded: Loaded, lease: ShardLease, *, recovered: bool) -> ActiveRun | None:
         """Hands a run to the worker, with what its former owner left open."""
@@ -181,7 +213,7 @@ class Intake:
             self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
             return None
         state = loaded.state
-        run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state))
+        run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state), unproven=recovered)
         now = self._clock.now()
         events: list[ev.Event] = []
         # A parked run keeps what was in flight when it was parked; nobody can answer those calls any more.
@@ -193,7 +225,7 @@ class Intake:
     def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
         events: list[ev.Event] = []
         for word in words:
-            if word.kind == CANCEL and run.state.finished is None:
+            if word.kind == CANCEL and not (run.state.finished or run.state.cancel):
                 said = orjson.loads(word.payload)
                 events.append(ev.CancelRequested(said["actor"], said["reason"], self._clock.now()))
         self._worker.walk(run, events, [word.id for word in words])
@@ -204,7 +236,7 @@ class Intake:
         if loaded.state is not None:
             evolve(loaded.state, event)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
-        update = RunUpdate(RunPhase.PARKED, failure=failure)
+        update = RunUpdate(RunPhase.PARKED, failure=failure, progressed=False)
         self._writer.submit(
             Submission(lease, loaded.run_id, loaded.last_seq + 1, [codec.encode(event)], update)
         )

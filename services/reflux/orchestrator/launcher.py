@@ -79,7 +79,7 @@ class Launcher:
         state = begin(run_id, flow.flow, created)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
         if run_id not in self._worker.runs and lease in self._lease.held():
-            self._worker.add(ActiveRun(state, lease, 2, RunUpdate(RunPhase.RUNNING)))
+            self._worker.add(ActiveRun(state, lease, 2, RunUpdate(RunPhase.RUNNING, progressed=False)))
         return Launched(run_id, state)
 
     async def _shard(self) -> ShardLease:

@@ -40,6 +40,8 @@ from reflux.runtime.postgres import Pool
 MAX_WAIT: Final = timedelta(seconds=300)
 CANCEL_SECONDS: Final = 5.0
 """How long a cancel waits for the journal to show it."""
+MAX_REASON: Final = 1_000
+"""Characters."""
 WATCH_PAGE: Final = 200
 """Events read at once for a watcher."""
 
@@ -152,7 +154,7 @@ class RunServicer(RunServiceServicer):
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> HttpBody:  # noqa: N802
         """Leaves the word, and answers when the journal shows it."""
         run_id = _run_id(request.run_id)
-        word = orjson.dumps({"actor": _actor(context), "reason": request.reason})
+        word = orjson.dumps({"actor": _actor(context), "reason": _reason(request.document)})
         with self._changes.watch(run_id) as news:
             receipt = await inbox.put(self._pool, run_id, CANCEL, word)
             self._wake.tell_inbox([run_id])
@@ -201,6 +203,20 @@ def _input(body: HttpBody) -> Json:
         return Json(b"{}")
     is_json = body.content_type.partition(";")[0].strip().lower() in ("", "application/json")
     return Json(body.data.strip()) if is_json else Json.of(value)
+
+
+def _reason(body: HttpBody) -> str:
+    """Why a run is to be cancelled; empty when nobody says."""
+    document = documents.parse(body, what="the cancellation")
+    if document is None:
+        return ""
+    if not isinstance(document, dict) or set(document) - {"reason"}:
+        message = 'the cancellation is an object with at most one field: {"reason": "…"}'
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
+    reason = document.get("reason", "")
+    if not isinstance(reason, str) or len(reason) > MAX_REASON:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"reason: a text of at most {MAX_REASON} characters")
+    return reason
 
 
 def _actor(context: Context) -> str:

@@ -20,7 +20,7 @@ waits, brings it back.
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -76,6 +76,8 @@ class ActiveRun:
     next_seq: int
     shown: RunUpdate
     """What its row says, or will once everything submitted is committed."""
+    unproven: bool = False
+    """It was recovered and has made no progress since: until it does, its recoveries go on being counted."""
     calls: dict[StepPath, asyncio.Task[None]] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
     commits: int = 0
@@ -101,8 +103,8 @@ class Host(Protocol):
     def unknown(self) -> None:
         """What is written is not known: every run was dropped, and the lease must begin anew."""
 
-    def broken(self, run_id: RunId, lease: ShardLease, problem: str) -> None:
-        """A run cannot be advanced, and was dropped: it must be parked."""
+    def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
+        """A run could not record the event `seq`, and was dropped: it must be read again, or parked."""
 
     def deferred(self, run_id: RunId, lease: ShardLease) -> None:
         """A run was dropped for want of room, and must be read again."""
@@ -160,7 +162,7 @@ class Worker:
         """Gives a run up that cannot be advanced, and says so."""
         log.error("run_broken", run_id=run.id, error="".join(format_exception(error)))
         self.drop(run)
-        self._host.broken(run.id, run.lease, f"{type(error).__name__}: {error}")
+        self._host.broken(run.id, run.lease, f"{type(error).__name__}: {error}", run.next_seq)
 
     def drop(self, run: ActiveRun) -> None:
         """Forgets a run; what it has in flight is abandoned."""
@@ -287,14 +289,16 @@ class Worker:
         words: Sequence[int],
         held: Sequence[tuple[ev.AttemptStarted, Order]],
     ) -> None:
-        update = self._row(run)
-        changed = update != run.shown
+        row = self._row(run)
+        progressed = run.unproven and any(_is_progress(event) for event in recorded)
+        changed = row != run.shown or progressed
         if not (recorded or words or changed):
             return
+        first_seq = run.next_seq
+        update = replace(row, progressed=progressed) if changed else None
         payloads = [codec.encode(event) for event in recorded]
-        submission = Submission(run.lease, run.id, run.next_seq, payloads, update if changed else None, words)
         try:
-            future = self._writer.submit(submission)
+            future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words))
         except (Exhausted, Stopped):
             # What was not written has not happened: the run is read again when there is room.
             log.warning("run_deferred", run_id=run.id)
@@ -302,35 +306,38 @@ class Worker:
             self._host.deferred(run.id, run.lease)
             return
         run.next_seq += len(payloads)
-        run.shown = update
+        run.shown = row
+        run.unproven = run.unproven and not progressed
         run.commits += 1
         run.newest = future
-        future.add_done_callback(partial(self._committed, run, held, run.next_seq - 1))
+        future.add_done_callback(partial(self._committed, run, held, first_seq, run.next_seq - 1))
 
     def _row(self, run: ActiveRun) -> RunUpdate:
         """How the run's row should read: its phase, and when it wants to be woken if it leaves memory."""
         state = run.state
         phase = state.phase
         if state.finished:
-            return RunUpdate(phase, finished_at=state.finished.time, failure=state.finished.failure)
+            failure = state.finished.failure
+            return RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
         failure = None
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
         wake = next_wake(state)
         waits = not state.flights and wake is not None and wake - self._clock.now() > EVICT_AFTER
-        return RunUpdate(phase, wake_at=wake if waits else None, failure=failure)
+        return RunUpdate(phase, wake_at=wake if waits else None, failure=failure, progressed=False)
 
     def _committed(
         self,
         run: ActiveRun,
         held: Sequence[tuple[ev.AttemptStarted, Order]],
+        first_seq: int,
         last_seq: int,
         future: asyncio.Future[Recorded],
     ) -> None:
         run.commits -= 1
         error = None if future.cancelled() else future.exception()
         if error is not None or future.cancelled():
-            self._not_committed(run, error)
+            self._not_committed(run, first_seq, error)
             return
         for started, order in held:
             flight = run.state.steps[order.step].flight
@@ -341,7 +348,7 @@ class Worker:
             run.settled = run.shown.wake_at is None
             self.drop(run)
 
-    def _not_committed(self, run: ActiveRun, error: BaseException | None) -> None:
+    def _not_committed(self, run: ActiveRun, first_seq: int, error: BaseException | None) -> None:
         if self.runs.get(run.id) is not run:
             return  # news of a former life: whoever has the run now read it after that
         match error:
@@ -353,7 +360,7 @@ class Worker:
                 self._host.unknown()
             case RowRefused():
                 self.drop(run)
-                self._host.broken(run.id, run.lease, str(error))
+                self._host.broken(run.id, run.lease, str(error), first_seq)
             case _:
                 self.drop(run)
 
@@ -409,6 +416,13 @@ class Worker:
         """Journals the start of a pure attempt that takes long; memory knows it already."""
         if self.runs.get(run.id) is run:
             self._submit(run, [started], (), ())
+
+
+def _is_progress(event: ev.Event) -> bool:
+    """Whether the run got further by this, for the count of recoveries without progress."""
+    return isinstance(event, ev.StepSettled | ev.StepEntered) or (
+        isinstance(event, ev.AttemptFinished) and event.counted
+    )
 
 
 def _acts(state: RunState) -> bool:

@@ -8,17 +8,15 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.registry.v1 import registry_service_pb2 as pb
 from reflux.api.registry.v1.registry_service_pb2_grpc import RegistryServiceServicer
-from reflux.core.errors import InvalidArgument, NotFound
-from reflux.core.names import is_name
+from reflux.core.errors import NotFound
 from reflux.core.reasons import Reason
 from reflux.registry import messages
+from reflux.runtime import pages
 
 if TYPE_CHECKING:
     from reflux.registry.catalog import LiveCatalog
     from reflux.registry.store import NodeVersion, RegistryStore, Schemas
 
-MAX_PAGE: Final = 1000
-DEFAULT_PAGE: Final = 100
 _SCHEMA_TYPE: Final = "application/schema+json"
 
 
@@ -30,18 +28,15 @@ class RegistryServicer(RegistryServiceServicer):
         self._live = live
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:  # noqa: N802
-        """The page token is the last node of the page before."""
+        """Raises InvalidArgument."""
         del context
-        if not 0 <= request.page_size <= MAX_PAGE:
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, f"page_size is from 0 to {MAX_PAGE}")
-        if request.page_token and not is_name(request.page_token):
-            raise InvalidArgument(Reason.PAGE_TOKEN_INVALID, "page_token is not one of ListNodes")
-        size = request.page_size or DEFAULT_PAGE
+        size = pages.page_size(request.page_size)
+        after = pages.read_token("nodes", request.page_token, first="")
         names = sorted({each.node for each in self._live.newest.versions})
-        rest = [name for name in names if name > request.page_token]
+        rest = [name for name in names if name > after]
         return pb.ListNodesResponse(
             nodes=[messages.node(self._versions(name)) for name in rest[:size]],
-            next_page_token=rest[size - 1] if len(rest) > size else "",
+            next_page_token=pages.write_token("nodes", rest[size - 1]) if len(rest) > size else "",
         )
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.Node:  # noqa: N802

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -72,18 +73,30 @@ def request(lease: ShardLease, **changes: Any) -> StartRequest:
     return replace(usual, **changes)
 
 
+_ports = itertools.count(2)
+
+
 @dataclass(frozen=True)
 class Desk:
     dsn: str
     admin_dsn: str
     pool: Pool
 
-    def membership(self, *, shards: int = 4, lease_seconds: float = 30.0, name: str = "a:1") -> Membership:
-        return Membership(self.pool, address=name, shards=shards, lease_seconds=lease_seconds)
+    def membership(
+        self, *, shards: int = 4, lease_seconds: float = 30.0, name: str | None = None
+    ) -> Membership:
+        """Of an orchestrator at an address of its own, unless one is given."""
+        address = name or f"a:{next(_ports)}"
+        return Membership(self.pool, address=address, shards=shards, lease_seconds=lease_seconds)
+
+    async def newcomer(self) -> MemberId:
+        """Another orchestrator that has just joined."""
+        member, _ = await self.membership().join()
+        return member
 
     async def member(self, shards: int = 4) -> tuple[Membership, MemberId, list[ShardLease]]:
         """A living member that owns all shards."""
-        membership = self.membership(shards=shards)
+        membership = self.membership(shards=shards, name="a:1")
         await membership.prepare()
         member, _ = await membership.join()
         taken = await membership.take(member, shards)

@@ -43,6 +43,9 @@ class Recorder:
             self.shards[one.lease.shard] = one.lease.token
             self.orphaned += one.orphaned
 
+    def busy(self) -> Collection[int]:
+        return ()
+
     def lost(self, shards: Collection[int]) -> None:
         for shard in shards:
             del self.shards[shard]

@@ -34,7 +34,7 @@ async def test_shards_of_the_dead_move_under_higher_tokens(desk: Desk) -> None:
 async def test_shards_of_the_living_stay(desk: Desk) -> None:
     """Nothing is taken from a member whose lease runs, whatever a newcomer wants."""
     membership, owner, leases = await desk.member()
-    newcomer, _ = await membership.join()
+    newcomer = await desk.newcomer()
     assert await membership.declare_dead() == []
     assert await membership.take(newcomer, 4) == []
     assert (await membership.survey(owner)).mine == dict(leases)
@@ -65,7 +65,7 @@ async def test_a_late_heartbeat_that_comes_before_the_verdict_keeps_everything(d
         await until(lambda: desk.waiting(POOL_NAME))
         await session.execute("COMMIT")
     assert await verdict == []
-    newcomer, _ = await membership.join()
+    newcomer = await desk.newcomer()
     assert await membership.take(newcomer, 4) == []
     assert (await membership.survey(owner)).mine == dict(leases)
 
@@ -73,7 +73,7 @@ async def test_a_late_heartbeat_that_comes_before_the_verdict_keeps_everything(d
 async def test_heartbeats_and_takeovers_at_the_same_moment_never_both_win(desk: Desk) -> None:
     """Over many races at the edge of the lease: either the owner lives with all its shards, or it is dead."""
     membership, owner, _ = await desk.member()
-    heir, _ = await membership.join()
+    heir = await desk.newcomer()
     lives = 0
     for delay in range(30):
         await desk.over(owner)
@@ -85,7 +85,7 @@ async def test_heartbeats_and_takeovers_at_the_same_moment_never_both_win(desk: 
         assert len(mine) == (4 if renewed else 0)
         lives += renewed
         if not renewed:
-            owner, heir = heir, (await membership.join())[0]
+            owner, heir = heir, await desk.newcomer()
     assert lives < 30
 
 
@@ -106,7 +106,7 @@ async def _take_over(membership: Membership, heir: MemberId) -> int:
 async def test_heirs_at_the_same_moment_share_without_overlap(desk: Desk) -> None:
     """Each shard goes to exactly one of several who want all of them."""
     membership, dead, _ = await desk.member(shards=32)
-    heirs = [(await membership.join())[0] for _ in range(4)]
+    heirs = [await desk.newcomer() for _ in range(4)]
     await desk.over(dead)
     await membership.declare_dead()
     shares = await asyncio.gather(*(membership.take(heir, 32) for heir in heirs))
@@ -117,7 +117,7 @@ async def test_heirs_at_the_same_moment_share_without_overlap(desk: Desk) -> Non
 async def test_given_up_shards_are_free_at_once_and_not_orphaned(desk: Desk) -> None:
     """A planned hand-over is no recovery; its token rises all the same."""
     membership, member, leases = await desk.member()
-    heir, _ = await membership.join()
+    heir = await desk.newcomer()
     assert await membership.release(member, [leases[0].shard]) == [leases[0].shard]
     [one] = await membership.take(heir, 4)
     assert (one.lease.shard, one.orphaned) == (leases[0].shard, False)
@@ -133,7 +133,7 @@ async def test_given_up_shards_are_free_at_once_and_not_orphaned(desk: Desk) -> 
 async def test_what_is_not_owned_cannot_be_given_up(desk: Desk) -> None:
     """A zombie that releases its shards does not take them from their new owner."""
     membership, zombie, leases = await desk.member()
-    heir, _ = await membership.join()
+    heir = await desk.newcomer()
     await desk.over(zombie)
     await membership.declare_dead()
     taken = {one.lease.shard: one.lease.token for one in await membership.take(heir, 4)}
@@ -144,10 +144,10 @@ async def test_what_is_not_owned_cannot_be_given_up(desk: Desk) -> None:
 
 async def test_members_that_are_long_gone_are_forgotten(desk: Desk) -> None:
     """Every start adds a member; a day after its end the next one clears it away, unless shards name it."""
-    membership, owner, _ = await desk.member()
-    idle, _ = await membership.join()
+    _, owner, _ = await desk.member()
+    idle = await desk.newcomer()
     await desk.act("UPDATE members SET state = 'dead', lease_until = now() - interval '2 days'")
-    newcomer, _ = await membership.join()
+    newcomer = await desk.newcomer()
     kept = {member for (member,) in await desk.rows("SELECT id::text FROM members")}
     assert kept == {owner, newcomer}
     assert idle not in kept
@@ -165,3 +165,15 @@ async def test_the_number_of_shards_is_fixed_when_the_database_is_first_used(des
     assert await desk.rows("SELECT count(*) FROM shards") == [(8,)]
     with pytest.raises(Refused, match="set shards = 8"):
         await desk.membership(shards=16).prepare()
+
+
+async def test_whoever_comes_back_at_an_address_waits_for_no_lease(desk: Desk) -> None:
+    """Killed and restarted it has its shards again at once; the heartbeat of the one before finds nothing."""
+    _, former, leases = await desk.member()
+    again = desk.membership(name="a:1")
+    member, _ = await again.join()
+    taken = await again.take(member, 4)
+    assert sorted(one.lease.shard for one in taken) == [lease.shard for lease in leases]
+    assert all(one.orphaned for one in taken)
+    with pytest.raises(LeaseLost):
+        await again.heartbeat(former)

@@ -43,7 +43,7 @@ async def test_rows_of_a_zombie_drop_out_after_takeover(desk: Desk) -> None:
     membership, _, [lost, kept, *_] = await desk.member()
     [orphan] = await desk.start(lost)
     [safe] = await desk.start(kept)
-    heir, _ = await membership.join()
+    heir = await desk.newcomer()
     await membership.release((await desk.rows("SELECT owner::text FROM shards LIMIT 1"))[0][0], [lost.shard])
     [taken] = await membership.take(heir, 1)
     answers = await desk.write(
@@ -97,7 +97,7 @@ async def test_a_takeover_that_meets_a_write_in_progress_comes_after_it(desk: De
     """What the former owner is just committing is there when the heir reads: it waits for that statement."""
     membership, owner, [lease, *_] = await desk.member()
     [run_id] = await desk.start(lease)
-    heir, _ = await membership.join()
+    heir = await desk.newcomer()
     await desk.over(owner)
     await membership.declare_dead()
     async with desk.session() as session:
@@ -119,7 +119,7 @@ async def test_a_paused_writer_blocks_no_takeover_and_writes_nothing_when_it_wak
     """Stopped anywhere in its work, its connection open: takeover takes no longer than usual."""
     membership, owner, [lease, *_] = await desk.member()
     [run_id] = await desk.start(lease)
-    heir, _ = await membership.join()
+    heir = await desk.newcomer()
     async with _writing(desk, lease, run_id) as process:
         await until(lambda: _beyond(desk, run_id, 100))
         process.send_signal(signal.SIGSTOP)

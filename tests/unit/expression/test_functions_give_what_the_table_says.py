@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.expression.language import failure, refusal, value
 
 from reflux.core.expression import FUNCTIONS, ErrorCode
+from tests.unit.expression.language import failure, refusal, value
 
 EXAMPLES = [
     ("'Hello'.contains('ell')", True),

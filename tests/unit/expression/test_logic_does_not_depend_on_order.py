@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.expression.language import failure, value
 
 from reflux.core.expression import ErrorCode
+from tests.unit.expression.language import failure, value
 
 BAD = "1 / 0 > 0"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.expression.language import failure, refusal, value
 
 from reflux.core.expression import ErrorCode
+from tests.unit.expression.language import failure, refusal, value
 
 ROWS = [{"sku": "a", "n": 2}, {"sku": "b", "n": 5}, {"sku": "c"}]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.expression.language import failure, refusal, value
 
 from reflux.core.expression import (
     ErrorCode,
@@ -12,6 +11,7 @@ from reflux.core.expression import (
     compile_expression,
     compile_template,
 )
+from tests.unit.expression.language import failure, refusal, value
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.expression.language import failure, value
 
 from reflux.core.expression import ErrorCode
+from tests.unit.expression.language import failure, value
 
 STEPS = {
     "fetch": {"output": {"total": 5, "user": None, "lines": [{"sku": "a"}]}, "state": "SUCCEEDED"},

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from tests.unit.gateway.orchestrator import Orchestrator
 
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.gateway.app import application
@@ -18,6 +17,7 @@ from reflux.gateway.watch import Pace
 from reflux.gateway.watches import Watches
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address
+from tests.unit.gateway.orchestrator import Orchestrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -60,7 +60,7 @@ class Orchestrator(RunServiceServicer):
             self._breaks += 1
             self._changed.notify_all()
 
-    async def WatchRun(  # noqa: N802 - the name of the method in the contract
+    async def WatchRun(
         self, request: WatchRunRequest, context: Any
     ) -> AsyncIterator[WatchRunResponse]:
         self.asked.append(request)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.gateway.client import reason_of
-from tests.unit.gateway.conftest import running
-from tests.unit.gateway.orchestrator import RUN, Orchestrator
 
 from reflux.core.errors import Unavailable
 from reflux.core.reasons import Reason
 from reflux.gateway import errors
 from reflux.runtime import rpc
+from tests.unit.gateway.client import reason_of
+from tests.unit.gateway.conftest import running
+from tests.unit.gateway.orchestrator import RUN, Orchestrator
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Gateway

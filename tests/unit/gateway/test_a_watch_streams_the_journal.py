@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from reflux.gateway import sse
 from tests.unit.gateway.client import Block, next_block, rest
 from tests.unit.gateway.orchestrator import RUN
-
-from reflux.gateway import sse
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Gateway

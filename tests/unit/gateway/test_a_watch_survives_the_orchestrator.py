@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from reflux.core.errors import NotFound, Unavailable
+from reflux.core.reasons import Reason
 from tests.unit.gateway.client import next_block, rest, until
 from tests.unit.gateway.conftest import running
 from tests.unit.gateway.orchestrator import RUN, Orchestrator
 
-from reflux.core.errors import NotFound, Unavailable
-from reflux.core.reasons import Reason
-
 if TYPE_CHECKING:
     import aiohttp
+
     from tests.unit.gateway.conftest import Gateway
 
 URL = f"/api/runs/{RUN}:watch"

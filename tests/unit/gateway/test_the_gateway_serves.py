@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from tests.unit.gateway.client import rest
-from tests.unit.gateway.orchestrator import RUN
 
 from reflux.gateway import openapi
 from reflux.gateway.__main__ import serve
 from reflux.runtime.settings import Address, Settings
+from tests.unit.gateway.client import rest
+from tests.unit.gateway.orchestrator import RUN
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Gateway

@@ -64,9 +64,8 @@ class _Uuids(_Array):
 
 def register(context: AdaptContext) -> None:
     """Teach a connection these types."""
-    types = {_Bools: 1000, _Blobs: 1001, _Int4s: 1007, _Texts: 1009, _Int8s: 1016, _Times: 1185, _Uuids: 2951}
-    for kind, oid in types.items():
-        context.adapters.register_dumper(kind, _dumper(oid))
+    for kind, dumper in _DUMPERS.items():
+        context.adapters.register_dumper(kind, dumper)
 
 
 def _dumper(array_oid: int) -> type[Dumper]:
@@ -78,6 +77,20 @@ def _dumper(array_oid: int) -> type[Dumper]:
             return obj
 
     return AsIs
+
+
+_DUMPERS: Final = {
+    kind: _dumper(oid)
+    for kind, oid in (
+        (_Bools, 1000),
+        (_Blobs, 1001),
+        (_Int4s, 1007),
+        (_Texts, 1009),
+        (_Int8s, 1016),
+        (_Times, 1185),
+        (_Uuids, 2951),
+    )
+}
 
 
 def int4s(values: Sequence[int]) -> bytes:

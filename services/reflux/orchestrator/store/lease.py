@@ -53,6 +53,9 @@ class Owner(Protocol):
     def gained(self, shards: Sequence[Taken]) -> None:
         """These are ours: adopt their runs."""
 
+    def busy(self) -> Collection[int]:
+        """Shards in which an attempt is in flight that may act on the outside world."""
+
     def lost(self, shards: Collection[int]) -> None:
         """These are not ours any more: drop their runs, acknowledge nothing, send nothing."""
 
@@ -173,7 +176,9 @@ class Lease:
         self._reconcile(survey.mine)
         plan = plan_shards(survey)
         if plan.release:
-            shards = sorted(self._held)[-plan.release :]
+            # A shard with an effect in flight stays until a later look; given up, that would be ambiguous.
+            idle = sorted(set(self._held).difference(self._owner.busy()))
+            shards = idle[-plan.release :]
             self._drop(shards)
             await self._membership.release(member, shards)
         elif plan.take:

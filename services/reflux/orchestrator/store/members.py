@@ -94,7 +94,7 @@ class Membership:
             )
 
     async def join(self) -> tuple[MemberId, DatabaseTime]:
-        """Become a new member, alive for one lease."""
+        """Become a new member, alive for one lease; a former one at this address is dead by that."""
         member = MemberId(str(uuid4()))
         sent = uptime()
         rows = await fetch(

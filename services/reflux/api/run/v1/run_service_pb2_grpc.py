@@ -131,7 +131,7 @@ class RunServiceServicer:
     def CancelRun(self, request, context):
         """Cancels a run: once acknowledged no new attempt starts. Cancelling a finished run changes nothing.
         Answers when the journal shows it, at most after 5 s (then state is CANCELING).
-        Errors: NOT_FOUND.
+        Errors: INVALID_ARGUMENT, NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

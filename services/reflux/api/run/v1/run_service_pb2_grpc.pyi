@@ -64,7 +64,7 @@ class RunServiceStub:
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _httpbody_pb2.HttpBody]
     """Cancels a run: once acknowledged no new attempt starts. Cancelling a finished run changes nothing.
     Answers when the journal shows it, at most after 5 s (then state is CANCELING).
-    Errors: NOT_FOUND.
+    Errors: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -102,7 +102,7 @@ class RunServiceAsyncStub(RunServiceStub):
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Cancels a run: once acknowledged no new attempt starts. Cancelling a finished run changes nothing.
     Answers when the journal shows it, at most after 5 s (then state is CANCELING).
-    Errors: NOT_FOUND.
+    Errors: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -179,7 +179,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Cancels a run: once acknowledged no new attempt starts. Cancelling a finished run changes nothing.
         Answers when the journal shows it, at most after 5 s (then state is CANCELING).
-        Errors: NOT_FOUND.
+        Errors: INVALID_ARGUMENT, NOT_FOUND.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
