@@ -11,7 +11,7 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from bench.echo import NODE
-from reflux.api.flow.v1.flow_service_pb2 import CreateFlowRequest
+from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
@@ -46,7 +46,8 @@ class Engine:
 
         """
         document = HttpBody(content_type="application/json", data=orjson.dumps(_flow(steps)))
-        await self._flows.CreateFlow(CreateFlowRequest(document=document), timeout=_SECONDS)
+        request = ReplaceFlowRequest(flow_id=f"bench-{steps}", document=document, allow_missing=True)
+        await self._flows.ReplaceFlow(request, timeout=_SECONDS)
         last: RuntimeError | None = None
         try:
             async with asyncio.timeout(_READY_SECONDS):

@@ -102,11 +102,11 @@ def test_what_is_neither_path_nor_body_is_a_query_parameter(document: dict[str, 
     ]
 
 
-def test_a_star_body_leaves_out_the_path(document: dict[str, Any]) -> None:
-    """The run is named by the path alone."""
+def test_a_document_in_the_body_has_the_shape_that_its_option_names(document: dict[str, Any]) -> None:
+    """The run is named by the path, the cancellation is what is sent."""
     cancel = document["paths"]["/api/runs/{run_id}:cancel"]["post"]
     schema = cancel["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"reason"}
+    assert schema == {"$ref": "#/components/schemas/Cancellation"}
 
 
 def test_comments_of_the_proto_files_are_the_descriptions(document: dict[str, Any]) -> None:

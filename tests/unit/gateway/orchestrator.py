@@ -60,9 +60,7 @@ class Orchestrator(RunServiceServicer):
             self._breaks += 1
             self._changed.notify_all()
 
-    async def WatchRun(
-        self, request: WatchRunRequest, context: Any
-    ) -> AsyncIterator[WatchRunResponse]:
+    async def WatchRun(self, request: WatchRunRequest, context: Any) -> AsyncIterator[WatchRunResponse]:
         self.asked.append(request)
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         if self.refusals:

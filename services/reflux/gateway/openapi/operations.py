@@ -66,9 +66,7 @@ def _request(
         {"name": field.name, "in": "path", "required": True, **_parameter(owner, field, schemas)}
         for field in in_path
     ]
-    if binding.body == "*":
-        schema = schemas.object_of(owner, fields.values())
-        return {"parameters": parameters, "requestBody": {"content": _json(schema)}}
+    # A typed body ("*" too) would lose unknown fields in the transcoder, in silence: bodies are documents.
     body = fields.pop(binding.body) if binding.body else None
     parameters += [
         {"name": field.name, "in": "query", **_parameter(owner, field, schemas)} for field in fields.values()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CLIENT = Path(__file__).with_name("client.py")
+CLIENT = Path(__file__).parents[1] / "examples" / "clients" / "python" / "client.py"
 
 
 def _run(edge: str) -> subprocess.CompletedProcess[str]:
@@ -19,8 +19,7 @@ def _run(edge: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_client_saves_executes_watches_and_reads(edge_url: str) -> None:
     """Every line of the example holds, and it can be run again: an equal document makes no new version."""
-    edge = edge_url.removeprefix("http://").rstrip("/")
-    first = _run(edge)
+    first = _run(edge_url)
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
     assert lines[0] == "flow greet-from-python is at version 1"
@@ -28,7 +27,7 @@ def test_the_client_saves_executes_watches_and_reads(edge_url: str) -> None:
     assert lines[-3].endswith(" RunFinished")
     assert lines[-2].endswith(" is SUCCEEDED")
     assert json.loads(lines[-1]) == {"text": "Hello Ada", "steps": 1}
-    assert _run(edge).stdout.splitlines()[0] == lines[0]
+    assert _run(edge_url).stdout.splitlines()[0] == lines[0]
 
 
 def test_the_client_says_why_it_cannot() -> None:
