@@ -90,6 +90,8 @@ class Lease:
         self._clock = clock
         self._seconds = membership.lease_seconds
         self._held: dict[int, int] = {}
+        self._leases: list[ShardLease] | None = None
+        """`_held` as it is given out; None when it has changed since."""
         self._member: MemberId | None = None
         self._until = float("-inf")
         self._expiry: asyncio.TimerHandle | None = None
@@ -104,9 +106,13 @@ class Lease:
         """Whether the lease surely has not run out in the database."""
         return self._member is not None and uptime() < self._until
 
-    def held(self) -> list[ShardLease]:
+    def held(self) -> Sequence[ShardLease]:
         """The shards we may advance, none when the lease is not valid."""
-        return [ShardLease(*item) for item in self._held.items()] if self.valid() else []
+        if not self.valid():
+            return []
+        if self._leases is None:
+            self._leases = [ShardLease(*item) for item in self._held.items()]
+        return self._leases
 
     def rejoin(self) -> None:
         """End this life at once and begin another: it is not known what was written (`CommitUnknown`)."""
@@ -194,6 +200,7 @@ class Lease:
     def _gain(self, taken: Sequence[Taken]) -> None:
         if taken and not self._over.is_set():
             self._held.update(one.lease for one in taken)
+            self._leases = None
             self._owner.gained(taken)
             log.info("shards_gained", shards=len(taken), orphaned=sum(one.orphaned for one in taken))
 
@@ -201,6 +208,7 @@ class Lease:
         if shards:
             for shard in shards:
                 del self._held[shard]
+            self._leases = None
             self._owner.lost(shards)
             log.info("shards_lost", shards=len(shards))
 

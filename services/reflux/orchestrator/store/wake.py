@@ -37,6 +37,7 @@ HELD: Final = 10_000
 """Runs held for Redis, of each channel."""
 BATCH: Final = 500
 """Runs of one message."""
+_GATHER_SECONDS: Final = 0.01
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 _SECONDS: Final = 5.0
@@ -147,6 +148,8 @@ class Wake:
                 await client.publish(Channel.INBOX, orjson.dumps(list(_pop(self._words))))
             if self._marks:
                 await client.publish(Channel.RUNS, orjson.dumps(_pop(self._marks)))
+            # Under load a message is sent for what gathered, not for each commit: nobody sees 10 ms.
+            await asyncio.sleep(_GATHER_SECONDS)
             if not self._words and not self._marks:
                 self._work.clear()
                 await self._work.wait()
