@@ -43,7 +43,6 @@ class Engine:
 
         Raises:
             RuntimeError: none succeeded within 30 s; the last run's error is in the message.
-
         """
         document = HttpBody(content_type="application/json", data=orjson.dumps(_flow(steps)))
         request = ReplaceFlowRequest(flow_id=f"bench-{steps}", document=document, allow_missing=True)

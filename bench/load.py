@@ -37,7 +37,6 @@ async def closed_loop(
 
     Raises:
         RuntimeError: nothing was answered in the window.
-
     """
     latencies: list[float] = []
     begin = time.perf_counter() + warmup

@@ -45,7 +45,6 @@ async def running_stack() -> AsyncIterator[Stack]:
 
     Raises:
         RuntimeError: it did not come up; the last lines of its log are in the message.
-
     """
     parent = ROOT / ".reflux"
     parent.mkdir(mode=0o700, exist_ok=True)

@@ -36,7 +36,6 @@ def find(name: str, argument: str | None = None) -> Serve:
 
     Raises:
         UnknownServiceError: see there.
-
     """
     if name == "node":
         if argument not in node_versions():
@@ -70,7 +69,6 @@ async def together(
 
     Raises:
         ExceptionGroup: one failed or ended by itself; the others have been cancelled and have drained.
-
     """
     events = [asyncio.Event() for _ in services]
     async with asyncio.TaskGroup() as group:

@@ -29,7 +29,6 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
     Raises:
         MigrationError: the database is not at this release.
         OSError: the address cannot be bound.
-
     """
     async with open_pool(settings.postgres_dsn, service="controlplane", max_size=4) as pool:
         async with pool.connection() as connection:

@@ -54,7 +54,6 @@ def render(
     Raises:
         ValueError: `node_cluster` is not one of CLUSTERS.
         KeyError: an upstream is missing.
-
     """
     if node_cluster not in CLUSTERS:
         raise ValueError(f"{node_cluster!r} is not one of {', '.join(CLUSTERS)}")

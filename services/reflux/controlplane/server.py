@@ -112,7 +112,6 @@ def _introduced(node: Any) -> Proxy:
 
     Raises:
         InvalidArgument: it has no id, or does not say where its mesh listener binds.
-
     """
     if not node.id:
         raise InvalidArgument(Reason.ARGUMENT_INVALID, "node.id of the bootstrap is empty")

@@ -19,7 +19,6 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
 
     Raises:
         OSError: the address cannot be bound.
-
     """
 
     def on_ready(port: int) -> None:

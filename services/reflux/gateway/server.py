@@ -37,7 +37,6 @@ async def serve_http(
 
     Raises:
         OSError: the address cannot be bound.
-
     """
     config = uvicorn.Config(
         app,

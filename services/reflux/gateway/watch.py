@@ -84,7 +84,6 @@ class Watch:
 
         Raises:
             grpc.aio.AioRpcError: the orchestrator refused, or was not reached.
-
         """
         if not await self._answered(self._pace.open) or self._stopped.done():
             return True

@@ -51,7 +51,6 @@ class Watches:
             NotFound: no such run.
             Unavailable: no orchestrator answered.
             Exhausted: this gateway has as many watches as it takes.
-
         """
         if len(self._active) >= self._limit:
             raise Exhausted(Reason.TOO_MANY_WATCHERS, f"{self._limit} runs are being watched here already")

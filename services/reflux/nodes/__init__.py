@@ -32,7 +32,6 @@ def load(name: str) -> NodeVersion:
 
     Raises:
         KeyError: it is not shipped.
-
     """
     module, _, attribute = SHIPPED[name].partition(":")
     version: NodeVersion = getattr(importlib.import_module(module), attribute)

@@ -26,6 +26,5 @@ async def serve(
 
     Raises:
         KeyError: a version is not shipped.
-
     """
     await sdk.serve([load(name) for name in versions], settings, ready=ready)

@@ -34,7 +34,6 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
     Raises:
         MigrationError: the database is not at this release.
         OSError: the address cannot be bound.
-
     """
     lease = timedelta(seconds=settings.lease_seconds)
     async with open_pool(settings.postgres_dsn, service="registry") as pool:

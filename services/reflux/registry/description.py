@@ -33,7 +33,6 @@ def check(description: NodeDescription) -> str:
 
     Raises:
         InvalidArgument: with every problem.
-
     """
     violations = _violations(description)
     if violations:

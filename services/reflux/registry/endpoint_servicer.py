@@ -120,7 +120,6 @@ def advertised(address: str, peer: str) -> str:
 
     Raises:
         InvalidArgument: no port, or a host that is no IP address: Envoy takes no names for endpoints.
-
     """
     if address.startswith(":"):
         address = f"{unquote(peer.partition(':')[2]).rpartition(':')[0]}{address}"

@@ -38,7 +38,6 @@ class DatabaseClock:
 
         Raises:
             ValueError: `now_db` is naive.
-
         """
         if now_db.tzinfo is None:
             raise ValueError("the database's time needs a time zone")

@@ -64,7 +64,6 @@ def parse(body: HttpBody, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> 
     Raises:
         InvalidArgument: DOCUMENT_TOO_LARGE, CONTENT_TYPE_UNSUPPORTED, or DOCUMENT_UNREADABLE with `line` and
             `column` (from 1) in its metadata.
-
     """
     check_size(body.data, what=what, max_bytes=max_bytes)
     if not body.data.strip():
@@ -87,7 +86,6 @@ def check_size(raw: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) ->
 
     Raises:
         InvalidArgument: DOCUMENT_TOO_LARGE with `size` and `limit`.
-
     """
     if len(raw) > max_bytes:
         message = f"{what} has {len(raw)} bytes; at most {max_bytes} are accepted"
@@ -105,7 +103,6 @@ def parse_json(raw: bytes, *, what: str) -> JsonValue:
 
     Raises:
         InvalidArgument: DOCUMENT_UNREADABLE with `line` and `column`.
-
     """
     try:
         value = cast("JsonValue", orjson.loads(raw))

@@ -22,7 +22,6 @@ def uuid7(now: datetime) -> str:
 
     Raises:
         ValueError: `now` is naive or before 1970.
-
     """
     if now.tzinfo is None:
         raise ValueError("the time of an id needs a time zone")

@@ -100,7 +100,6 @@ def configure(*, service: str, level: str, log_format: LogFormat, stream: TextIO
         level: smallest level written, such as `info`.
         log_format: `json` for machines, `console` for people.
         stream: where to; it must be unbuffered or line buffered.
-
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _ConsoleFormatter())

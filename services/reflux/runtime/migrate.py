@@ -81,7 +81,6 @@ def release() -> dict[str, tuple[Migration, ...]]:
 
     Raises:
         MigrationError: see `shipped`.
-
     """
     folders = [entry for entry in files("reflux").iterdir() if entry.joinpath("migrations").is_dir()]
     return {name: shipped(name) for name in sorted(folder.name for folder in folders)}
@@ -92,7 +91,6 @@ def shipped(service: str) -> tuple[Migration, ...]:
 
     Raises:
         MigrationError: a file is misnamed, or a number is missing or taken twice.
-
     """
     found = []
     for entry in files("reflux").joinpath(service, "migrations").iterdir():
@@ -119,7 +117,6 @@ async def migrate(dsn: str, migrations: Mapping[str, Sequence[Migration]] | None
         MigrationError: an applied file has changed, or the database is newer than this release.
         psycopg.Error: the database is unreachable, refuses a right, or a statement failed; the failed
             file left nothing behind.
-
     """
     applied: list[Migration] = []
     parameters = connection_parameters("reflux-migrate")
@@ -143,7 +140,6 @@ async def check_version(
 
     Raises:
         MigrationError: it is older, newer or different, or was never migrated.
-
     """
     try:
         applied = await _applied(connection, service)

@@ -78,7 +78,6 @@ async def open_pool(dsn: str, *, service: str, min_size: int = 1, max_size: int 
 
     Raises:
         psycopg_pool.PoolTimeout: the database did not accept `min_size` connections within 15 s.
-
     """
 
     async def configure(connection: Connection) -> None:
@@ -112,6 +111,5 @@ def load_sql(package: str, name: str) -> LiteralString:
 
     Raises:
         FileNotFoundError: the package has no such file.
-
     """
     return files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")

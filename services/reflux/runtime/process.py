@@ -48,7 +48,6 @@ def run(
 
     Raises:
         SystemExit: status 1 when `main` failed; the error is logged, not shown again.
-
     """
     logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -122,7 +122,6 @@ def make_status(
         metadata: of the ErrorInfo; each value is cut at 1 KiB.
         violations: the wrong places; as many as fit.
         retry_seconds: when the same request may be sent again.
-
     """
     status = status_pb2.Status(code=code.value[0], message=_cut(message))
     info = {key: _cut(value) for key, value in metadata.items()}
@@ -215,7 +214,6 @@ async def wait_ready(to: grpc.aio.Channel, *, seconds: float) -> None:
 
     Raises:
         Unavailable: it was not within `seconds`.
-
     """
     try:
         async with asyncio.timeout(seconds):

@@ -62,7 +62,6 @@ async def serve_grpc(
 
     Raises:
         OSError: the address cannot be bound.
-
     """
     async with grpc_server(
         address=address, register=register, services=services, drain_seconds=drain_seconds
@@ -95,7 +94,6 @@ async def grpc_server(
 
     Raises:
         OSError: the address cannot be bound.
-
     """
     interceptor = rpc.ErrorInterceptor()
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)

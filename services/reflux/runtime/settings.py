@@ -53,7 +53,6 @@ class Address(NamedTuple):
 
         Raises:
             ValueError: no host, no port, or a port outside 0-65535.
-
         """
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
@@ -178,7 +177,6 @@ class Settings(BaseSettings):
 
         Raises:
             SettingsError: an unknown key, or a value that does not fit, in any source.
-
         """
         given = {name: value for name, value in flags.items() if value is not None}
         known = set(cls.model_fields)

@@ -52,7 +52,6 @@ class Claims:
 
         Raises:
             Refusal: CLAIM_REFUSED. Nothing may be done.
-
         """
         if not envelope.claim_address:
             raise _refused("the call came without x-reflux-claim-address, so its effect cannot be claimed")

@@ -98,7 +98,6 @@ class Context(Generic[R]):
 
         Raises:
             Refusal: nothing may be done; let it pass.
-
         """
         async with self._claim_lock:
             if self.refusal is not None:

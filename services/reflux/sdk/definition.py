@@ -107,7 +107,6 @@ def node(
 
     Raises:
         TypeError, ValueError: the function or an argument does not fit.
-
     """
     if not is_name(name) or not is_version(version):
         raise ValueError(f"{name}@{version} is not the name of a node version")

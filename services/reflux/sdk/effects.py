@@ -34,7 +34,6 @@ class Effect:
 
         Raises:
             ExpressionSyntaxError: the text is neither a class nor an expression.
-
         """
         if effect in EffectClass.__members__.values():
             return cls(EffectClass(effect), scope)

@@ -43,7 +43,6 @@ class Envelope:
 
         Raises:
             InvalidArgument: a number is none, or the effect class is unknown.
-
         """
         given = {
             key.removeprefix(_PREFIX): value

@@ -47,7 +47,6 @@ class Fault(Exception):
         retry_after: when the ill part said it will be well.
         no_effect: after a claim: nothing happened outside, for certain (declined, not connected).
         violations: wrong places in the input.
-
     """
 
     owner: ClassVar[str]
@@ -83,7 +82,6 @@ class NodeFault(Fault):
 
     Raises:
         ValueError: a code that the mesh would neither retry nor count; then it is a TargetFault.
-
     """
 
     owner = "node"

@@ -41,7 +41,6 @@ class Registration:
         registry: channel to the EndpointService.
         version: what is served.
         address: `host:port` the mesh shall call; with an empty host the registry takes the connection's.
-
     """
 
     def __init__(self, registry: grpc.aio.Channel, *, version: NodeVersion, address: str) -> None:

@@ -48,7 +48,6 @@ async def serve(
     Raises:
         ValueError: one port for several versions.
         OSError: a port is taken.
-
     """
     advertised_port = settings.advertise.port if settings.advertise else 0
     if len(versions) > 1 and (settings.node_port or advertised_port):

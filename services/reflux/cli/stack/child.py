@@ -51,7 +51,6 @@ class Launch:
         user: another user to become; None keeps ours.
         pass_fds: descriptors the child inherits, by the same numbers.
         death_signal: what the kernel sends when the supervisor dies.
-
     """
 
     argv: tuple[str, ...]
@@ -86,7 +85,6 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     Raises:
         OSError: the program cannot be executed.
         RuntimeError: not called from the main thread.
-
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("children are started from the main thread: their life is tied to it")

@@ -36,7 +36,6 @@ class StackState:
         ports: by what listens there.
         parts: by name.
         up: every part has been ready.
-
     """
 
     pid: int
@@ -73,7 +72,6 @@ class DataFolder:
         Raises:
             StackRunningError: it belongs to a running stack.
             OSError: it cannot be written.
-
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("logs", "run"):

@@ -42,7 +42,6 @@ class Keeper:
 
         Raises:
             StartError: it ended, or was not ready in time; it is not running any more.
-
         """
         began = _now()
         self._change(state=PartState.STARTING)

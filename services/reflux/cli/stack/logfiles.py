@@ -63,7 +63,6 @@ class LogFiles:
 
         Raises:
             UnknownPartError: it has not.
-
         """
         if part not in self.parts():
             known = ", ".join(self.parts()) or "none yet"

@@ -24,7 +24,6 @@ class Part:
         start_seconds: from the start until it must be ready.
         stop_signal: asks it to drain and end.
         stop_seconds: how long it may drain; then it is killed.
-
     """
 
     name: str
@@ -89,7 +88,6 @@ class Backoff:
         first: seconds after the first crash.
         most: longest wait in seconds.
         stable: after so many seconds of being ready the next crash counts as the first.
-
     """
 
     first: float = 0.5

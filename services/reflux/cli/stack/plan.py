@@ -66,7 +66,6 @@ def make_plan(
         PortError: a port is taken.
         WheelMissingError: an embedded server is not installed.
         PostgresError: the embedded database has lost its passwords.
-
     """
     _check_listen("--listen", settings.listen, allowed=insecure_listen)
     _check_listen("mesh_address", settings.mesh_address.host, allowed=False)

@@ -34,7 +34,6 @@ def claim(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
 
     Raises:
         PortError: a port is taken or not ours to take, or two options want the same one.
-
     """
     claimed: dict[str, int] = {}
     with ExitStack() as stack:

@@ -58,7 +58,6 @@ class PostgresServer:
         log: file of its output.
         options: further `name=value` server settings.
         sync: False spares the disk while the cluster is made; for tests.
-
     """
 
     folder: Path
@@ -86,7 +85,6 @@ class PostgresServer:
 
         Raises:
             PostgresError: `initdb` failed, the passwords are lost, or a leftover server does not end.
-
         """
         if self._data.exists():
             await self._see_off_leftover()

@@ -31,7 +31,6 @@ def run_until_signal(
 
     Raises:
         StartError: a step failed; everything is stopped again.
-
     """
 
     async def life() -> None:
@@ -53,7 +52,6 @@ def stop_stack(folder: DataFolder) -> int:
     Raises:
         StackNotRunningError: none runs on `folder`.
         TimeoutError: it has not ended within 120 s.
-
     """
     pid = folder.holder()
     if not pid:

@@ -38,7 +38,6 @@ async def supervise(
 
     Raises:
         StartError: a step failed while the stack came up; what had been started is stopped again.
-
     """
     keepers: list[Keeper] = []
     try:

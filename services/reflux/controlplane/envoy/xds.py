@@ -59,7 +59,6 @@ def encode(name: str, resource: Mapping[str, Any]) -> bytes:
 
     Raises:
         google.protobuf.json_format.ParseError: a field that Envoy's API does not have, or a wrong value.
-
     """
     message = message_class(name)()
     json_format.ParseDict(dict(resource), message, descriptor_pool=_pool())

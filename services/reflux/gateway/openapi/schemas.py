@@ -74,7 +74,6 @@ class Schemas:
 
         Raises:
             NotImplementedError: another message has the same short name.
-
         """
         if (known := _WELL_KNOWN.get(full_name)) is not None:
             return dict(known)
@@ -92,7 +91,6 @@ class Schemas:
 
         Raises:
             NotImplementedError: the field has a type that no message of the API used before.
-
         """
         full_name = f"{owner}.{field.name}"
         schema = _CLOSED.get(full_name) or self._value(full_name, field)

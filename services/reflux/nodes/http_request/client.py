@@ -40,7 +40,6 @@ class Client:
         allowed: networks that may be reached beside the public ones.
         keeps_connections: whether pure methods use a connection more than once.
         waits: whether pure methods wait as a 429 or 503 tells them to.
-
     """
 
     def __init__(self, allowed: Sequence[Network], *, keeps_connections: bool, waits: bool) -> None:
@@ -78,7 +77,6 @@ class Client:
         Raises:
             TargetFault: see `faults`.
             InvalidArgument: the URL cannot be requested.
-
         """
         request = exchange.first_request(given, idempotency_key=ctx.idempotency_key)
         try:

@@ -68,7 +68,6 @@ def first_request(given: Input, *, idempotency_key: str) -> Request:
 
     Raises:
         InvalidArgument: the URL cannot be requested.
-
     """
     headers = CIMultiDict(given.headers)
     headers.setdefault("User-Agent", _USER_AGENT)
@@ -93,7 +92,6 @@ def parse_url(text: str, *, base: URL | None = None) -> URL:
 
     Raises:
         InvalidArgument: not absolute, another scheme than http and https, or with a user in it.
-
     """
     what = "the url" if base is None else f"the redirect from {base.with_query(None)}"
     try:
@@ -123,7 +121,6 @@ async def run(
     Raises:
         TargetFault: see `faults`; an unaccepted status is not one here.
         InvalidArgument: a redirect leads to a URL that may not be requested.
-
     """
     began = time.monotonic()
     while True:

@@ -40,7 +40,6 @@ def of_exception(error: Exception, *, target: str, first: bool) -> TargetFault:
         error: what aiohttp, the guard or a timeout raised.
         target: the request, for people; without query, which may hold a secret.
         first: whether nothing had been sent before this request (no redirect).
-
     """
     if isinstance(error, AddressRefused):
         return TargetFault(

@@ -57,7 +57,6 @@ class AddressGuard:
 
         Raises:
             AddressRefused: it may not be reached.
-
         """
         address = _literal(host)
         if address is not None and not self.allows(address):
@@ -117,7 +116,6 @@ class GuardedResolver(AbstractResolver):
         Raises:
             AddressRefused: there are addresses, but none may be reached.
             OSError: the name cannot be resolved.
-
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)

@@ -173,7 +173,6 @@ class Sandbox:
 
         Raises:
             SandboxBroken: see there; the script did not run.
-
         """
         request = {"code": code, "input": orjson.dumps(given).decode(), "seconds": seconds}
         child = await self._idle.get()

@@ -79,7 +79,6 @@ async def poll(
 
     Raises:
         psycopg.Error: the database is away.
-
     """
     rows = await fetch(
         pool,
