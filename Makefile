@@ -10,6 +10,8 @@ UV := $(BIN)/uv pip
 COMPILE := $(UV) compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock"
 DATA ?= .reflux
+# The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
 .PHONY: help install demo up test lint types unit mesh e2e proto openapi lock bench clean
 
