@@ -17,9 +17,10 @@ import pytest
 from psycopg import sql
 
 from reflux.cli.stack import ports, wheels
-from reflux.cli.stack.child import end_group, unprivileged_user
+from reflux.cli.stack.child import unprivileged_user
 from reflux.cli.stack.postgres import PostgresServer
 from reflux.runtime.migrate import migrate
+from tests.support.server import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 _TEMPLATE = "reflux_template"
 _numbers = itertools.count(1)
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
-
-
-async def _until_ready(server: PostgresServer) -> None:
-    async with asyncio.timeout(30):
-        while not await server.ready():
-            await asyncio.sleep(0.02)
-    await server.provision()
 
 
 @pytest.fixture(scope="session")
@@ -50,17 +44,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         options=_FAST,
         sync=False,
     )
-    asyncio.run(server.prepare())
-    process = server.start()
-    try:
-        asyncio.run(_until_ready(server))
+    with running_server(server, stop=signal.SIGINT):
+        asyncio.run(server.provision())
         yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10)
-        finally:
-            end_group(process)
 
 
 @pytest.fixture(scope="session")

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
 from reflux.cli.stack import ports, wheels
-from reflux.cli.stack.child import end_group
 from reflux.cli.stack.valkey import ValkeyServer
+from tests.support.server import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-async def _until_ready(server: ValkeyServer) -> None:
-    async with asyncio.timeout(30):
-        while not await server.ready():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -27,17 +20,8 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeySe
     """A running server; `url()` says how to reach it."""
     folder = tmp_path_factory.mktemp("valkey")
     server = ValkeyServer(folder, wheels.valkey_program(), ports.free_ports(1)[0], folder / "valkey.log")
-    asyncio.run(server.prepare())
-    process = server.start()
-    try:
-        asyncio.run(_until_ready(server))
+    with running_server(server):
         yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        finally:
-            end_group(process)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from reflux.registry import __main__ as registry
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
 from tests.mesh.support.proxy import envoy
+from tests.support.service import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,7 +46,7 @@ class Platform:
 
     async def start_registry(self) -> None:
         """Start the registry, or start it again."""
-        await self._registry_life.enter_async_context(_serving(registry, self.settings))
+        await self._registry_life.enter_async_context(serving(registry.serve, self.settings))
 
     async def stop_registry(self) -> None:
         """Stop it; endpoints cannot be renewed until it is back."""
@@ -93,33 +94,17 @@ class Platform:
 
 
 @asynccontextmanager
-async def _serving(service: Any, settings: Settings) -> AsyncIterator[None]:
-    ready = asyncio.Event()
-    task = asyncio.create_task(service.serve(settings, ready=ready))
-    waiting = asyncio.create_task(ready.wait())
-    try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=20)
-        if task.done():
-            await task
-        yield
-    finally:
-        waiting.cancel()
-        task.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
-
-
-@asynccontextmanager
 async def platform_on(dsn: str, folder: Path) -> AsyncIterator[Platform]:
     """Everything, on a migrated database."""
     one, two = (Address("127.0.0.1", port) for port in ports.free_ports(2))
     settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two)
     async with (
         AsyncExitStack() as registry_life,
-        _serving(controlplane, settings),
+        serving(controlplane.serve, settings),
         rpc.channel(one) as to_registry,
         rpc.channel(two) as to_controlplane,
     ):
-        await registry_life.enter_async_context(_serving(registry, settings))
+        await registry_life.enter_async_context(serving(registry.serve, settings))
         async with (
             envoy(folder, cluster="all", controlplane=two.port) as proxy,
             rpc.channel(Address("127.0.0.1", proxy.mesh)) as to_mesh,

@@ -16,6 +16,7 @@ from reflux.cli.stack import ports
 from reflux.registry.__main__ import serve
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
+from tests.support.service import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -63,19 +64,8 @@ async def _running(dsn: str, lease: float) -> AsyncIterator[Registry]:
     (port,) = ports.free_ports(1)
     address = Address("127.0.0.1", port)
     settings = Settings.load(postgres_dsn=dsn, registry_address=address, lease_seconds=lease)
-    ready = asyncio.Event()
-    task = asyncio.create_task(serve(settings, ready=ready))
-    waiting = asyncio.create_task(ready.wait())
-    try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=20)
-        if task.done():
-            await task
-        async with rpc.channel(address) as channel:
-            yield Registry(EndpointServiceStub(channel), RegistryServiceStub(channel))
-    finally:
-        waiting.cancel()
-        task.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
+    async with serving(serve, settings), rpc.channel(address) as channel:
+        yield Registry(EndpointServiceStub(channel), RegistryServiceStub(channel))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """An orchestrator over real PostgreSQL and Valkey; the mesh is scripted by the test."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from reflux.runtime import rpc
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address, Settings
 from tests.support.scripted_mesh import Client, Mesh
+from tests.support.service import serving
 
 
 @pytest.fixture
@@ -50,18 +50,7 @@ def begin(database_dsn: str, valkey_url: str, mesh: Mesh):
             "shards": 8,
             **settings,
         }
-        ready = asyncio.Event()
-        task = asyncio.create_task(serve(Settings.load(**values), ready=ready))
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=20)
-        waiting.cancel()
-        if task.done():
-            task.result()
-        async with rpc.channel(address) as channel:
-            try:
-                yield Client(address, channel)
-            finally:
-                task.cancel()
-                await asyncio.wait((task,), timeout=15)
+        async with rpc.channel(address) as channel, serving(serve, Settings.load(**values)):
+            yield Client(address, channel)
 
     return begin

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+from reflux.cli.stack.ports import free_ports
 from reflux.gateway import openapi
 from reflux.gateway.__main__ import serve
 from reflux.runtime.settings import Address, Settings
+from tests.support.service import serving
 from tests.unit.gateway.client import rest
 from tests.unit.gateway.orchestrator import RUN
 
@@ -21,29 +22,14 @@ if TYPE_CHECKING:
     from tests.unit.gateway.orchestrator import Orchestrator
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def test_serve_is_ready_then_serves_then_drains(orchestrator: Orchestrator) -> None:
     """Settings in, a service out: `ready` is set when requests are answered, cancelling ends it."""
     await orchestrator.record("RunCreated", "RunFinished")
-    address = Address("127.0.0.1", _free_port())
+    address = Address("127.0.0.1", free_ports(1)[0])
     settings = Settings.load(gateway_address=address, orchestrator_address=orchestrator.address)
-    ready = asyncio.Event()
-    task = asyncio.ensure_future(serve(settings, ready=ready))
-    try:
-        async with asyncio.timeout(10):
-            await ready.wait()
-        url = f"http://{address}/api/runs/{RUN}:watch"
-        async with aiohttp.ClientSession() as client, client.get(url) as response:
-            assert [event.event for event in await rest(response)] == ["RunCreated", "RunFinished", "end"]
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    url = f"http://{address}/api/runs/{RUN}:watch"
+    async with serving(serve, settings), aiohttp.ClientSession() as client, client.get(url) as response:
+        assert [event.event for event in await rest(response)] == ["RunCreated", "RunFinished", "end"]
     with pytest.raises(ConnectionError):
         await asyncio.open_connection(*address)
 
