@@ -69,9 +69,7 @@ class Reason(StrEnum):
     REVISION_STALE = "REVISION_STALE"
 
     # The platform.
-    PERMISSION_DENIED = "PERMISSION_DENIED"
     SERVICE_UNREACHABLE = "SERVICE_UNREACHABLE"  # a service behind this one did not answer; try again
-    UNSUPPORTED = "UNSUPPORTED"  # known, but not supported yet
     PATH_UNKNOWN = "PATH_UNKNOWN"  # nothing is served there, or not with this HTTP method
     EDGE_REFUSED = "EDGE_REFUSED"  # the edge proxy itself answered; metadata.cause says why, in Envoy's words
     TOO_MANY_WATCHERS = "TOO_MANY_WATCHERS"  # a gateway watches as many runs as it can; try again
