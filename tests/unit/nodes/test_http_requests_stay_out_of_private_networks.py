@@ -1,5 +1,9 @@
 """Only public addresses are reached, and those the operator allows; also through redirects and odd names."""
 
+import asyncio
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 
 import grpc
@@ -152,21 +156,44 @@ async def test_a_redirect_is_followed_as_http_says(version):
 
 
 async def test_a_redirect_elsewhere_leaves_the_callers_identity_behind(version):
-    """Authorization and cookies go to the origin they were meant for, and to no other."""
-    headers = {"Authorization": "Bearer t", "Cookie": "a=b", "X-Kept": "1"}
+    """Tokens, whatever their header is called, go to the origin they were meant for and to no other."""
+    headers = {"Authorization": "Bearer t", "Cookie": "a=b", "Private-Token": "s", "Accept": "text/plain"}
     async with target() as at, target() as other, served(version, **LOOPBACK) as call:
         away = {"url": f"{at.url}/redirect", "query": {"to": f"{other.url}/echo"}, "headers": headers}
         home = {"url": f"{at.url}/redirect", "query": {"to": f"{at.url}/echo"}, "headers": headers}
         seen_away = (await call(away)).output["body"]["headers"]
         seen_home = (await call(home)).output["body"]["headers"]
-    assert seen_home["authorization"] == "Bearer t"
-    assert not {"authorization", "cookie"} & set(seen_away)
-    assert seen_away["x-kept"] == "1"
+    assert (seen_home["authorization"], seen_home["private-token"]) == ("Bearer t", "s")
+    assert not {"authorization", "cookie", "private-token"} & set(seen_away)
+    assert seen_away["accept"] == "text/plain"
 
 
 async def test_a_name_is_connected_to_only_at_the_addresses_that_were_checked():
     """Resolved once, filtered, and handed to the connector: a second answer is never asked for."""
-    resolver = GuardedResolver(AddressGuard([ip_network("127.0.0.1/32")]))
-    assert {found["host"] for found in await resolver.resolve("localhost", 80)} == {"127.0.0.1"}
-    with pytest.raises(AddressRefused, match="localhost"):
-        await GuardedResolver(AddressGuard([])).resolve("localhost", 80)
+    with ThreadPoolExecutor(1) as threads:
+        resolver = GuardedResolver(AddressGuard([ip_network("127.0.0.1/32")]), threads)
+        assert {found["host"] for found in await resolver.resolve("localhost", 80)} == {"127.0.0.1"}
+        with pytest.raises(AddressRefused, match="localhost"):
+            await GuardedResolver(AddressGuard([]), threads).resolve("localhost", 80)
+
+
+async def test_names_whose_servers_are_silent_hold_nobody_up(version, monkeypatch):
+    """A lookup cannot be broken off, so each waits in a thread of its own."""
+    ask, heard = socket.getaddrinfo, threading.Event()
+
+    def silent(host, *rest):
+        if host == "silent.example":
+            heard.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return ask(host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    async with target() as at, served(version, **LOOPBACK) as call:
+        waiting = [asyncio.ensure_future(call({"url": "http://silent.example/"})) for _ in range(40)]
+        try:
+            named = at.url.replace("127.0.0.1", "localhost")
+            assert (await call({"url": f"{named}/echo"}, timeout=5)).output["status"] == 200
+            assert not any(each.done() for each in waiting)
+        finally:
+            heard.set()
+        assert {(await each).failure.reason for each in waiting} == {Reason.TARGET_UNREACHABLE}

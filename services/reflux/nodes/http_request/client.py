@@ -7,6 +7,7 @@ DELETE by itself when a kept connection turns out dead, and a repetition is what
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -47,6 +48,7 @@ class Client:
         self._keeps_connections = keeps_connections
         self._waits = waits
         self._stack = AsyncExitStack()
+        self._lookups = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="lookup")
 
     async def __aenter__(self) -> Self:
         self._fresh = await self._stack.enter_async_context(self._session(keep=False))
@@ -59,10 +61,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def _session(self, *, keep: bool) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self._guard),
+            resolver=GuardedResolver(self._guard, self._lookups),
             use_dns_cache=False,
             limit=MAX_CONNECTIONS,
             force_close=not keep,
@@ -120,7 +123,7 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         return float(value[:9])
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

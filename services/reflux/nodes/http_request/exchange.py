@@ -1,7 +1,7 @@
 """One exchange: the request, its redirects, the answer within its bounds.
 
 Redirects are followed here and not by aiohttp, because each step is checked like the first one: scheme, no
-user in the URL, the guard. Across origins the headers that identify the caller are left behind. 303, and 301
+user in the URL, the guard. Across origins only headers that say nothing of the caller go on. 303, and 301
 or 302 after a POST, go on as GET without a body (RFC 9110 §15.4); 307 and 308 repeat the request.
 """
 
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from reflux.nodes.http_request.model import Input
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_PERSONAL: Final = ("Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key")
+# A list of what may go on, since nobody can list every header that holds somebody's token.
+_IMPERSONAL: Final = frozenset(
+    {"accept", "accept-encoding", "accept-language", "content-encoding", "content-type", "user-agent"}
+)
 _USER_AGENT: Final = "reflux-http-request"
 _CONNECT_SECONDS: Final = 10.0
 _CHUNK: Final = 1 << 16
@@ -164,8 +167,8 @@ def _redirected(request: Request, status: int, location: str) -> Request:
     url = parse_url(location, base=request.url)
     headers = request.headers.copy()
     if url.origin() != request.url.origin():
-        for name in _PERSONAL:
-            headers.popall(name, None)
+        for name in {name.lower() for name in headers} - _IMPERSONAL:
+            headers.popall(name)
     following = replace(request, url=url, headers=headers, hops=request.hops + 1)
     as_get = status == 303 or (status in {301, 302} and request.method == "POST")
     if not as_get or request.method == "HEAD":

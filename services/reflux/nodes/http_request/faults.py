@@ -54,14 +54,22 @@ def of_exception(error: Exception, *, target: str, first: bool) -> TargetFault:
             no_effect=first and connecting,
         )
     connecting = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    said = str(cause) or type(error).__name__
+    said = _said(error) or type(error).__name__
     return TargetFault(
         grpc.StatusCode.UNAVAILABLE,
         f"{target} could not be reached: {said}" if connecting else f"{target} broke off: {said}",
         reason=Reason.TARGET_UNREACHABLE,
         no_effect=first and connecting,
     )
+
+
+def _said(error: Exception) -> str:
+    """What an error says of its cause; never the whole URL, whose query may hold a secret."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status}, {error.message}"
+    if isinstance(error, aiohttp.InvalidURL):
+        return error.description or ""
+    return str(getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error)
 
 
 def of_status(

@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Executor
 
     from reflux.runtime.settings import Network
 
@@ -103,10 +104,18 @@ def _with_embedded(address: Ip) -> Iterator[Ip]:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves with the system's resolver and gives only addresses that may be reached."""
+    """Resolves with the system's resolver and gives only addresses that may be reached.
 
-    def __init__(self, guard: AddressGuard) -> None:
+    Args:
+        guard: judges what is found.
+        threads: where lookups wait, one per connection at most. The event loop's own are a handful (uvloop:
+            two), and as many names whose servers are silent would hold up everybody else's.
+
+    """
+
+    def __init__(self, guard: AddressGuard, threads: Executor) -> None:
         self._guard = guard
+        self._threads = threads
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -118,7 +127,9 @@ class GuardedResolver(AbstractResolver):
             OSError: the name cannot be resolved.
         """
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        found = await loop.run_in_executor(
+            self._threads, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+        )
         allowed = [
             ResolveResult(
                 hostname=host,
