@@ -27,9 +27,9 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Model(BaseModel):
-    """Base of inputs and outputs: unknown fields are refused, values do not change."""
+    """Base of inputs and outputs: unknown fields are refused, values do not change, errors show none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ async def test_a_failing_script_names_its_line(code, message, place):
         "Promise.prototype.then = null",
         "Object.prototype.toJSON = function () { return this }",
         "Array.prototype.push = null; console.log('x')",
+        "Array.prototype.toJSON = () => 5; console.log('x')",
+        "Object.defineProperty(Array.prototype, 0, {set() { globalThis.stolen = this }}); console.log('x')",
         "String.prototype.slice = null; console.log('x'.repeat(2000))",
         "Reflect.apply = null; String.prototype.toWellFormed = null; console.log('x')",
         "Object.defineProperty(Object.prototype, 'error', {value: 'x'})",
@@ -106,6 +108,8 @@ async def test_tampering_with_the_language_changes_nothing_outside(tampering):
     async with Sandbox(1) as sandbox:
         reply = await sandbox.run(f"{tampering}; return {{a: 1}}", None, seconds=1)
         assert reply.result == '{"a":1}', reply
+        assert len(reply.logs) == tampering.count("console.log"), reply
+        assert all(isinstance(line, str) for line in reply.logs)
         assert (await sandbox.run("return 1", None, seconds=1)).result == "1"
 
 

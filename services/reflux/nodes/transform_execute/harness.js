@@ -6,14 +6,14 @@
   const { apply } = Reflect;
   const { then } = Promise.prototype;
   const { slice, toWellFormed } = String.prototype;
-  const { push } = Array.prototype;
   const { toString } = Function.prototype;
   const text = String;
   const Body = (async function () {}).constructor;
   const MAX_LINES = 200;
   const MAX_LINE = 1000;
 
-  const lines = [];
+  // Without a prototype: a script can put a setter, or a toJSON, where an ordinary array would find it.
+  const lines = Object.setPrototypeOf([], null);
   let dropped = 0;
   let outcome = "pending";
   let value;
@@ -36,7 +36,7 @@
     let line = "";
     for (let index = 0; index < items.length; index += 1) line += (index ? " " : "") + show(items[index]);
     if (line.length > MAX_LINE) line = apply(slice, line, [0, MAX_LINE]) + "…";
-    apply(push, lines, [whole(line)]);
+    lines[lines.length] = whole(line);
   };
   globalThis.console = { log: write, info: write, debug: write, warn: write, error: write };
 
@@ -70,7 +70,7 @@
     ]);
   };
   const logs = () => {
-    if (dropped) apply(push, lines, [`… ${dropped} more`]);
+    if (dropped) lines[lines.length] = `… ${dropped} more`;
     return stringify(lines);
   };
 
