@@ -1,9 +1,9 @@
-"""The bare limit: what any durable engine must do for a step, and nothing else.
+"""The bare limit: whatever makes flows durable must do for a step, and nothing else.
 
 For each step one `NodeService.Execute` through the mesh listener of the same Envoy, with the headers that
 the orchestrator sends, then one row in a journal of the same PostgreSQL, awaited before the next step. Rows
-of all runs that gathered while the former commit was being written go into one statement (`unnest`), as the
-engine does it. There is no flow, no state, no accept, no ingress.
+of all runs that gathered while the former commit was being written go into one statement (`unnest`), as
+REFLUX does it. There is no flow, no state, no accept, no ingress.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Journal:
 
 
 class Bare:
-    """Runs without an engine."""
+    """Runs that nothing but this walks."""
 
     def __init__(self, stub: NodeServiceAsyncStub, journal: Journal) -> None:
         self._stub = stub

@@ -1,6 +1,6 @@
 """Comparing and printing: medians of the rounds, with their noise, and the ratio to the bare limit.
 
-Bare limit and engine take turns within each round, so that a slow minute of the machine hits both. Noise is
+Bare limit and REFLUX take turns within each round, so that a slow minute of the machine hits both. Noise is
 half the spread of the rounds as a share of their median; a ratio is given with the smallest and the largest
 of the rounds.
 """

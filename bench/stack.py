@@ -1,7 +1,7 @@
 """A whole stack for one benchmark: `reflux up` on free ports and a fresh folder, and the echo node beside it.
 
 The folder lies in the checkout, not under /tmp: that is often memory, where `fsync` costs nothing and every
-figure would flatter. Traces are sampled at 1 %, as the budgets have it; all else is default.
+figure would flatter. All settings are default, but the log keeps warnings only.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def running_stack() -> AsyncIterator[Stack]:
         async with AsyncExitStack() as processes:
             ports = ("--port", "0", "--mesh-port", "0", "--admin-port", "0")
             up = ("reflux.cli", "up", "--data-dir", str(folder / "data"), *ports)
-            stack = await processes.enter_async_context(_child(folder, up, {"REFLUX_TRACE_RATIO": "0.01"}))
+            stack = await processes.enter_async_context(_child(folder, up, {}))
             state = await _state_of(folder / "data", stack)
             registry = {"REFLUX_REGISTRY_ADDRESS": f"127.0.0.1:{state['ports']['registry']}"}
             await processes.enter_async_context(_child(folder, ("bench.echo",), registry))

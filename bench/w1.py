@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.bare import bare_limit
-from bench.engine import connected
+from bench.client import connected
 from bench.report import Plan, show, show_ratio, take_turns
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ IN_FLIGHT = 64
 
 async def measure(stack: Stack, plan: Plan) -> None:
     """Measure and print."""
-    async with bare_limit(stack) as bare, connected(stack) as engine:
-        await engine.create(STEPS)
+    async with bare_limit(stack) as bare, connected(stack) as client:
+        await client.create(STEPS)
         samples = await take_turns(
-            {"bare limit": lambda: bare.run(STEPS), "REFLUX, gRPC": lambda: engine.run(STEPS)},
+            {"bare limit": lambda: bare.run(STEPS), "REFLUX, gRPC": lambda: client.run(STEPS)},
             in_flight=IN_FLIGHT,
             plan=plan,
         )

@@ -30,8 +30,8 @@ _SECONDS: Final = 35.0
 _READY_SECONDS: Final = 30.0
 
 
-class Engine:
-    """Runs of flows that are named `bench-N` for their N steps."""
+class Client:
+    """Starts runs of flows that are named `bench-N` for their N steps."""
 
     def __init__(self, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> None:
         self._flows = FlowServiceStub(channel)
@@ -76,10 +76,10 @@ class Engine:
 
 
 @asynccontextmanager
-async def connected(stack: Stack) -> AsyncIterator[Engine]:
-    """The engine of `stack`, over one connection for each protocol and client."""
+async def connected(stack: Stack) -> AsyncIterator[Client]:
+    """A client of `stack`, with one connection for each protocol."""
     async with rpc.channel(stack.edge) as channel, aiohttp.ClientSession(f"http://{stack.edge}") as http:
-        yield Engine(channel, http)
+        yield Client(channel, http)
 
 
 def _flow(steps: int) -> dict[str, Any]:
