@@ -58,7 +58,7 @@ DataDir = Annotated[
 def up(
     *,
     data_dir: DataDir = None,
-    port: Annotated[int | None, _port(4000, "REST, gRPC, gRPC-Web and webhooks.")] = None,
+    port: Annotated[int | None, _port(4000, "REST, gRPC and gRPC-Web.")] = None,
     mesh_port: Annotated[int | None, _port(4001, "Envoy's mesh listener, on loopback.")] = None,
     admin_port: Annotated[int | None, _port(9901, "Envoy's admin interface, on loopback.")] = None,
     listen: Annotated[

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1"
     """Address the edge listener binds; anything but loopback needs `--insecure-listen` with `reflux up`."""
     edge_port: Port = 4000
-    """Port of REST, gRPC, gRPC-Web and webhooks; 0 = a free one."""
+    """Port of REST, gRPC and gRPC-Web; 0 = a free one."""
     admin_port: Port = 9901
     """Port of Envoy's admin interface on loopback; 0 = a free one."""
 

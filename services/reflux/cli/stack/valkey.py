@@ -1,4 +1,4 @@
-"""The embedded Valkey: wake-ups, live run events, the step cache. Never truth, so it may forget.
+"""The embedded Valkey: wake-ups and live run events. Never truth, so it may forget.
 
 Its settings are a file (0600), because the password may not stand in an argument list. Memory is bounded:
 when it is full, what was used longest ago goes.

@@ -67,7 +67,7 @@ class Budget:
             raise Fault(
                 ErrorCode.BUDGET_ITERATIONS,
                 f"the macros of this expression iterate more than {MAX_ITERATIONS:,} times in total; "
-                "use foreach or a step for lists of this length",
+                "move lists of this length into a step",
             )
         self.spend(count * cost)
 
