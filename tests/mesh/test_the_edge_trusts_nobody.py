@@ -32,6 +32,25 @@ async def test_a_page_from_elsewhere_can_change_nothing(edge: Edge) -> None:
         assert (await edge.http("POST", "/api/flows/f/execute", origin=origin)).status == 200
 
 
+async def test_a_name_pointed_at_this_machine_gets_nothing(edge: Edge) -> None:
+    """DNS rebinding: to the browser such a page is of our own origin, so only the name tells."""
+    port = edge.proxy.edge
+    for name in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "1.2.3.4.5"):
+        for method, path in (
+            ("GET", "/api/runs"),
+            ("POST", "/api/flows/f/execute"),
+            ("GET", "/openapi.yaml"),
+        ):
+            own = {"host": f"{name}:{port}", "origin": f"http://{name}:{port}"}
+            reply = await edge.http(method, path, **own)
+            assert (reply.status, reply.json["code"]) == (403, 7)
+            assert "localhost" in reply.json["message"]
+    assert not edge.heard.requests
+    for name in ("localhost", "app.localhost", "edge", "10.1.2.3", "[::1]"):
+        for host in (name, f"{name}:{port}"):
+            assert (await edge.http("GET", "/api/runs", host=host)).status == 200
+
+
 async def test_a_page_from_elsewhere_can_read_nothing(edge: Edge) -> None:
     """Preflights are answered for pages of this machine only."""
     asked = {"access_control_request_method": "PUT"}
@@ -46,3 +65,14 @@ async def test_a_path_has_one_spelling(edge: Edge) -> None:
     """Escaped slashes and dots cannot walk around a rule."""
     assert (await edge.http("GET", "/api/flows/a%2Fb")).status == 400
     assert (await edge.http("GET", "/api/x/../runs")).status == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["flow_id=other", "flowId=other", "wait=1s&flow_id=other", "flow%5fid=other"]
+)
+async def test_the_query_cannot_change_what_the_path_names(edge: Edge, query: str) -> None:
+    """Envoy would let it win, and another flow would be executed than the one that logs and people see."""
+    reply = await edge.http("POST", f"/api/flows/f/execute?{query}")
+    assert reply.status == 400
+    assert not edge.heard.requests
+    assert (await edge.http("GET", "/api/runs?flow_id=f")).status == 200
