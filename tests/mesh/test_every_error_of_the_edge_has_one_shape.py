@@ -15,7 +15,8 @@ from tests.mesh.support.proxy import envoy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.mesh.support.edge import Edge, HttpReply
+    from tests.mesh.support.edge import Edge
+    from tests.support.rest import Answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,7 +34,7 @@ BAD = [
 ]
 
 
-def _info(reply: HttpReply) -> dict[str, Any]:
+def _info(reply: Answer) -> dict[str, Any]:
     assert reply.headers["content-type"] == "application/json"
     assert reply.json.keys() == {"code", "message", "details"}
     (info,) = (each for each in reply.json["details"] if each["@type"].endswith("google.rpc.ErrorInfo"))

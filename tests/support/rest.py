@@ -14,6 +14,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
+    """Their names in any case."""
     body: bytes
 
     @property
@@ -25,6 +26,17 @@ class Answer:
         """The body of a call that must have worked."""
         assert self.status < 400, f"{self.status}: {self.body.decode(errors='replace')}"
         return self.json
+
+
+def send(method: str, url: str, body: bytes | None, headers: Mapping[str, str], *, seconds: float) -> Answer:
+    """One request and its answer, whatever the status."""
+    request = urllib.request.Request(url, data=body, method=method, headers=dict(headers))
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as response:
+            return Answer(response.status, response.headers, response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +58,7 @@ class Rest:
         """Sends a JSON document, or raw bytes."""
         data = raw if raw is not None else None if document is None else json.dumps(document).encode()
         headers = {"Content-Type": content_type} if content_type and data is not None else {}
-        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=seconds) as response:
-                return Answer(response.status, response.headers, response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, error.headers, error.read())
+        return send(method, self.url + path, data, headers, seconds=seconds)
 
     def get(self, path: str) -> Any:
         """A GET that must work."""

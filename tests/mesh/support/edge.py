@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.error
-import urllib.request
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,6 +34,7 @@ from reflux.core.reasons import Reason
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address
 from tests.mesh.support.proxy import Proxy, envoy
+from tests.support.rest import Answer, send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -106,20 +104,6 @@ class _Registry(RegistryServiceServicer, EndpointServiceServicer):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpReply:
-    """An answer over HTTP."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True, slots=True)
 class Edge:
     """What a test holds."""
 
@@ -127,25 +111,11 @@ class Edge:
     heard: Heard
     channel: grpc.aio.Channel
 
-    async def http(self, method: str, path: str, body: bytes | None = None, **headers: str) -> HttpReply:
+    async def http(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request; underscores in the names of `headers` become dashes."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         url = f"http://127.0.0.1:{self.proxy.edge}{path}"
-        request = urllib.request.Request(url, body, names, method=method)
-
-        def send() -> HttpReply:
-            try:
-                with urllib.request.urlopen(request, timeout=20) as reply:
-                    return HttpReply(reply.status, _lower(reply.headers), reply.read())
-            except urllib.error.HTTPError as error:
-                with error:
-                    return HttpReply(error.code, _lower(error.headers), error.read())
-
-        return await asyncio.to_thread(send)
-
-
-def _lower(headers: Any) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+        return await asyncio.to_thread(send, method, url, body, names, seconds=20)
 
 
 async def _gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
