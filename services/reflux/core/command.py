@@ -17,7 +17,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
-    """Call the step's node once and hand the result to `walker.settle`."""
+    """Call the step's node once and hand the result to `attempt.settle`."""
 
     step: StepPath
     attempt: int

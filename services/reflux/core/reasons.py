@@ -72,5 +72,5 @@ class Reason(StrEnum):
     SERVICE_UNREACHABLE = "SERVICE_UNREACHABLE"  # a service behind this one did not answer; try again
     PATH_UNKNOWN = "PATH_UNKNOWN"  # nothing is served there, or not with this HTTP method
     EDGE_REFUSED = "EDGE_REFUSED"  # the edge proxy itself answered; metadata.cause says why, in Envoy's words
-    TOO_MANY_WATCHERS = "TOO_MANY_WATCHERS"  # a gateway watches as many runs as it can; try again
+    TOO_MANY_WATCHERS = "TOO_MANY_WATCHERS"  # a service has as many watchers as it can; try again
     INTERNAL = "INTERNAL"  # a defect of ours; the log has it under the given id
