@@ -175,6 +175,21 @@ async def test_the_wall_clock_stands_behind_every_limit():
         assert (await sandbox.run("return 1", None, seconds=5)).result == "1"
 
 
+async def test_a_call_that_finds_no_free_child_is_told_that_the_node_is_full():
+    """In time, and not by its deadline: that would count against the node, for what others' scripts do."""
+    async with served(execute) as call, asyncio.timeout(30):
+        given = {"code": "while (true) {}", "timeout_ms": 3000}
+        busy = [asyncio.ensure_future(call(given)) for _ in range(sandbox_module.POOL_SIZE)]
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        answer = await call({"code": "return 1"}, timeout=2)
+        assert (answer.code, answer.failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.NODE_FULL)
+        assert answer.retry_safe
+        assert time.monotonic() - began < 2
+        assert (await call({"code": "return 1"})).output["result"] == 1
+        assert {(await each).failure.reason for each in busy} == {LIMIT}
+
+
 async def test_a_call_given_up_frees_its_child():
     """A caller's deadline ends the script's process, not only the waiting."""
     async with Sandbox(1) as sandbox, asyncio.timeout(20):

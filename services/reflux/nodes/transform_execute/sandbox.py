@@ -62,6 +62,10 @@ class SandboxBroken(Exception):
     """No child can be started: the machine is at its limits."""
 
 
+class SandboxBusy(Exception):
+    """No child became free in time; the script did not run."""
+
+
 class _Lost(Exception):
     """The child is gone, or speaks nonsense."""
 
@@ -163,19 +167,28 @@ class Sandbox:
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._end_all()
 
-    async def run(self, code: str, given: JsonValue, *, seconds: float) -> Reply:
+    async def run(self, code: str, given: JsonValue, *, seconds: float, budget: float = 30.0) -> Reply:
         """Run the function body `code` with `input` set to `given`.
 
         Args:
             code: JavaScript; `return` gives the result, `await` works.
             given: any JSON value.
             seconds: processor time of the script, and with half a second more the wall clock's.
+            budget: seconds for all of it. A turn is waited for as long as the script keeps its time, or half
+                of the budget; after that it gets what is left.
 
         Raises:
-            SandboxBroken: see there; the script did not run.
+            SandboxBroken, SandboxBusy: see there; the script did not run.
         """
+        patience = max(budget - seconds, budget / 2)
+        given_up = asyncio.get_running_loop().time() + budget
+        try:
+            async with asyncio.timeout(patience):
+                child = await self._idle.get()
+        except TimeoutError:
+            raise SandboxBusy(f"all {self._size} sandboxes were busy for {patience:.1f} s") from None
+        seconds = min(seconds, given_up - asyncio.get_running_loop().time())
         request = {"code": code, "input": orjson.dumps(given).decode(), "seconds": seconds}
-        child = await self._idle.get()
         keep = False
         try:
             if child is None or not child.alive:

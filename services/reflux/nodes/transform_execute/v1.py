@@ -9,9 +9,9 @@ import grpc
 from pydantic import Field, JsonValue
 
 from reflux.core.errors import InvalidArgument
-from reflux.nodes.transform_execute.sandbox import Problem, Sandbox, SandboxBroken
+from reflux.nodes.transform_execute.sandbox import Problem, Sandbox, SandboxBroken, SandboxBusy
 from reflux.runtime import documents
-from reflux.sdk import Context, EffectClass, Model, NodeFault, Reason, TargetFault, node
+from reflux.sdk import Context, EffectClass, Full, Model, NodeFault, Reason, TargetFault, node
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -69,9 +69,12 @@ async def execute(given: Input, ctx: Context[Sandbox]) -> Output:
     with SCRIPT_FAILED and its line; one that uses up its time, 64 MiB of memory or its stack with
     SCRIPT_LIMIT.
     """
-    seconds = min(given.timeout_ms / 1000, ctx.budget)
+    seconds = given.timeout_ms / 1000
     try:
-        reply = await ctx.resources.run(given.code, given.input, seconds=seconds)
+        reply = await ctx.resources.run(given.code, given.input, seconds=seconds, budget=ctx.budget)
+    except SandboxBusy as error:
+        # Not a deadline that passes: that would count as an illness, and one flow's scripts eject the node.
+        raise Full(str(error)) from error
     except SandboxBroken as error:
         raise NodeFault(grpc.StatusCode.UNAVAILABLE, str(error)) from error
     if reply.problem is not None:
