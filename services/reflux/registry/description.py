@@ -8,7 +8,7 @@ deployment and are not in it.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -16,13 +16,17 @@ from jsonschema.exceptions import SchemaError
 
 from reflux.core import names
 from reflux.core.errors import InvalidArgument, Violation
+from reflux.core.expression import ExpressionProblem, compile_expression
 from reflux.core.reasons import Reason
+from reflux.runtime import documents
 
 if TYPE_CHECKING:
-    from reflux.api.node.v1.node_service_pb2 import NodeDescription
+    from reflux.api.node.v1.node_service_pb2 import Effect, NodeDescription
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_DESCRIPTION: Final = 2_000
+"""Characters."""
+MAX_SCOPE: Final = 256
 """Characters."""
 MAX_CONCURRENCY: Final = 100_000
 MAX_TIMEOUT_SECONDS: Final = 86_400
@@ -63,6 +67,7 @@ def _violations(of: NodeDescription) -> list[Violation]:
         problem = _schema_problem(raw)
         if problem:
             violations.append(Violation(f"description.{field}", problem))
+    violations += _effect_violations(of.effect)
     timeout = of.attempt_timeout.ToTimedelta().total_seconds()
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
         violations.append(
@@ -73,13 +78,27 @@ def _violations(of: NodeDescription) -> list[Violation]:
     return violations
 
 
+def _effect_violations(of: Effect) -> list[Violation]:
+    violations = []
+    if len(of.scope) > MAX_SCOPE:
+        violations.append(Violation("description.effect.scope", f"at most {MAX_SCOPE} characters"))
+    try:
+        if of.expression:
+            compile_expression(of.expression)
+    except ExpressionProblem as error:
+        violations.append(Violation("description.effect.expression", error.message))
+    return violations
+
+
 def _schema_problem(raw: bytes) -> str | None:
     if len(raw) > MAX_SCHEMA_BYTES:
         return f"at most {MAX_SCHEMA_BYTES} bytes"
     try:
-        Draft202012Validator.check_schema(orjson.loads(raw))
-    except orjson.JSONDecodeError as error:
-        return f"is not JSON: {error}"
+        # Its bound on nesting is also what keeps the validator within Python's.
+        schema: Any = documents.parse_json(raw, what="the schema")
+        Draft202012Validator.check_schema(schema)
+    except InvalidArgument as error:
+        return error.message
     except SchemaError as error:
         return f"is not a JSON Schema (2020-12): {error.message}"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -45,7 +46,8 @@ class EndpointServicer(EndpointServiceServicer):
     ) -> pb.RegisterEndpointResponse:
         """Raises InvalidArgument, Refused."""
         said = request.description
-        digest = description.check(said)
+        # In a thread: the largest schemas take seconds, and leases are renewed meanwhile.
+        digest = await asyncio.to_thread(description.check, said)
         address = advertised(request.address, context.peer())
         version = NodeVersion(
             node=said.node,

@@ -66,6 +66,27 @@ async def test_a_description_with_problems_is_refused_with_all_of_them(running: 
         }
 
 
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"input_schema": b'{"not":' * 200 + b"{}" + b"}" * 200}, "input_schema"),
+        ({"effect": node_pb.Effect(expression="input.dry_run ?")}, "effect.expression"),
+        ({"effect": node_pb.Effect(expression="true || " * 1000 + "true")}, "effect.expression"),
+        ({"effect": node_pb.Effect(scope="s" * 300)}, "effect.scope"),
+    ],
+)
+async def test_a_description_has_bounds(
+    running: Callable[..., Any], change: dict[str, Any], place: str
+) -> None:
+    """Whatever is registered is kept for ever and sent to everybody who watches the catalog."""
+    async with running() as registry:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await registry.register(**change)
+        failure = rpc.read(refused.value)
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [each.pointer for each in failure.violations] == [f"description.{place}"]
+
+
 @pytest.mark.parametrize("address", ["node.example:9000", "9000", "127.0.0.1:", "127.0.0.1:0", "0.0.0.0:80"])
 async def test_an_address_that_cannot_be_called_is_refused(running: Callable[..., Any], address: str) -> None:
     """Envoy takes ip:port for endpoints and nothing else."""
