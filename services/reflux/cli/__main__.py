@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from reflux.cli import serve as services
 from reflux.cli.progress import Progress
-from reflux.cli.stack.errors import ListenError, StackError, StartError
+from reflux.cli.stack.errors import ListenError, StackError, StackNotRunningError, StartError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import make_plan
 from reflux.cli.stack.run import run_until_signal, stop_stack
@@ -68,10 +68,15 @@ def up(
         bool, typer.Option("--insecure-listen", help="Allow more than loopback, without any authentication.")
     ] = False,
     postgres_dsn: Annotated[
-        str | None, typer.Option(help="Your PostgreSQL, 15 or newer, instead of the embedded one.")
+        str | None,
+        typer.Option(
+            help="Your PostgreSQL, 15 or newer, instead of the embedded one. If it needs a password, rather "
+            "set REFLUX_POSTGRES_DSN: everybody can read arguments."
+        ),
     ] = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="Your Redis or Valkey instead of the embedded one.")
+        str | None,
+        typer.Option(help="Your Redis or Valkey instead of the embedded one. Likewise REFLUX_REDIS_URL."),
     ] = None,
     processes: Annotated[
         bool, typer.Option("--processes", help="Give every node version a process of its own.")
@@ -123,10 +128,13 @@ def logs(
 ) -> None:
     """Show what the parts of the stack have written."""
     with _explained():
-        files = _folder(data_dir).logs
+        folder = _folder(data_dir)
+        files = folder.logs
         if part is not None:
             files.check(part)
         parts = [part] if part else files.parts()
+        if not parts and not follow:
+            raise StackNotRunningError(f"no stack has run on {folder.root}: there are no logs")
         width = max(map(len, parts), default=0)
 
         def show(name: str, line: str) -> None:
@@ -189,6 +197,8 @@ def _explained() -> Iterator[None]:
         yield
     except (SettingsError, ListenError, services.UnknownServiceError) as error:
         _fail(error, 2)
+    except BrokenPipeError:
+        raise  # the reader has seen enough, as in `reflux logs | head`: click ends quietly
     except (StackError, MigrationError, psycopg.Error, OSError) as error:
         _fail(error, 1)
     except KeyboardInterrupt:

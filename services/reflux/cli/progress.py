@@ -2,10 +2,14 @@
 
 On a terminal the line of the part being waited for is overwritten by its result; elsewhere only results are
 printed. Nothing runs in the background: children are started from a process without further threads.
+
+A stack does not depend on being watched: when the terminal or the reader of the pipe is gone, it goes on and
+drains unseen.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -34,7 +38,7 @@ class Progress:
         match status.state:
             case PartState.STARTING:
                 if self._console.is_terminal and not self._up:
-                    self._console.print(f"  [dim]…[/] {name:<{_WIDTH}}", end="\r")
+                    self._print(f"  [dim]…[/] {name:<{_WIDTH}}", end="\r")
             case PartState.READY:
                 again = " again" if self._up else ""
                 self._line(
@@ -55,14 +59,21 @@ class Progress:
         """Where to go from here."""
         self._up = True
         plan = self._plan
-        self._console.print(
+        self._print(
             f"\n[bold green]REFLUX is up[/] at [bold]{plan.urls['edge']}[/]\n"
             f"  Envoy admin  {plan.urls['admin']}\n"
             f"  data         {escape(str(plan.settings.data_dir))}\n"
-            "  Ctrl-C drains and stops; a second one stops at once.\n",
-            highlight=False,
-            soft_wrap=True,
+            "  Ctrl-C drains and stops; a second one stops at once.\n"
         )
 
     def _line(self, mark: str, name: str, text: str) -> None:
-        self._console.print(f"  {mark} {name:<{_WIDTH}} {text}", highlight=False, soft_wrap=True)
+        self._print(f"  {mark} {name:<{_WIDTH}} {text}")
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        try:
+            self._console.print(text, end=end, highlight=False, soft_wrap=True)
+        except SystemExit:
+            pass  # rich's answer to a closed pipe; it has turned itself silent
+        except OSError:  # a terminal that is gone: the same answer
+            with suppress(SystemExit):
+                self._console.on_broken_pipe()

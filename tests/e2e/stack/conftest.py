@@ -25,11 +25,11 @@ def start_stack(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
     """Start a stack of the given parts (default: the three servers); nothing survives the test."""
     started: list[RunningStack] = []
 
-    def start(*parts: str, name: str = "data") -> RunningStack:
+    def start(*parts: str, name: str = "data", stdout: int = subprocess.PIPE) -> RunningStack:
         folder = DataFolder(tmp_path / name)
         process = subprocess.Popen(
             [sys.executable, str(PROGRAM), str(folder.root), *parts],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

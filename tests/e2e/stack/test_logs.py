@@ -56,6 +56,21 @@ def add(path: Path, text: str) -> None:
         file.write(text)
 
 
+def test_a_folder_without_logs_is_told_from_empty_logs(tmp_path: Path) -> None:
+    """A misspelt folder is not a silent stack."""
+    result = reflux(folder=DataFolder(tmp_path / "nothing"))
+    assert result.returncode == 1
+    assert "there are no logs" in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder: DataFolder) -> None:
+    """`reflux logs | head -1` shows one line and no complaint."""
+    folder.logs.path("postgres").write_text("a line\n" * 100_000)
+    command = f"{sys.executable} -m reflux.cli logs -n 100000 postgres --data-dir '{folder.root}' | head -1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == ("a line\n", "")
+
+
 def test_following_shows_whole_lines_that_are_added(folder: DataFolder) -> None:
     """Nothing is missed, nothing shown twice; half a line waits for its end."""
     follower = folder.logs.follow(["envoy"])

@@ -117,6 +117,23 @@ def test_the_environment_cannot_open_the_stack_either(tmp_path: Path) -> None:
     assert "is not loopback" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["registry", "controlplane", "orchestrator", "gateway"])
+def test_no_service_can_be_opened_behind_the_edge(tmp_path: Path, name: str) -> None:
+    """Services trust whoever calls them; opening one needs the same explicit flag."""
+    result = reflux("up", data_dir=tmp_path, **{f"REFLUX_{name.upper()}_ADDRESS": "0.0.0.0:0"})
+    assert result.returncode == 2
+    assert f"{name}_address 0.0.0.0 is not loopback" in result.stderr
+    assert "--insecure-listen" in result.stderr
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """A file in its place: the message says which path, and why, in one line."""
+    (tmp_path / "file").touch()
+    result = reflux("up", data_dir=tmp_path / "file")
+    assert result.returncode == 1
+    assert result.stderr == f"reflux: cannot keep data in {tmp_path / 'file'}: File exists\n"
+
+
 def test_a_host_name_to_listen_on_is_refused(tmp_path: Path) -> None:
     """What a name means may change; an address does not."""
     result = reflux("up", "--listen", "example.test", data_dir=tmp_path)

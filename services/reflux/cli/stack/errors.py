@@ -3,6 +3,7 @@
 StackError
 ├── ListenError           an address that is not loopback, without the explicit flag
 ├── PortError             a port is taken
+├── FolderError           the data folder cannot be made or written
 ├── StackRunningError     another stack uses the data folder
 ├── StackNotRunningError  there is none to stop or to look at
 ├── WheelMissingError     an embedded server is not installed
@@ -24,6 +25,10 @@ class ListenError(StackError):
 
 class PortError(StackError):
     """The message names the option and says how to change it."""
+
+
+class FolderError(StackError):
+    """The message names the folder, and what the system says."""
 
 
 class StackRunningError(StackError):

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from reflux.cli.stack import files
-from reflux.cli.stack.errors import StackRunningError
+from reflux.cli.stack.errors import FolderError, StackRunningError
 from reflux.cli.stack.logfiles import LogFiles
 
 if TYPE_CHECKING:
@@ -71,12 +71,15 @@ class DataFolder:
 
         Raises:
             StackRunningError: it belongs to a running stack.
-            OSError: it cannot be written.
+            FolderError: it cannot be written.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("logs", "run"):
-            (self.root / name).mkdir(exist_ok=True)
-        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("logs", "run"):
+                (self.root / name).mkdir(exist_ok=True)
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FolderError(f"cannot keep data in {self.root}: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -67,8 +67,10 @@ def make_plan(
         WheelMissingError: an embedded server is not installed.
         PostgresError: the embedded database has lost its passwords.
     """
-    _check_listen("--listen", settings.listen, allowed=insecure_listen)
-    _check_listen("mesh_address", settings.mesh_address.host, allowed=False)
+    _check_listen("mesh_address", settings.mesh_address.host, consent=None)
+    _check_listen("--listen", settings.listen, consent=insecure_listen)
+    for name in _SERVICES:  # a node on another machine may need them
+        _check_listen(f"{name}_address", _host(settings, name), consent=insecure_listen)
     claimed = ports.claim(_wanted(settings))
     stores: list[Part | Once] = []
     update: dict[str, Any] = {
@@ -190,13 +192,14 @@ def _host(settings: Settings, name: str) -> str:
     return str(getattr(settings, f"{name.removesuffix('_address')}_address").host)
 
 
-def _check_listen(option: str, host: str, *, allowed: bool) -> None:
+def _check_listen(option: str, host: str, *, consent: bool | None) -> None:
+    """Refuse what is not loopback without consent; None: consent cannot be given."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise ListenError(f"{option} {host}: give an IP address, such as 127.0.0.1") from None
-    if not address.is_loopback and not allowed:
+    if not address.is_loopback and not consent:
         raise ListenError(
             f"{option} {host} is not loopback, and there is no authentication yet: whoever reaches it owns it"
-            + (". If that is what you want, add --insecure-listen" if option == "--listen" else "")
+            + ("" if consent is None else ". If that is what you want, add --insecure-listen")
         )

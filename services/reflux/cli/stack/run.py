@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from reflux.cli.stack.errors import StackNotRunningError
 from reflux.cli.stack.folder import StackState
 from reflux.cli.stack.supervisor import supervise
+from reflux.runtime.logs import get_logger
 from reflux.runtime.process import cancel_on_signal
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from reflux.cli.stack.plan import Plan
 
 _STOP_SECONDS: Final = 120.0
+
+log = get_logger("supervisor")
 
 
 def run_until_signal(
@@ -66,7 +69,10 @@ def stop_stack(folder: DataFolder) -> int:
 
 
 class _Recorder:
-    """Writes every change to the state file before it tells the observer."""
+    """Writes every change to the state file before it tells the observer.
+
+    A state that cannot be written, as on a full disk, is a warning: it must not end the stack or its drain.
+    """
 
     def __init__(self, folder: DataFolder, state: StackState, observer: Observer) -> None:
         self._folder = folder
@@ -86,4 +92,7 @@ class _Recorder:
 
     def _write(self, state: StackState) -> None:
         self._state = state
-        self._folder.write_state(state)
+        try:
+            self._folder.write_state(state)
+        except OSError as error:
+            log.warning("state_not_written", error=str(error))

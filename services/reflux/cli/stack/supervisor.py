@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from reflux.cli.stack.errors import StartError
 from reflux.cli.stack.keeper import Keeper
 from reflux.cli.stack.part import Backoff, Observer, Once, Part
-from reflux.runtime.logs import redact
+from reflux.runtime.logs import get_logger, redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from reflux.cli.stack.logfiles import LogFiles
 
 _LOG_CHECK_SECONDS: Final = 5.0
+
+log = get_logger("supervisor")
 
 
 async def supervise(
@@ -80,4 +82,7 @@ async def _bound_logs(logs: LogFiles) -> None:
     """Keep the log files bounded while the parts write them; runs until cancelled."""
     while True:
         await asyncio.sleep(_LOG_CHECK_SECONDS)
-        logs.cut_large()
+        try:
+            logs.cut_large()
+        except OSError as error:  # a full disk: the parts decide what it means to them
+            log.warning("logs_not_cut", error=str(error))
