@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.stack.running import alive, eventually
+from tests.e2e.stack.running import alive, descendants, eventually
 from tests.support.ledger import Ledger
 from tests.support.stack import Stack, running_stack, start_stack, stop_stack
 
@@ -109,12 +109,14 @@ def test_a_paused_orchestrator_harms_nothing(own_stack: Stack, ledger: Ledger):
 
 
 def test_the_next_up_resumes_what_a_killed_stack_left(tmp_path, ledger: Ledger):
-    """Kill -9 of the supervisor ends everything at once; the next `up` on the same data finishes the runs."""
+    """Kill -9 of the supervisor ends everything at once, workers of the sandbox and of PostgreSQL included;
+    the next `up` on the same data finishes the runs.
+    """
     stack = start_stack(tmp_path / "data")
     try:
         save(stack, ledger, "resumed")
         run_ids = [start(stack, "resumed", number) for number in range(RUNS)]
-        pids = [part["pid"] for part in stack.state["parts"].values() if part["pid"]]
+        pids = descendants(stack.process.pid)
         stack.process.kill()
         stack.process.wait()
         deadline = time.monotonic() + 10

@@ -40,7 +40,9 @@ def running_ledger() -> Iterator[Ledger]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield Ledger(process.stdout.readline().strip())
+        url = process.stdout.readline().strip()
+        assert url, "the ledger did not start"
+        yield Ledger(url)
     finally:
         process.kill()
         process.wait()

@@ -93,7 +93,8 @@ def start_stack(
         if process.poll() is not None:
             raise AssertionError(f"the stack ended with {process.returncode}: {log.read_text()}")
         try:
-            if stack.state["up"]:
+            state = stack.state  # perhaps still that of a stack that was killed
+            if state["up"] and state["pid"] == process.pid:
                 return stack
         except (FileNotFoundError, ValueError):
             pass
