@@ -87,11 +87,11 @@ class RouteView:
     revision: int
     targets: tuple[TargetView, ...]
 
-    def reachable(self, pin: str | None) -> tuple[str, ...]:
-        """Versions that a call can meet: the targets with weight, or the pinned one, and their chains."""
-        chosen = [t for t in self.targets if (t.weight > 0 if pin is None else t.version == pin)]
-        names = [name for target in chosen for name in (target.version, *target.fallback)]
-        return tuple(dict.fromkeys([pin, *names] if pin else names))
+    @property
+    def reachable(self) -> tuple[str, ...]:
+        """Versions that an unpinned call can meet: the targets with weight, and their chains."""
+        targets = [target for target in self.targets if target.weight > 0]
+        return tuple(dict.fromkeys(name for target in targets for name in (target.version, *target.fallback)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +151,13 @@ class MeshView:
         return _known(self._routes).get(node)
 
     def reach(self, node: str, pin: str | None) -> Reach:
-        """What a call can meet; without versions when none is known."""
+        """What a call can meet, a pinned one its version alone; without versions when none is known."""
         key = (node, pin)
         if (known := self._reach.get(key)) is not None:
             return known
         versions = self.versions(node)
         route = self.route(node)
-        names = route.reachable(pin) if route else tuple(filter(None, [pin]))
+        names = (pin,) if pin is not None else route.reachable if route is not None else ()
         met = tuple(versions[name] for name in names if name in versions)
         timeouts = [version.attempt_timeout for version in met]
         longest = None if None in timeouts else max((t for t in timeouts if t is not None), default=None)

@@ -5,8 +5,8 @@ through the inbox, wherever its owner is, and the answer waits until the journal
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
@@ -18,7 +18,7 @@ from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer
 from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import InvalidArgument, NotFound
+from reflux.core.errors import Exhausted, InvalidArgument, NotFound
 from reflux.core.event import FINAL, RunPhase
 from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
@@ -40,6 +40,8 @@ from reflux.runtime.postgres import Pool
 MAX_WAIT: Final = timedelta(seconds=300)
 CANCEL_SECONDS: Final = 5.0
 """How long a cancel waits for the journal to show it."""
+MAX_WATCHERS: Final = 2_000
+"""Streams of WatchRun at once."""
 MAX_REASON: Final = 1_000
 """Characters."""
 WATCH_PAGE: Final = 200
@@ -71,6 +73,7 @@ class RunServicer(RunServiceServicer):
         self._intake = intake
         self._changes = changes
         self._wake = wake
+        self._watchers = 0
 
     async def ExecuteFlow(self, request: pb.ExecuteFlowRequest, context: Context) -> HttpBody:  # noqa: N802
         """Starts a run, and waits for it when asked to."""
@@ -102,10 +105,8 @@ class RunServicer(RunServiceServicer):
         )
         scope = f"runs {which}"
         size = pages.page_size(request.page_size)
-        older_than = pages.read_token(scope, request.page_token, first="")
-        rows = await runs.list_page(
-            self._pool, which, limit=size + 1, older_than=RunId(older_than) if older_than else None
-        )
+        older_than = pages.read_token(scope, request.page_token, first=None, parse=_run_id)
+        rows = await runs.list_page(self._pool, which, limit=size + 1, older_than=older_than)
         token = pages.write_token(scope, rows[size - 1].run_id) if len(rows) > size else ""
         return pb.ListRunsResponse(runs=[_summary(row) for row in rows[:size]], next_page_token=token)
 
@@ -120,7 +121,7 @@ class RunServicer(RunServiceServicer):
         run_id = _run_id(request.run_id)
         scope = f"events {run_id}"
         size = pages.page_size(request.page_size)
-        after = int(pages.read_token(scope, request.page_token, first="0"))
+        after = pages.read_token(scope, request.page_token, first=0, parse=int)
         events = await self._reader.events(run_id, after_seq=after, limit=size + 1)
         if not events and after == 0:
             raise _no_run(run_id)
@@ -133,7 +134,7 @@ class RunServicer(RunServiceServicer):
         """The journal as it grows, until the event that finishes the run."""
         run_id = _run_id(request.run_id)
         after = request.after_seq
-        with self._changes.watch(run_id) as news:
+        with self._room_for_a_watcher(), self._changes.watch(run_id) as news:
             while True:
                 row = await runs.get(self._pool, run_id)
                 if row is None:
@@ -168,6 +169,18 @@ class RunServicer(RunServiceServicer):
                 await news(left)
                 state = await self._reader.state(run_id)
         return _body(run_view.run_document(state))
+
+    @contextmanager
+    def _room_for_a_watcher(self) -> Iterator[None]:
+        if self._watchers >= MAX_WATCHERS:
+            raise Exhausted(
+                Reason.TOO_MANY_WATCHERS, f"{MAX_WATCHERS} runs are being watched here; try again"
+            )
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
 
     async def _settled(self, run_id: RunId, wait: timedelta) -> RunState:
         """The run when it has finished or is parked, or as it stands when the wait is over."""

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 
 from reflux.core.errors import InvalidArgument
 from reflux.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 DEFAULT_SIZE: Final = 100
 MAX_SIZE: Final = 1000
@@ -35,8 +40,14 @@ def write_token(listing: str, key: str) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([listing, key])).decode().rstrip("=")
 
 
-def read_token(listing: str, token: str, *, first: str) -> str:
+def read_token(listing: str, token: str, *, first: T, parse: Callable[[str], T] = str) -> T:  # type: ignore[assignment]
     """The key after which the page begins; `first` without a token.
+
+    Args:
+        listing: kind and filters of the list.
+        token: as it came.
+        first: where the list begins.
+        parse: makes a key of its text; raises ValueError for one that no list of ours has.
 
     Raises:
         InvalidArgument: PAGE_TOKEN_INVALID.
@@ -46,7 +57,7 @@ def read_token(listing: str, token: str, *, first: str) -> str:
     try:
         read = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
         if isinstance(read, list) and len(read) == 2 and read[0] == listing and isinstance(read[1], str):
-            return read[1]
+            return parse(read[1])
     except (binascii.Error, ValueError):
         pass
     message = "this page_token was not made by this list; begin again without one"

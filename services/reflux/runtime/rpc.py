@@ -209,19 +209,6 @@ def channel(address: Address | str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(str(address), options=_CHANNEL_OPTIONS)
 
 
-async def wait_ready(to: grpc.aio.Channel, *, seconds: float) -> None:
-    """Wait until `to` is connected.
-
-    Raises:
-        Unavailable: it was not within `seconds`.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            await to.channel_ready()
-    except TimeoutError:
-        raise Unavailable(Reason.SERVICE_UNREACHABLE, f"no connection within {seconds:g} s") from None
-
-
 def defect(error_id: str) -> Defect:
     """What a caller is told of an unexpected exception that the log has under `error_id`."""
     message = f"an internal error; the log has it under {error_id}"

@@ -3,7 +3,7 @@
 Every process of REFLUX reads the same model. A value comes from, first match wins:
 
 1. a flag of the command line (keyword arguments of `Settings.load`),
-2. the environment, `REFLUX_<FIELD>`; `OTEL_EXPORTER_OTLP_ENDPOINT` also sets `otlp_endpoint`,
+2. the environment, `REFLUX_<FIELD>`,
 3. `reflux.toml` in the working directory: flat, its keys are the field names,
 4. the default.
 
@@ -21,7 +21,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, TomlConfigSettingsSource
 
 if TYPE_CHECKING:
@@ -145,13 +145,6 @@ class Settings(BaseSettings):
     """Seconds without a heartbeat after which an orchestrator, or an endpoint, counts as gone."""
 
     # What is seen of it.
-    otlp_endpoint: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices(f"{_PREFIX}OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-    )
-    """OTLP/gRPC receiver of traces, such as `http://127.0.0.1:4317`; none: no export."""
-    trace_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of runs whose spans are exported, decided once per run."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 

@@ -16,7 +16,7 @@ from reflux.runtime.settings import Address, Settings, SettingsError
 def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.startswith(("REFLUX_", "OTEL_")):
+        if name.startswith("REFLUX_"):
             monkeypatch.delenv(name)
 
 
@@ -68,7 +68,7 @@ def test_a_file_that_is_not_toml_is_refused() -> None:
         ("edge_port", "70000", "edge_port: .*65535"),
         ("mesh_address", "4001", "mesh_address: .*host:port"),
         ("http_allow", "10.0.0.1/8", "http_allow: "),
-        ("trace_ratio", "1.5", "trace_ratio: "),
+        ("lease_seconds", "0.1", "lease_seconds: "),
         ("log_format", "xml", "log_format: "),
     ],
 )
@@ -107,7 +107,6 @@ def test_a_child_reads_back_what_its_parent_wrote_to_the_environment(monkeypatch
         advertise="10.0.0.1:50051",
         http_allow="127.0.0.0/8, ::1/128",
         mesh_address=Address("::1", 4001),
-        otlp_endpoint="http://127.0.0.1:4317",
         lease_seconds=2.5,
         data_dir=Path("/data"),
     )
@@ -115,14 +114,6 @@ def test_a_child_reads_back_what_its_parent_wrote_to_the_environment(monkeypatch
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.load() == settings
-
-
-def test_the_standard_variable_of_opentelemetry_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`OTEL_EXPORTER_OTLP_ENDPOINT` sets the receiver of traces; our own name wins."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317")
-    assert Settings.load().otlp_endpoint == "http://a:4317"
-    monkeypatch.setenv("REFLUX_OTLP_ENDPOINT", "http://b:4317")
-    assert Settings.load().otlp_endpoint == "http://b:4317"
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:4000", "[::1]:4000", "localhost:0"])

@@ -109,7 +109,7 @@ class FlowServicer(FlowServiceServicer):
         if current is None:
             raise flow_not_found(request.flow_id)
         listing = f"versions of {current.flow_id}"
-        before = int(pages.read_token(listing, request.page_token, first=str(NO_VERSION)))
+        before = pages.read_token(listing, request.page_token, first=NO_VERSION, parse=int)
         found = await self._store.versions(current.flow_id, before, size + 1)
         token = pages.write_token(listing, str(found[size - 1].version)) if len(found) > size else ""
         versions = [views.version_summary(version) for version in found[:size]]

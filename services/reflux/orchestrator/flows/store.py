@@ -48,7 +48,6 @@ class StoredFlow:
 
     id: FlowId
     name: str
-    current_version: int
     created_at: datetime
     version: int
     content: Content
@@ -153,13 +152,9 @@ class FlowStore:
         rows = await self._fetch("find_flow", {**_key(key), "version": version}) if _may_exist(key) else []
         if not rows:
             return None
-        flow_id, name, current, created, number, digest, description, spec, ui, author, version_created = (
-            rows[0]
-        )
+        flow_id, name, created, number, digest, description, spec, ui, author, version_created = rows[0]
         content = Content(digest, description, bytes(spec), bytes(ui))
-        return StoredFlow(
-            FlowId(str(flow_id)), name, current, created, number, content, author, version_created
-        )
+        return StoredFlow(FlowId(str(flow_id)), name, created, number, content, author, version_created)
 
     async def current(self, key: str) -> Current | None:
         """The current version of a flow by id or name; None when there is no such flow."""

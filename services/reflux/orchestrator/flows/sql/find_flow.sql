@@ -1,5 +1,5 @@
 -- A flow by id or name, with one of its versions: the current one when none is asked for.
-SELECT f.id, f.name, f.current_version, f.created_at,
+SELECT f.id, f.name, f.created_at,
        v.version, v.digest, v.description, v.spec, v.ui, v.author, v.created_at
   FROM flows f
   JOIN flow_versions v
