@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from reflux.cli.stack import ports
 from reflux.cli.stack.errors import PortError
+from reflux.cli.stack.folder import DataFolder
+from reflux.cli.stack.run import stop_stack
 from tests.e2e.stack.running import alive, eventually
 
 if TYPE_CHECKING:
@@ -58,6 +62,34 @@ def test_down_drains_the_running_stack(start_stack: Callable[..., RunningStack])
     assert f"stopped: process {stack.process.pid}" in down.stdout
     assert stack.process.wait(10) == 0
     assert not any(map(alive, stack.seen))
+
+
+def test_down_leaves_a_drain_in_peace(
+    start_stack: Callable[..., RunningStack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C it only waits: its signal would be the second one, which ends everything at once."""
+    stack = start_stack("stubborn").until_up()
+    part = stack.pid("stubborn")
+    stack.process.send_signal(signal.SIGINT)
+    eventually(lambda: stack.state()["parts"]["stubborn"]["state"] == "stopping", "the stack drains")
+    sent: list[tuple[int, int]] = []
+    looks: list[int | None] = []
+
+    def holder(
+        folder: DataFolder, look: Callable[[DataFolder], int | None] = DataFolder.holder
+    ) -> int | None:
+        looks.append(look(folder))
+        return looks[-1]
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as pool:
+        patched.setattr("reflux.cli.stack.run.os.kill", lambda *signal: sent.append(signal))
+        patched.setattr(DataFolder, "holder", holder)
+        down = pool.submit(stop_stack, stack.folder)
+        eventually(lambda: len(looks) > 1, "it waits")
+        os.killpg(part, signal.SIGKILL)
+        assert down.result(60) == stack.process.pid
+    assert sent == []
+    assert stack.process.wait(30) == 0
 
 
 def test_down_says_when_there_is_nothing_to_stop(

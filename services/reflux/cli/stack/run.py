@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from reflux.cli.stack.errors import StackNotRunningError
 from reflux.cli.stack.folder import StackState
+from reflux.cli.stack.part import PartState
 from reflux.cli.stack.supervisor import supervise
 from reflux.runtime.logs import get_logger
 from reflux.runtime.process import cancel_on_signal
@@ -52,6 +53,8 @@ def run_until_signal(
 def stop_stack(folder: DataFolder) -> int:
     """Ask the running stack to drain, wait for its end, return its pid.
 
+    One that drains already is not asked again: a second signal would end it at once.
+
     Raises:
         StackNotRunningError: none runs on `folder`.
         TimeoutError: it has not ended within 120 s.
@@ -59,13 +62,21 @@ def stop_stack(folder: DataFolder) -> int:
     pid = folder.holder()
     if not pid:
         raise StackNotRunningError(f"no stack runs on {folder.root}")
-    os.kill(pid, signal.SIGTERM)
+    if not _drains(folder):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
     while folder.holder() == pid:
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} has not ended within {_STOP_SECONDS:.0f} s")
         time.sleep(0.1)
     return pid
+
+
+def _drains(folder: DataFolder) -> bool:
+    state = folder.read_state() or {}
+    parts = state.get("parts")
+    ending = {PartState.STOPPING, PartState.STOPPED}
+    return isinstance(parts, dict) and any(part["state"] in ending for part in parts.values())
 
 
 class _Recorder:
