@@ -152,15 +152,16 @@ def parts_line(stack: Stack, killed: int) -> str:
 def kill_table(journals: list[dict[str, Any]], ledger: Ledger) -> Table:
     """For each run: outcomes recorded, and what the outside saw."""
     arrived = Counter(entry["query"].get("run") for entry in ledger.entries())
-    table = Table("run", "state", "outcomes recorded", "calls that arrived", "", box=None)
+    columns = "run", "state", "outcomes recorded", "calls that arrived", "asked again"
+    caption = "Asked again: in flight at the kill. These calls are pure, so they are repeated."
+    table = Table(*columns, box=None, pad_edge=False, caption=caption, caption_justify="left")
     for run in journals:
         finished = [event for event in run["events"] if event["kind"] == "AttemptFinished"]
         done = [event["step"] for event in finished if event["data"]["outcome"] == "DONE"]
         assert run["state"] == "SUCCEEDED", run["error"]
         assert done == ["one", "two", "three", "four", "five"], done
         again = arrived[run["id"]] - len(done)
-        why = f"{again} asked again: pure, and the kill took its answer" if again else ""
-        table.add_row(run["id"], run["state"], f"{len(done)}, each once", str(arrived[run["id"]]), why)
+        table.add_row(run["id"], run["state"], f"{len(done)}, each once", str(arrived[run["id"]]), str(again))
     return table
 
 
