@@ -6,6 +6,7 @@ task is cancelled, then drains within its own bound and returns. `run` gives it 
 - the first SIGTERM, SIGINT or SIGHUP cancels the task; what follows is the service's own drain. SIGHUP, the
   end of a terminal, is left alone where it is ignored: nohup(1) means it;
 - a second one ends the process at once, with the status a shell expects (128 + signal);
+- threads that still run after the drain are not waited for: nobody can stop a function that blocks;
 - an error ends the process with status 1 and one `process_failed` event; the supervisor starts it again.
 """
 
@@ -15,6 +16,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +57,19 @@ def run(
             runner.run(_life(main, ready or asyncio.Event(), settings.ready_fd))
         except Exception:
             log.exception("process_failed", name=name)
-            sys.exit(1)
+            _end(1)
     log.info("process_ended", name=name)
+    _end(0)
+
+
+def _end(status: int) -> None:
+    """End the process: at once if threads would hold it up, which Python joins at exit."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
 async def _life(main: Coroutine[Any, Any, None], ready: asyncio.Event, ready_fd: int | None) -> None:

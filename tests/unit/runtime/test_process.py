@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from reflux.runtime import process
 from reflux.runtime.settings import Settings
 
@@ -36,6 +37,14 @@ async def drains_for_ever(ready):
     finally:
         print("draining", flush=True)
         await asyncio.sleep(60)
+
+async def leaves_a_thread(ready):
+    ThreadPoolExecutor(1).submit(time.sleep, 60)
+    ready.set()
+    try:
+        await asyncio.sleep(60)
+    finally:
+        print("drained", flush=True)
 
 async def fails(ready):
     raise RuntimeError("the reason")
@@ -115,6 +124,17 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
         assert program.process.stdout.readline() == "draining\n"
         program.process.send_signal(signal.SIGINT)
         assert program.process.wait(10) == 128 + signal.SIGINT
+
+
+def test_a_thread_that_nobody_can_stop_is_not_waited_for() -> None:
+    """The drain has its bound, and a function that blocks in a thread does not lengthen it."""
+    with running("leaves_a_thread") as program:
+        assert os.read(program.ready, 10) == b"\n"
+        program.process.send_signal(signal.SIGTERM)
+        stdout, stderr = program.end()
+        assert stdout == "drained\n"
+        assert "process_ended" in stderr
+        assert program.process.returncode == 0
 
 
 def test_readiness_is_one_newline_and_then_the_end_of_the_descriptor() -> None:
