@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import orjson
 from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.json_format import MessageToDict
 
 from reflux.api.effect.v1 import effect_service_pb2 as effect_pb
 from reflux.api.effect.v1.effect_service_pb2_grpc import EffectServiceStub
@@ -112,6 +113,27 @@ class Client:
         answer = await self.runs.ListEvents(run_pb.ListEventsRequest(run_id=run_id, page_size=1000))
         return orjson.loads(answer.data)["events"]
 
+    async def all_events(self, run_id: str) -> list[dict[str, Any]]:
+        """Its journal, page by page."""
+        events, token = [], ""
+        while True:
+            request = run_pb.ListEventsRequest(run_id=run_id, page_token=token)
+            page = orjson.loads((await self.runs.ListEvents(request)).data)
+            events += page["events"]
+            token = page["next_page_token"]
+            if not token:
+                return events
+
+    async def row(self, run_id: str, state: str, seconds: float = 20) -> dict[str, Any]:
+        """The run as lists show it, once it is in this state."""
+        wanted = run_pb.ListRunsRequest(state=run_pb.Run.State.Value(state))
+        async with asyncio.timeout(seconds):
+            while True:
+                for run in (await self.runs.ListRuns(wanted)).runs:
+                    if run.id == run_id:
+                        return MessageToDict(run)
+                await asyncio.sleep(0.05)
+
     async def cancel(self, run_id: str) -> dict[str, Any]:
         """Cancels it."""
         return orjson.loads((await self.runs.CancelRun(run_pb.CancelRunRequest(run_id=run_id))).data)
@@ -124,7 +146,9 @@ class Client:
         return run
 
 
-async def claim(envelope: dict[str, str], *, execution: str = "e1", scope: str = "") -> None:
+async def claim(
+    envelope: dict[str, str], *, execution: str = "e1", scope: str = "", seconds: float = 10
+) -> None:
     """Claims an effect as a node does; raises `grpc.aio.AioRpcError` when it is refused."""
     async with rpc.channel(envelope["x-reflux-claim-address"]) as channel:
         await EffectServiceStub(channel).ClaimEffect(
@@ -137,5 +161,5 @@ async def claim(envelope: dict[str, str], *, execution: str = "e1", scope: str =
                 scope=scope,
                 node_version="work.once@1.0.0",
             ),
-            timeout=10,
+            timeout=seconds,
         )

@@ -6,7 +6,7 @@ is an argument.
 
 The rules, by what is known of the outside effect:
 
-- DONE: the step has SUCCEEDED.
+- DONE: the step has SUCCEEDED; or FAILED, when what it gave cannot be kept, and then it is not done again.
 - NO_EFFECT: the step's own `retry` decides; a repetition carries a new idempotency key.
 - NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
   step nothing but patience.
@@ -26,7 +26,7 @@ from reflux.core.effect import EffectClass
 from reflux.core.event import Outcome, StepState
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import ROOT, Flight, RunState, StepRun
+from reflux.core.run import MAX_RUN_BYTES, ROOT, Flight, RunState, StepRun, no_room
 
 RESOLVE_ATTEMPTS: Final = 5
 """Attempts at an idempotent effect that may end AMBIGUOUS, the first included, before a person is asked."""
@@ -59,7 +59,7 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
     run = state.steps[path]
     assert run.flight is not None, f"step {path} has no attempt in flight"
     started = run.flight.started
-    result = _certain(run, run.flight, result)
+    result = _bounded(state, path, _certain(run, run.flight, result))
     to, retry_at = _follow_up(state, path, run, result, jitter)
     failure = result.failure
     if result.outcome is Outcome.AMBIGUOUS and failure is not None:
@@ -126,19 +126,26 @@ def _certain(run: StepRun, flight: Flight, result: AttemptResult) -> AttemptResu
     return replace(result, assignment=replace(result.assignment, answered_by=version))
 
 
+def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptResult:
+    """The result, without an output that the run has no room for."""
+    if result.output is None or state.stored + len(result.output.raw) <= MAX_RUN_BYTES:
+        return result
+    return replace(result, output=None, failure=no_room(path))
+
+
 def _follow_up(
     state: RunState, path: StepPath, run: StepRun, result: AttemptResult, jitter: float
 ) -> tuple[StepState, datetime | None]:
     """Where the step stands after the attempt, and when it is tried again."""
     if result.outcome is Outcome.DONE:
-        return StepState.SUCCEEDED, None
+        return (StepState.SUCCEEDED if result.failure is None else StepState.FAILED), None
     ended = ROOT in state.closing or (state.flow.steps[path].parent or ROOT) in state.closing
     if result.outcome is Outcome.AMBIGUOUS:
         return _resolve(run, result, ended=ended)
     if ended:
         return StepState.CANCELED, None
     if not result.counted:
-        return _send_again(state, path, run, result)
+        return _send_again(state, path, run, result, jitter)
     retry = state.flow.steps[path].retry
     failure = result.failure
     used = run.used + result.counted
@@ -159,7 +166,7 @@ def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepS
 
 
 def _send_again(
-    state: RunState, path: StepPath, run: StepRun, result: AttemptResult
+    state: RunState, path: StepPath, run: StepRun, result: AttemptResult, jitter: float
 ) -> tuple[StepState, datetime | None]:
     """An attempt that never left us costs nothing but patience."""
     if result.failure is not None and result.failure.reason == Reason.SUPERSEDED:
@@ -170,7 +177,8 @@ def _send_again(
             break
         in_a_row, since = in_a_row + 1, attempt.start_time
     deadline = total_deadline(state, path, run) or since + NOT_SENT_PATIENCE
-    delay = NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16)
+    # Half of it is left to chance: what was refused together does not come back together.
+    delay = NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16) * (0.5 + jitter / 2)
     return _unless_too_late(deadline, result.finish_time + delay)
 
 

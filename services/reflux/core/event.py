@@ -27,6 +27,9 @@ class StepState(StrEnum):
     PARKED = "PARKED"
 
 
+MAX_MESSAGE = 4_000
+"""Characters of a failure's message."""
+
 SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, StepState.CANCELED})
 
 
@@ -74,6 +77,12 @@ class Failure:
     retryable: bool = False
     step: str = ""
     """The step in which it arose; empty for the run's own."""
+
+    def __post_init__(self) -> None:
+        """Messages may quote what somebody sent: they are bounded, and hold nothing that no store takes."""
+        message = self.message[:MAX_MESSAGE].replace("\0", "\ufffd").encode(errors="replace").decode()
+        if message != self.message:
+            object.__setattr__(self, "message", message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,10 @@ ROOT: Final = StepPath("")
 """The run itself, as the container of the top list."""
 
 
+MAX_RUN_BYTES: Final = 64 << 20
+"""Of a run's input and all its outputs as JSON: what one run may hold in memory."""
+
+
 @dataclass(slots=True)
 class Flight:
     """An attempt whose outcome is not known yet."""
@@ -103,6 +107,8 @@ class RunState:
     """When the total time of a container in progress, or of the run, is over."""
     parked: dict[StepPath, None] = field(default_factory=dict)
     flights: int = 0
+    stored: int = 0
+    """Bytes of the input and of all outputs."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
     finished: ev.RunFinished | None = None
@@ -140,6 +146,7 @@ def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
             "flow": {"name": created.flow_name, "version": created.flow_version},
         },
     )
+    state.stored = len(created.input.raw)
     _enter(state, ROOT, flow.root.steps)
     if flow.timeout is not None:
         state.deadlines[ROOT] = created.time + flow.timeout
@@ -192,6 +199,12 @@ def evolve(state: RunState, event: ev.Event) -> None:
             raise ValueError(f"the journal of run {state.id} begins twice")
         case _:
             assert_never(event)
+
+
+def no_room(path: StepPath) -> ev.Failure:
+    """The run's outputs are together more than a run may hold."""
+    message = f"the outputs of this run are more than {MAX_RUN_BYTES >> 20} MiB together with that of {path}"
+    return ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
 
 
 def children(flow: Flow, path: StepPath, branches: tuple[int, ...] | None) -> Iterator[StepPath]:
@@ -308,6 +321,7 @@ def _settle(state: RunState, step: Step, to: StepState, time: datetime, output: 
     _land(state, run)
     run.state = to
     run.output = output
+    state.stored += len(output.raw) if output is not None else 0
     run.finish_time = time
     state.ready.pop(step.path, None)
     state.due.pop(step.path, None)

@@ -30,7 +30,7 @@ from reflux.core.flow.model import (
 )
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import ROOT, Closing, RunState, StepRun, children
+from reflux.core.run import MAX_RUN_BYTES, ROOT, Closing, RunState, StepRun, children, no_room
 
 
 def decide(state: RunState, now: datetime) -> Command | None:
@@ -105,7 +105,7 @@ def _act(state: RunState, step: Step, now: datetime) -> Command:
         case ParallelAction():
             return Record(ev.StepEntered(step.path, tuple(range(len(action.branches))), now))
         case SetAction() | ReturnAction():
-            return Record(_gave(step.path, Json.of(action.value.evaluate(state.values)), now))
+            return Record(_gave(state, step.path, Json.of(action.value.evaluate(state.values)), now))
         case FailAction():
             message = action.message.evaluate(state.values)
             text = message if isinstance(message, str) else Json.of(message).raw.decode()
@@ -200,19 +200,24 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
     return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
 
 
-def _gave(path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
-    """A step's end with its output, or without when that is larger than any document may be."""
-    if len(output.raw) <= MAX_DOCUMENT_BYTES:
-        return ev.StepSettled(path, StepState.SUCCEEDED, now, output=output)
-    message = f"the output of step {path} is {len(output.raw)} bytes; the limit is {MAX_DOCUMENT_BYTES}"
-    failure = ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
-    return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
+def _gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
+    """The end of a step that needs no node: with its output, if there is room for it."""
+    size = len(output.raw)
+    failure = None
+    if size > MAX_DOCUMENT_BYTES:
+        message = f"the output of step {path} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
+        failure = ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
+    elif state.stored + size > MAX_RUN_BYTES:
+        failure = no_room(path)
+    if failure is not None:
+        return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
+    return ev.StepSettled(path, StepState.SUCCEEDED, now, output=output)
 
 
 def _settle_container(state: RunState, path: StepPath, now: datetime) -> ev.StepSettled:
     closing = state.closing.get(path)
     if closing is None:
-        return _gave(path, _container_output(state, path), now)
+        return _gave(state, path, _container_output(state, path), now)
     to = StepState.FAILED if closing.state is RunPhase.FAILED else StepState.CANCELED
     return ev.StepSettled(path, to, now, failure=closing.failure)
 

@@ -128,10 +128,6 @@ class Orchestrator:
         """Has the run read again, or parked."""
         self._intake.broken(run_id, Broken(lease, problem, seq))
 
-    def deferred(self, run_id: RunId, lease: ShardLease) -> None:
-        """Reads the run again when there is room."""
-        self._intake.read_again(run_id, lease)
-
     async def run(self, ready: asyncio.Event | None) -> None:
         """Everything that goes on, until cancelled; then the way down, in order."""
         async with asyncio.TaskGroup() as group:
@@ -175,6 +171,7 @@ class Orchestrator:
             try:
                 yield
             finally:
+                self._lease.give_up()
                 await self._worker.drain()
 
     async def _hear_words(self) -> None:

@@ -7,7 +7,7 @@ as carefully as the evidence allows; `reflux.core.attempt` adds what the claim t
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import grpc
@@ -25,8 +25,11 @@ from reflux.runtime.clock import Clock
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
 _RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
-_NO_HOST: Final = frozenset({"UH", "NC", "NR"})
-"""Envoy's flags for: no healthy host, no cluster, no route. Nothing was sent."""
+_NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
+"""Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
+
+_NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING})
+"""The node's own words for: not now, and nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,16 @@ class Order:
     version: str | None
     input: Json
     assignment: Assignment
-    seconds: float
-    """Until its deadline; Envoy gives up a little earlier, so that its account of the call arrives."""
+    limit: timedelta
+    """From sending to the deadline; Envoy gives up a little earlier, so that its account arrives."""
+    total_deadline: datetime | None
+    """When the step's total time is over, whatever `limit` says."""
+
+    def seconds(self, now: datetime) -> float:
+        """What is left for the call when it is sent now."""
+        if self.total_deadline is None:
+            return self.limit.total_seconds()
+        return max(0.0, min(self.limit, self.total_deadline - now).total_seconds())
 
 
 class NodeCaller:
@@ -62,7 +73,7 @@ class NodeCaller:
         """Sends one attempt and waits for its outcome, at most until its deadline."""
         start = self._clock.now()
         request = pb.ExecuteRequest(input=order.input.raw)
-        call = self._execute(request, metadata=self._envelope(order), timeout=order.seconds)
+        call = self._execute(request, metadata=self._envelope(order), timeout=order.seconds(start))
         try:
             response: pb.ExecuteResponse = await call
         except grpc.aio.AioRpcError as error:
@@ -97,14 +108,13 @@ class NodeCaller:
         now = self._clock.now()
         if problem is None:
             return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
-        outcome = Outcome.NO_EFFECT if order.assignment.effect is EffectClass.PURE else Outcome.AMBIGUOUS
-        return AttemptResult(outcome, assignment, start, now, failure=problem)
+        return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
 
     def _failed(self, order: Order, error: grpc.aio.AioRpcError, start: datetime) -> AttemptResult:
         labels = (*(error.initial_metadata() or ()), *(error.trailing_metadata() or ()))
         assignment = _read_assignment(order, labels)
         report = rpc.read(error)
-        sent = not (_NO_HOST & set(assignment.flags.split(",")))
+        sent = not (_NOT_SENT & set(assignment.flags.split(","))) and report.reason not in _NOT_TAKEN
         reached = bool(assignment.chosen or assignment.tries or assignment.flags or report.reason)
         failure = Failure(
             code=report.code.name,
@@ -119,7 +129,7 @@ class NodeCaller:
             start_time=start,
             finish_time=self._clock.now(),
             failure=failure,
-            counted=not (report.code is grpc.StatusCode.UNAVAILABLE and not (sent and reached)),
+            counted=sent and (reached or report.code is not grpc.StatusCode.UNAVAILABLE),
         )
 
 

@@ -1,5 +1,7 @@
 """EffectService: grants claims for the runs this orchestrator holds. A grant leaves only after its commit."""
 
+import asyncio
+
 import grpc
 
 from reflux.api.effect.v1 import effect_service_pb2 as pb
@@ -33,13 +35,13 @@ class EffectServicer(EffectServiceServicer):
         verdict, why = judge(run.state, claim)
         if verdict is Verdict.REFUSED:
             raise _refused(why)
-        if verdict is Verdict.RECORD:
-            self._worker.walk(run, [claim])
-        if run.newest is None:
+        # Commits of one run are in order: the newest covers a claim that is repeated, too.
+        recorded = self._worker.walk(run, [claim]) if verdict is Verdict.RECORD else run.newest
+        if recorded is None or self._worker.runs.get(run.id) is not run:
             raise _refused("the claim could not be recorded")
         try:
-            # Commits of one run are in order: the newest covers the claim that is repeated, too.
-            await run.newest
+            # Shielded: the commit is not the caller's to cancel.
+            await asyncio.shield(recorded)
         except RefluxError as error:
             raise _refused(f"the claim could not be recorded: {error.message}") from error
         return pb.ClaimEffectResponse()

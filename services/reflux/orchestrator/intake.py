@@ -9,7 +9,9 @@ down again and again; so is one whose owners died `MAX_RECOVERIES` times without
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import orjson
@@ -17,18 +19,20 @@ import psycopg
 
 from reflux.core import event as ev
 from reflux.core.attempt import recover
+from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState, evolve
+from reflux.core.run import RunState
 from reflux.orchestrator import codec
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.store import runs, wakeups
+from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
 from reflux.orchestrator.store.runs import Adopted
 from reflux.orchestrator.store.wakeups import Word
-from reflux.orchestrator.worker import EVICT_AFTER, MAX_RUNS, ActiveRun, Worker
+from reflux.orchestrator.worker import EVICT_AFTER, ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
@@ -36,8 +40,9 @@ from reflux.runtime.postgres import Pool
 POLL_SECONDS: Final = 1.0
 MAX_RECOVERIES: Final = 5
 """Deaths of its owner without progress after which a run is quarantined."""
+QUARANTINED: Final = "its orchestrators died again and again without progress"
 LOAD_AT_ONCE: Final = 50
-"""Runs read by one statement."""
+"""Runs taken on before memory is looked at again."""
 CANCEL: Final = "cancel"
 """Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 
@@ -68,7 +73,6 @@ class Intake:
         self._member = ""
         self._leases: dict[int, ShardLease] = {}
         self._adopting: asyncio.Queue[Taken] = asyncio.Queue()
-        self._again: dict[RunId, ShardLease] = {}
         self._broken: dict[RunId, Broken] = {}
         self._reading = asyncio.Lock()
         self._look = asyncio.Event()
@@ -96,10 +100,6 @@ class Intake:
     def look(self) -> None:
         """Somebody says that something is due."""
         self._look.set()
-
-    def read_again(self, run_id: RunId, lease: ShardLease) -> None:
-        """A run was dropped for want of room."""
-        self._again[run_id] = lease
 
     def broken(self, run_id: RunId, broken: Broken) -> None:
         """A run could not be advanced: the next look reads it again, or parks it."""
@@ -132,18 +132,14 @@ class Intake:
 
     async def _take(self, lease: ShardLease, page: Sequence[Adopted]) -> None:
         recoveries = {adopted.run_id: adopted.recoveries for adopted in page}
-        async for loaded in self._read(list(recoveries)):
-            if not self._holds(lease):
-                return
-            if recoveries[loaded.run_id] >= MAX_RECOVERIES:
-                self._park(
-                    loaded,
-                    lease,
-                    Reason.QUARANTINED,
-                    "its orchestrators died again and again without progress",
-                )
-                continue
-            self._give(loaded, lease, recovered=True)
+        async with self._read(list(recoveries)) as found:
+            async for loaded in found:
+                if not self._holds(lease):
+                    return
+                if recoveries[loaded.run_id] >= MAX_RECOVERIES:
+                    self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED)
+                else:
+                    await self._give(loaded, lease)
 
     async def _poll_forever(self) -> None:
         while True:
@@ -160,6 +156,7 @@ class Intake:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _poll(self) -> None:
+        await self._mend()
         leases = list(self._leases.values())
         due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=list(self._worker.runs))
         words: defaultdict[RunId, list[Word]] = defaultdict(list)
@@ -167,21 +164,16 @@ class Intake:
             words[word.run_id].append(word)
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
             self._answer(self._worker.runs[run_id], words.pop(run_id))
-        again, self._again = self._again, {}
-        shards = {timer.run_id: timer.shard for timer in due.timers}
-        shards |= {run_id: word[0].shard for run_id, word in words.items()}
-        shards |= {run_id: lease.shard for run_id, lease in again.items()}
+        shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in self._broken}
+        shards |= {run_id: said[0].shard for run_id, said in words.items()}
         await self._room()
-        async for loaded in self._read(list(shards)):
-            lease = self._leases.get(shards[loaded.run_id])
-            if lease is None:
-                continue
-            run = self._give(loaded, lease, recovered=loaded.run_id in again)
-            if run is not None and words[loaded.run_id]:
-                self._answer(run, words[loaded.run_id])
+        async with self._read(list(shards)) as found:
+            async for loaded in found:
+                lease = self._leases.get(shards[loaded.run_id])
+                if lease is not None:
+                    await self._give(loaded, lease, words[loaded.run_id])
         if due.more:
             self._look.set()
-        await self._mend()
 
     async def _mend(self) -> None:
         """Reads the runs again that the worker could not advance.
@@ -189,57 +181,80 @@ class Intake:
         One whose journal went on without the worker's memory of it was only read too early. Any other one is
         parked: what it did once it would do again.
         """
-        broken, self._broken = self._broken, {}
-        async for loaded in self._read(list(broken)):
-            one = broken[loaded.run_id]
-            if not self._holds(one.lease):
-                continue
-            if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
-                self._give(loaded, one.lease, recovered=True)
-            else:
-                self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem)
+        async with self._read(list(self._broken)) as found:
+            async for loaded in found:
+                one = self._broken.pop(loaded.run_id)
+                if not self._holds(one.lease):
+                    continue
+                if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
+                    await self._give(loaded, one.lease)
+                else:
+                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem)
 
-    async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[Loaded]:
+    @asynccontextmanager
+    async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
         """Runs that are not in memory, read by one reader at a time, so that no view has grown old."""
-        async with self._reading:
-            absent = [run_id for run_id in run_ids if run_id not in self._worker.runs]
-            async for loaded in self._reader.load(absent):
+
+        async def absent(source: AsyncIterator[Loaded]) -> AsyncIterator[Loaded]:
+            async for loaded in source:
                 if loaded.run_id not in self._worker.runs:
                     yield loaded
 
-    def _give(self, loaded: Loaded, lease: ShardLease, *, recovered: bool) -> ActiveRun | None:
-        """Hands a run to the worker, with what its former owner left open."""
-        if loaded.state is None:
-            self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
-            return None
+        wanted = [run_id for run_id in run_ids if run_id not in self._worker.runs]
+        async with self._reading, aclosing(self._reader.load(wanted)) as source:
+            yield absent(source)
+
+    async def _give(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word] = ()) -> None:
+        """Hands a run to the worker, with what its former owner left open, and with what was said to it."""
         state = loaded.state
+        if state is None:
+            await self._give_up(loaded, lease, words)
+            return
+        self._writer.read_again(loaded.run_id)
+        # Nobody can answer the calls of a former life; an evicted run has none, and was not recovered.
+        recovered = state.flights > 0 or (state.phase is RunPhase.RUNNING and not state.due)
         run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state), unproven=recovered)
         now = self._clock.now()
         events: list[ev.Event] = []
-        # A parked run keeps what was in flight when it was parked; nobody can answer those calls any more.
-        if (recovered or state.flights) and state.finished is None:
+        if recovered and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)
-        return run
+        if words:
+            self._answer(run, words)
 
     def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
         events: list[ev.Event] = []
-        for word in words:
-            if word.kind == CANCEL and not (run.state.finished or run.state.cancel):
-                said = orjson.loads(word.payload)
-                events.append(ev.CancelRequested(said["actor"], said["reason"], self._clock.now()))
+        if _cancels(words) and not (run.state.finished or run.state.cancel):
+            events.append(_cancel_of(words, self._clock.now()))
         self._worker.walk(run, events, [word.id for word in words])
+
+    async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
+        """A run that cannot be folded: a cancel ends it as it is, anything else leaves it PARKED."""
+        if _cancels(words):
+            now = self._clock.now()
+            failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
+            event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
+            update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
+            self._write(loaded, lease, event, update, words)
+            return
+        row = await runs.get(self._pool, loaded.run_id)
+        if row is None or row.state is not RunPhase.PARKED:
+            self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
 
     def _park(self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str) -> None:
         failure = ev.Failure("INTERNAL", reason, message)
-        event = ev.RunParked(failure, self._clock.now())
-        if loaded.state is not None:
-            evolve(loaded.state, event)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
         update = RunUpdate(RunPhase.PARKED, failure=failure, progressed=False)
-        self._writer.submit(
-            Submission(lease, loaded.run_id, loaded.last_seq + 1, [codec.encode(event)], update)
-        )
+        self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
+
+    def _write(
+        self, loaded: Loaded, lease: ShardLease, event: ev.Event, update: RunUpdate, words: Sequence[Word]
+    ) -> None:
+        """Records one event of a run that is not in memory. If that fails, the run is due as before."""
+        self._writer.read_again(loaded.run_id)
+        payload, ids = codec.encode(event), [word.id for word in words]
+        with suppress(Exhausted, Stopped):
+            self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids))
 
     def _holds(self, lease: ShardLease) -> bool:
         return self._leases.get(lease.shard) == lease
@@ -247,10 +262,20 @@ class Intake:
     async def _room(self) -> None:
         """Waits until memory and the writer's queue can take more runs."""
         await self._writer.room()
-        while len(self._worker.runs) >= MAX_RUNS:  # noqa: ASYNC110 - hours of load, not a wait for one thing
+        while self._worker.full():  # noqa: ASYNC110 - hours of load, not a wait for one thing
             await asyncio.sleep(POLL_SECONDS / 10)
 
 
+def _cancels(words: Sequence[Word]) -> bool:
+    return any(word.kind == CANCEL for word in words)
+
+
+def _cancel_of(words: Sequence[Word], now: datetime) -> ev.CancelRequested:
+    """The first cancel among `words`."""
+    said = orjson.loads(next(word.payload for word in words if word.kind == CANCEL))
+    return ev.CancelRequested(said["actor"], said["reason"], now)
+
+
 def _row_of(state: RunState) -> RunUpdate:
-    """What the row of a run says that has just been read: nothing that the worker would not say anew."""
-    return RunUpdate(state.phase, wake_at=state.created.time)
+    """What the row of a run in memory says: it is due, in case that it is dropped."""
+    return RunUpdate(state.phase, wake_at=state.created.time, progressed=False)

@@ -1,6 +1,6 @@
 """Reads journals and folds them: for recovery, for words and timers, and for everybody who looks at a run."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,7 +21,11 @@ from reflux.runtime.postgres import Pool
 
 log = logs.get_logger("journal_reader")
 
-_READ_AT_ONCE: Final = 50
+PAGE_BYTES: Final = 2 << 20
+"""Of journal in one answer; a single event may be larger."""
+
+_READ_AT_ONCE: Final = 10
+_EVENTS_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class JournalReader:
         self._pool = pool
         self._flows = flows
 
-    async def load(self, run_ids: Sequence[RunId]) -> AsyncIterator[Loaded]:
+    async def load(self, run_ids: Sequence[RunId]) -> AsyncGenerator[Loaded]:
         """Every run of `run_ids` that exists, one at a time.
 
         Raises:
@@ -67,17 +71,27 @@ class JournalReader:
             return loaded.state
         raise NotFound(Reason.RUN_NOT_FOUND, f"there is no run {run_id}", metadata={"run_id": run_id})
 
-    async def events(
+    async def page(
         self, run_id: RunId, *, after_seq: int, limit: int
-    ) -> list[tuple[int, datetime, ev.Event]]:
-        """A page of a run's events, in order.
+    ) -> tuple[list[tuple[int, datetime, ev.Event]], bool]:
+        """A page of a run's events, in order, of at most `limit` and about `PAGE_BYTES`; whether more follow.
 
         Raises:
             psycopg.Error: the database is away.
             ValueError: an event is of a kind that this version does not know.
         """
-        rows = await runs.events(self._pool, run_id, after_seq=after_seq, limit=limit)
-        return [(row.seq, row.recorded_at, codec.decode(row.payload)) for row in rows]
+        found: list[tuple[int, datetime, ev.Event]] = []
+        size = 0
+        while True:
+            rows = await runs.events(self._pool, run_id, after_seq=after_seq, limit=_EVENTS_AT_ONCE)
+            for row in rows:
+                if len(found) == limit or (found and size + len(row.payload) > PAGE_BYTES):
+                    return found, True
+                found.append((row.seq, row.recorded_at, codec.decode(row.payload)))
+                size += len(row.payload)
+            if len(rows) < _EVENTS_AT_ONCE:
+                return found, False
+            after_seq = rows[-1].seq
 
     async def _fold(self, run_id: RunId, rows: Sequence[JournalRow]) -> Loaded:
         last_seq = rows[-1].seq

@@ -18,7 +18,7 @@ from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.start import Starter, StartRequest
-from reflux.orchestrator.worker import MAX_RUNS, ActiveRun, Worker
+from reflux.orchestrator.worker import MAX_NEW_RUNS, ActiveRun, Worker
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
 
@@ -31,8 +31,8 @@ class Launched:
     """The run of a start, new or of an earlier start with the same request_id."""
 
     run_id: RunId
-    state: RunState | None
-    """Its first state when it is new; it moves on at once."""
+    first: RunState | None
+    """Its state at the beginning when it is new; what is walked is another one."""
 
 
 class Launcher:
@@ -53,8 +53,10 @@ class Launcher:
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
         _check(flow, document)
-        if len(self._worker.runs) >= MAX_RUNS:
-            raise Exhausted(Reason.NOT_ACCEPTING, f"this orchestrator has {MAX_RUNS} runs in hand; try again")
+        if self._worker.draining:
+            raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
+        if self._worker.full(runs=MAX_NEW_RUNS):
+            raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
         lease = await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
@@ -76,11 +78,11 @@ class Launcher:
         )
         if not started.created:
             return Launched(started.run_id, None)
-        state = begin(run_id, flow.flow, created)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
         if run_id not in self._worker.runs and lease in self._lease.held():
-            self._worker.add(ActiveRun(state, lease, 2, RunUpdate(RunPhase.RUNNING, progressed=False)))
-        return Launched(run_id, state)
+            shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
+            self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
+        return Launched(run_id, begin(run_id, flow.flow, created))
 
     async def _shard(self) -> ShardLease:
         """One of our shards, at random.

@@ -24,7 +24,7 @@ from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
 from reflux.core.run import RunState
-from reflux.orchestrator import run_view
+from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.intake import CANCEL, Intake
@@ -85,7 +85,7 @@ class RunServicer(RunServiceServicer):
         )
         if wait is not None:
             return _body(run_view.run_document(await self._settled(launched.run_id, wait)))
-        state = launched.state or await self._reader.state(launched.run_id)
+        state = launched.first or await self._reader.state(launched.run_id)
         return _body(run_view.run_document(state))
 
     async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> HttpBody:  # noqa: N802
@@ -122,11 +122,11 @@ class RunServicer(RunServiceServicer):
         scope = f"events {run_id}"
         size = pages.page_size(request.page_size)
         after = pages.read_token(scope, request.page_token, first=0, parse=int)
-        events = await self._reader.events(run_id, after_seq=after, limit=size + 1)
+        events, more = await self._reader.page(run_id, after_seq=after, limit=size)
         if not events and after == 0:
             raise _no_run(run_id)
-        token = pages.write_token(scope, str(events[size - 1][0])) if len(events) > size else ""
-        return _body(run_view.events_document(events[:size], token))
+        token = pages.write_token(scope, str(events[-1][0])) if more else ""
+        return _body(run_view.events_document(events, token))
 
     async def WatchRun(  # noqa: N802
         self, request: pb.WatchRunRequest, _context: Context
@@ -140,12 +140,12 @@ class RunServicer(RunServiceServicer):
                 if row is None:
                     raise _no_run(run_id)
                 # Read after the row: a run that had finished by then has all its events.
-                page = await self._reader.events(run_id, after_seq=after, limit=WATCH_PAGE)
+                page, _ = await self._reader.page(run_id, after_seq=after, limit=WATCH_PAGE)
                 for seq, time, event in page:
                     after = seq
                     last = isinstance(event, ev.RunFinished)
                     document = run_view.event_document(seq, time, event)
-                    kind = type(event).__name__
+                    kind = codec.kind_of(event)
                     yield pb.WatchRunResponse(seq=seq, kind=kind, document=document, last=last)
                 if not page:
                     if row.state in FINAL:

@@ -30,6 +30,9 @@ from reflux.core.names import StepPath
 from reflux.core.run import Flight, RunState, StepRun
 from reflux.orchestrator import codec
 
+SHOWN_BYTES: Final = 2 << 20
+"""Of inputs and outputs in one answer about steps."""
+
 _ACTIONS: Final[dict[type[Action], str]] = {
     NodeAction: "node",
     IfAction: "if",
@@ -65,8 +68,17 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
 
 
 def steps_document(state: RunState) -> bytes:
-    """The StepRuns of a run."""
-    return _dump({"steps": [_step(state, path, run) for path, run in state.steps.items()]})
+    """The StepRuns of a run; inputs and outputs as long as there is room for them."""
+    steps, room = [], SHOWN_BYTES
+    for path, run in state.steps.items():
+        step = _step(state, path, run)
+        size = len(_dump({"input": step["input"], "output": step["output"]}))
+        if size > room:
+            step |= {"input": None, "output": None, "omitted": True}
+        else:
+            room -= size
+        steps.append(step)
+    return _dump({"steps": steps})
 
 
 def event_document(seq: int, time: datetime, event: ev.Event) -> bytes:
@@ -137,6 +149,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "waiting": _step_waiting(state, path, run),
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
+        "omitted": False,
     }
 
 

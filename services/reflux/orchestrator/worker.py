@@ -14,40 +14,36 @@ repaired: `ShardLost` drops the shard's runs (their new owner has them), `Commit
 joins anew, a refused row parks the run.
 
 A run that waits for longer than `EVICT_AFTER` leaves memory; `runs.wake_at`, written with the state that
-waits, brings it back.
+waits, brings it back. While a run is in memory its `wake_at` lies in the past, so one that was dropped, for
+whatever reason, is found by the next look at what is due: there is nothing to remember about it.
 """
 
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from hashlib import sha256
 from traceback import format_exception
 from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import Record, StartAttempt
-from reflux.core.effect import EffectClass, lane_of
+from reflux.core.command import Record
+from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
-from reflux.core.event import FINAL, Assignment, Outcome, RunPhase
+from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId, StepPath
-from reflux.core.reasons import Reason
-from reflux.core.route import draw, idempotency_key
 from reflux.core.run import RunState, evolve
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec
 from reflux.orchestrator.caller import NodeCaller, Order
-from reflux.orchestrator.mesh_view import MeshView, Reach
+from reflux.orchestrator.dispatch import Places, prepare, too_late
+from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
-
-DEFAULT_ATTEMPT: Final = timedelta(seconds=60)
-"""Deadline of an attempt when neither the step nor the node version names one."""
 
 EVICT_AFTER: Final = timedelta(seconds=2)
 """A run that waits for longer than this leaves memory."""
@@ -56,13 +52,18 @@ SLOW_SECONDS: Final = 0.25
 """A pure attempt in flight for longer is journaled, so that people can see it."""
 
 DRAIN_SECONDS: Final = 5.0
-DRAIN_PURE_SECONDS: Final = 0.5
-
-MAX_CALLS: Final = 1_000
-"""Attempts in flight at once; more wait."""
 
 MAX_RUNS: Final = 10_000
-"""Runs in memory at once; new ones are refused, recovered ones wait."""
+"""Runs in memory at once; what is due waits."""
+
+MAX_NEW_RUNS: Final = 8_000
+"""Above so many no run is started here: the rest of the room is for runs that have been accepted."""
+
+MAX_BYTES: Final = 512 << 20
+"""Of inputs and outputs in memory; above it nothing more is taken on."""
+
+SUBMISSION_BYTES: Final = 4 << 20
+"""Events of one walk are written in portions of about this size."""
 
 log = logs.get_logger("worker")
 
@@ -83,6 +84,8 @@ class ActiveRun:
     commits: int = 0
     """Submissions that are not committed yet."""
     newest: asyncio.Future[Recorded] | None = None
+    weight: int = 0
+    """Bytes of its state that `Worker.bytes` counts."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """It is in memory no more."""
     settled: bool = False
@@ -106,9 +109,6 @@ class Host(Protocol):
     def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
         """A run could not record the event `seq`, and was dropped: it must be read again, or parked."""
 
-    def deferred(self, run_id: RunId, lease: ShardLease) -> None:
-        """A run was dropped for want of room, and must be read again."""
-
 
 class Worker:
     """Advances the runs that were given to it by `add` until they settle, wait for long, or are lost.
@@ -131,9 +131,15 @@ class Worker:
         self._mesh = mesh
         self._clock = clock
         self._host = host
-        self._slots = asyncio.Semaphore(MAX_CALLS)
+        self._places = Places()
         self._group: asyncio.TaskGroup | None = None
-        self._draining = False
+        self._bytes = 0
+        self.draining = False
+        """Nothing new is begun: no run, no step."""
+
+    def full(self, *, runs: int = MAX_RUNS) -> bool:
+        """Whether no more runs should be taken on."""
+        return len(self.runs) >= runs or self._bytes >= MAX_BYTES
 
     async def run(self) -> None:
         """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
@@ -146,17 +152,32 @@ class Worker:
         self.runs[run.id] = run
         self.walk(run, events, words)
 
-    def walk(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
-        """Folds `events`, does everything that follows, and writes it with the `words` it answers."""
+    def walk(
+        self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()
+    ) -> asyncio.Future[Recorded] | None:
+        """Folds `events`, does everything that follows, and writes it with the `words` it answers.
+
+        Returns:
+            The commit of all of it; None when there was nothing to write, or the run had to be dropped.
+        """
+        if self.runs.get(run.id) is not run:
+            return None
         try:
             recorded, held = self._advance(run, events)
+            for path in [path for path in run.calls if run.state.steps[path].flight is None]:
+                run.calls.pop(path).cancel()
+            future = self._submit(run, recorded, words, held)
+            self._weigh(run)
+            self._arm(run)
+        except (Exhausted, Stopped):
+            # What was not written has not happened: the run is read again when there is room.
+            log.warning("run_deferred", run_id=run.id)
+            self.drop(run)
+            return None
         except Exception as error:  # noqa: BLE001 - one run must not stop the others
             self._break(run, error)
-            return
-        for path in [path for path in run.calls if run.state.steps[path].flight is None]:
-            run.calls.pop(path).cancel()
-        self._submit(run, recorded, words, held)
-        self._arm(run)
+            return None
+        return future
 
     def _break(self, run: ActiveRun, error: Exception) -> None:
         """Gives a run up that cannot be advanced, and says so."""
@@ -168,6 +189,7 @@ class Worker:
         """Forgets a run; what it has in flight is abandoned."""
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
+            self._bytes -= run.weight
         if run.timer is not None:
             run.timer.cancel()
         for call in run.calls.values():
@@ -187,24 +209,21 @@ class Worker:
             self.drop(run)
 
     async def drain(self) -> None:
-        """Starts nothing more, and waits for what is in flight, at most `DRAIN_SECONDS`.
+        """Begins nothing more, and waits for effects in flight and for commits, at most `DRAIN_SECONDS`.
 
-        Pure attempts get only a moment: whoever takes the run over repeats them.
+        Pure attempts are given up at once: whoever takes the run over repeats them.
         """
-        self._draining = True
+        self.draining = True
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        while (passed := loop.time() - begun) < DRAIN_SECONDS:
-            acting = any(_acts(run.state) for run in self.runs.values())
-            unwritten = any(run.commits for run in self.runs.values())
-            calling = passed < DRAIN_PURE_SECONDS and any(run.calls for run in self.runs.values())
-            if not (acting or unwritten or calling):
+        deadline = loop.time() + DRAIN_SECONDS
+        while loop.time() < deadline:
+            if not any(run.commits or _acts(run.state) for run in self.runs.values()):
                 return
             await asyncio.sleep(0.02)
 
     def busy_shards(self) -> set[int]:
-        """Shards with an attempt in flight that may act on the outside world: not to be given away now."""
-        return {run.lease.shard for run in self.runs.values() if _acts(run.state)}
+        """Shards not to be given away now: an effect may be under way in them, or a commit."""
+        return {run.lease.shard for run in self.runs.values() if run.commits or _acts(run.state)}
 
     # The walk, in order.
 
@@ -218,12 +237,12 @@ class Worker:
         for event in events:
             evolve(state, event)
         now = self._clock.now()
-        while not self._draining and (command := decide(state, now)) is not None:
+        while not self.draining and (command := decide(state, now)) is not None:
             if isinstance(command, Record):
                 evolve(state, command.event)
                 recorded.append(command.event)
                 continue
-            started, order, failure = self._prepare(run, command, now)
+            started, order, failure = prepare(self._mesh, run.id, run.lease.token, command, now)
             evolve(state, started)
             if failure is not None:
                 result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)
@@ -237,80 +256,48 @@ class Worker:
                 held.append((started, order))
         return recorded, held
 
-    def _prepare(
-        self, run: ActiveRun, command: StartAttempt, now: datetime
-    ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
-        """The attempt of a command, and why it cannot be sent if it cannot."""
-        reach = self._mesh.reach(command.node, command.version)
-        effect = reach.effect_of(command.input.value)
-        number = draw(command.node, run.id, command.step, command.attempt)
-        assignment = Assignment(effect, lane_of(effect), draw=number)
-        digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
-        started = ev.AttemptStarted(
-            command.step, command.attempt, command.generation, assignment, now, input_digest=digest
-        )
-        limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
-        if command.total_deadline is not None:
-            limit = min(limit, command.total_deadline - now)
-        order = Order(
-            run_id=run.id,
-            step=command.step,
-            attempt=command.attempt,
-            fencing_token=run.lease.token,
-            idempotency_key=idempotency_key(run.id, command.step, command.generation),
-            node=command.node,
-            version=command.version,
-            input=command.input,
-            assignment=assignment,
-            seconds=limit.total_seconds(),
-        )
-        return started, order, self._obstacle(command, reach, limit)
-
-    def _obstacle(self, command: StartAttempt, reach: Reach, limit: timedelta) -> ev.Failure | None:
-        if limit <= timedelta(0):
-            message = f"the total time of step {command.step} is over"
-            return ev.Failure("DEADLINE_EXCEEDED", Reason.TIMEOUT, message, step=command.step)
-        if reach.versions:
-            return None
-        known = self._mesh.versions(command.node)
-        if not known:
-            message = (
-                f"no node {command.node} is registered; there are: {', '.join(self._mesh.nodes()) or 'none'}"
-            )
-            return ev.Failure("NOT_FOUND", Reason.NODE_NOT_FOUND, message, step=command.step)
-        wanted = f"version {command.version}" if command.version else "version with weight in its route"
-        message = f"node {command.node} has no {wanted}; registered: {', '.join(known)}"
-        return ev.Failure("NOT_FOUND", Reason.NODE_VERSION_NOT_FOUND, message, step=command.step)
-
     def _submit(
         self,
         run: ActiveRun,
         recorded: Sequence[ev.Event],
         words: Sequence[int],
         held: Sequence[tuple[ev.AttemptStarted, Order]],
-    ) -> None:
+    ) -> asyncio.Future[Recorded] | None:
+        """Writes `recorded` in order; the last portion carries what the row says, and the words."""
         row = self._row(run)
         progressed = run.unproven and any(_is_progress(event) for event in recorded)
         changed = row != run.shown or progressed
         if not (recorded or words or changed):
-            return
-        first_seq = run.next_seq
+            return None
         update = replace(row, progressed=progressed) if changed else None
-        payloads = [codec.encode(event) for event in recorded]
-        try:
-            future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words))
-        except (Exhausted, Stopped):
-            # What was not written has not happened: the run is read again when there is room.
-            log.warning("run_deferred", run_id=run.id)
-            self.drop(run)
-            self._host.deferred(run.id, run.lease)
-            return
-        run.next_seq += len(payloads)
+        *portions, last = _portions([codec.encode(event) for event in recorded])
+        for portion in portions:
+            self._write(run, portion, None, (), ())
+        future = self._write(run, last, update, words, held)
         run.shown = row
         run.unproven = run.unproven and not progressed
+        return future
+
+    def _write(
+        self,
+        run: ActiveRun,
+        payloads: Sequence[bytes],
+        update: RunUpdate | None,
+        words: Sequence[int],
+        held: Sequence[tuple[ev.AttemptStarted, Order]],
+    ) -> asyncio.Future[Recorded]:
+        first_seq = run.next_seq
+        future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words))
+        run.next_seq += len(payloads)
         run.commits += 1
         run.newest = future
         future.add_done_callback(partial(self._committed, run, held, first_seq, run.next_seq - 1))
+        return future
+
+    def _weigh(self, run: ActiveRun) -> None:
+        if self.runs.get(run.id) is run:
+            self._bytes += run.state.stored - run.weight
+            run.weight = run.state.stored
 
     def _row(self, run: ActiveRun) -> RunUpdate:
         """How the run's row should read: its phase, and when it wants to be woken if it leaves memory."""
@@ -322,9 +309,17 @@ class Worker:
         failure = None
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
+        wake = None if phase is RunPhase.PARKED else state.created.time
+        if self._waits(state) and (later := next_wake(state)) is not None:
+            wake = later
+        return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
+
+    def _waits(self, state: RunState) -> bool:
+        """Whether nothing can happen to the run for long, so that it need not be in memory."""
+        if self.draining or state.flights or state.ready or state.closable or state.finished:
+            return False
         wake = next_wake(state)
-        waits = not state.flights and wake is not None and wake - self._clock.now() > EVICT_AFTER
-        return RunUpdate(phase, wake_at=wake if waits else None, failure=failure, progressed=False)
+        return wake is not None and wake - self._clock.now() > EVICT_AFTER
 
     def _committed(
         self,
@@ -341,11 +336,15 @@ class Worker:
             return
         for started, order in held:
             flight = run.state.steps[order.step].flight
-            if self.runs.get(run.id) is run and flight is not None and flight.started is started:
+            if self.draining or self.runs.get(run.id) is not run:
+                continue
+            if flight is not None and flight.started is started:
                 self._send(run, started, order)
         self._host.changed(run.id, last_seq)
-        if not run.commits and self._may_leave(run):
-            run.settled = run.shown.wake_at is None
+        if run.commits:
+            return
+        run.settled = run.state.phase in FINAL or run.state.phase is RunPhase.PARKED
+        if run.settled or self._waits(run.state):
             self.drop(run)
 
     def _not_committed(self, run: ActiveRun, first_seq: int, error: BaseException | None) -> None:
@@ -364,18 +363,13 @@ class Worker:
             case _:
                 self.drop(run)
 
-    def _may_leave(self, run: ActiveRun) -> bool:
-        if run.state.phase in FINAL:
-            return True
-        return not run.state.flights and (run.shown.wake_at is not None or run.state.phase is RunPhase.PARKED)
-
     def _arm(self, run: ActiveRun) -> None:
         """Walks the run again when its next timer is due, if it is still here then."""
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
         wake = next_wake(run.state)
-        if wake is None or self.runs.get(run.id) is not run:
+        if wake is None or self.draining:
             return
         seconds = max(0.0, (wake - self._clock.now()).total_seconds())
         run.timer = asyncio.get_running_loop().call_later(seconds + 0.001, self._on_timer, run)
@@ -391,31 +385,57 @@ class Worker:
         run.calls[order.step] = self._group.create_task(self._call(run, started, order))
 
     async def _call(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
-        loop = asyncio.get_running_loop()
         slow: asyncio.TimerHandle | None = None
         if started.assignment.effect is EffectClass.PURE:
-            slow = loop.call_later(SLOW_SECONDS, self._show_slow, run, started)
+            slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._show_slow, run, started)
         try:
-            async with self._slots:
-                await self._writer.room()
-                result = await self._caller.call(order)
+            result = await self._result(order)
+            flight = run.state.steps[order.step].flight
+            if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
+                return
+            run.calls.pop(order.step, None)
+            jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+            finished = settle(run.state, order.step, result, jitter=jitter)
         except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
             self._break(run, error)
             return
         finally:
             if slow is not None:
                 slow.cancel()
-        flight = run.state.steps[order.step].flight
-        if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
-            return
-        run.calls.pop(order.step, None)
-        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        self.walk(run, [settle(run.state, order.step, result, jitter=jitter)])
+        self.walk(run, [finished])
+
+    async def _result(self, order: Order) -> AttemptResult:
+        """What became of an order, its wait for a place included."""
+        now = self._clock.now()
+        left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
+        try:
+            async with self._places.place(order.node, seconds=left):
+                await self._writer.room()
+                return await self._caller.call(order)
+        except TimeoutError:
+            later = self._clock.now()
+            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order))
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""
         if self.runs.get(run.id) is run:
-            self._submit(run, [started], (), ())
+            try:
+                self._submit(run, [started], (), ())
+            except (Exhausted, Stopped):
+                self.drop(run)
+
+
+def _portions(payloads: Sequence[bytes]) -> list[list[bytes]]:
+    """`payloads` in portions of at most about `SUBMISSION_BYTES`; one empty portion when there are none."""
+    portions: list[list[bytes]] = [[]]
+    size = 0
+    for payload in payloads:
+        if portions[-1] and size + len(payload) > SUBMISSION_BYTES:
+            portions.append([])
+            size = 0
+        portions[-1].append(payload)
+        size += len(payload)
+    return portions
 
 
 def _is_progress(event: ev.Event) -> bool:

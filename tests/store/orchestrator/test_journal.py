@@ -106,7 +106,7 @@ async def test_one_bad_row_fails_alone(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    [Failure("INTERNAL", "R", "nul \0"), Failure("INTERNAL", "R", "half a \ud800 pair")],
+    [Failure("INTERNAL", "nul \0", ""), Failure("INTERNAL", "half a \ud800 pair", "")],
     ids=["refused by the database", "refused before it is sent"],
 )
 async def test_a_text_that_cannot_be_stored_fails_alone(desk: Desk, failure: Failure) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 
 import grpc
+import psycopg
 import pytest
 
+from reflux.orchestrator.store import lane
 from tests.support.scripted_mesh import claim
 
 ONCE = {"id": "pay", "node": "work.once", "with": {"amount": 3}, "retry": {"attempts": 3, "delay": "10ms"}}
@@ -133,3 +135,50 @@ async def test_a_cancel_lists_the_effects_that_nobody_knows(begin, mesh):
     assert final["state"] == "CANCELED"
     assert final["unresolved_effects"] == ["pay"]
     assert again == final
+
+
+async def test_a_claim_that_its_node_no_longer_waits_for_harms_nothing(begin, mesh, database_dsn):
+    """The commit of a claim is not the caller's to cancel: the run goes on, and it can be asked again."""
+
+    async def impatient(given, envelope, context):
+        async with await psycopg.AsyncConnection.connect(database_dsn) as slow:
+            await slow.execute("LOCK orchestrator.journal IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(grpc.aio.AioRpcError) as late:
+                await claim(envelope, seconds=0.3)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await claim(envelope)
+        return {}
+
+    mesh.script = impatient
+    async with begin() as client:
+        run = await client.start(await client.save("impatient", ONCE), wait="20s")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+
+    assert run["state"] == "SUCCEEDED"
+    assert kinds.count("EffectClaimed") == 1
+
+
+async def test_a_claim_that_cannot_be_recorded_is_refused(begin, mesh, monkeypatch):
+    """Without room to write there is no claim; the run is read again, and its second attempt acts once."""
+    refusals = []
+
+    async def act(given, envelope, context):
+        if not refusals:
+            monkeypatch.setattr(lane, "QUEUE_BYTES", 0)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await claim(envelope)
+            refusals.append(refused.value.code())
+            monkeypatch.undo()
+            await context.abort(grpc.StatusCode.ABORTED, "refused its claim")
+        await claim(envelope)
+        return {"paid": True}
+
+    mesh.script = act
+    async with begin() as client:
+        run = await client.start(await client.save("no-room", ONCE))
+        final = await client.until(run["id"], "SUCCEEDED", "PARKED", "FAILED")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+
+    assert refusals == [grpc.StatusCode.FAILED_PRECONDITION]
+    assert final["state"] == "SUCCEEDED"
+    assert kinds.count("EffectClaimed") == 1

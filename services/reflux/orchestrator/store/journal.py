@@ -117,6 +117,11 @@ class Writer:
         """Wait until the queue is less than half full; to be called before new work is taken on."""
         await self._lane.room()
 
+    def read_again(self, run_id: RunId) -> None:
+        """The run was read from its journal: what was refused of it before is forgotten."""
+        for key in [key for key in self._missing if key[0] == run_id]:
+            del self._missing[key]
+
     def close(self) -> None:
         """Take no more; `run` returns when everything is written."""
         self._lane.close()

@@ -54,7 +54,7 @@ class Owner(Protocol):
         """These are ours: adopt their runs."""
 
     def busy(self) -> Collection[int]:
-        """Shards in which an attempt is in flight that may act on the outside world."""
+        """Shards in which something is under way that would be lost or ambiguous if they were given up."""
 
     def lost(self, shards: Collection[int]) -> None:
         """These are not ours any more: drop their runs, acknowledge nothing, send nothing."""
@@ -96,6 +96,7 @@ class Lease:
         self._until = float("-inf")
         self._expiry: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
+        self._leaving = asyncio.Event()
 
     @property
     def member(self) -> MemberId | None:
@@ -113,6 +114,10 @@ class Lease:
         if self._leases is None:
             self._leases = [ShardLease(*item) for item in self._held.items()]
         return self._leases
+
+    def give_up(self) -> None:
+        """Before a planned end: our fair share is nothing from now on, and others may have it at once."""
+        self._leaving.set()
 
     def rejoin(self) -> None:
         """End this life at once and begin another: it is not known what was written (`CommitUnknown`)."""
@@ -173,20 +178,27 @@ class Lease:
                 await self._balance(member)
             except _AWAY as error:
                 log.warning("lease_not_balanced", member=member, error=str(error) or type(error).__name__)
-            await asyncio.sleep(min(LOOK_SECONDS, self._seconds / 6))
+            pause = min(LOOK_SECONDS, self._seconds / 6)
+            if self._leaving.is_set():
+                await asyncio.sleep(pause / 5)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._leaving.wait()
 
     async def _balance(self, member: MemberId) -> None:
         for address in await self._membership.declare_dead():
             log.warning("lease_of_other_over", address=address)
         survey = await self._membership.survey(member)
         self._reconcile(survey.mine)
-        plan = plan_shards(survey)
+        plan = Plan(release=len(self._held)) if self._leaving.is_set() else plan_shards(survey)
         if plan.release:
-            # A shard with an effect in flight stays until a later look; given up, that would be ambiguous.
+            # A busy shard stays until a later look.
             idle = sorted(set(self._held).difference(self._owner.busy()))
             shards = idle[-plan.release :]
             self._drop(shards)
-            await self._membership.release(member, shards)
+            if shards:
+                await self._membership.release(member, shards)
         elif plan.take:
             self._gain(await self._membership.take(member, plan.take))
 

@@ -305,6 +305,7 @@ class StepRun(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the step."""
     name: _builtins.str
@@ -317,6 +318,8 @@ class StepRun(_message.Message):
     """Where it stands."""
     skip_reason: _builtins.str
     """Why it was skipped: when, branch, join or disabled."""
+    omitted: _builtins.bool
+    """Input and output are left out because the answer would be too large; the output stands in its event."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -361,10 +364,11 @@ class StepRun(_message.Message):
         waiting: Global___Waiting | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
