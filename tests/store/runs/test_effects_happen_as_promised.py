@@ -162,13 +162,17 @@ async def test_a_claim_that_cannot_be_recorded_is_refused(begin, mesh, monkeypat
     """Without room to write there is no claim; the run is read again, and its second attempt acts once."""
     refusals = []
 
+    async def ask_without_room(envelope):
+        monkeypatch.setattr(lane, "QUEUE_BYTES", 0)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await claim(envelope)
+        monkeypatch.undo()
+        refusals.append(refused.value.code())
+
     async def act(given, envelope, context):
         if not refusals:
-            monkeypatch.setattr(lane, "QUEUE_BYTES", 0)
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await claim(envelope)
-            refusals.append(refused.value.code())
-            monkeypatch.undo()
+            # Shielded: the run is dropped, and the call with it, before the refusal arrives.
+            await asyncio.shield(asyncio.ensure_future(ask_without_room(envelope)))
             await context.abort(grpc.StatusCode.ABORTED, "refused its claim")
         await claim(envelope)
         return {"paid": True}

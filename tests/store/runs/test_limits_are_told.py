@@ -31,10 +31,8 @@ async def test_a_full_node_costs_a_step_nothing_but_patience(begin, mesh):
     assert [each["outcome"] for each in attempts] == ["NOT_SENT", "NOT_SENT", "DONE"]
 
 
-@pytest.mark.parametrize(
-    "steps", [[{"id": "b", **PURE}], [{"id": "b", "set": {"v": "{{ steps.a.output }}"}}]]
-)
-async def test_a_run_may_hold_so_much_and_no_more(begin, mesh, monkeypatch, steps):
+@pytest.mark.parametrize("action", [PURE, {"set": {"v": "{{ steps.a.output }}"}}], ids=["node", "set"])
+async def test_a_run_may_hold_so_much_and_no_more(begin, mesh, monkeypatch, action):
     """The step whose output is too much fails by name; what a node did is done, and not done again."""
     for module in (attempt, walker):
         monkeypatch.setattr(module, "MAX_RUN_BYTES", 1500)
