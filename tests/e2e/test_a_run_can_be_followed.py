@@ -5,6 +5,8 @@ import urllib.request
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
@@ -101,14 +103,35 @@ def test_a_run_in_progress_says_why_it_waits(rest: Rest, ledger: Ledger):
     assert rest.post(f"/api/runs/{run['id']}:cancel")["state"] in ("CANCELING", "CANCELED")
 
 
-def test_a_grpc_client_gets_typed_errors_and_reflection(edge_url: str):
-    """Native gRPC shares the port, with rich errors and server reflection."""
+def test_a_grpc_client_gets_typed_errors(edge_url: str):
+    """Native gRPC shares the port, with rich errors."""
     with grpc.insecure_channel(edge_url) as channel, pytest.raises(grpc.RpcError) as failed:
         RunServiceStub(channel).GetRun(
             pb.GetRunRequest(run_id="00000000-0000-7000-8000-000000000000"), timeout=10
         )
     assert failed.value.code() is grpc.StatusCode.NOT_FOUND
     assert any(key == "grpc-status-details-bin" for key, _ in failed.value.trailing_metadata())
+
+
+def test_reflection_shows_the_public_services_and_no_other(edge_url: str):
+    """A client without our .proto files finds every public method, whichever process serves it."""
+    with grpc.insecure_channel(edge_url) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        services = set(database.get_services())
+        pool = DescriptorPool(database)
+        methods = {
+            name: {method.name for method in pool.FindServiceByName(name).methods}
+            for name in services
+            if name.startswith("reflux.")
+        }
+
+    assert set(methods) == {
+        "reflux.api.flow.v1.FlowService",
+        "reflux.api.run.v1.RunService",
+        "reflux.api.registry.v1.RegistryService",
+        "reflux.api.routing.v1.RoutingService",
+    }
+    assert "UpdateRoute" in methods["reflux.api.routing.v1.RoutingService"]
 
 
 def test_grpc_web_works_on_the_same_port(rest: Rest, three_steps: str):

@@ -13,10 +13,10 @@ from tests.support.stack import Stack, running_stack
 EXAMPLES = Path(demo.__file__).parent
 
 
-def test_the_pipeline_fetches_reshapes_and_delivers_once(stack: Stack, ledger: Ledger):
+def test_the_delivery_fetches_reshapes_and_delivers_once(stack: Stack, ledger: Ledger):
     """The outside was told exactly once what the run says it delivered."""
     before = len([entry for entry in ledger.entries() if entry["name"] == "delivery"])
-    run = demo.show_pipeline(stack, ledger)
+    run = demo.show_delivery(stack, ledger)
     delivered = [entry for entry in ledger.entries() if entry["name"] == "delivery"][before:]
 
     assert [entry["method"] for entry in delivered] == ["POST"]

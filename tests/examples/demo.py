@@ -34,7 +34,7 @@ def main(data: Path) -> None:
     begun = time.monotonic()
     console.print(Panel("REFLUX: durable flows whose steps are gRPC services behind Envoy", expand=False))
     with running_ledger() as ledger, running_stack(data, quiet=False) as stack:
-        show_pipeline(stack, ledger)
+        show_delivery(stack, ledger)
         show_kill(stack, ledger)
     console.print(f"[bold green]Everything held.[/] {time.monotonic() - begun:.0f} s in all.")
 
@@ -49,10 +49,10 @@ def save(stack: Stack, file: str) -> str:
     return str(saved["name"])
 
 
-def show_pipeline(stack: Stack, ledger: Ledger) -> dict[str, Any]:
+def show_delivery(stack: Stack, ledger: Ledger) -> dict[str, Any]:
     """Fetches from the stack's own REST API, reshapes in JavaScript, delivers to the ledger."""
     console.rule("[bold](a) HTTP: fetch, reshape in JavaScript, deliver")
-    name = save(stack, "http_pipeline.yaml")
+    name = save(stack, "http_delivery.yaml")
     given = {"source": f"{stack.rest.url}/api/nodes", "target": f"{ledger.url}/effect/delivery"}
     console.print(f"flow [bold]{name}[/], input {given}")
     run = stack.rest.post(f"/api/flows/{name}/execute", given)

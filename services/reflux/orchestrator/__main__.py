@@ -44,6 +44,13 @@ SERVICES: Final = (
     "reflux.api.run.v1.RunService",
     "reflux.api.effect.v1.EffectService",
 )
+PUBLIC: Final = (
+    "reflux.api.flow.v1.FlowService",
+    "reflux.api.run.v1.RunService",
+    "reflux.api.registry.v1.RegistryService",
+    "reflux.api.routing.v1.RoutingService",
+)
+"""What reflection lists: the edge asks this server on behalf of all that it serves."""
 POOL_SIZE: Final = 16
 FORGET_SECONDS: Final = 600.0
 """Between two clean-ups of start-once handles that have expired."""
@@ -167,7 +174,7 @@ class Orchestrator:
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]
-        async with grpc_server(address=self._address, register=register, services=SERVICES):
+        async with grpc_server(address=self._address, register=register, services=SERVICES, reflected=PUBLIC):
             try:
                 yield
             finally:

@@ -103,7 +103,7 @@ class RunServicer(RunServiceServicer):
             created_from=_time(request, "created_after"),
             created_before=_time(request, "created_before"),
         )
-        scope = f"runs {which}"
+        scope = f"runs {flow_id} {request.state} {which.created_from} {which.created_before}"
         size = pages.page_size(request.page_size)
         older_than = pages.read_token(scope, request.page_token, first=None, parse=_run_id)
         rows = await runs.list_page(self._pool, which, limit=size + 1, older_than=older_than)

@@ -105,6 +105,8 @@ def configure(*, service: str, level: str, log_format: LogFormat, stream: TextIO
     handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _ConsoleFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    # A log that cannot be written must not become output of its own.
+    logging.raiseExceptions = False
 
 
 def _safe_fields(record: logging.LogRecord) -> dict[str, Any]:

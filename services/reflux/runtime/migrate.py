@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from reflux.runtime.postgres import Connection
 
+OLDEST_SERVER: Final = 150_000
+"""PostgreSQL 15, as `server_version_num`."""
+
 _LOCK: Final = 0x7265666C7578  # "reflux", the advisory lock of the migrating process
 _LOCK_WAIT: Final = "60s"
 _FILE: Final = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
@@ -114,13 +117,17 @@ async def migrate(dsn: str, migrations: Mapping[str, Sequence[Migration]] | None
     Default: what this release ships.
 
     Raises:
-        MigrationError: an applied file has changed, or the database is newer than this release.
+        MigrationError: an applied file has changed, the database is newer than this release, or the
+            server is older than PostgreSQL 15.
         psycopg.Error: the database is unreachable, refuses a right, or a statement failed; the failed
             file left nothing behind.
     """
     applied: list[Migration] = []
     parameters = connection_parameters("reflux-migrate")
     async with await AsyncConnection.connect(dsn, autocommit=True, **parameters) as connection:  # type: ignore[arg-type]
+        if connection.info.server_version < OLDEST_SERVER:
+            found = connection.info.server_version // 10_000
+            raise MigrationError(f"this PostgreSQL is version {found}; REFLUX needs 15 or newer")
         await connection.execute("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
         await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         await connection.execute(_TABLE)

@@ -77,6 +77,7 @@ async def grpc_server(
     address: Address,
     register: Sequence[Callable[[grpc.aio.Server], None]],
     services: Sequence[str],
+    reflected: Sequence[str] | None = None,
     on_drain: Callable[[], Awaitable[None]] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> AsyncIterator[Address]:
@@ -86,6 +87,7 @@ async def grpc_server(
         address: where to listen; port 0 takes a free one.
         register: adds the servicers, one callback each (`add_…Servicer_to_server`).
         services: full names of those servicers' services, for health and reflection.
+        reflected: what reflection lists instead, for a server that clients of several services meet first.
         on_drain: runs after the server says NOT_SERVING, while it still takes calls; bounds itself.
         drain_seconds: how long unary calls may take to finish after that.
 
@@ -101,7 +103,7 @@ async def grpc_server(
         add(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    _add_reflection(server, [*services, health.SERVICE_NAME])
+    _add_reflection(server, [*(services if reflected is None else reflected), health.SERVICE_NAME])
     try:
         bound = Address(address.host, server.add_insecure_port(str(address)))
     except RuntimeError as error:

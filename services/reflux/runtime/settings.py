@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     # Stores. The text carries passwords: never logged, not in the repr.
     postgres_dsn: str = Field(default="postgresql://reflux@127.0.0.1:5432/reflux", repr=False)
     """libpq connection string or URL of the one database."""
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """Redis or Valkey, `redis://` or `rediss://`."""
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False, pattern=r"^(rediss?|unix)://")
+    """Redis or Valkey: `redis://`, `rediss://` or `unix://`."""
     data_dir: Path = Path(".reflux")
     """Folder of everything the embedded stack keeps."""
 

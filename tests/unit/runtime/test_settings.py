@@ -70,6 +70,7 @@ def test_a_file_that_is_not_toml_is_refused() -> None:
         ("http_allow", "10.0.0.1/8", "http_allow: "),
         ("lease_seconds", "0.1", "lease_seconds: "),
         ("log_format", "xml", "log_format: "),
+        ("redis_url", "http://127.0.0.1:6379", "redis_url: "),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_the_name_of_its_setting(
