@@ -65,7 +65,7 @@ class Mesh:
 
     def reach(self, node: str, pin: str | None) -> Reach:
         route, versions = self.route(node), self.versions(node)
-        names = route.reachable(pin) if route else tuple(filter(None, [pin]))
+        names = (pin,) if pin else route.reachable if route else ()
         return Reach(tuple(versions[name] for name in names if name in versions), None)
 
     async def input_schema(self, node: str, version: str) -> dict[str, Any] | None:
