@@ -16,7 +16,7 @@ from reflux.core import event as ev
 from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment
-from reflux.core.names import RunId
+from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key
 from reflux.orchestrator.caller import Order
@@ -84,16 +84,16 @@ def prepare(
     return started, order, _obstacle(mesh, command, reach, now)
 
 
-def too_late(order: Order) -> ev.Failure:
+def too_late(step: StepPath) -> ev.Failure:
     """The step's total time was over before its attempt could be sent."""
-    message = f"the total time of step {order.step} is over"
-    return ev.Failure("DEADLINE_EXCEEDED", Reason.TIMEOUT, message, step=order.step)
+    return ev.Failure(
+        "DEADLINE_EXCEEDED", Reason.TIMEOUT, f"the total time of step {step} is over", step=step
+    )
 
 
 def _obstacle(mesh: MeshView, command: StartAttempt, reach: Reach, now: datetime) -> ev.Failure | None:
     if command.total_deadline is not None and now >= command.total_deadline:
-        message = f"the total time of step {command.step} is over"
-        return ev.Failure("DEADLINE_EXCEEDED", Reason.TIMEOUT, message, step=command.step)
+        return too_late(command.step)
     if reach.versions:
         return None
     known = mesh.versions(command.node)

@@ -414,7 +414,7 @@ class Worker:
                 return await self._caller.call(order)
         except TimeoutError:
             later = self._clock.now()
-            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order))
+            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""

@@ -1,4 +1,4 @@
-"""The inside of the sandbox: a process that runs scripts for its parent and can do nothing else.
+"""The inside of the sandbox: a process that does nothing but run scripts for its parent.
 
 Started by `sandbox.py` as `python -I -S child.py SITE_PACKAGES`, with an empty environment, in `/`. It gives
 up what it could use against the host before it reads the first script: no new privileges, no new processes,

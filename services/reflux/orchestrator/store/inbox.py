@@ -1,7 +1,7 @@
 """Words to runs: cancel and, later, signals and approvals. Anybody may leave one, the owner folds it.
 
 A word is durable when `put` returns. It reaches its owner by `wakeups.poll` (at most a second later, at once
-with Redis), possibly more than once until it is folded: the owner drops those it has in hand by their id. It
+with Redis), possibly more than once until it is folded: whoever folds it must bear to hear it again. It
 leaves the inbox in the very statement that records what came of it (`Submission.words`).
 """
 
