@@ -119,6 +119,8 @@ class RunCreated(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """UUID of the flow."""
     flow_name: _builtins.str
@@ -129,6 +131,10 @@ class RunCreated(_message.Message):
     """JSON."""
     actor: _builtins.str
     """Who asked."""
+    trigger: _builtins.str
+    """Id of the trigger that started it; empty when somebody asked."""
+    traceparent: _builtins.str
+    """W3C traceparent of the request that started it; empty when it brought none."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted, by the database's clock."""
@@ -142,10 +148,12 @@ class RunCreated(_message.Message):
         input: _builtins.bytes = ...,
         actor: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        trigger: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,7 @@ class Route(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     revision: _builtins.int
@@ -73,6 +74,8 @@ class Route(_message.Message):
     """Why the route was changed, in people's words."""
     author: _builtins.str
     """Who changed it."""
+    refusal: _builtins.str
+    """Why a proxy refused this revision, in its own words."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Target]:
         """In a fixed order: new ones are appended, so that a growing canary keeps its users."""
@@ -96,10 +99,11 @@ class Route(_message.Message):
         note: _builtins.str = ...,
         author: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "node", b"node", "note", b"note", "revision", b"revision", "state", b"state", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "state", b"state", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,6 +254,220 @@ class UpdateRouteRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateRouteRequest: _TypeAlias = UpdateRouteRequest  # noqa: Y015
+
+@_typing.final
+class ListRouteRevisionsRequest(_message.Message):
+    """Asks for a page of a route's revisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Name of the node."""
+    page_size: _builtins.int
+    """At most 1000; 0 means 100."""
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRouteRevisionsRequest: _TypeAlias = ListRouteRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListRouteRevisionsResponse(_message.Message):
+    """A page of revisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        revisions: _abc.Iterable[Global___Route] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revisions", b"revisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRouteRevisionsResponse: _TypeAlias = ListRouteRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class GetRouteRevisionRequest(_message.Message):
+    """Asks for one revision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Name of the node."""
+    revision: _builtins.int
+    """Number of the revision."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRouteRevisionRequest: _TypeAlias = GetRouteRevisionRequest  # noqa: Y015
+
+@_typing.final
+class DiffRouteRequest(_message.Message):
+    """Asks what differs between two revisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Name of the node."""
+    from_revision: _builtins.int
+    """The older one; 0: the one before to_revision."""
+    to_revision: _builtins.int
+    """The newer one; 0: the one that serves."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_revision", b"from_revision", "node", b"node", "to_revision", b"to_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRouteRequest: _TypeAlias = DiffRouteRequest  # noqa: Y015
+
+@_typing.final
+class DiffRouteResponse(_message.Message):
+    """What differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    from_revision: _builtins.int
+    """The revision compared from."""
+    to_revision: _builtins.int
+    """The revision compared to."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteChange]:
+        """In the order of the targets; empty when they are equal."""
+
+    def __init__(
+        self,
+        *,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+        changes: _abc.Iterable[Global___RouteChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "from_revision", b"from_revision", "to_revision", b"to_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRouteResponse: _TypeAlias = DiffRouteResponse  # noqa: Y015
+
+@_typing.final
+class RouteChange(_message.Message):
+    """One difference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version of the target; empty when the order of the targets changed."""
+    field: _builtins.str
+    """Field of the target: target (it came or went), weight, fallback, tries or try_timeout; or order."""
+    before: _builtins.str
+    """Former value, as JSON; empty when there was none."""
+    after: _builtins.str
+    """Present value, as JSON; empty when there is none."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        field: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "field", b"field", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteChange: _TypeAlias = RouteChange  # noqa: Y015
+
+@_typing.final
+class RollbackRouteRequest(_message.Message):
+    """Asks to go back to a revision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Name of the node."""
+    revision: _builtins.int
+    """Number of the revision to repeat."""
+    expected_revision: _builtins.int
+    """The revision the caller saw serving; 0 means any."""
+    note: _builtins.str
+    """Why, in people's words; absent: which revision is repeated."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        expected_revision: _builtins.int = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "node", b"node", "note", b"note", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackRouteRequest: _TypeAlias = RollbackRouteRequest  # noqa: Y015
 
 @_typing.final
 class WatchRoutesRequest(_message.Message):

@@ -50,6 +50,26 @@ class RoutingServiceStub:
                 request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.UpdateRouteRequest.SerializeToString,
                 response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
                 _registered_method=True)
+        self.ListRouteRevisions = channel.unary_unary(
+                '/reflux.api.routing.v1.RoutingService/ListRouteRevisions',
+                request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListRouteRevisionsRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListRouteRevisionsResponse.FromString,
+                _registered_method=True)
+        self.GetRouteRevision = channel.unary_unary(
+                '/reflux.api.routing.v1.RoutingService/GetRouteRevision',
+                request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.GetRouteRevisionRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
+                _registered_method=True)
+        self.DiffRoute = channel.unary_unary(
+                '/reflux.api.routing.v1.RoutingService/DiffRoute',
+                request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.DiffRouteRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.DiffRouteResponse.FromString,
+                _registered_method=True)
+        self.RollbackRoute = channel.unary_unary(
+                '/reflux.api.routing.v1.RoutingService/RollbackRoute',
+                request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.RollbackRouteRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
+                _registered_method=True)
         self.WatchRoutes = channel.unary_stream(
                 '/reflux.api.routing.v1.RoutingService/WatchRoutes',
                 request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.WatchRoutesRequest.SerializeToString,
@@ -87,6 +107,39 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRouteRevisions(self, request, context):
+        """Lists every revision a node's route had, newest first, refused ones included.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a page token that is not ours.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRouteRevision(self, request, context):
+        """Returns one revision.
+        Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffRoute(self, request, context):
+        """Says what differs between two revisions.
+        Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackRoute(self, request, context):
+        """Makes a new revision that equals an older one, answered as UpdateRoute is.
+        Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
+        is no longer known; ABORTED when expected_revision is set and stale.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRoutes(self, request, context):
         """Streams all routes: once at the start, then after every change. For orchestrators.
         """
@@ -110,6 +163,26 @@ def add_RoutingServiceServicer_to_server(servicer, server):
             'UpdateRoute': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateRoute,
                     request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.UpdateRouteRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.SerializeToString,
+            ),
+            'ListRouteRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRouteRevisions,
+                    request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListRouteRevisionsRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListRouteRevisionsResponse.SerializeToString,
+            ),
+            'GetRouteRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRouteRevision,
+                    request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.GetRouteRevisionRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.SerializeToString,
+            ),
+            'DiffRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffRoute,
+                    request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.DiffRouteRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.DiffRouteResponse.SerializeToString,
+            ),
+            'RollbackRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackRoute,
+                    request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.RollbackRouteRequest.FromString,
                     response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.SerializeToString,
             ),
             'WatchRoutes': grpc.unary_stream_rpc_method_handler(
@@ -199,6 +272,114 @@ class RoutingService:
             target,
             '/reflux.api.routing.v1.RoutingService/UpdateRoute',
             reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.UpdateRouteRequest.SerializeToString,
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRouteRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.routing.v1.RoutingService/ListRouteRevisions',
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListRouteRevisionsRequest.SerializeToString,
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListRouteRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRouteRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.routing.v1.RoutingService/GetRouteRevision',
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.GetRouteRevisionRequest.SerializeToString,
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.routing.v1.RoutingService/DiffRoute',
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.DiffRouteRequest.SerializeToString,
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.DiffRouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.routing.v1.RoutingService/RollbackRoute',
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.RollbackRouteRequest.SerializeToString,
             reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
             options,
             channel_credentials,

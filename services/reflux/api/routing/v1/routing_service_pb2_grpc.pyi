@@ -46,6 +46,23 @@ class RoutingServiceStub:
     ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
     refused it, and then the former route serves on.
     """
+    ListRouteRevisions: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.ListRouteRevisionsRequest, _routing_service_pb2.ListRouteRevisionsResponse]
+    """Lists every revision a node's route had, newest first, refused ones included.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for a page token that is not ours.
+    """
+    GetRouteRevision: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.GetRouteRevisionRequest, _routing_service_pb2.Route]
+    """Returns one revision.
+    Errors: NOT_FOUND.
+    """
+    DiffRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.DiffRouteRequest, _routing_service_pb2.DiffRouteResponse]
+    """Says what differs between two revisions.
+    Errors: NOT_FOUND.
+    """
+    RollbackRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.RollbackRouteRequest, _routing_service_pb2.Route]
+    """Makes a new revision that equals an older one, answered as UpdateRoute is.
+    Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
+    is no longer known; ABORTED when expected_revision is set and stale.
+    """
     WatchRoutes: _grpc.UnaryStreamMultiCallable[_routing_service_pb2.WatchRoutesRequest, _routing_service_pb2.WatchRoutesResponse]
     """Streams all routes: once at the start, then after every change. For orchestrators."""
 
@@ -66,6 +83,23 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     Errors: INVALID_ARGUMENT with every problem of the document; NOT_FOUND for an unknown node;
     ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
     refused it, and then the former route serves on.
+    """
+    ListRouteRevisions: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.ListRouteRevisionsRequest, _routing_service_pb2.ListRouteRevisionsResponse]  # type: ignore[assignment]
+    """Lists every revision a node's route had, newest first, refused ones included.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for a page token that is not ours.
+    """
+    GetRouteRevision: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.GetRouteRevisionRequest, _routing_service_pb2.Route]  # type: ignore[assignment]
+    """Returns one revision.
+    Errors: NOT_FOUND.
+    """
+    DiffRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.DiffRouteRequest, _routing_service_pb2.DiffRouteResponse]  # type: ignore[assignment]
+    """Says what differs between two revisions.
+    Errors: NOT_FOUND.
+    """
+    RollbackRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.RollbackRouteRequest, _routing_service_pb2.Route]  # type: ignore[assignment]
+    """Makes a new revision that equals an older one, answered as UpdateRoute is.
+    Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
+    is no longer known; ABORTED when expected_revision is set and stale.
     """
     WatchRoutes: _aio.UnaryStreamMultiCallable[_routing_service_pb2.WatchRoutesRequest, _routing_service_pb2.WatchRoutesResponse]  # type: ignore[assignment]
     """Streams all routes: once at the start, then after every change. For orchestrators."""
@@ -102,6 +136,47 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT with every problem of the document; NOT_FOUND for an unknown node;
         ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
         refused it, and then the former route serves on.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRouteRevisions(
+        self,
+        request: _routing_service_pb2.ListRouteRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.ListRouteRevisionsResponse, _abc.Awaitable[_routing_service_pb2.ListRouteRevisionsResponse]]:
+        """Lists every revision a node's route had, newest first, refused ones included.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a page token that is not ours.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRouteRevision(
+        self,
+        request: _routing_service_pb2.GetRouteRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.Route, _abc.Awaitable[_routing_service_pb2.Route]]:
+        """Returns one revision.
+        Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffRoute(
+        self,
+        request: _routing_service_pb2.DiffRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.DiffRouteResponse, _abc.Awaitable[_routing_service_pb2.DiffRouteResponse]]:
+        """Says what differs between two revisions.
+        Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackRoute(
+        self,
+        request: _routing_service_pb2.RollbackRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.Route, _abc.Awaitable[_routing_service_pb2.Route]]:
+        """Makes a new revision that equals an older one, answered as UpdateRoute is.
+        Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
+        is no longer known; ABORTED when expected_revision is set and stale.
         """
 
     @_abc_1.abstractmethod
