@@ -6,17 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-from tests.examples import demo
+from tests.examples.demo import canary, delivery, kill
+from tests.examples.demo.screen import EXAMPLES
 from tests.support.ledger import Ledger
 from tests.support.stack import Stack, running_stack
-
-EXAMPLES = Path(demo.__file__).parent
 
 
 def test_the_delivery_fetches_reshapes_and_delivers_once(stack: Stack, ledger: Ledger):
     """The outside was told exactly once what the run says it delivered."""
     before = len([entry for entry in ledger.entries() if entry["name"] == "delivery"])
-    run = demo.show_delivery(stack, ledger)
+    run = delivery.show(stack, ledger)
     delivered = [entry for entry in ledger.entries() if entry["name"] == "delivery"][before:]
 
     assert [entry["method"] for entry in delivered] == ["POST"]
@@ -28,10 +27,18 @@ def test_the_delivery_fetches_reshapes_and_delivers_once(stack: Stack, ledger: L
 def test_killing_the_orchestrator_repeats_no_recorded_outcome(tmp_path: Path, ledger: Ledger):
     """The demo's own checks hold, and some call was really given up at the kill."""
     with running_stack(tmp_path / "data") as stack:
-        journals = demo.show_kill(stack, ledger)
+        journals = kill.show(stack, ledger)
 
     recovered = [run for run in journals if any(e["kind"] == "RunRecovered" for e in run["events"])]
     assert recovered, "the kill came too late to be one"
+
+
+def test_a_canary_is_rolled_back_in_an_instant_and_no_run_fails(tmp_path: Path, ledger: Ledger):
+    """The demo's own checks hold: every run succeeds, on the version that its draw predicts."""
+    with running_stack(tmp_path / "data") as stack:
+        load = canary.show(stack, ledger)
+
+    assert {call.attempt["chosen"] for call in load.calls} == {"1.0.0", "2.0.0"}
 
 
 def test_a_node_of_your_own_is_a_decorated_function(stack: Stack):
