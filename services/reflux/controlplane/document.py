@@ -29,7 +29,7 @@ MAX_NOTE: Final = 1_000
 """Characters."""
 
 _READ: Final = frozenset({"node", "revision", "targets", "note"})
-_OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time"})
+_OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
 _TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
