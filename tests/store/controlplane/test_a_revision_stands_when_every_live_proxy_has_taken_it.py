@@ -157,3 +157,38 @@ async def test_a_first_route_is_given_once(stores: tuple[RouteStore, RouteStore]
         await store.found(everything_to("n", version), author="reflux", note="first")
     (stored,) = await one.serving()
     assert stored.route == everything_to("n", "1.0.0")
+
+
+async def test_what_was_refused_together_says_so(stores: tuple[RouteStore, RouteStore]) -> None:
+    """Nobody can know which of them it was, so none is blamed as if it were known."""
+    store, _ = stores
+    await store.see_proxies(["a"])
+    for node in ("m", "n", "o"):
+        await _propose(store, node=node)
+    blamed = await store.reject("a", {"m": 1, "n": 1, "o": 1}, "a: no")
+    assert sorted(blamed) == [("m", 1), ("n", 1), ("o", 1)]
+    assert (await store.standing("n", 1)).refusal == (
+        "a: no (refused together with revision 1 of m, revision 1 of o: any of them may be the cause)"
+    )
+
+
+async def test_a_history_keeps_everything(stores: tuple[RouteStore, RouteStore]) -> None:
+    """Newest first, refused ones with their words; what a revision took over from is never a refused one."""
+    store, _ = stores
+    await _propose(store)
+    await _propose(store, *SPLIT)
+    await store.reject("a", {"n": 2}, "a: no")
+    await _propose(store)
+    await store.settle()
+    found = await store.revisions("n", 10, 10)
+    assert [(each.route.revision, each.state, each.refusal) for each in found] == [
+        (3, State.APPLIED, ""),
+        (2, State.REJECTED, "a: no"),
+        (1, State.APPLIED, ""),
+    ]
+    assert found[1].route == Route("n", 2, SPLIT)
+    assert await store.revisions("n", 3, 1) == [found[1]]
+    assert await store.revision("n", 2) == found[1]
+    assert await store.revision("n", 4) is None
+    assert await store.former("n", 3) == found[2]
+    assert await store.former("n", 1) is None

@@ -21,6 +21,7 @@ from reflux.core.event import Assignment, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.runtime.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from reflux.core.attempt import AttemptResult
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
-
-
-class _Clock:
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -57,7 +53,7 @@ async def _caller(envoy: _Envoy) -> AsyncIterator[NodeCaller]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield NodeCaller(channel, "127.0.0.1:1", _Clock())
+        yield NodeCaller(channel, "127.0.0.1:1", ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
     await server.stop(0)
 
 
