@@ -82,6 +82,27 @@ async def test_half_of_the_calls_failing_eject_it_where_there_is_traffic(mesh: M
     assert not await _ejections(mesh, "2.0.0", "enforced_total")
 
 
+async def test_defects_count_by_their_share_only_and_a_full_node_never(mesh: Mesh) -> None:
+    """A few INTERNAL are somebody's odd input, half of all calls an ill version; full is not ill."""
+    ill, full = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    ill.behaviour, full.behaviour = (
+        node_fault(grpc.StatusCode.INTERNAL),
+        node_fault(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    )
+    await mesh.route(Target("1.0.0", 5000), Target("2.0.0", 5000))
+    for _ in range(8):
+        assert (await mesh.call(draw=0)).text == "ill"
+    assert not await _ejections(mesh, "1.0.0", "enforced_total")
+    async with asyncio.timeout(30):
+        while not await _ejections(mesh, "1.0.0", "enforced_failure_percentage"):
+            await mesh.call(draw=0)
+            await mesh.call(draw=9999)
+        began = len(full.calls)
+        while len(full.calls) < 2 * began:
+            await mesh.call(draw=9999)
+    assert not await _ejections(mesh, "2.0.0", "enforced_total")
+
+
 async def test_few_calls_are_not_judged_by_their_share(mesh: Mesh) -> None:
     """Four of eight failing say nothing yet."""
     node = await mesh.node("1.0.0")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from reflux.controlplane import store as store_module
 from reflux.controlplane.routes import Route, Target, everything_to
 from reflux.controlplane.store import State
@@ -192,3 +194,37 @@ async def test_a_history_keeps_everything(stores: tuple[RouteStore, RouteStore])
     assert await store.revision("n", 4) is None
     assert await store.former("n", 3) == found[2]
     assert await store.former("n", 1) is None
+
+
+async def test_who_is_led_back_must_take_it_anew(stores: tuple[RouteStore, RouteStore]) -> None:
+    """Having taken the refused one says nothing about the one before it that serves again."""
+    store, other = stores
+    await store.see_proxies(["a"])
+    await other.see_proxies(["b"])
+    await _propose(store)
+    await store.acknowledge("a", {"n": 1})
+    await _propose(store)
+    await store.acknowledge("a", {"n": 2})
+    assert await other.reject("b", {"n": 2}, "b: no") == [("n", 2)]
+    # Its control plane has not heard of the refusal yet and says it once more.
+    await store.acknowledge("a", {"n": 2})
+    assert (await store.standing("n", 1)).waiting_for == ("a", "b")
+    await store.acknowledge("a", {"n": 1})
+    await other.acknowledge("b", {"n": 1})
+    assert await store.settle() == [("n", 1)]
+
+
+async def test_what_is_settled_leaves_nothing_behind(
+    stores: tuple[RouteStore, RouteStore], database_dsn: str
+) -> None:
+    """Proxies that come and go under ever new names fill no table."""
+    store, _ = stores
+    for name in ("a", "b", "c"):
+        await store.see_proxies([name])
+        revision = await _propose(store)
+        assert revision is not None
+        await store.acknowledge(name, {"n": revision})
+        assert await store.settle() == [("n", revision)]
+    async with await psycopg.AsyncConnection.connect(database_dsn) as connection:
+        found = await connection.execute("SELECT count(*) FROM controlplane.acknowledgements")
+        assert await found.fetchone() == (0,)

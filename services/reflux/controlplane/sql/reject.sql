@@ -1,6 +1,6 @@
 -- A proxy refused a snapshot with these PENDING revisions: those it has not taken before are to blame. When
 -- there are several nobody knows which, so each says what it was refused together with. Proxies are led back
--- to the newest revision that nobody refused.
+-- to the newest revision that nobody refused; those that had taken a refused one must take that one anew.
 WITH blamed AS (
     SELECT v.node, v.revision
       FROM route_revisions v
@@ -23,5 +23,8 @@ WITH blamed AS (
                                 WHERE v.node = r.node AND v.state <> 'REJECTED' AND v.revision < refused.revision), 0)
       FROM refused
      WHERE r.node = refused.node AND r.serving = refused.revision
+), forgotten AS (
+    DELETE FROM acknowledgements a USING refused
+     WHERE a.node = refused.node AND a.revision >= refused.revision
 )
 SELECT node, revision FROM refused
