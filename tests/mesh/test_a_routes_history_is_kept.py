@@ -106,6 +106,7 @@ REFUSED: tuple[tuple[str, str, Any, int, Reason], ...] = (
     ("GET", ":diff?from_revision=9", None, 404, Reason.REVISION_NOT_FOUND),
     ("GET", ":diff?to_revision=9", None, 404, Reason.REVISION_NOT_FOUND),
     ("PUT", "", {"targets": CANARY, "revision": 2}, 409, Reason.REVISION_STALE),
+    ("PUT", "", {"targets": ALL_NEW, "note": "a\0b"}, 400, Reason.ROUTE_INVALID),
     ("PUT", "", {"targets": CANARY[:1]}, 400, Reason.ROUTE_INVALID),
     (
         "PUT",

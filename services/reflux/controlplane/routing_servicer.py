@@ -106,9 +106,9 @@ class RoutingServicer(RoutingServiceServicer):
     async def RollbackRoute(self, request: pb.RollbackRouteRequest, context: Any) -> pb.Route:  # noqa: N802
         """Raises InvalidArgument, NotFound, Conflict, Refused, Unavailable."""
         node, note = request.node, request.note or f"back to revision {request.revision}"
-        if len(note) > document.MAX_NOTE:
-            message = f"a note is text of at most {document.MAX_NOTE} characters"
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=[Violation("note", message)])
+        if not document.is_note(note):
+            wrong = [Violation("note", document.NOTE_FORM)]
+            raise InvalidArgument(Reason.ARGUMENT_INVALID, document.NOTE_FORM, violations=wrong)
         catalog = self._catalog()
         former = await self._revision(node, request.revision)
         about = {"node": node, "revision": str(request.revision)}

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 ALIVE_SECONDS: Final = 5.0
 
+MAX_WORDS: Final = 4_096
+"""Characters of a refusal that are kept."""
+_NUL: Final = "\0"
+"""What no text in the database can hold, and so what no node is called by."""
+
 _sql = partial(load_sql, "reflux.controlplane")
 
 
@@ -93,6 +98,8 @@ class RouteStore:
 
     async def revisions(self, node: str, before: int, limit: int) -> list[StoredRevision]:
         """At most `limit` revisions with smaller numbers than `before`, newest first."""
+        if _NUL in node:
+            return []
         rows = await self._all("revisions", {"node": node, "before": before, "limit": limit})
         return [StoredRevision(**_revision(row)) for row in rows]
 
@@ -129,7 +136,8 @@ class RouteStore:
 
     async def reject(self, proxy: str, revisions: Mapping[str, int], words: str) -> list[tuple[str, int]]:
         """Record that `proxy` refused these revisions together; return those that are to blame."""
-        rows = await self._all("reject", {"proxy": proxy, "words": words, **_columns(revisions)})
+        kept = words[:MAX_WORDS].replace(_NUL, "\ufffd")
+        rows = await self._all("reject", {"proxy": proxy, "words": kept, **_columns(revisions)})
         return [(node, revision) for node, revision in rows]
 
     async def settle(self) -> list[tuple[str, int]]:
@@ -138,6 +146,8 @@ class RouteStore:
         return [(node, revision) for node, revision in rows]
 
     async def _one(self, name: str, values: Mapping[str, Any]) -> StoredRevision | None:
+        if _NUL in values["node"]:
+            return None
         rows = await self._all(name, values)
         return StoredRevision(**_revision(rows[0])) if rows else None
 

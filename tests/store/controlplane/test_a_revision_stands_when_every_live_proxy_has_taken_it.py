@@ -228,3 +228,20 @@ async def test_what_is_settled_leaves_nothing_behind(
     async with await psycopg.AsyncConnection.connect(database_dsn) as connection:
         found = await connection.execute("SELECT count(*) FROM controlplane.acknowledgements")
         assert await found.fetchone() == (0,)
+
+
+async def test_words_of_any_kind_are_kept(stores: tuple[RouteStore, RouteStore]) -> None:
+    """A proxy's words are not ours: long ones are cut, and what no text can hold is replaced."""
+    store, _ = stores
+    await _propose(store)
+    await store.reject("a", {"n": 1}, "a: \0" + "x" * 10_000)
+    refusal = (await store.standing("n", 1)).refusal
+    assert refusal.startswith("a: \ufffdx")
+    assert len(refusal) == store_module.MAX_WORDS
+
+
+async def test_a_name_that_no_text_can_hold_has_no_history(stores: tuple[RouteStore, RouteStore]) -> None:
+    """It is unknown like any other, not a defect."""
+    store, _ = stores
+    assert await store.revisions("n\0", 9, 9) == []
+    assert await store.revision("n\0", 1) is None

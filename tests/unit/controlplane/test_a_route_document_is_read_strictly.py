@@ -80,6 +80,8 @@ def test_two_targets_may_fall_back_to_each_other() -> None:
         ({"targets": [ALL], "revision": -1}, ["/revision"]),
         ({"targets": [ALL], "revision": True}, ["/revision"]),
         ({"targets": [ALL], "note": 7}, ["/note"]),
+        ({"targets": [ALL], "note": "x" * 1001}, ["/note"]),
+        ({"targets": [ALL], "note": "a\0b"}, ["/note"]),
         ({"targets": ["1.0.0"]}, ["/targets/0"]),
         ({"targets": [{**ALL, "wieght": 1}]}, ["/targets/0/wieght"]),
         ({"targets": [{**ALL, "version": "9.9.9"}]}, ["/targets/0/version"]),
