@@ -70,7 +70,7 @@ def test_a_pinned_step_gets_its_version_whatever_the_weights(rest: Rest, ledger:
 
 
 def test_a_route_that_cannot_be_is_refused_with_every_place(rest: Rest):
-    """Wrong sums, unknown versions, circles of fallbacks, stale revisions, unknown fields: nothing changes."""
+    """Wrong sums, unknown versions, fallbacks in a circle, stale revisions, unknown fields: no change."""
     before = rest.get(f"/api/routes/{NODE}")
     refused = [
         rest("PUT", f"/api/routes/{NODE}", document)

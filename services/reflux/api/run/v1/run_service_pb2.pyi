@@ -413,8 +413,8 @@ class Attempt(_message.Message):
     revision: _builtins.int
     """Revision of the route."""
     answered_by: _builtins.str
-    """Version whose answer this is, an error too; another one than chosen after a fallback. Empty when nobody
-    answered: flags say why.
+    """Version whose answer this is, an error too; another one than chosen after a fallback. When nobody answered:
+    the version that had claimed the effect, else empty; flags say why.
     """
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
