@@ -60,7 +60,7 @@ async def calling(mesh: Mesh) -> AsyncIterator[Calling]:
     """1.0.0 has 7000 and falls back to 2.0.0, which has 3000."""
     await mesh.node("1.0.0")
     await mesh.node("2.0.0")
-    await mesh.route(Target("1.0.0", 7000, fallback=("2.0.0",), try_timeout_ms=200), Target("2.0.0", 3000))
+    await mesh.route(Target("1.0.0", 7000, fallback=("2.0.0",), try_timeout_ms=1000), Target("2.0.0", 3000))
     async with _calling(mesh) as call:
         yield call
 

@@ -64,7 +64,7 @@ async def test_after_a_fallback_chosen_and_answered_by_differ(mesh: Mesh) -> Non
 async def test_only_an_answer_of_a_node_tells_how_long_it_took(mesh: Mesh) -> None:
     """That is how an answer is told from Envoy speaking for itself, who names the version tried last."""
     first = await mesh.node("1.0.0")
-    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",), try_timeout_ms=100))
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",), try_timeout_ms=1000))
     for behaviour, flags, answered in (
         (work, "-", True),
         (node_fault(), "UH", False),  # the try after it found nobody
