@@ -39,6 +39,26 @@ def test_the_counts_are_exactly_those_that_the_draws_predict(rest: Rest, ledger:
     assert {attempt["chosen"] for attempt in back} == {"1.0.0"}
 
 
+def test_going_back_is_one_call(rest: Rest, ledger: Ledger):
+    """A new revision that equals an old one, at once; the journal says by which each run was routed."""
+    step = {"id": "get", "node": NODE, "with": {"url": f"{ledger.url}/effect/back"}}
+    rest("PUT", "/api/flows/back?allow_missing=true", {"name": "back", "spec": {"steps": [step]}}).ok()
+    old = rest("PUT", f"/api/routes/{NODE}", route(("1.0.0", 10_000), ("2.0.0", 0))).ok()
+    rest("PUT", f"/api/routes/{NODE}", route(("1.0.0", 0), ("2.0.0", 10_000), note="all of it")).ok()
+    [moved] = attempts(rest, "back", 1)
+    new = rest.post(f"/api/routes/{NODE}/revisions/{old['revision']}:rollback")
+    [returned] = attempts(rest, "back", 1)
+
+    assert (moved["chosen"], moved["revision"]) == ("2.0.0", old["revision"] + 1)
+    assert (returned["chosen"], returned["revision"]) == ("1.0.0", new["revision"])
+    assert (new["revision"], new["targets"]) == (old["revision"] + 2, old["targets"])
+    changes = rest.get(f"/api/routes/{NODE}:diff")["changes"]
+    assert [(each["version"], each["before"], each["after"]) for each in changes] == [
+        ("1.0.0", "0", "10000"),
+        ("2.0.0", "10000", "0"),
+    ]
+
+
 def test_a_pinned_step_gets_its_version_whatever_the_weights(rest: Rest, ledger: Ledger):
     """`node@version` is answered by that version, and the reason says pin."""
     step = {"id": "get", "node": f"{NODE}@2.0.0", "with": {"url": f"{ledger.url}/effect/pin"}}
@@ -50,19 +70,20 @@ def test_a_pinned_step_gets_its_version_whatever_the_weights(rest: Rest, ledger:
 
 
 def test_a_route_that_cannot_be_is_refused_with_every_place(rest: Rest):
-    """Weights that do not sum, unknown versions, a stale revision, unknown fields: nothing changes."""
+    """Wrong sums, unknown versions, fallbacks in a circle, stale revisions, unknown fields: no change."""
     before = rest.get(f"/api/routes/{NODE}")
     refused = [
         rest("PUT", f"/api/routes/{NODE}", document)
         for document in (
             route(("1.0.0", 6000), ("2.0.0", 3000)),
             route(("1.0.0", 9000), ("7.7.7", 1000)),
+            {"targets": [{"version": "1.0.0", "weight": 10_000, "fallback": ["2.0.0", "1.0.0"]}]},
             {**route(("1.0.0", 10_000)), "colour": "red"},
             route(("1.0.0", 10_000), revision=before["revision"] + 5),
         )
     ]
 
-    assert [answer.status for answer in refused] == [400, 400, 400, 409]
+    assert [answer.status for answer in refused] == [400, 400, 400, 400, 409]
     assert rest("PUT", "/api/routes/nobody.knows", route(("1.0.0", 10_000))).status == 404
     assert rest.get(f"/api/routes/{NODE}") == before
 

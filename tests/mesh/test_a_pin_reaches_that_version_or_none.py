@@ -32,6 +32,7 @@ async def test_an_unknown_version_is_refused(mesh: Mesh) -> None:
         assert reply.code is grpc.StatusCode.UNIMPLEMENTED
         assert "no such version" in reply.text
         assert not reply.chosen
+        assert reply.headers["x-reflux-missing"] == "version"
     assert not node.calls
 
 
@@ -50,3 +51,13 @@ async def test_an_unknown_node_is_refused(mesh: Mesh) -> None:
     reply = await mesh.call(node="no.such")
     assert reply.code is grpc.StatusCode.UNIMPLEMENTED
     assert "no such node" in reply.text
+    assert reply.headers["x-reflux-missing"] == "node"
+
+
+async def test_a_nodes_own_unimplemented_is_not_taken_for_a_missing_version(mesh: Mesh) -> None:
+    """The same code; only Envoy's own answer has the label that tells it."""
+    (await mesh.node("1.0.0")).behaviour = node_fault(grpc.StatusCode.UNIMPLEMENTED)
+    await mesh.route(Target("1.0.0", 10_000))
+    reply = await mesh.call(version="1.0.0", x_reflux_missing="version")
+    assert reply.code is grpc.StatusCode.UNIMPLEMENTED
+    assert "x-reflux-missing" not in reply.headers

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
-from reflux.controlplane import routing_servicer, snapshot, store
+from reflux.controlplane import snapshot, store, updates
 from reflux.controlplane.envoy import route as builder
 from reflux.controlplane.envoy import xds
 from reflux.core.reasons import Reason
@@ -91,6 +91,13 @@ async def test_a_refusal_has_envoys_words_and_the_former_route_serves(
         assert "unknown cluster 'nowhere'" in (refused.value.details() or "")
         route = await platform.get()
         assert (route.revision, route.state) == (1, pb.Route.REJECTED)
+        assert "unknown cluster 'nowhere'" in route.refusal
+        back = pb.RollbackRouteRequest(node="ai.chat", revision=2)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await platform.routing.RollbackRoute(back, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert rpc.read(refused.value).reason == Reason.REVISION_REJECTED
+        assert "unknown cluster 'nowhere'" in (refused.value.details() or "")
         assert await platform.answer() == "1.0.0"
         assert (await platform.update(target)).state == pb.Route.APPLIED
 
@@ -99,7 +106,7 @@ async def test_a_silent_proxy_is_named(
     platform: Platform, database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """APPLYING and the names of those that have not acknowledged; the update itself stands."""
-    monkeypatch.setattr(routing_servicer, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(updates, "WAIT_SECONDS", 0.5)
     monkeypatch.setattr(store, "ALIVE_SECONDS", 2.0)
     async with Node("1.0.0").serving() as node, asyncio.timeout(30):
         await platform.register(node)

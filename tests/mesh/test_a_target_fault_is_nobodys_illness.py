@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
 
 from reflux.controlplane.routes import Target
-from tests.mesh.support.node import target_fault, work
+from tests.mesh.support.node import node_fault, target_fault, work
 
 if TYPE_CHECKING:
     from tests.mesh.support.mesh import Mesh
@@ -29,12 +30,20 @@ async def test_it_is_not_tried_again(mesh: Mesh) -> None:
 
 
 async def test_it_never_ejects_the_node(mesh: Mesh) -> None:
-    """After far more of them than an ejection takes, the next call is served."""
-    node = await mesh.node("1.0.0")
-    await mesh.route(Target("1.0.0", 10_000))
-    node.behaviour = target_fault(grpc.StatusCode.UNAVAILABLE)
-    for _ in range(25):
-        await mesh.call()
+    """However many, in a row and by their share: as many node faults beside them eject theirs meanwhile."""
+    node, ill = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    await mesh.route(Target("1.0.0", 5000), Target("2.0.0", 5000))
+    node.behaviour, ill.behaviour = target_fault(grpc.StatusCode.UNAVAILABLE), node_fault()
+    # Without the count of five in a row it takes a whole interval, so the other is judged by one as well.
+    await mesh.proxy.admin_post("/runtime_modify?outlier_detection.consecutive_gateway_failure=100000")
+    made = 0
+    async with asyncio.timeout(30):
+        while not sum((await mesh.proxy.stats("ejections_enforced_failure_percentage$")).values()):
+            for draw in (0, 9999):
+                await mesh.call(draw=draw)
+            made += 1
+        for _ in range(made):
+            await mesh.call(draw=0)
     node.behaviour = work
-    assert (await mesh.call()).code is grpc.StatusCode.OK
-    assert len(node.calls) == 26
+    assert (await mesh.call(draw=0)).code is grpc.StatusCode.OK
+    assert len(node.calls) == 2 * made + 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -12,7 +13,7 @@ from tests.mesh.support.node import node_fault, work
 
 if TYPE_CHECKING:
     from tests.mesh.support.mesh import Mesh
-    from tests.mesh.support.node import Node
+    from tests.mesh.support.node import Behaviour, Node
 
 
 async def _five_faults(mesh: Mesh, node: Node) -> None:
@@ -48,6 +49,92 @@ async def test_while_ejected_the_next_version_answers_at_once(mesh: Mesh) -> Non
     reply = await mesh.call(lane="safe")
     assert (reply.answer, reply.chosen, reply.tries) == ("2.0.0", "1.0.0", 1)
     assert len(node.calls) == before
+
+
+def _every(turns: int) -> Behaviour:
+    """Fails one of so many calls, and never two in a row."""
+    fail, number = node_fault(), count(1)
+
+    async def behave(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if next(number) % turns == 0:
+            await fail(context)
+
+    return behave
+
+
+async def test_half_of_the_calls_failing_eject_it_where_there_is_traffic(mesh: Mesh) -> None:
+    """Never two in a row, so it is the share that counts. A version with a quarter failing stays."""
+    ill, odd = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    ill.behaviour, odd.behaviour = _every(2), _every(4)
+    await mesh.route(Target("1.0.0", 5000), Target("2.0.0", 5000))
+    async with asyncio.timeout(30):
+        while not await _ejections(mesh, "1.0.0", "enforced_failure_percentage"):
+            await mesh.call(draw=0)
+            await mesh.call(draw=9999)
+    assert not await _ejections(mesh, "1.0.0", "enforced_consecutive_gateway_failure")
+    async with asyncio.timeout(10):
+        while (await mesh.call(draw=0)).headers["x-reflux-flags"] != "UH":
+            await asyncio.sleep(0.01)
+    began = len(odd.calls)
+    async with asyncio.timeout(30):
+        while len(odd.calls) < began + 200:
+            await mesh.call(draw=9999)
+    assert not await _ejections(mesh, "2.0.0", "enforced_total")
+
+
+async def test_defects_count_by_their_share_only_and_a_full_node_never(mesh: Mesh) -> None:
+    """A few INTERNAL are somebody's odd input, half of all calls an ill version; full is not ill."""
+    ill, full = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    ill.behaviour, full.behaviour = (
+        node_fault(grpc.StatusCode.INTERNAL),
+        node_fault(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    )
+    await mesh.route(Target("1.0.0", 5000), Target("2.0.0", 5000))
+    for _ in range(8):
+        assert (await mesh.call(draw=0)).text == "ill"
+    assert not await _ejections(mesh, "1.0.0", "enforced_total")
+    async with asyncio.timeout(30):
+        while not await _ejections(mesh, "1.0.0", "enforced_failure_percentage"):
+            await mesh.call(draw=0)
+            await mesh.call(draw=9999)
+        began = len(full.calls)
+        while len(full.calls) < 2 * began:
+            await mesh.call(draw=9999)
+    assert not await _ejections(mesh, "2.0.0", "enforced_total")
+
+
+async def test_few_calls_are_not_judged_by_their_share(mesh: Mesh) -> None:
+    """Four of eight failing say nothing yet."""
+    node = await mesh.node("1.0.0")
+    node.behaviour = _every(2)
+    await mesh.route(Target("1.0.0", 10_000))
+    for _ in range(3):
+        for _ in range(8):
+            await mesh.call()
+        # An interval of 1 s ends in between: two times eight are never judged together.
+        await asyncio.sleep(1.2)
+    assert not await _ejections(mesh, "1.0.0", "enforced_total")
+
+
+async def test_an_ill_process_is_ejected_alone(mesh: Mesh) -> None:
+    """The other processes of its version go on, and no call is lost to it any more."""
+    ill, well = await mesh.node("1.0.0"), await mesh.node("1.0.0")
+    ill.behaviour = node_fault()
+    await mesh.route(Target("1.0.0", 10_000))
+    async with asyncio.timeout(30):
+        while not await _ejections(mesh, "1.0.0", "active"):
+            await mesh.call()
+        while (await mesh.call()).text == "ill":
+            await asyncio.sleep(0.01)
+    before = len(ill.calls)
+    assert {(await mesh.call()).answer for _ in range(20)} == {"1.0.0"}
+    assert len(ill.calls) == before
+    assert well.calls
+
+
+async def _ejections(mesh: Mesh, version: str, kind: str) -> int:
+    found = await mesh.proxy.stats(f"outlier_detection.ejections_{kind}$")
+    return sum(value for name, value in found.items() if version in name)
 
 
 async def test_it_comes_back(mesh: Mesh) -> None:

@@ -53,8 +53,23 @@ async def test_a_try_has_its_own_limit(mesh: Mesh) -> None:
     slow = await mesh.node("1.0.0")
     slow.behaviour = hang
     await mesh.node("2.0.0")
-    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",), try_timeout_ms=100))
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",), try_timeout_ms=1000))
     began = time.monotonic()
     reply = await mesh.call(lane="broad", timeout=30)
     assert (reply.answer, reply.tries, len(slow.calls)) == ("2.0.0", 2, 1)
     assert time.monotonic() - began < 15
+
+
+async def test_each_choice_has_its_own_limit_and_its_fallbacks_share_it(mesh: Mesh) -> None:
+    """Envoy keeps one limit per call: a fallback is tried under that of the chosen target, not its own."""
+    slow, last = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    slow.behaviour = last.behaviour = hang
+    await mesh.route(
+        Target("1.0.0", 5000, fallback=("2.0.0",), try_timeout_ms=100),
+        Target("2.0.0", 5000, try_timeout_ms=3_600_000),
+    )
+    reply = await mesh.call(lane="broad", draw=0, timeout=60)
+    assert (reply.code, reply.text) == (grpc.StatusCode.UNAVAILABLE, "upstream request timeout")
+    assert (reply.tries, reply.headers["x-reflux-answered-by"]) == (2, "2.0.0")
+    reply = await mesh.call(lane="broad", draw=9999, timeout=1.5)
+    assert reply.code is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -76,3 +76,15 @@ async def test_the_query_cannot_change_what_the_path_names(edge: Edge, query: st
     assert reply.status == 400
     assert not edge.heard.requests
     assert (await edge.http("GET", "/api/runs?flow_id=f")).status == 200
+
+
+@pytest.mark.parametrize("query", ["revision=9", "note=x&revision=9", "node=other"])
+async def test_the_query_cannot_change_which_revision_is_gone_back_to(edge: Edge, query: str) -> None:
+    """Nor whose; expected_revision and a note are no repetition of the path."""
+    path = "/api/routes/n/revisions/1:rollback"
+    assert (await edge.http("POST", f"{path}?{query}")).status == 400
+    assert not edge.heard.requests
+    reply = await edge.http("POST", f"{path}?expected_revision=3&note=a%20revision%26more")
+    assert reply.json["note"] == "a revision&more"
+    (asked,) = edge.heard.requests
+    assert (asked.node, asked.revision, asked.expected_revision) == ("n", 1, 3)

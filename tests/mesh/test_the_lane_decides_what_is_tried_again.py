@@ -90,3 +90,15 @@ async def test_another_try_of_a_version_goes_to_another_endpoint(mesh: Mesh) -> 
     assert {reply.code for reply in replies} == {grpc.StatusCode.OK}
     assert ill.calls
     assert well.calls
+
+
+async def test_versions_that_fall_back_to_each_other_go_round_in_no_circle(mesh: Mesh) -> None:
+    """Each chain is its target's own list, so a call meets each version once, then fails."""
+    first, second = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    first.behaviour = second.behaviour = node_fault()
+    await mesh.route(Target("1.0.0", 5000, fallback=("2.0.0",)), Target("2.0.0", 5000, fallback=("1.0.0",)))
+    for draw, last in ((0, "2.0.0"), (9999, "1.0.0")):
+        reply = await mesh.call(lane="broad", draw=draw)
+        assert (reply.code, reply.tries) == (grpc.StatusCode.UNAVAILABLE, 2)
+        assert reply.headers["x-reflux-answered-by"] == last
+    assert (len(first.calls), len(second.calls)) == (2, 2)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import grpc
 
 from reflux.controlplane.routes import Target
-from tests.mesh.support.node import node_fault, target_fault
+from tests.mesh.support.node import hang, node_fault, target_fault, work
 
 if TYPE_CHECKING:
     from tests.mesh.support.mesh import Mesh
+
+SERVICE_TIME = "x-envoy-upstream-service-time"
 
 
 async def test_a_success_tells_version_weight_and_revision(mesh: Mesh) -> None:
@@ -57,3 +59,30 @@ async def test_after_a_fallback_chosen_and_answered_by_differ(mesh: Mesh) -> Non
     assert (reply.chosen, reply.answer) == ("1.0.0", "2.0.0")
     assert reply.headers["x-reflux-answered-by"] == "2.0.0"
     assert reply.tries == 2
+
+
+async def test_only_an_answer_of_a_node_tells_how_long_it_took(mesh: Mesh) -> None:
+    """That is how an answer is told from Envoy speaking for itself, who names the version tried last."""
+    first = await mesh.node("1.0.0")
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",), try_timeout_ms=1000))
+    for behaviour, flags, answered in (
+        (work, "-", True),
+        (node_fault(), "UH", False),  # the try after it found nobody
+        (target_fault(), "-", True),
+        (hang, "UH", False),
+    ):
+        first.behaviour = behaviour
+        reply = await mesh.call(lane="broad")
+        assert (reply.headers["x-reflux-flags"], SERVICE_TIME in reply.headers) == (flags, answered)
+        assert reply.headers["x-reflux-answered-by"] == "1.0.0"
+    assert reply.text == "no healthy upstream"
+
+
+async def test_a_version_that_is_passed_over_leaves_its_tries_to_the_next(mesh: Mesh) -> None:
+    """Try n goes to the n-th of the chain or to the next one after it that is there."""
+    second = await mesh.node("2.0.0")
+    second.behaviour = node_fault()
+    await mesh.node("3.0.0")
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0", "3.0.0")))
+    reply = await mesh.call(lane="broad")
+    assert (reply.answer, reply.tries, len(second.calls)) == ("3.0.0", 3, 2)

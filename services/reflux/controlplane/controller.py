@@ -119,7 +119,7 @@ class Controller:
         pending = {
             each.route.node: current.revisions[each.route.node]
             for each in self.routes
-            if each.newest_state is State.PENDING and each.route.node in current.revisions
+            if each.state is State.PENDING and each.route.node in current.revisions
         }
         if not pending:
             return

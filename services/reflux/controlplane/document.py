@@ -27,9 +27,10 @@ MAX_CHAIN: Final = 16
 MAX_TRY_TIMEOUT_MS: Final = 3_600_000
 MAX_NOTE: Final = 1_000
 """Characters."""
+NOTE_FORM: Final = f"a note is text of at most {MAX_NOTE} characters without NUL"
 
 _READ: Final = frozenset({"node", "revision", "targets", "note"})
-_OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time"})
+_OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
 _TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
@@ -49,6 +50,11 @@ def read(node: str, value: JsonValue, known: Collection[str]) -> RouteDocument:
     """Read the route of `node` out of `value`; `known` are the versions that exist."""
     reader = _Reader(node, known)
     return reader.document(value)
+
+
+def is_note(text: str) -> bool:
+    """Whether a text may be kept as the note of a revision."""
+    return len(text) <= MAX_NOTE and "\0" not in text
 
 
 def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
@@ -94,8 +100,8 @@ class _Reader:
             self._wrong("/node", f"this is the route of {self.node}; leave node out")
         revision = self._integer(value, "revision", "", 0, _INT32 - 1, default=0)
         note = value.get("note", "")
-        if not isinstance(note, str) or len(note) > MAX_NOTE:
-            self._wrong("/note", f"a note is text of at most {MAX_NOTE} characters")
+        if not isinstance(note, str) or not is_note(note):
+            self._wrong("/note", NOTE_FORM)
             note = ""
         targets = self._targets(value.get("targets"))
         return RouteDocument(revision, targets, note, tuple(self.violations))

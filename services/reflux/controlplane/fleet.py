@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from reflux.controlplane.subscription import Refusal, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from reflux.controlplane.snapshot import Proxy, Snapshot
 
@@ -72,12 +72,22 @@ class Fleet:
         self._on_change()
 
     def reports(self) -> list[Report]:
-        """One per stream, by name."""
-        return sorted(
-            (
-                Report(link.proxy.name, current and link.subscription.settled, refusal if current else None)
-                for link in self._links
-                for current, refusal in [(link.snapshot is self.snapshot, link.subscription.refusal)]
-            ),
-            key=lambda report: report.proxy,
+        """One per proxy that serves nodes, by name.
+
+        An edge gets nothing from here, so nothing waits for it. A proxy may have several streams, one of them
+        dead and not yet noticed, or another proxy may have been given the same name: it has settled when all
+        of them have.
+        """
+        links: dict[str, list[Link]] = {}
+        for link in self._links:
+            if link.proxy.mesh is not None:
+                links.setdefault(link.proxy.name, []).append(link)
+        return [self._report(name, links[name]) for name in sorted(links)]
+
+    def _report(self, name: str, links: Sequence[Link]) -> Report:
+        current = [link.subscription for link in links if link.snapshot is self.snapshot]
+        return Report(
+            name,
+            settled=len(current) == len(links) and all(each.settled for each in current),
+            refusal=next((each.refusal for each in current if each.refusal), None),
         )

@@ -2,7 +2,11 @@
 
 A Route is a list of Targets in a fixed order. Weights are basis points and sum to 10,000; a target of weight
 0 is reached by pin or by fallback only. A target's chain is its own version, then its `fallback` versions,
-each listed once and tried as often as that version's own target says.
+each listed once and tried as often as that version's own target says. That is all of it: the chain of a
+version in it is not followed, so two targets may fall back to each other and no call goes round in a circle.
+
+The limit of a try belongs to the choice, not to the version: Envoy keeps one limit per call, so a fallback is
+tried under the limit of the target that was chosen, whatever its own target says.
 
 Order is meaning: Envoy maps a draw (0 to 9,999) to the targets cumulatively, in this order. New targets are
 appended, so a growing canary keeps the users it has.
@@ -29,7 +33,7 @@ class Target:
     tries: int = 1
     """Tries of this version before the next one in a chain; at least 1."""
     try_timeout_ms: int | None = None
-    """Limit of one try in milliseconds; None: the attempt's own deadline."""
+    """Limit of each try of a call given to this target, in milliseconds; None: the attempt's own deadline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,57 +1,45 @@
-"""RoutingService: routes as the API shows them, and the one way to change them.
-
-An update is a new revision that every proxy must accept. Updates take turns within one control plane, so a
-refusal is blamed on the update that caused it.
-"""
+"""RoutingService: translate, ask, translate back. How a route is changed stands in `updates`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceServicer
-from reflux.controlplane import document
+from reflux.controlplane import document, views
+from reflux.controlplane.diff import diff
 from reflux.controlplane.routes import Route
-from reflux.controlplane.store import Standing, State
-from reflux.core.errors import Conflict, Exhausted, InvalidArgument, NotFound, Refused, Unavailable
+from reflux.controlplane.store import State
+from reflux.controlplane.updates import Updates
+from reflux.core.errors import Exhausted, InvalidArgument, NotFound, Refused, Unavailable, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from reflux.controlplane.catalog import Catalog
     from reflux.controlplane.controller import Controller
-    from reflux.controlplane.routes import Target
-    from reflux.controlplane.store import RouteStore, StoredRoute
+    from reflux.controlplane.store import RouteStore, StoredRevision, StoredRoute
 
-WAIT_SECONDS: Final = 5.0
-"""How long an update waits for the proxies before it answers APPLYING."""
 MAX_WATCHERS: Final = 256
-
-_STATES: Final = {
-    State.PENDING: pb.Route.APPLYING,
-    State.APPLIED: pb.Route.APPLIED,
-    State.REJECTED: pb.Route.REJECTED,
-}
+_NO_REVISION: Final = (1 << 31) - 1
+"""Above every revision."""
 
 
 class RoutingServicer(RoutingServiceServicer):
-    """Translate, ask, translate back."""
+    """Every method may also raise psycopg.Error when the database is away."""
 
     def __init__(self, store: RouteStore, controller: Controller) -> None:
         self._store = store
         self._controller = controller
-        self._updates = asyncio.Lock()
+        self._updates = Updates(store, controller)
         self._watchers = 0
 
     async def GetRoute(self, request: pb.GetRouteRequest, context: Any) -> pb.Route:  # noqa: N802
         """Raises NotFound."""
         del context
-        return await self._get(request.node)
+        return await self._describe(await self._serving(request.node))
 
     async def ListRoutes(self, request: pb.ListRoutesRequest, context: Any) -> pb.ListRoutesResponse:  # noqa: N802
         """Raises InvalidArgument."""
@@ -64,44 +52,77 @@ class RoutingServicer(RoutingServiceServicer):
         return pb.ListRoutesResponse(routes=routes, next_page_token=token)
 
     async def UpdateRoute(self, request: pb.UpdateRouteRequest, context: Any) -> pb.Route:  # noqa: N802
-        """Raises InvalidArgument, NotFound, Conflict, Refused."""
-        catalog = self._controller.catalog
-        if catalog is None:
-            raise Unavailable(Reason.SERVICE_UNREACHABLE, "the registry has not been heard yet; try again")
-        known = catalog.of(request.node)
+        """Raises InvalidArgument, NotFound, Conflict, Refused, Unavailable."""
+        known = self._catalog().of(request.node)
         if not known:
             raise NotFound(Reason.NODE_NOT_FOUND, f"no node {request.node!r} is registered")
         read = document.read(request.node, documents.parse(request.document, what="the route"), known)
         if read.violations:
             message = f"the route has {len(read.violations)} problem(s): {read.violations[0].message}"
             raise InvalidArgument(Reason.ROUTE_INVALID, message, violations=read.violations)
-        author = dict(context.invocation_metadata()).get("x-reflux-actor", "anonymous")
-        route = Route(request.node, read.revision, read.targets)
-        async with self._updates:
-            return await self._update(route, str(author), read.note)
+        return await self._make(Route(request.node, read.revision, read.targets), read.note, context)
 
-    async def _update(self, route: Route, author: str, note: str) -> pb.Route:
-        revision = await self._store.propose(route, author=author, note=note)
-        if revision is None:
-            message = f"the route of {route.node} is no longer at revision {route.revision}; read it again"
-            raise Conflict(Reason.REVISION_STALE, message)
-        standing = await self._outcome(route.node, revision)
-        if standing.state is State.REJECTED:
-            message = f"a proxy refused the route, the former one serves on. {standing.refusal}"
-            metadata = {"node": route.node, "revision": str(revision)}
-            raise Refused(Reason.ROUTE_REJECTED, message, metadata=metadata)
-        return await self._get(route.node)
+    async def ListRouteRevisions(  # noqa: N802
+        self, request: pb.ListRouteRevisionsRequest, context: Any
+    ) -> pb.ListRouteRevisionsResponse:
+        """Raises InvalidArgument, NotFound."""
+        del context
+        size = pages.page_size(request.page_size)
+        listing = f"revisions of {request.node}"
+        before = pages.read_token(listing, request.page_token, first=_NO_REVISION, parse=_revision_number)
+        found = await self._store.revisions(request.node, before, size + 1)
+        if not found:
+            raise _route_not_found(request.node)
+        token = pages.write_token(listing, str(found[size - 1].route.revision)) if len(found) > size else ""
+        revisions = [await self._describe_revision(each) for each in found[:size]]
+        return pb.ListRouteRevisionsResponse(revisions=revisions, next_page_token=token)
 
-    async def _outcome(self, node: str, revision: int) -> Standing:
-        """Where the revision stands once it is settled, or when the wait is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_SECONDS):
-                turns = self._controller.turns
-                self._controller.wake()
-                while (standing := await self._store.standing(node, revision)).state is State.PENDING:
-                    turns = await self._controller.turned(turns)
-                return standing
-        return await self._store.standing(node, revision)
+    async def GetRouteRevision(self, request: pb.GetRouteRevisionRequest, context: Any) -> pb.Route:  # noqa: N802
+        """Raises NotFound."""
+        del context
+        return await self._describe_revision(await self._revision(request.node, request.revision))
+
+    async def DiffRoute(self, request: pb.DiffRouteRequest, context: Any) -> pb.DiffRouteResponse:  # noqa: N802
+        """Raises NotFound."""
+        del context
+        node = request.node
+        to: StoredRevision = (
+            await self._revision(node, request.to_revision)
+            if request.to_revision
+            else await self._serving(node)
+        )
+        since = (
+            await self._revision(node, request.from_revision)
+            if request.from_revision
+            else await self._store.former(node, to.route.revision)
+        )
+        changes = diff(since.route.targets if since else (), to.route.targets)
+        return pb.DiffRouteResponse(
+            from_revision=since.route.revision if since else 0,
+            to_revision=to.route.revision,
+            changes=[views.change(each) for each in changes],
+        )
+
+    async def RollbackRoute(self, request: pb.RollbackRouteRequest, context: Any) -> pb.Route:  # noqa: N802
+        """Raises InvalidArgument, NotFound, Conflict, Refused, Unavailable."""
+        node, note = request.node, request.note or f"back to revision {request.revision}"
+        if not document.is_note(note):
+            wrong = [Violation("note", document.NOTE_FORM)]
+            raise InvalidArgument(Reason.ARGUMENT_INVALID, document.NOTE_FORM, violations=wrong)
+        catalog = self._catalog()
+        former = await self._revision(node, request.revision)
+        about = {"node": node, "revision": str(request.revision)}
+        if former.state is State.REJECTED:
+            message = (
+                f"a proxy refused revision {request.revision} of {node}, it never served. {former.refusal}"
+            )
+            raise Refused(Reason.REVISION_REJECTED, message, metadata=about)
+        if gone := sorted(former.route.versions() - set(catalog.of(node))):
+            message = f"revision {request.revision} of {node} names what is not registered: {', '.join(gone)}"
+            raise Refused(
+                Reason.NODE_VERSION_NOT_FOUND, message, metadata=about | {"versions": ",".join(gone)}
+            )
+        return await self._make(Route(node, request.expected_revision, former.route.targets), note, context)
 
     async def WatchRoutes(  # noqa: N802
         self, request: pb.WatchRoutesRequest, context: Any
@@ -117,41 +138,56 @@ class RoutingServicer(RoutingServiceServicer):
                 routes = self._controller.routes
                 if routes is not None and routes != told:
                     told = routes
-                    yield pb.WatchRoutesResponse(routes=[_route(each) for each in routes])
+                    yield pb.WatchRoutesResponse(routes=[views.route(each) for each in routes])
                 turns = await self._controller.turned(turns)
         finally:
             self._watchers -= 1
 
-    async def _get(self, node: str) -> pb.Route:
+    def _catalog(self) -> Catalog:
+        if self._controller.catalog is None:
+            raise Unavailable(Reason.SERVICE_UNREACHABLE, "the registry has not been heard yet; try again")
+        return self._controller.catalog
+
+    async def _make(self, route: Route, note: str, context: Any) -> pb.Route:
+        """A new revision, as it stands when the proxies have answered or the wait is over."""
+        author = str(dict(context.invocation_metadata() or ()).get("x-reflux-actor", "anonymous"))
+        revision = await self._updates.make(route, author=author, note=note)
+        return await self._describe_revision(await self._revision(route.node, revision))
+
+    async def _serving(self, node: str) -> StoredRoute:
         for each in await self._store.serving():
             if each.route.node == node:
-                return await self._describe(each)
-        raise NotFound(Reason.ROUTE_NOT_FOUND, f"{node!r} has no route")
+                return each
+        raise _route_not_found(node)
+
+    async def _revision(self, node: str, revision: int) -> StoredRevision:
+        found = await self._store.revision(node, revision)
+        if found is not None:
+            return found
+        newest = await self._store.revisions(node, _NO_REVISION, 1)
+        if not newest:
+            raise _route_not_found(node)
+        message = f"the route of {node} has no revision {revision}; its newest is {newest[0].route.revision}"
+        raise NotFound(Reason.REVISION_NOT_FOUND, message)
 
     async def _describe(self, stored: StoredRoute) -> pb.Route:
-        route = _route(stored)
-        if stored.newest_state is State.PENDING:
-            standing = await self._store.standing(stored.route.node, stored.route.revision)
-            route.waiting_for.extend(standing.waiting_for)
-        return route
+        return views.route(stored, await self._waiting_for(stored))
+
+    async def _describe_revision(self, stored: StoredRevision) -> pb.Route:
+        return views.revision(stored, await self._waiting_for(stored))
+
+    async def _waiting_for(self, stored: StoredRevision) -> tuple[str, ...]:
+        if stored.state is not State.PENDING:
+            return ()
+        return (await self._store.standing(stored.route.node, stored.route.revision)).waiting_for
 
 
-def _route(stored: StoredRoute) -> pb.Route:
-    at = Timestamp()
-    at.FromDatetime(stored.created_at)
-    return pb.Route(
-        node=stored.route.node,
-        revision=stored.route.revision,
-        targets=[_target(each) for each in stored.route.targets],
-        state=_STATES[stored.newest_state],
-        note=stored.note,
-        author=stored.author,
-        update_time=at,
-    )
+def _route_not_found(node: str) -> NotFound:
+    return NotFound(Reason.ROUTE_NOT_FOUND, f"{node!r} has no route")
 
 
-def _target(of: Target) -> pb.Target:
-    target = pb.Target(version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries)
-    if of.try_timeout_ms is not None:
-        target.try_timeout.FromMilliseconds(of.try_timeout_ms)
-    return target
+def _revision_number(text: str) -> int:
+    number = int(text)
+    if not 0 < number <= _NO_REVISION:
+        raise ValueError(text)
+    return number

@@ -126,9 +126,11 @@ def _introduced(node: Any) -> Proxy:
 
 
 def _request(message: Any) -> Request:
+    """What a proxy says. A refusal without words is one all the same."""
+    words = message.error_detail.message or "refused without a word"
     return Request(
         kind=message.type_url.rpartition("/")[2],
         names=frozenset(message.resource_names),
         nonce=message.response_nonce,
-        error=message.error_detail.message if message.HasField("error_detail") else "",
+        error=words if message.HasField("error_detail") else "",
     )

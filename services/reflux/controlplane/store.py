@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 ALIVE_SECONDS: Final = 5.0
 
+MAX_WORDS: Final = 4_096
+"""Characters of a refusal that are kept."""
+_NUL: Final = "\0"
+"""What no text in the database can hold, and so what no node is called by."""
+
 _sql = partial(load_sql, "reflux.controlplane")
 
 
@@ -38,15 +43,25 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRoute:
-    """The route that proxies are led to, with what people want to know about it."""
+class StoredRevision:
+    """One revision of a route, with what people want to know about it."""
 
     route: Route
     author: str
     note: str
     created_at: datetime
+    state: State
+    """Of this revision."""
+    refusal: str
+    """A proxy's own words when it is REJECTED."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRoute(StoredRevision):
+    """The revision that proxies are led to; when the newest was refused, that is another one."""
+
     newest_state: State
-    """Of the newest update, which is another one than this when it was refused."""
+    newest_refusal: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +84,24 @@ class RouteStore:
     async def serving(self) -> list[StoredRoute]:
         """The routes that proxies are led to, by node."""
         return [
-            StoredRoute(
-                Route(node, revision, document.read_targets(targets)), author, note, at, State(newest)
-            )
-            for node, revision, targets, author, note, at, newest in await self._all("serving", {})
+            StoredRoute(**_revision(row[:-2]), newest_state=State(row[-2]), newest_refusal=row[-1])
+            for row in await self._all("serving", {})
         ]
+
+    async def revision(self, node: str, revision: int) -> StoredRevision | None:
+        """One revision; None if there is none of this number."""
+        return await self._one("revision", {"node": node, "revision": revision})
+
+    async def former(self, node: str, revision: int) -> StoredRevision | None:
+        """What this revision took over from: the newest before it that no proxy refused."""
+        return await self._one("former", {"node": node, "revision": revision})
+
+    async def revisions(self, node: str, before: int, limit: int) -> list[StoredRevision]:
+        """At most `limit` revisions with smaller numbers than `before`, newest first."""
+        if _NUL in node:
+            return []
+        rows = await self._all("revisions", {"node": node, "before": before, "limit": limit})
+        return [StoredRevision(**_revision(row)) for row in rows]
 
     async def propose(self, route: Route, *, author: str, note: str) -> int | None:
         """Add a PENDING revision; return its number, or None if `route.revision` (0: any) is not serving."""
@@ -108,13 +136,20 @@ class RouteStore:
 
     async def reject(self, proxy: str, revisions: Mapping[str, int], words: str) -> list[tuple[str, int]]:
         """Record that `proxy` refused these revisions together; return those that are to blame."""
-        rows = await self._all("reject", {"proxy": proxy, "words": words, **_columns(revisions)})
+        kept = words[:MAX_WORDS].replace(_NUL, "\ufffd")
+        rows = await self._all("reject", {"proxy": proxy, "words": kept, **_columns(revisions)})
         return [(node, revision) for node, revision in rows]
 
     async def settle(self) -> list[tuple[str, int]]:
         """Declare APPLIED what every live proxy has taken; return it."""
         rows = await self._all("settle", {"alive": ALIVE_SECONDS})
         return [(node, revision) for node, revision in rows]
+
+    async def _one(self, name: str, values: Mapping[str, Any]) -> StoredRevision | None:
+        if _NUL in values["node"]:
+            return None
+        rows = await self._all(name, values)
+        return StoredRevision(**_revision(rows[0])) if rows else None
 
     async def _run(self, name: str, values: Mapping[str, Any]) -> None:
         async with self._pool.connection() as connection:
@@ -127,3 +162,16 @@ class RouteStore:
 
 def _columns(revisions: Mapping[str, int]) -> dict[str, list[Any]]:
     return {"nodes": list(revisions), "revisions": list(revisions.values())}
+
+
+def _revision(row: tuple[Any, ...]) -> dict[str, Any]:
+    """The members of a StoredRevision, from the columns that every statement on revisions gives."""
+    node, revision, targets, author, note, created_at, state, refusal = row
+    return {
+        "route": Route(node, revision, document.read_targets(targets)),
+        "author": author,
+        "note": note,
+        "created_at": created_at,
+        "state": State(state),
+        "refusal": refusal,
+    }

@@ -6,7 +6,8 @@ NACK with its own words. Rules kept here:
 - A request with an old nonce is answered by nothing: the one that matters is on its way.
 - Clusters and listeners are sent whole, because absence deletes; endpoints and routes only where named.
 - A list of names that grew is answered at once; Envoy holds a new cluster back until its endpoints are there.
-- What was refused is not sent again. A view without it is the way out.
+- What was refused is not sent again, not even as the old half of a later view: a proxy is taken to have what
+  it accepted last. A view without it is the way out.
 - Make before break. A new view goes out in stages, each after the ACKs of the one before:
     1. clusters and endpoints, old and new together
     2. listeners, then routes
@@ -21,7 +22,7 @@ A stage that is never acknowledged holds the next one back, and a newer view rep
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -77,6 +78,8 @@ class _Watch:
     nonce: str = ""
     version: str = ""
     answer: _Answer = _Answer.NONE
+    accepted: Resources = field(default_factory=dict)
+    """What was served when the proxy last said yes."""
 
 
 class Subscription:
@@ -123,13 +126,14 @@ class Subscription:
             return []
         if request.error:
             watch.names, watch.answer = request.names, _Answer.REFUSED
+            self._served[request.kind] = watch.accepted
             self.refusal = Refusal(request.kind, request.error)
             self._stages.clear()
             return []
         grew = request.names > watch.names or not request.names <= watch.names
         watch.names = request.names
         if watch.answer is _Answer.AWAITED:
-            watch.answer = _Answer.ACCEPTED
+            watch.answer, watch.accepted = _Answer.ACCEPTED, self._served[request.kind]
         responses = []
         if request.kind in self._served and (grew or watch.answer is _Answer.NONE):
             responses = self._send(request.kind, again=True)

@@ -99,7 +99,7 @@ class Assignment:
     revision: int = 0
     answered_by: str = ""
     reason: str = ""
-    """weight, pin or fallback."""
+    """weight, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
     tries: int = 0
     flags: str = ""
 

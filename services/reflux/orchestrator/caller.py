@@ -3,6 +3,19 @@
 What was chosen, with which weight, at which revision, who answered after how many tries: all of it is read
 from the reply, which Envoy labels also when it answers itself. What is known of the outside effect is stated
 as carefully as the evidence allows; `reflux.core.attempt` adds what the claim tells.
+
+What the labels prove, and no more:
+
+    chosen            the route chose it; absent when Envoy has no route for the call
+    service time      an answer came from a node, be it an error. Without it Envoy speaks for itself, and
+                      `answered-by` is only who was tried last: nobody answered
+    tries == 1 and    the chosen version was passed over without a try, because none of its endpoints was
+    answered_by       healthy: ejected, or not there. Reason `ejected`
+      != chosen
+    tries > 1 and     another version answered a later try. Whether every version before it in the chain was
+    answered_by       tried is not known, because one that is ejected meanwhile is passed over silently.
+      != chosen       Reason `fallback`
+    flags             how the last try ended; of those before it they say nothing
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +28,7 @@ import grpc
 from reflux.api.node.v1 import node_service_pb2 as pb
 from reflux.core.attempt import AttemptResult
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json
-from reflux.core.effect import EffectClass
+from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
@@ -27,6 +40,12 @@ EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 _RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
 _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 """Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
+
+_MISSING: Final = {"node": Reason.NODE_NOT_FOUND, "version": Reason.NODE_VERSION_NOT_FOUND}
+"""`x-reflux-missing`, the label of Envoy's 404: what it has no route for."""
+
+_SERVED: Final = "x-envoy-upstream-service-time"
+"""Label of every answer that came from a node."""
 
 _NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING})
 """The node's own words for: not now, and nothing was done."""
@@ -78,7 +97,7 @@ class NodeCaller:
             response: pb.ExecuteResponse = await call
         except grpc.aio.AioRpcError as error:
             return self._failed(order, error, start)
-        assignment = _read_assignment(order, await call.initial_metadata())
+        assignment = _assignment(order, _labels(await call.initial_metadata()))
         return self._answered(order, assignment, response.output, start)
 
     def _envelope(self, order: Order) -> tuple[tuple[str, str], ...]:
@@ -111,10 +130,11 @@ class NodeCaller:
         return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
 
     def _failed(self, order: Order, error: grpc.aio.AioRpcError, start: datetime) -> AttemptResult:
-        labels = (*(error.initial_metadata() or ()), *(error.trailing_metadata() or ()))
-        assignment = _read_assignment(order, labels)
+        labels = _labels((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+        assignment = _assignment(order, labels)
         report = rpc.read(error)
-        sent = not (_NOT_SENT & set(assignment.flags.split(","))) and report.reason not in _NOT_TAKEN
+        missing = _MISSING.get(labels.get("x-reflux-missing", ""))
+        sent = not (missing or report.reason in _NOT_TAKEN or _never_left(assignment))
         reached = bool(assignment.chosen or assignment.tries or assignment.flags or report.reason)
         failure = Failure(
             code=report.code.name,
@@ -123,6 +143,8 @@ class NodeCaller:
             retryable=report.code.name in _RETRYABLE,
             step=order.step,
         )
+        if missing is not None:
+            failure = _missing(order, missing)
         return AttemptResult(
             outcome=_outcome(report.metadata, sent=sent),
             assignment=assignment,
@@ -131,6 +153,23 @@ class NodeCaller:
             failure=failure,
             counted=sent and (reached or report.code is not grpc.StatusCode.UNAVAILABLE),
         )
+
+
+def _never_left(assignment: Assignment) -> bool:
+    """Whether Envoy's flags say that nothing was sent.
+
+    They speak of the last try. The tries before it were sent, and only those of the safe lane are known to
+    have done nothing: it tries again on no other ground.
+    """
+    unsent = bool(_NOT_SENT & set(assignment.flags.split(",")))
+    return unsent and (assignment.tries <= 1 or assignment.lane is Lane.SAFE)
+
+
+def _missing(order: Order, reason: Reason) -> Failure:
+    """Envoy has no route for what the registry knows: it will be told, unless the control plane is away."""
+    what = order.node if order.version is None else f"{order.node}@{order.version}"
+    message = f"the mesh does not know {what} yet; nothing was sent"
+    return Failure("NOT_FOUND", reason, message, retryable=True, step=order.step)
 
 
 def _outcome(metadata: Mapping[str, str], *, sent: bool) -> Outcome:
@@ -158,28 +197,35 @@ def _unfit(order: Order, document: Json) -> Failure | None:
     return None
 
 
-def _read_assignment(order: Order, labels: Iterable[tuple[str, Any]] | None) -> Assignment:
+def _labels(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
+    """What Envoy wrote on the reply; `-` is its word for nothing."""
+    return {key: "" if value == "-" else value for key, value in metadata or () if key.startswith("x-")}
+
+
+def _assignment(order: Order, labels: Mapping[str, str]) -> Assignment:
     """The assignment as Envoy labelled the reply."""
-    by_name = {key: value for key, value in labels or () if key.startswith("x-")}
-    chosen = by_name.get("x-reflux-chosen", "")
-    answered = by_name.get("x-reflux-answered-by", "")
-    answered = "" if answered == "-" else answered
-    flags = by_name.get("x-reflux-flags", "")
-    reason = "weight" if chosen else ""
-    if order.version is not None:
-        chosen, reason = chosen or order.version, "pin"
-    if answered and chosen and answered != chosen:
-        reason = "fallback"
+    chosen = labels.get("x-reflux-chosen", "")
+    answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""
+    tries = _number(labels.get("x-envoy-attempt-count"))
     return replace(
         order.assignment,
         chosen=chosen,
-        weight=_number(by_name.get("x-reflux-weight")),
-        revision=_number(by_name.get("x-reflux-revision")),
+        weight=_number(labels.get("x-reflux-weight")),
+        revision=_number(labels.get("x-reflux-revision")),
         answered_by=answered,
-        reason=reason,
-        tries=_number(by_name.get("x-envoy-attempt-count")),
-        flags="" if flags == "-" else flags,
+        reason=_why(order, chosen, answered, tries),
+        tries=tries,
+        flags=labels.get("x-reflux-flags", ""),
     )
+
+
+def _why(order: Order, chosen: str, answered: str, tries: int) -> str:
+    """The reason of the journal; see the table above."""
+    if chosen and answered and answered != chosen:
+        return "ejected" if tries == 1 else "fallback"
+    if order.version is not None:
+        return "pin"
+    return "weight" if chosen else ""
 
 
 def _number(text: str | None) -> int:

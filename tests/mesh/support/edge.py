@@ -21,6 +21,7 @@ from reflux.api.registry.v1.registry_service_pb2_grpc import (
     add_EndpointServiceServicer_to_server,
     add_RegistryServiceServicer_to_server,
 )
+from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import (
     RoutingServiceServicer,
     add_RoutingServiceServicer_to_server,
@@ -118,6 +119,15 @@ class Edge:
         return await asyncio.to_thread(send, method, url, body, names, seconds=20)
 
 
+@dataclass(slots=True)
+class _Routing(RoutingServiceServicer):
+    heard: Heard
+
+    async def RollbackRoute(self, request: Any, context: Any) -> routing_pb.Route:
+        self.heard.note(request, context)
+        return routing_pb.Route(node=request.node, note=request.note)
+
+
 async def _gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """An HTTP server that answers with the path it was asked for."""
     head = await reader.readuntil(b"\r\n\r\n")
@@ -153,7 +163,7 @@ async def edge_on(folder: Path) -> AsyncIterator[Edge]:
         ),
     ]
     routing = [
-        service(add_RoutingServiceServicer_to_server, servicer=RoutingServiceServicer()),
+        service(add_RoutingServiceServicer_to_server, servicer=_Routing(heard)),
         lambda to: to.add_generic_rpc_handlers((server.handler(fleet),)),
     ]
     async with AsyncExitStack() as stack:

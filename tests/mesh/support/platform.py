@@ -23,6 +23,7 @@ from reflux.registry import __main__ as registry
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
 from tests.mesh.support.proxy import envoy
+from tests.support.rest import Rest
 from tests.support.service import serving
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.mesh.support.node import Node
+    from tests.mesh.support.proxy import Proxy
+    from tests.support.rest import Answer
 
 NODE = "ai.chat"
 
@@ -42,7 +45,9 @@ class Platform:
     registry: EndpointServiceStub
     routing: RoutingServiceStub
     mesh: NodeServiceStub
+    proxy: Proxy
     _registry_life: AsyncExitStack
+    _controlplane_life: AsyncExitStack
 
     async def start_registry(self) -> None:
         """Start the registry, or start it again."""
@@ -51,6 +56,18 @@ class Platform:
     async def stop_registry(self) -> None:
         """Stop it; endpoints cannot be renewed until it is back."""
         await self._registry_life.aclose()
+
+    async def start_controlplane(self) -> None:
+        """Start the control plane, or start it again."""
+        await self._controlplane_life.enter_async_context(serving(controlplane.serve, self.settings))
+
+    async def stop_controlplane(self) -> None:
+        """Stop it; nothing can be changed until it is back."""
+        await self._controlplane_life.aclose()
+
+    async def rest(self, method: str, path: str, document: Any = None) -> Answer:
+        """One REST call through the edge."""
+        return await asyncio.to_thread(Rest(f"http://127.0.0.1:{self.proxy.edge}"), method, path, document)
 
     async def register(self, node: Node) -> str:
         """Register a node as its SDK does; return the endpoint's id."""
@@ -100,10 +117,11 @@ async def platform_on(dsn: str, folder: Path) -> AsyncIterator[Platform]:
     settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two)
     async with (
         AsyncExitStack() as registry_life,
-        serving(controlplane.serve, settings),
+        AsyncExitStack() as controlplane_life,
         rpc.channel(one) as to_registry,
         rpc.channel(two) as to_controlplane,
     ):
+        await controlplane_life.enter_async_context(serving(controlplane.serve, settings))
         await registry_life.enter_async_context(serving(registry.serve, settings))
         async with (
             envoy(folder, cluster="all", controlplane=two.port) as proxy,
@@ -114,5 +132,7 @@ async def platform_on(dsn: str, folder: Path) -> AsyncIterator[Platform]:
                 EndpointServiceStub(to_registry),
                 RoutingServiceStub(to_controlplane),
                 NodeServiceStub(to_mesh),
+                proxy,
                 registry_life,
+                controlplane_life,
             )

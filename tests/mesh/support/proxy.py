@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import urllib.request
 from contextlib import asynccontextmanager
@@ -30,6 +31,15 @@ class Proxy:
     mesh: int
     admin: int
     name: str
+    pid: int
+
+    def pause(self) -> None:
+        """Stop the process where it stands: its connections stay, and it says nothing any more."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     async def admin_get(self, path: str) -> str:
         """The answer of the admin interface."""
@@ -88,6 +98,6 @@ async def envoy(
             while live and not await proxy.ready():
                 assert process.poll() is None, (folder / f"{name}.log").read_text()
                 await asyncio.sleep(0.02)
-        yield Proxy(edge, mesh, admin, name)
+        yield Proxy(edge, mesh, admin, name, process.pid)
     finally:
         await stop(process, signal.SIGKILL, 5)

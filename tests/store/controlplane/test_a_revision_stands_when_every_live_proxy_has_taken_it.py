@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from reflux.controlplane import store as store_module
 from reflux.controlplane.routes import Route, Target, everything_to
 from reflux.controlplane.store import State
@@ -157,3 +159,89 @@ async def test_a_first_route_is_given_once(stores: tuple[RouteStore, RouteStore]
         await store.found(everything_to("n", version), author="reflux", note="first")
     (stored,) = await one.serving()
     assert stored.route == everything_to("n", "1.0.0")
+
+
+async def test_what_was_refused_together_says_so(stores: tuple[RouteStore, RouteStore]) -> None:
+    """Nobody can know which of them it was, so none is blamed as if it were known."""
+    store, _ = stores
+    await store.see_proxies(["a"])
+    for node in ("m", "n", "o"):
+        await _propose(store, node=node)
+    blamed = await store.reject("a", {"m": 1, "n": 1, "o": 1}, "a: no")
+    assert sorted(blamed) == [("m", 1), ("n", 1), ("o", 1)]
+    assert (await store.standing("n", 1)).refusal == (
+        "a: no (refused together with revision 1 of m, revision 1 of o: any of them may be the cause)"
+    )
+
+
+async def test_a_history_keeps_everything(stores: tuple[RouteStore, RouteStore]) -> None:
+    """Newest first, refused ones with their words; what a revision took over from is never a refused one."""
+    store, _ = stores
+    await _propose(store)
+    await _propose(store, *SPLIT)
+    await store.reject("a", {"n": 2}, "a: no")
+    await _propose(store)
+    await store.settle()
+    found = await store.revisions("n", 10, 10)
+    assert [(each.route.revision, each.state, each.refusal) for each in found] == [
+        (3, State.APPLIED, ""),
+        (2, State.REJECTED, "a: no"),
+        (1, State.APPLIED, ""),
+    ]
+    assert found[1].route == Route("n", 2, SPLIT)
+    assert await store.revisions("n", 3, 1) == [found[1]]
+    assert await store.revision("n", 2) == found[1]
+    assert await store.revision("n", 4) is None
+    assert await store.former("n", 3) == found[2]
+    assert await store.former("n", 1) is None
+
+
+async def test_who_is_led_back_must_take_it_anew(stores: tuple[RouteStore, RouteStore]) -> None:
+    """Having taken the refused one says nothing about the one before it that serves again."""
+    store, other = stores
+    await store.see_proxies(["a"])
+    await other.see_proxies(["b"])
+    await _propose(store)
+    await store.acknowledge("a", {"n": 1})
+    await _propose(store)
+    await store.acknowledge("a", {"n": 2})
+    assert await other.reject("b", {"n": 2}, "b: no") == [("n", 2)]
+    # Its control plane has not heard of the refusal yet and says it once more.
+    await store.acknowledge("a", {"n": 2})
+    assert (await store.standing("n", 1)).waiting_for == ("a", "b")
+    await store.acknowledge("a", {"n": 1})
+    await other.acknowledge("b", {"n": 1})
+    assert await store.settle() == [("n", 1)]
+
+
+async def test_what_is_settled_leaves_nothing_behind(
+    stores: tuple[RouteStore, RouteStore], database_dsn: str
+) -> None:
+    """Proxies that come and go under ever new names fill no table."""
+    store, _ = stores
+    for name in ("a", "b", "c"):
+        await store.see_proxies([name])
+        revision = await _propose(store)
+        assert revision is not None
+        await store.acknowledge(name, {"n": revision})
+        assert await store.settle() == [("n", revision)]
+    async with await psycopg.AsyncConnection.connect(database_dsn) as connection:
+        found = await connection.execute("SELECT count(*) FROM controlplane.acknowledgements")
+        assert await found.fetchone() == (0,)
+
+
+async def test_words_of_any_kind_are_kept(stores: tuple[RouteStore, RouteStore]) -> None:
+    """A proxy's words are not ours: long ones are cut, and what no text can hold is replaced."""
+    store, _ = stores
+    await _propose(store)
+    await store.reject("a", {"n": 1}, "a: \0" + "x" * 10_000)
+    refusal = (await store.standing("n", 1)).refusal
+    assert refusal.startswith("a: \ufffdx")
+    assert len(refusal) == store_module.MAX_WORDS
+
+
+async def test_a_name_that_no_text_can_hold_has_no_history(stores: tuple[RouteStore, RouteStore]) -> None:
+    """It is unknown like any other, not a defect."""
+    store, _ = stores
+    assert await store.revisions("n\0", 9, 9) == []
+    assert await store.revision("n\0", 1) is None

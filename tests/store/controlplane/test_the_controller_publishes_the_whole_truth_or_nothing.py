@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -11,6 +12,7 @@ import psycopg
 from reflux.controlplane.catalog import Catalog
 from reflux.controlplane.controller import Controller
 from reflux.controlplane.graph import Endpoint, Version
+from reflux.controlplane.store import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -93,3 +95,31 @@ async def test_another_control_planes_update_is_found(stores: tuple[RouteStore, 
         before = other.fleet.snapshot
         await stores[0].propose(one.routes[0].route, author="ada", note="")
         assert (await _published(other, before)).revisions == {"n": 2}
+
+
+async def test_a_pending_revision_that_is_led_back_to_is_still_brought_to_an_end(
+    stores: tuple[RouteStore, RouteStore],
+) -> None:
+    """A newer one was refused while it waited for a slow proxy: it serves again and ends APPLIED."""
+    store = stores[0]
+    async with _turning(store) as controller, asyncio.timeout(15):
+        controller.know(SERVED)
+        await _published(controller)
+        # A proxy of another control plane holds both up; then it refuses the newer one and leaves.
+        await stores[1].see_proxies(["slow"])
+        assert controller.routes is not None
+        route = controller.routes[0].route
+        assert await store.propose(route, author="ada", note="") == 2
+        assert await store.propose(route, author="ada", note="") is None
+        assert await store.propose(replace(route, revision=2), author="ada", note="") == 3
+        assert await stores[1].reject("slow", {"n": 3}, "no") == [("n", 3)]
+        assert (await store.standing("n", 2)).state is State.PENDING
+        await stores[1].see_proxies([])
+        while (await store.standing("n", 2)).state is not State.APPLIED:
+            await controller.turned(controller.turns)
+        (served,) = await store.serving()
+        assert (served.route.revision, served.state, served.newest_state) == (
+            2,
+            State.APPLIED,
+            State.REJECTED,
+        )

@@ -109,6 +109,28 @@ def test_what_is_refused_is_not_sent_again(envoy: FakeEnvoy) -> None:
     assert envoy.subscription.settled
 
 
+def test_a_refused_cluster_is_not_carried_into_the_next_view(envoy: FakeEnvoy) -> None:
+    """Else the next update, which has no part in it, would be refused for it and blamed."""
+    envoy.start(view("a"), "a")
+    assert envoy.push(view("ax")) == ["CDS a x", "EDS a"]
+    assert envoy.nack("x is bad") == []
+    assert envoy.ack() == []
+    assert envoy.push(view("ab", "to b")) == ["CDS a b", "EDS a"]
+    assert envoy.ask(xds.ENDPOINT, "ab") == []
+    envoy.ack_all()
+    assert envoy.subscription.refusal is None
+    assert envoy.subscription.settled
+    assert not any("x" in each.split() for each in envoy.told[-4:])
+
+
+def test_who_asks_again_after_a_refusal_gets_what_was_good(envoy: FakeEnvoy) -> None:
+    """Names that grow are answered from what the proxy accepted, not from what it refused."""
+    envoy.start(view("a", "good"), "a")
+    envoy.push(view("a", "bad"))
+    envoy.nack("no")
+    assert envoy.ask(xds.ROUTE, ["mesh", "more"]) == ["RDS good"]
+
+
 def test_a_refused_route_keeps_the_clusters_of_the_old_one(envoy: FakeEnvoy) -> None:
     """Removals come last, so they never come after a refusal."""
     envoy.start(view("a", "to a"), "a")

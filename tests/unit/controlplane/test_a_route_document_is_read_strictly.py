@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.controlplane import document
 from reflux.controlplane.defaults import first_route
 from reflux.controlplane.routes import TOTAL_WEIGHT, Target
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from reflux.core.document import JsonValue
 
 KNOWN = ("1.0.0", "2.0.0", "3.0.0")
+PLACES = {"/node", "/revision", "/targets", "/note"}
+"""Members that are read, and so have a form of their own."""
 ALL: dict[str, JsonValue] = {"version": "1.0.0", "weight": 10_000}
 
 
@@ -46,7 +49,22 @@ def test_a_sound_one_is_read() -> None:
 def test_what_the_service_fills_in_may_stand_there() -> None:
     """So that a route can be got, changed and put back."""
     got = {"node": "n", "state": "APPLIED", "waiting_for": [], "author": "ada", "update_time": "…"}
-    assert not _pointers({**got, "targets": [ALL]})
+    assert not _pointers({**got, "refusal": "", "targets": [ALL]})
+
+
+def test_what_the_service_fills_in_is_all_of_the_message() -> None:
+    """No field of Route is forgotten, so what the API shows is always taken back."""
+    shown = {field.name: None for field in pb.Route.DESCRIPTOR.fields}
+    assert not [each for each in _pointers(shown) if each in {f"/{name}" for name in shown} - PLACES]
+
+
+def test_two_targets_may_fall_back_to_each_other() -> None:
+    """A chain is the target's own list and never goes round in a circle, so this is no mistake."""
+    pair = [
+        {"version": "1.0.0", "weight": 5_000, "fallback": ["2.0.0"]},
+        {"version": "2.0.0", "weight": 5_000, "fallback": ["1.0.0"]},
+    ]
+    assert not _pointers({"targets": pair})
 
 
 @pytest.mark.parametrize(
@@ -62,6 +80,8 @@ def test_what_the_service_fills_in_may_stand_there() -> None:
         ({"targets": [ALL], "revision": -1}, ["/revision"]),
         ({"targets": [ALL], "revision": True}, ["/revision"]),
         ({"targets": [ALL], "note": 7}, ["/note"]),
+        ({"targets": [ALL], "note": "x" * 1001}, ["/note"]),
+        ({"targets": [ALL], "note": "a\0b"}, ["/note"]),
         ({"targets": ["1.0.0"]}, ["/targets/0"]),
         ({"targets": [{**ALL, "wieght": 1}]}, ["/targets/0/wieght"]),
         ({"targets": [{**ALL, "version": "9.9.9"}]}, ["/targets/0/version"]),

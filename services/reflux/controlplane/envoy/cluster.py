@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 EJECTION: Final[dict[str, Any]] = {
     # Open at half of the calls failing (at least 10 in a second), or after 5 failures in a row where there
     # is little traffic. What counts: UNAVAILABLE and DEADLINE_EXCEEDED as trailers-only replies, resets,
-    # refused connections, tries that took too long. A status after initial metadata (a TargetFault) never
-    # counts.
+    # refused connections, tries that took too long; for the share also INTERNAL, UNKNOWN, UNIMPLEMENTED and
+    # DATA_LOSS. RESOURCE_EXHAUSTED (a full node) and a status after initial metadata (a TargetFault) never
+    # count.
     "interval": "1s",
     "failure_percentage_threshold": 50,
     "enforcing_failure_percentage": 100,
@@ -27,7 +28,8 @@ EJECTION: Final[dict[str, Any]] = {
     "failure_percentage_request_volume": 10,
     "consecutive_gateway_failure": 5,
     "enforcing_consecutive_gateway_failure": 100,
-    # One flow with an input that makes a node answer INTERNAL must not eject it for everybody.
+    # One flow with an input that makes a node answer INTERNAL must not eject it for everybody, unless that is
+    # half of the traffic.
     "enforcing_consecutive_5xx": 0,
     # Needs five endpoints of a version to mean anything.
     "enforcing_success_rate": 0,

@@ -11,7 +11,8 @@ lane that assumes nothing. Per node and lane, first match wins:
 
 Every reply says what was chosen (`x-reflux-chosen`, `-weight`, `-revision`), who answered
 (`x-reflux-answered-by`) and what happened on the way (`x-reflux-flags`, `x-envoy-attempt-count`), Envoy's own
-error replies included: the journal records what was, not what was meant.
+error replies included: the journal records what was, not what was meant. A 404 says what there is no route
+for (`x-reflux-missing`: node or version), so that nobody takes it for a node's own UNIMPLEMENTED.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def entries(node: NodeGraph) -> list[dict[str, Any]]:
 
 def last() -> dict[str, Any]:
     """What no node has taken."""
-    return _refusal({"prefix": "/"}, "no such node")
+    return _missing({"prefix": "/"}, "node", "no such node")
 
 
 def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
@@ -67,8 +68,8 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
         for pin in node.pins
     ]
     pinned = {"name": "x-reflux-version", "present_match": True}
-    unknown = _refusal(_match(node, lane, [pinned]), f"{node.node} has no such version")
-    found.append({**unknown, "response_headers_to_add": [_revision(node)]})
+    unknown = _match(node, lane, [pinned])
+    found.append(_missing(unknown, "version", f"{node.node} has no such version", _revision(node)))
     if node.shares:
         shares = [
             {"name": share.cluster(lane), "weight": share.weight, **_told(node, share)}
@@ -126,9 +127,13 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
     return told
 
 
-def _refusal(match: dict[str, Any], why: str) -> dict[str, Any]:
+def _missing(match: dict[str, Any], what: str, why: str, *more: dict[str, Any]) -> dict[str, Any]:
     """404 with a text; to a gRPC client UNIMPLEMENTED."""
-    return {"match": match, "direct_response": {"status": 404, "body": {"inline_string": why}}}
+    return {
+        "match": match,
+        "direct_response": {"status": 404, "body": {"inline_string": why}},
+        "response_headers_to_add": [_header("x-reflux-missing", what), *more],
+    }
 
 
 def _revision(node: NodeGraph) -> dict[str, Any]:

@@ -69,20 +69,22 @@ class Route(_message.Message):
     revision: _builtins.int
     """Rises with every update, from 1. In a request: the revision the caller saw; 0 means any."""
     state: Global___Route.State.ValueType
-    """Where the newest update stands."""
+    """Of a revision: where it stands. Of the route that serves: where the newest update stands, which is another
+    revision when it was REJECTED.
+    """
     note: _builtins.str
     """Why the route was changed, in people's words."""
     author: _builtins.str
     """Who changed it."""
     refusal: _builtins.str
-    """Why a proxy refused this revision, in its own words."""
+    """Why a proxy refused what state is about, in its own words; empty when none did."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Target]:
         """In a fixed order: new ones are appended, so that a growing canary keeps its users."""
 
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the proxies that have not acknowledged it."""
+        """Names of the connected proxies that have not acknowledged this revision."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -128,11 +130,16 @@ class Target(_message.Message):
     """Tries of this version before the next one in its chain; 0 means 1."""
     @_builtins.property
     def fallback(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Versions tried after this one, in order."""
+        """Versions tried after this one, in order; each once, never this one. That is the whole chain of a call that
+        the route gave to this target: the fallback of a version in it is not followed, so two targets may name each
+        other and no call goes round in a circle.
+        """
 
     @_builtins.property
     def try_timeout(self) -> _duration_pb2.Duration:
-        """Limit of one try; absent: the attempt's own deadline."""
+        """Limit of each try of a call that the route gave to this target, at least 0.001s; absent: the attempt's own
+        deadline. It holds for the tries of the fallbacks too, whatever their own targets say.
+        """
 
     def __init__(
         self,
@@ -351,7 +358,7 @@ class DiffRouteRequest(_message.Message):
     node: _builtins.str
     """Name of the node."""
     from_revision: _builtins.int
-    """The older one; 0: the one before to_revision."""
+    """The older one; 0: what to_revision took over from, that is the newest one before it that no proxy refused."""
     to_revision: _builtins.int
     """The newer one; 0: the one that serves."""
     def __init__(
@@ -379,12 +386,12 @@ class DiffRouteResponse(_message.Message):
     TO_REVISION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     from_revision: _builtins.int
-    """The revision compared from."""
+    """The revision compared from; 0: nothing, because to_revision is the first."""
     to_revision: _builtins.int
     """The revision compared to."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteChange]:
-        """In the order of the targets; empty when they are equal."""
+        """In the order of the targets of to_revision, then those that went, then order; empty when they are equal."""
 
     def __init__(
         self,
@@ -412,7 +419,7 @@ class RouteChange(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Version of the target; empty when the order of the targets changed."""
+    """Version of the target; empty when the order changed: targets were moved, or a new one is not the last."""
     field: _builtins.str
     """Field of the target: target (it came or went), weight, fallback, tries or try_timeout; or order."""
     before: _builtins.str
@@ -452,7 +459,7 @@ class RollbackRouteRequest(_message.Message):
     expected_revision: _builtins.int
     """The revision the caller saw serving; 0 means any."""
     note: _builtins.str
-    """Why, in people's words; absent: which revision is repeated."""
+    """Why, in people's words, at most 1000 characters; absent: "back to revision N"."""
     def __init__(
         self,
         *,

@@ -124,7 +124,7 @@ class RoutingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiffRoute(self, request, context):
-        """Says what differs between two revisions.
+        """Says what differs between two revisions, target by target.
         Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -133,8 +133,9 @@ class RoutingServiceServicer:
 
     def RollbackRoute(self, request, context):
         """Makes a new revision that equals an older one, answered as UpdateRoute is.
-        Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
-        is no longer known; ABORTED when expected_revision is set and stale.
+        Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
+        refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
+        expected_revision is set and stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,13 +55,14 @@ class RoutingServiceStub:
     Errors: NOT_FOUND.
     """
     DiffRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.DiffRouteRequest, _routing_service_pb2.DiffRouteResponse]
-    """Says what differs between two revisions.
+    """Says what differs between two revisions, target by target.
     Errors: NOT_FOUND.
     """
     RollbackRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.RollbackRouteRequest, _routing_service_pb2.Route]
     """Makes a new revision that equals an older one, answered as UpdateRoute is.
-    Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
-    is no longer known; ABORTED when expected_revision is set and stale.
+    Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
+    refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
+    expected_revision is set and stale.
     """
     WatchRoutes: _grpc.UnaryStreamMultiCallable[_routing_service_pb2.WatchRoutesRequest, _routing_service_pb2.WatchRoutesResponse]
     """Streams all routes: once at the start, then after every change. For orchestrators."""
@@ -93,13 +94,14 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     Errors: NOT_FOUND.
     """
     DiffRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.DiffRouteRequest, _routing_service_pb2.DiffRouteResponse]  # type: ignore[assignment]
-    """Says what differs between two revisions.
+    """Says what differs between two revisions, target by target.
     Errors: NOT_FOUND.
     """
     RollbackRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.RollbackRouteRequest, _routing_service_pb2.Route]  # type: ignore[assignment]
     """Makes a new revision that equals an older one, answered as UpdateRoute is.
-    Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
-    is no longer known; ABORTED when expected_revision is set and stale.
+    Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
+    refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
+    expected_revision is set and stale.
     """
     WatchRoutes: _aio.UnaryStreamMultiCallable[_routing_service_pb2.WatchRoutesRequest, _routing_service_pb2.WatchRoutesResponse]  # type: ignore[assignment]
     """Streams all routes: once at the start, then after every change. For orchestrators."""
@@ -164,7 +166,7 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_service_pb2.DiffRouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_service_pb2.DiffRouteResponse, _abc.Awaitable[_routing_service_pb2.DiffRouteResponse]]:
-        """Says what differs between two revisions.
+        """Says what differs between two revisions, target by target.
         Errors: NOT_FOUND.
         """
 
@@ -175,8 +177,9 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_service_pb2.Route, _abc.Awaitable[_routing_service_pb2.Route]]:
         """Makes a new revision that equals an older one, answered as UpdateRoute is.
-        Errors: NOT_FOUND; FAILED_PRECONDITION when that revision was refused by a proxy, or names a version that
-        is no longer known; ABORTED when expected_revision is set and stale.
+        Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
+        refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
+        expected_revision is set and stale.
         """
 
     @_abc_1.abstractmethod

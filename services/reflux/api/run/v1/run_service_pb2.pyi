@@ -413,9 +413,14 @@ class Attempt(_message.Message):
     revision: _builtins.int
     """Revision of the route."""
     answered_by: _builtins.str
-    """Version that answered, which a fallback makes differ from chosen."""
+    """Version whose answer this is, an error too; another one than chosen after a fallback. When nobody answered:
+    the version that had claimed the effect, else empty; flags say why.
+    """
     reason: _builtins.str
-    """weight, sticky, pin or fallback."""
+    """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
+    without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
+    answered a later try).
+    """
     tries: _builtins.int
     """Envoy's tries inside this attempt."""
     flags: _builtins.str

@@ -1,0 +1,59 @@
+"""Routes, revisions and differences as messages of `reflux.api.routing.v1`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from reflux.api.routing.v1 import routing_service_pb2 as pb
+from reflux.controlplane.store import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reflux.controlplane.diff import Change
+    from reflux.controlplane.routes import Target
+    from reflux.controlplane.store import StoredRevision, StoredRoute
+
+_STATES: Final = {
+    State.PENDING: pb.Route.APPLYING,
+    State.APPLIED: pb.Route.APPLIED,
+    State.REJECTED: pb.Route.REJECTED,
+}
+
+
+def route(stored: StoredRoute, waiting_for: Iterable[str] = ()) -> pb.Route:
+    """The route that serves; its state and refusal are those of the newest update."""
+    shown = revision(stored, waiting_for)
+    shown.state, shown.refusal = _STATES[stored.newest_state], stored.newest_refusal
+    return shown
+
+
+def revision(stored: StoredRevision, waiting_for: Iterable[str] = ()) -> pb.Route:
+    """One revision, with its own state and refusal."""
+    at = Timestamp()
+    at.FromDatetime(stored.created_at)
+    return pb.Route(
+        node=stored.route.node,
+        revision=stored.route.revision,
+        targets=[_target(each) for each in stored.route.targets],
+        state=_STATES[stored.state],
+        waiting_for=waiting_for,
+        note=stored.note,
+        author=stored.author,
+        update_time=at,
+        refusal=stored.refusal,
+    )
+
+
+def change(of: Change) -> pb.RouteChange:
+    """One difference."""
+    return pb.RouteChange(version=of.version, field=of.field, before=of.before, after=of.after)
+
+
+def _target(of: Target) -> pb.Target:
+    target = pb.Target(version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries)
+    if of.try_timeout_ms is not None:
+        target.try_timeout.FromMilliseconds(of.try_timeout_ms)
+    return target
