@@ -6,9 +6,9 @@
     PUT  /control/<name>                  {"does": "slow", "seconds": 1}: from now on; see `BEHAVIOURS`
     GET  /control/<name>                  {"requests": n, "last": {"headers": …, "body": …}}
 
-It is strict, as they are: unknown parameters, a missing key and unknown models are refused in their words. Its
-answers are deterministic: it repeats the last message. One process plays any of the three; a test or a demo
-that wants to kill one provider starts a process each:
+It is strict, as they are: unknown parameters, a missing key and unknown models are refused in their words.
+Its answers are deterministic: it repeats the last message. One process plays any of the three; a test or a
+demo that wants to kill one provider starts a process each:
 
     with running_provider() as one, running_provider() as two:
         environment = environment_of(openai=one, anthropic=two)
@@ -33,7 +33,7 @@ NAMES = ("openai", "anthropic", "local")
 BEHAVIOURS = {
     "ok": "answers",
     "slow": "waits `seconds` before each word",
-    "status": "answers `status`, with `retry_after` and `body` if they are given",
+    "status": "answers `status`; `retry_after`, `message`, `type` or the whole `body` may be given",
     "cut": "closes the connection after `words` words",
     "end": "ends the stream properly after `words` words, but without its last events",
     "hang": "goes silent after `words` words; none: before it answers at all",
@@ -212,14 +212,10 @@ async def sse(request: web.Request, events: AsyncIterator[tuple[str | None, Any]
     """Server-sent events, each flushed."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    try:
-        async for name, data in events:
-            text = data if isinstance(data, str) else json.dumps(data)
-            head = f"event: {name}\n" if name else ""
-            await response.write(f"{head}data: {text}\n\n".encode())
-    except Cut:
-        assert request.transport is not None
-        request.transport.close()
+    async for name, data in events:
+        text = data if isinstance(data, str) else json.dumps(data)
+        head = f"event: {name}\n" if name else ""
+        await response.write(f"{head}data: {text}\n\n".encode())
     return response
 
 
@@ -239,6 +235,11 @@ def disturbed(player: Player, shape: Callable[[str, str], Any]) -> web.Response 
     if player.does == "garbage":
         return web.Response(text=how["body"], content_type=how.get("content_type", "application/json"))
     return None
+
+
+def trusted(player: Player, request: web.Request) -> bool:
+    """Whether the key is the right one, or it was told to take any."""
+    return bool(player.how.get("any_key")) or request.headers.get("Authorization") == f"Bearer {KEY}"
 
 
 def unknown_of(body: dict[str, Any], known: set[str]) -> str | None:
@@ -272,7 +273,7 @@ async def completions(player: Player, request: web.Request, body: dict[str, Any]
     """Chat completions."""
     own = player.name == "openai"
     limit = "max_completion_tokens" if own else "max_tokens"
-    if own and request.headers.get("Authorization") != f"Bearer {KEY}":
+    if own and not trusted(player, request):
         return web.json_response(openai_error("invalid_request_error", "Incorrect API key"), status=401)
     if (unknown := unknown_of(body, COMPLETION | {limit})) is not None:
         said = openai_error("invalid_request_error", f"Unrecognized request argument supplied: {unknown}")
@@ -334,7 +335,7 @@ def anthropic_error(kind: str, message: str) -> dict[str, Any]:
 
 async def messages(player: Player, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Messages."""
-    if request.headers.get("Authorization") != f"Bearer {KEY}":
+    if not trusted(player, request):
         return web.json_response(anthropic_error("authentication_error", "invalid bearer token"), status=401)
     if (unknown := unknown_of(body, MESSAGES)) is not None:
         said = anthropic_error("invalid_request_error", f"{unknown}: Extra inputs are not permitted")
@@ -387,7 +388,12 @@ def _application() -> web.Application:
         player.requests += 1
         headers = {name.lower(): value for name, value in request.headers.items()}
         player.last = {"headers": headers, "body": body}
-        return await (messages if player.name == "anthropic" else completions)(player, request, body)
+        try:
+            return await (messages if player.name == "anthropic" else completions)(player, request, body)
+        except Cut:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
 
     async def models(request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "stand-in", "object": "model"}]})

@@ -138,8 +138,8 @@ class Settings(BaseSettings):
     http_allow: NetworksSetting = ()
     """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
 
-    # Language models. The keys of OpenAI and Anthropic, and the URLs of gateways in front of them, come from
-    # the variables that everybody knows: OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL.
+    # Language models. Keys of OpenAI and Anthropic, and URLs of gateways in front of them, come from the
+    # variables that everybody knows: OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL.
     ai_openai_model: str = Field(default="gpt-6-luna", min_length=1)
     """Model of `ai.chat@openai` where a step names none."""
     ai_anthropic_model: str = Field(default="claude-haiku-5-5", min_length=1)

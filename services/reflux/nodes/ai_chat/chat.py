@@ -66,25 +66,28 @@ class Chat:
         """
         named = getattr(given.providers, self._access.provider).model
         model = named or self._access.model
-        if self._access.missing is not None or self._connecting is None:
-            raise faults.not_configured(self._access, self._access.missing or "")
-        if model is None:
-            upper = self._access.provider.upper()
-            raise faults.not_configured(
-                self._access, f"set REFLUX_AI_{upper}_MODEL, or name a model in the step"
-            )
+        if self._connecting is None or model is None:
+            raise faults.not_configured(self._access, self._access.missing or _NO_MODEL)
+        deadline = asyncio.get_running_loop().time() + ctx.budget
+        wire = await self._client(self._connecting, deadline)
         draft = Draft()
         try:
-            async with asyncio.timeout(ctx.budget):
-                # Shared by all calls, so no call's end may cancel it.
-                wire = await asyncio.shield(self._connecting)
+            async with asyncio.timeout_at(deadline):
                 await self._ask(wire, given, model, draft, names_model=named is not None)
         except TimeoutError:
             fault = faults.still_speaking(self._access, draft.length) if draft.begun else None
             raise fault or faults.silent(self._access) from None
+        return self._to_output(draft, wants_json=given.json_schema is not None)
+
+    async def _client(self, connecting: asyncio.Task[Wire], deadline: float) -> Wire:
+        try:
+            async with asyncio.timeout_at(deadline):
+                # Shared by all calls, so no call's end may cancel it.
+                return await asyncio.shield(connecting)
+        except TimeoutError:
+            raise faults.loading(self._access) from None
         except ImportError:
             raise faults.not_configured(self._access, "install REFLUX with its extra `llm`") from None
-        return self._to_output(draft, wants_json=given.json_schema is not None)
 
     async def _ask(self, wire: Wire, given: Input, model: str, draft: Draft, *, names_model: bool) -> None:
         """The one place where a provider is called."""

@@ -2,6 +2,7 @@
 
 what happened                           code                 reason                   falls back
 key, URL, model or SDK missing          UNAVAILABLE          PROVIDER_NOT_CONFIGURED  yes
+the node has only just started          DEADLINE_EXCEEDED    NODE_FAULT               yes
 401 402 403, no quota, a redirect       UNAVAILABLE          PROVIDER_REFUSED         yes
 404 for what the operator set           UNAVAILABLE          PROVIDER_REFUSED         yes
 429                                     RESOURCE_EXHAUSTED   PROVIDER_LIMITED         yes
@@ -80,6 +81,12 @@ class Refusal:
 def not_configured(access: Access, what: str) -> NodeFault:
     """The operator has something to do first."""
     return _ill(access, f"has no provider yet: {what}", Reason.PROVIDER_NOT_CONFIGURED)
+
+
+def loading(access: Access) -> NodeFault:
+    """The process has only just started, and the call's time was too short to wait for it."""
+    message = f"ai.chat@{access.provider} is still loading its provider's SDK"
+    return NodeFault(grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
 
 def unreachable(access: Access) -> NodeFault:

@@ -64,7 +64,7 @@ class Input(Model):
     messages: list[Message] = Field(
         min_length=1,
         max_length=MAX_MESSAGES,
-        description="System messages first, then the conversation; the user's word is the first and the last.",
+        description="System messages first, then the conversation, which the user begins and ends.",
     )
     max_tokens: int = Field(
         default=4096, ge=1, le=MAX_TOKENS, description="Of the answer, a model's unseen reasoning included."
@@ -74,7 +74,7 @@ class Input(Model):
     )
     json_schema: dict[str, JsonValue] | None = Field(
         default=None,
-        description="The answer is a JSON value of this schema, and comes parsed as well. Every provider wants "
+        description="The answer is a JSON value of this schema, and comes parsed as well. Providers want "
         "`additionalProperties: false` and all properties required.",
     )
     providers: Providers = Field(default=Providers(), description="What only one version reads.")
@@ -137,8 +137,8 @@ class Output(Model):
         description="The text as JSON when `json_schema` was given and the answer is complete; else null."
     )
     finish_reason: FinishReason = Field(
-        description="`stop`: complete. `length`: cut at max_tokens or at the model's limit. `refusal`: the model "
-        "or a filter of the provider declined; the text is what it said, perhaps nothing."
+        description="`stop`: complete. `length`: cut at max_tokens or at the model's limit. `refusal`: the "
+        "model or a filter of the provider declined; the text is what it said, perhaps nothing."
     )
     model: str = Field(description="As the provider names it.")
     provider: Literal["openai", "anthropic", "local"]

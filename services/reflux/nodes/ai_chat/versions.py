@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reflux.nodes.ai_chat.access import Access, to_anthropic, to_local, to_openai
 from reflux.nodes.ai_chat.chat import ATTEMPT_SECONDS, MAX_CONCURRENCY, Chat
-from reflux.nodes.ai_chat.model import Input, Output
+from reflux.nodes.ai_chat.model import Input, Output  # noqa: TC001 - the SDK reads the annotations
 from reflux.sdk import Context, EffectClass, node
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ code, so each wire brings the module of its SDK along.
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,6 +50,8 @@ def http_client(access: Access) -> httpx2.AsyncClient:
     """Connections without the environment's proxies and without redirects, which could lead a key astray."""
     import httpx2
 
+    # It tells each request with its whole URL, in whose query a gateway may want a key.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     # Without streams nothing is heard until the whole answer is there: the attempt's time is the only limit.
     idle = access.idle_seconds if access.streams else None
     return httpx2.AsyncClient(
