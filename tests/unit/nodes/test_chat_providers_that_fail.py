@@ -20,6 +20,12 @@ def version(request):
     return request.param
 
 
+@pytest.fixture(params=[(version, True) for version in VERSIONS] + [("local", False)])
+def wire(request):
+    """Every version, and whether it reads streams."""
+    return request.param
+
+
 def seen(answer):
     """Code, reason, whose fault; and what the mesh sees must agree with it."""
     fault = answer.failure.metadata["fault"]
@@ -101,11 +107,11 @@ async def test_a_parameter_the_model_has_no_use_for_is_told(provider):
     assert "Unsupported value: 'temperature'" in answer.failure.message
 
 
-@pytest.mark.parametrize("streams", [True, False])
-@pytest.mark.parametrize(("does", "how"), [("cut", {"words": 2}), ("cut", {"words": 0})])
-async def test_an_answer_that_breaks_off_is_no_answer(provider, version, streams, does, how):
+@pytest.mark.parametrize("words", [0, 2])
+async def test_an_answer_that_breaks_off_is_no_answer(provider, wire, words):
     """Nothing partial is returned as whole; the version is ill, so the call falls back."""
-    provider.tell(version, does, **how)
+    version, streams = wire
+    provider.tell(version, "cut", words=words)
     answer = await ask(provider, version, ai_local_stream=streams)
     assert seen(answer) == (Code.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, NODE)
 
@@ -149,9 +155,9 @@ async def test_an_error_in_the_middle_of_a_stream_counts_as_one(provider, versio
         ("data: [1, 2]\n\n", "text/event-stream"),
     ],
 )
-@pytest.mark.parametrize("streams", [True, False])
-async def test_nonsense_is_an_ill_provider(provider, version, body, content_type, streams):
+async def test_nonsense_is_an_ill_provider(provider, wire, body, content_type):
     """Whatever bytes come with a 200: a typed fault, never a defect of ours, never half an answer."""
+    version, streams = wire
     provider.tell(version, "garbage", body=body, content_type=content_type)
     answer = await ask(provider, version, ai_local_stream=streams)
     assert seen(answer) == (Code.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, NODE)
