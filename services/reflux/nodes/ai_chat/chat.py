@@ -6,6 +6,7 @@ Nothing partial is ever returned: an answer that breaks off is a fault, and the 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from reflux.core.errors import InvalidArgument
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 ATTEMPT_SECONDS: Final = 120
 MAX_CONCURRENCY: Final = 64
+
+# One version at a time: imports of modules that need each other, from two threads, may see half of one.
+_LOADING: Final = threading.Lock()
 
 # Only `local` can be without one: nobody can know what a server of somebody's own serves.
 _NO_MODEL: Final = "set REFLUX_AI_LOCAL_MODEL, or name a model in the step as providers.local.model"
@@ -100,8 +104,9 @@ class Chat:
             raise fault from None
 
     def _prepare(self) -> Wire:
-        wire = self._connect(self._access)
-        prices.load()
+        with _LOADING:
+            wire = self._connect(self._access)
+            prices.load()
         return wire
 
     def _to_output(self, draft: Draft, *, wants_json: bool) -> Output:

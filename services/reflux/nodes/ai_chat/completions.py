@@ -81,15 +81,17 @@ class Completions:
             max_retries=0,
             http_client=http,
         )
+        # The SDK imports this part only when it is first touched: here, and not in the event loop.
+        self._create: Any = self._client.chat.completions.create
 
     async def ask(self, given: Input, model: str, draft: Draft) -> None:
         """See `Wire`."""
         question = self._question(given, model)
         if not self._access.streams:
-            self._take(await self._client.chat.completions.create(**question), draft)
+            self._take(await self._create(**question), draft)
         else:
             question |= {"stream": True, "stream_options": {"include_usage": True}}
-            async with await self._client.chat.completions.create(**question) as stream:
+            async with await self._create(**question) as stream:
                 async for chunk in stream:
                     self._take(chunk, draft)
         if draft.finish is None:

@@ -73,12 +73,14 @@ class Messages:
             open_telemetry=False,
             http_client=wire.http_client(access),
         )
+        # The SDK imports this part only when it is first touched: here, and not in the event loop.
+        self._create: Any = self._client.messages.create
 
     async def ask(self, given: Input, model: str, draft: Draft) -> None:
         """See `Wire`."""
         counted: dict[str, int] = {}
         whole = False
-        async with await self._client.messages.create(**_question(given, model), stream=True) as stream:
+        async with await self._create(**_question(given, model), stream=True) as stream:
             async for event in stream:
                 seen = _Event.model_validate(event)
                 _take(seen, draft, counted)
