@@ -155,7 +155,7 @@ async def test_a_deadline_ends_the_call_and_the_version_serves_on(version, slow)
     """However long the work would take."""
     async with served(version) as address, rpc.channel(address) as channel, asyncio.timeout(20):
         for _ in range(3):
-            told = rpc.read(await failure(channel, slow, timeout=0.2))
+            told = rpc.read(await failure(channel, slow, timeout=1))
             assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED
         described = node_service_pb2_grpc.NodeServiceStub(channel)
         assert (await described.Describe(node_service_pb2.DescribeRequest(), timeout=5)).node == version.node

@@ -42,6 +42,8 @@ BEHAVIOURS = {
     "finish": "ends with the reason `reason`",
     "say": "answers `text`",
     "no_usage": "answers, and does not count",
+    "refuse": "answers in the words OpenAI has for a refusal",
+    "tier": "answers from the service tier `tier`",
 }
 
 
@@ -292,13 +294,22 @@ async def completions(player: Player, request: web.Request, body: dict[str, Any]
         "prompt_tokens_details": {"cached_tokens": min(2, reply.asked)},
     }
     base = {"id": f"chatcmpl-{player.requests}", "created": 1, "model": body["model"]}
+    base |= {"service_tier": player.how.get("tier", "default")} if own else {}
     if body.get("stream"):
         counts = body.get("stream_options", {}).get("include_usage") and player.does != "no_usage"
         return await sse(request, _chunks(player, reply, base, usage if counts else None))
     text = "".join([word async for word in speak(player, reply)])
-    choice = {"index": 0, "finish_reason": reply.reason, "message": {"role": "assistant", "content": text}}
+    choice = {
+        "index": 0,
+        "finish_reason": reply.reason,
+        "message": {"role": "assistant", _words(player): text},
+    }
     whole = {**base, "object": "chat.completion", "choices": [choice]}
     return web.json_response(whole if player.does == "no_usage" else {**whole, "usage": usage})
+
+
+def _words(player: Player) -> str:
+    return "refusal" if player.does == "refuse" else "content"
 
 
 async def _chunks(player: Player, reply: Reply, base: Any, usage: Any) -> AsyncIterator[tuple[None, Any]]:
@@ -309,7 +320,7 @@ async def _chunks(player: Player, reply: Reply, base: Any, usage: Any) -> AsyncI
     if not (player.does == "hang" and not player.how.get("words")):
         yield None, chunk({"role": "assistant", "content": ""})
     async for word in speak(player, reply):
-        yield None, chunk({"content": word})
+        yield None, chunk({_words(player): word})
     if player.does == "error":
         yield None, openai_error(player.how["type"], "told to break")
         return
@@ -356,6 +367,7 @@ async def _events(player: Player, reply: Reply, model: str) -> AsyncIterator[tup
 
     cached = min(2, reply.asked)
     usage = {"input_tokens": reply.asked - cached, "cache_read_input_tokens": cached, "output_tokens": 1}
+    usage |= {"service_tier": player.how.get("tier", "standard")}
     message = {"id": f"msg_{player.requests}", "type": "message", "role": "assistant", "model": model}
     message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
     if not (player.does == "hang" and not player.how.get("words")):

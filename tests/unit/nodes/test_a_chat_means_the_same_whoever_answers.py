@@ -143,6 +143,22 @@ async def test_an_unknown_price_is_no_price(provider, model, version):
     assert output["usage"]["output_tokens"] == 5
 
 
+@pytest.mark.parametrize("version", ["openai", "anthropic"])
+async def test_a_tier_with_prices_of_its_own_has_no_list_price(provider, version):
+    """Priority costs more and batches cost less than the list says."""
+    provider.tell(version, "tier", tier="priority")
+    output = (await ask(provider, version)).output
+    assert (output["usage"]["output_tokens"], output["cost"]) == (5, None)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_refusal_in_words_of_its_own_is_one(provider, streams):
+    """OpenAI's wire says it beside the text, and ends with `stop`."""
+    provider.tell("local", "refuse")
+    output = (await ask(provider, "local", ai_local_stream=streams)).output
+    assert (output["text"], output["finish_reason"]) == ("You said: one two three", "refusal")
+
+
 async def test_a_provider_that_does_not_count_is_believed_all_the_same(provider):
     """The answer is whole; its usage and cost are null."""
     provider.tell("openai", "no_usage")
