@@ -46,8 +46,8 @@ proto: $(VENV)/.dev ## write services/reflux/api from proto/, and gateway/openap
 
 lock: $(VENV)/.uv ## choose new versions of everything and write the lock files
 	$(COMPILE) --group build -o requirements-build.lock
-	$(COMPILE) pyproject.toml --extra embedded -o requirements.lock
-	$(COMPILE) pyproject.toml --extra embedded --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra embedded --extra llm -o requirements.lock
+	$(COMPILE) pyproject.toml --extra embedded --extra llm --group dev -c requirements.lock -o requirements-dev.lock
 
 bench: $(VENV)/.dev ## measure, each figure beside its bare limit
 	$(BIN)/python -m bench all

@@ -19,6 +19,7 @@ from reflux.core.names import split_node
 from reflux.core.reasons import Reason
 from reflux.nodes import SHIPPED, catalog, load
 from reflux.nodes.__main__ import VERSIONS
+from reflux.registry import description as registry_description
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
 from reflux.sdk.claims import Claims
@@ -30,10 +31,12 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 # An input per node that fits.
 FITS = {
+    "ai.chat": {"messages": [{"role": "user", "content": "hello"}]},
     "http.request": {"url": "http://127.0.0.1:1/"},
     "transform.execute": {"code": "return input", "input": {"a": 1}},
 }
-SETTINGS = Settings(http_allow=("127.0.0.1/32",))
+LOCAL: dict[str, str] = {}
+"""Settings of a provider that only some tests have."""
 
 
 @pytest.fixture(params=VERSIONS)
@@ -42,11 +45,16 @@ def version(request):
 
 
 @pytest.fixture
-def slow(version):
-    """An input that takes longer than anybody waits; the HTTP target accepts and never answers."""
+def slow(version, monkeypatch):
+    """An input that takes longer than anybody waits; targets and providers accept and never answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for name in ("OPENAI", "ANTHROPIC"):
+            monkeypatch.setenv(f"{name}_API_KEY", "sk-nobody")
+            monkeypatch.setenv(f"{name}_BASE_URL", url)
+        monkeypatch.setitem(LOCAL, "ai_local_url", url)
         yield {
+            "ai.chat": FITS["ai.chat"] | {"providers": {"local": {"model": "any"}}},
             "http.request": {"url": url, "timeout_ms": 60_000},
             "transform.execute": {"code": "while (true) {}", "timeout_ms": 10_000},
         }[version.node]
@@ -54,9 +62,10 @@ def slow(version):
 
 @asynccontextmanager
 async def served(version, **options):
+    settings = Settings(http_allow=("127.0.0.1/32",), **LOCAL)
     async with (
         Claims() as claims,
-        node_server(version, SETTINGS, claims=claims, address=Address("127.0.0.1", 0), **options) as address,
+        node_server(version, settings, claims=claims, address=Address("127.0.0.1", 0), **options) as address,
     ):
         yield address
 
@@ -94,6 +103,11 @@ async def test_it_describes_itself_completely(version):
     assert not fits.is_valid({**FITS[version.node], "unknown": 1})
     assert description.attempt_timeout.ToTimedelta().total_seconds() > 0
     assert description.max_concurrency > 0
+
+
+def test_the_registry_takes_its_description(version):
+    """Bounds on schemas and names, which would else be met at the first start."""
+    assert len(registry_description.check(version.describe())) == 64
 
 
 async def test_its_effect_is_known_for_the_shortest_input(version):
@@ -141,7 +155,7 @@ async def test_a_deadline_ends_the_call_and_the_version_serves_on(version, slow)
     """However long the work would take."""
     async with served(version) as address, rpc.channel(address) as channel, asyncio.timeout(20):
         for _ in range(3):
-            told = rpc.read(await failure(channel, slow, timeout=0.2))
+            told = rpc.read(await failure(channel, slow, timeout=1))
             assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED
         described = node_service_pb2_grpc.NodeServiceStub(channel)
         assert (await described.Describe(node_service_pb2.DescribeRequest(), timeout=5)).node == version.node

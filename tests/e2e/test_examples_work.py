@@ -20,8 +20,8 @@ def test_the_delivery_fetches_reshapes_and_delivers_once(stack: Stack, ledger: L
 
     assert [entry["method"] for entry in delivered] == ["POST"]
     assert '"http.request"' in delivered[0]["body"]
-    assert run["output"]["delivered"] == ["http.request", "transform.execute"]
-    assert run["output"]["said"] == ["2 nodes"]
+    assert run["output"]["delivered"] == ["ai.chat", "http.request", "transform.execute"]
+    assert run["output"]["said"] == ["3 nodes"]
 
 
 def test_killing_the_orchestrator_repeats_no_recorded_outcome(tmp_path: Path, ledger: Ledger):

@@ -59,6 +59,12 @@ class Reason(StrEnum):
     TOO_MANY_REDIRECTS = "TOO_MANY_REDIRECTS"
     SCRIPT_FAILED = "SCRIPT_FAILED"  # the script threw
     SCRIPT_LIMIT = "SCRIPT_LIMIT"  # the script used up its time, memory or stack
+    PROVIDER_NOT_CONFIGURED = "PROVIDER_NOT_CONFIGURED"  # the operator has not given its key, URL or model
+    PROVIDER_REFUSED = "PROVIDER_REFUSED"  # it does not take our key, account or default model
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"  # not reached, overloaded, failed, cut off, or nonsense
+    PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"  # silent for too long, or not done within the attempt's time
+    PROVIDER_LIMITED = "PROVIDER_LIMITED"  # our rate limit there is reached
+    PROVIDER_DECLINED = "PROVIDER_DECLINED"  # it does not take this input; another time would not help
     DESCRIPTION_CONFLICT = "DESCRIPTION_CONFLICT"  # the version is registered with another description
     LEASE_EXPIRED = "LEASE_EXPIRED"  # register again
 

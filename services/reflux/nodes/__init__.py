@@ -1,7 +1,7 @@
 """The node versions that come with REFLUX: one folder per node, one module per version.
 
-Owns: what `http.request` and `transform.execute` do. Calls: the outside world, for whoever calls; the
-registry and the orchestrator only through `reflux.sdk`. Called by: the mesh.
+Owns: what `ai.chat`, `http.request` and `transform.execute` do. Calls: the outside world, for
+whoever calls; the registry and the orchestrator only through `reflux.sdk`. Called by: the mesh.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 SHIPPED: Final[Mapping[str, str]] = {
+    "ai.chat@openai": "reflux.nodes.ai_chat.versions:openai",
+    "ai.chat@anthropic": "reflux.nodes.ai_chat.versions:anthropic",
+    "ai.chat@local": "reflux.nodes.ai_chat.versions:local",
     "http.request@1.0.0": "reflux.nodes.http_request.v1:request",
     "http.request@2.0.0": "reflux.nodes.http_request.v2:request",
     "transform.execute@1.0.0": "reflux.nodes.transform_execute.v1:execute",

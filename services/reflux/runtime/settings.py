@@ -138,6 +138,24 @@ class Settings(BaseSettings):
     http_allow: NetworksSetting = ()
     """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
 
+    # Language models. Keys of OpenAI and Anthropic, and URLs of gateways in front of them, come from the
+    # variables that everybody knows: OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL.
+    ai_openai_model: str = Field(default="gpt-6-luna", min_length=1)
+    """Model of `ai.chat@openai` where a step names none."""
+    ai_anthropic_model: str = Field(default="claude-haiku-5-5", min_length=1)
+    """Model of `ai.chat@anthropic` where a step names none."""
+    ai_local_url: str | None = Field(default=None, repr=False, pattern=r"^https?://")
+    """Base URL of the OpenAI-compatible server of `ai.chat@local`, e.g. `http://127.0.0.1:11434/v1`."""
+    ai_local_key: str | None = Field(default=None, repr=False)
+    """Its key, when it wants one."""
+    ai_local_model: str | None = None
+    """Model of `ai.chat@local` where a step names none; without it every step must name one."""
+    ai_local_stream: bool = True
+    """Whether that server's answers are read as a stream; `false` for a server that has no streams. Then a
+    server that falls silent is noticed only when the step's time is over."""
+    ai_idle_seconds: float = Field(default=30.0, ge=0.1, le=600.0)
+    """Seconds a provider may be silent, before its first word too, until the next version is asked."""
+
     # Execution.
     shards: int = Field(default=64, ge=1, le=4096)
     """Number of shards runs are spread over; fixed when a database is first used."""

@@ -71,6 +71,8 @@ def test_a_file_that_is_not_toml_is_refused() -> None:
         ("lease_seconds", "0.1", "lease_seconds: "),
         ("log_format", "xml", "log_format: "),
         ("redis_url", "http://127.0.0.1:6379", "redis_url: "),
+        ("ai_local_url", "127.0.0.1:11434", "ai_local_url: "),
+        ("ai_idle_seconds", "0", "ai_idle_seconds: "),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_the_name_of_its_setting(
@@ -92,7 +94,12 @@ def test_a_refusal_never_shows_the_value(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_secrets_are_not_in_the_representation() -> None:
     """Settings may be printed; connection strings carry passwords."""
-    settings = Settings.load(postgres_dsn="postgresql://u:hunter2@h/d", redis_url="redis://:hunter2@h")
+    settings = Settings.load(
+        postgres_dsn="postgresql://u:hunter2@h/d",
+        redis_url="redis://:hunter2@h",
+        ai_local_url="http://u:hunter2@h/v1",
+        ai_local_key="hunter2",
+    )
     assert "hunter2" not in f"{settings!r} {settings}"
 
 
@@ -109,6 +116,8 @@ def test_a_child_reads_back_what_its_parent_wrote_to_the_environment(monkeypatch
         http_allow="127.0.0.0/8, ::1/128",
         mesh_address=Address("::1", 4001),
         lease_seconds=2.5,
+        ai_local_url="http://127.0.0.1:11434/v1",
+        ai_local_stream=False,
         data_dir=Path("/data"),
     )
     assert settings.http_allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import grpc
 import orjson
+from google.rpc import error_details_pb2, status_pb2
 
 from reflux.api.effect.v1 import effect_service_pb2, effect_service_pb2_grpc
 from reflux.api.node.v1 import node_service_pb2, node_service_pb2_grpc
@@ -30,6 +31,7 @@ class Answer:
     failure: rpc.RpcFailure | None = None
     headers: dict[str, str] = field(default_factory=dict)
     retry_safe: bool = False
+    retry_seconds: float | None = None
 
 
 @dataclass
@@ -52,8 +54,17 @@ class Caller:
                 failure=rpc.read(error),
                 headers=dict(error.initial_metadata() or ()),
                 retry_safe=trailers.get("x-reflux-retry") == "safe",
+                retry_seconds=_retry_seconds(trailers.get(rpc.DETAILS_KEY)),
             )
         return Answer(output=orjson.loads(response.output))
+
+
+def _retry_seconds(status: bytes | None) -> float | None:
+    for detail in status_pb2.Status.FromString(status or b"").details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return info.retry_delay.ToTimedelta().total_seconds()
+    return None
 
 
 @dataclass

@@ -10,7 +10,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
@@ -19,6 +18,7 @@ from reflux.nodes.http_request import exchange, faults
 from reflux.nodes.http_request.answer import to_output
 from reflux.nodes.http_request.guard import AddressGuard, AddressRefused, GuardedResolver
 from reflux.nodes.http_request.model import PURE_METHODS, Input, Output
+from reflux.nodes.patience import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,22 +109,3 @@ class Client:
             first=answer.request.hops == 0,
             retry_after=pause,
         )
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After asks for (RFC 9110 §10.2.3), or None when it says nothing sensible.
-
-    >>> retry_after("120", now)
-    120.0
-    """
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())

@@ -1,0 +1,98 @@
+"""The versions of `ai.chat`: who is asked."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from reflux.nodes.ai_chat.access import Access, to_anthropic, to_local, to_openai
+from reflux.nodes.ai_chat.chat import ATTEMPT_SECONDS, MAX_CONCURRENCY, Chat
+from reflux.nodes.ai_chat.model import Input, Output  # noqa: TC001 - the SDK reads the annotations
+from reflux.sdk import Context, EffectClass, node
+
+if TYPE_CHECKING:
+    from reflux.nodes.ai_chat.wire import Wire
+    from reflux.runtime.settings import Settings
+
+_LIMIT = timedelta(seconds=ATTEMPT_SECONDS)
+
+
+def open_openai(settings: Settings) -> Chat:
+    """The client of OpenAI."""
+    return Chat(to_openai(settings, os.environ), _completions)
+
+
+def open_anthropic(settings: Settings) -> Chat:
+    """The client of Anthropic."""
+    return Chat(to_anthropic(settings, os.environ), _messages)
+
+
+def open_local(settings: Settings) -> Chat:
+    """The client of the operator's own server."""
+    return Chat(to_local(settings), _completions)
+
+
+def _completions(access: Access) -> Wire:
+    from reflux.nodes.ai_chat.completions import Completions
+
+    return Completions(access)
+
+
+def _messages(access: Access) -> Wire:
+    from reflux.nodes.ai_chat.messages import Messages
+
+    return Messages(access)
+
+
+@node(
+    "ai.chat",
+    "openai",
+    effect=EffectClass.PURE,
+    attempt_timeout=_LIMIT,
+    max_concurrency=MAX_CONCURRENCY,
+    resources=open_openai,
+)
+async def openai(given: Input, ctx: Context[Chat]) -> Output:
+    """Asks a language model of OpenAI, and gives its answer with usage and cost.
+
+    Needs OPENAI_API_KEY; OPENAI_BASE_URL names a gateway. The model is `providers.openai.model`, else
+    REFLUX_AI_OPENAI_MODEL. When the provider is down, limited or refuses the operator's key the call falls
+    back as the route says; what the provider declines in the input fails the step (PROVIDER_DECLINED).
+    """
+    return await ctx.resources.perform(given, ctx)
+
+
+@node(
+    "ai.chat",
+    "anthropic",
+    effect=EffectClass.PURE,
+    attempt_timeout=_LIMIT,
+    max_concurrency=MAX_CONCURRENCY,
+    resources=open_anthropic,
+)
+async def anthropic(given: Input, ctx: Context[Chat]) -> Output:
+    """Asks a language model of Anthropic, and gives its answer with usage and cost.
+
+    Needs ANTHROPIC_API_KEY; ANTHROPIC_BASE_URL names a gateway. The model is `providers.anthropic.model`,
+    else REFLUX_AI_ANTHROPIC_MODEL. When the provider is down, limited or refuses the operator's key the call
+    falls back as the route says; what it declines in the input fails the step (PROVIDER_DECLINED).
+    """
+    return await ctx.resources.perform(given, ctx)
+
+
+@node(
+    "ai.chat",
+    "local",
+    effect=EffectClass.PURE,
+    attempt_timeout=_LIMIT,
+    max_concurrency=MAX_CONCURRENCY,
+    resources=open_local,
+)
+async def local(given: Input, ctx: Context[Chat]) -> Output:
+    """Asks a language model behind any OpenAI-compatible server, such as one of your own.
+
+    Needs REFLUX_AI_LOCAL_URL, and REFLUX_AI_LOCAL_KEY where the server wants a key. The model is
+    `providers.local.model`, else REFLUX_AI_LOCAL_MODEL. Its cost is not known here and so null.
+    """
+    return await ctx.resources.perform(given, ctx)
