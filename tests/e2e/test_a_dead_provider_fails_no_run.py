@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.examples import demo
+from tests.examples.demo.screen import save
 from tests.support.provider import Provider, environment_of, running_provider
 from tests.support.stack import Stack, running_stack
 
@@ -31,7 +31,7 @@ def asking(tmp_path_factory, openai: Provider, anthropic: Provider) -> Iterator[
     """A stack that knows both, and has no server of its own for `local`."""
     environment = environment_of(openai=openai, anthropic=anthropic)
     with running_stack(tmp_path_factory.mktemp("chat") / "data", environment=environment) as stack:
-        demo.save(stack, "ask_a_model.yaml")
+        save(stack, "ask_a_model.yaml")
         yield stack
 
 

@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.examples.demo import canary, delivery, kill
+from tests.examples.demo import canary, delivery, failover, kill
+from tests.examples.demo.__main__ import asking_stack
 from tests.examples.demo.screen import EXAMPLES
 from tests.support.ledger import Ledger
 from tests.support.stack import Stack, running_stack
@@ -31,6 +32,17 @@ def test_killing_the_orchestrator_repeats_no_recorded_outcome(tmp_path: Path, le
 
     recovered = [run for run in journals if any(e["kind"] == "RunRecovered" for e in run["events"])]
     assert recovered, "the kill came too late to be one"
+
+
+def test_a_provider_is_killed_under_load_and_no_run_fails(tmp_path: Path):
+    """The demo's own checks hold: some calls fell back, then openai was passed over, then it came back."""
+    with asking_stack(tmp_path / "data") as (stack, openai):
+        load = failover.show(stack, openai)
+
+    by = {call.attempt["reason"]: call.attempt["answered_by"] for call in load.calls}
+    assert set(by) == {"weight", "fallback", "ejected"}
+    assert by["fallback"] == by["ejected"] == "anthropic"
+    assert load.calls[-1].attempt["reason"] == "weight"
 
 
 def test_a_canary_is_rolled_back_in_an_instant_and_no_run_fails(tmp_path: Path, ledger: Ledger):

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -85,17 +84,17 @@ def test_the_node_of_the_readme_registers_and_is_called(up: Path):
         process.wait(20)
 
 
-def test_make_demo_shows_both_stories_and_exits_with_0():
+@pytest.mark.timeout(320)
+def test_make_demo_tells_every_story_and_exits_with_0():
     """The first command of the README; its own checks are asserted inside it."""
-    begun = time.monotonic()
     done = subprocess.run(
-        ["make", "demo"], check=False, cwd=ROOT, capture_output=True, text=True, timeout=170
+        ["make", "demo"], check=False, cwd=ROOT, capture_output=True, text=True, timeout=300
     )
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "Everything held." in done.stdout
-    assert "kill -9" in done.stdout
-    assert time.monotonic() - begun < 170
+    for story in ("(a) HTTP", "(b) LLM failover", "(c) Canary", "(d) kill -9"):
+        assert story in done.stdout
 
 
 def test_the_other_command_of_the_readme_is_the_one_that_runs_this_test():
