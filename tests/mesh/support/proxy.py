@@ -30,6 +30,8 @@ class Proxy:
     mesh: int
     admin: int
     name: str
+    stats: int = 0
+    """Of the read-only listener; 0: there is none."""
 
     async def admin_get(self, path: str) -> str:
         """The answer of the admin interface."""
@@ -64,10 +66,11 @@ async def envoy(
     cluster: str,
     name: str = "envoy-1",
     live: bool = True,
+    stats: bool = False,
     **upstreams: int,
 ) -> AsyncIterator[Proxy]:
     """Start Envoy; `upstreams` are loopback ports by name, those not given lead nowhere."""
-    edge, mesh, admin, nowhere = ports.free_ports(4)
+    edge, mesh, admin, nowhere, statistics = ports.free_ports(5)
     addresses: Mapping[str, tuple[str, int]] = {
         upstream: ("127.0.0.1", upstreams.get(upstream, nowhere))
         for upstream in ("controlplane", "orchestrator", "registry", "gateway")
@@ -79,6 +82,7 @@ async def envoy(
         upstreams=addresses,
         node_id=name,
         node_cluster=cluster,
+        stats=("127.0.0.1", statistics) if stats else None,
     )
     proxy = EnvoyProxy(folder / name, wheels.envoy_program(), document, admin, folder / f"{name}.log")
     await proxy.prepare()
@@ -88,6 +92,6 @@ async def envoy(
             while live and not await proxy.ready():
                 assert process.poll() is None, (folder / f"{name}.log").read_text()
                 await asyncio.sleep(0.02)
-        yield Proxy(edge, mesh, admin, name)
+        yield Proxy(edge, mesh, admin, name, statistics if stats else 0)
     finally:
         await stop(process, signal.SIGKILL, 5)
