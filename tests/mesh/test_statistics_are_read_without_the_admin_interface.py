@@ -50,23 +50,23 @@ async def _ask(port: int, method: str, path: str) -> tuple[int, bytes]:
 
 async def test_prometheus_reads_it(proxy: Proxy) -> None:
     """The same as on the admin interface, in a form that its parser takes."""
-    status, text = await _ask(proxy.stats, "GET", "/stats/prometheus")
+    status, text = await _ask(proxy.statistics, "GET", "/stats/prometheus")
     assert status == 200
     names = {family.name for family in text_string_to_metric_families(text.decode())}
     assert "envoy_server_live" in names
-    assert (await _ask(proxy.stats, "GET", "/ready"))[0] == 200
-    status, text = await _ask(proxy.stats, "GET", "/stats?filter=server.live&format=json")
+    assert (await _ask(proxy.statistics, "GET", "/ready"))[0] == 200
+    status, text = await _ask(proxy.statistics, "GET", "/stats?filter=server.live&format=json")
     assert (status, b"server.live" in text) == (200, True)
-    assert b"controlplane::" in (await _ask(proxy.stats, "GET", "/clusters"))[1]
+    assert b"controlplane::" in (await _ask(proxy.statistics, "GET", "/clusters"))[1]
 
 
 async def test_it_changes_nothing_and_shows_nothing_else(proxy: Proxy) -> None:
     """Neither by another method, nor by another spelling of a path; afterwards the proxy lives."""
     for path in (*DANGEROUS, *REVEALING, *AROUND):
         for method in ("GET", "POST", "PUT"):
-            status, _ = await _ask(proxy.stats, method, path)
+            status, _ = await _ask(proxy.statistics, method, path)
             assert status in (400, 404), (method, path, status)
     for path in ("/stats", "/stats/prometheus", "/clusters", "/ready"):
-        assert (await _ask(proxy.stats, "POST", path))[0] == 404
-    assert (await _ask(proxy.stats, "GET", "/ready"))[0] == 200
+        assert (await _ask(proxy.statistics, "POST", path))[0] == 404
+    assert (await _ask(proxy.statistics, "GET", "/ready"))[0] == 200
     assert (await _ask(proxy.admin, "GET", "/ready"))[0] == 200

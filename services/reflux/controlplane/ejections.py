@@ -12,14 +12,14 @@ import asyncio
 import http.client
 import json
 import re
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reflux.controlplane import metrics
 from reflux.runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from reflux.runtime.metrics import Labels
     from reflux.runtime.settings import Address
@@ -67,14 +67,17 @@ class ProxyWatch:
 
     async def run(self) -> None:
         """Ask, for ever."""
-        with ExitStack() as watched:
-            watched.enter_context(
-                metrics.STATS_REACHABLE.watched(lambda: {(self._proxy,): bool(self._reachable)})
-            )
-            watched.enter_context(metrics.EJECTED.watched(self._active))
+        with self.shown():
             while True:
                 await self.look()
                 await asyncio.sleep(PAUSE_SECONDS)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within the block, what was last seen is in the metrics."""
+        reachable = metrics.STATS_REACHABLE.watched(lambda: {(self._proxy,): bool(self._reachable)})
+        with reachable, metrics.EJECTED.watched(self._active):
+            yield
 
     async def look(self) -> None:
         """Ask once."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 SCOPE: Final = "reflux"
+SERIES: Final = "reflux.metrics.series"
 
 
 class Exposition:
@@ -58,6 +59,10 @@ class Exposition:
         self._provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
         self._meter = self._provider.get_meter(SCOPE)
         self._known: set[str] = set()
+        # It is there from the beginning: a reader that collects nothing at all is not even told.
+        self._meter.create_observable_gauge(
+            SERIES, [_series], unit="{series}", description="Label sets of all instruments of this process"
+        )
 
     def text(self) -> bytes:
         """Every series now, in the Prometheus text format 0.0.4. To be called where the instruments live."""
@@ -98,6 +103,10 @@ class _Reader(PrometheusMetricReader):
         ours = ResourceMetrics(self._resource, [points], "")
         collected = [] if metrics_data is None else list(metrics_data.resource_metrics)
         super()._receive_metrics(MetricsData([*collected, ours]), timeout_millis, **kwargs)
+
+
+def _series(_: CallbackOptions) -> Iterable[Observation]:
+    yield Observation(sum(len(instrument.series()) for instrument in metrics.instruments()))
 
 
 def _counts(counter: metrics.Counter) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -26,6 +26,7 @@ RETRY_SECONDS: Final = 5.0
 REQUEST_SECONDS: Final = 10.0
 """For one connection, from its first byte to our last."""
 MAX_CONNECTIONS: Final = 16
+"""At once; more are closed without a word."""
 MAX_HEAD_BYTES: Final = 16 << 10
 
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -80,7 +81,10 @@ class _Answers:
         """One request, one answer, the end."""
         self._connections += 1
         try:
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            if self._connections > MAX_CONNECTIONS:
+                return
+            # Cancelled it ends too, and nobody needs to know: Python 3.11 would log that as an error.
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 async with asyncio.timeout(REQUEST_SECONDS):
                     writer.write(await self._answer(reader))
                     await writer.drain()
@@ -89,8 +93,6 @@ class _Answers:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
-        if self._connections > MAX_CONNECTIONS:
-            return _response("503 Service Unavailable", _TEXT, b"too many at once\n")
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:

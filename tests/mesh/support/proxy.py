@@ -30,7 +30,7 @@ class Proxy:
     mesh: int
     admin: int
     name: str
-    stats: int = 0
+    statistics: int = 0
     """Of the read-only listener; 0: there is none."""
 
     async def admin_get(self, path: str) -> str:
