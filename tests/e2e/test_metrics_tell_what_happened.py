@@ -12,7 +12,7 @@ from tests.support.rest import Rest
 from tests.support.stack import Stack
 
 NODE = "transform.execute"
-SCRIPT = {"id": "t", "node": NODE, "with": {"script": "output = input"}}
+SCRIPT = {"id": "t", "node": NODE, "with": {"code": "return 1"}}
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

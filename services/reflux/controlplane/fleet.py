@@ -7,6 +7,7 @@ callback given to `Fleet` tells whenever one of those answers may have changed.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ class Link:
     """The newest snapshot pushed into the subscription."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     since: float = 0.0
-    """When it was opened, by the loop's clock."""
+    """When it was opened, by `time.monotonic`."""
     timed: Snapshot | None = None
     """The newest snapshot whose acknowledgement was timed."""
 
@@ -60,14 +61,14 @@ class Fleet:
     def publish(self, snapshot: Snapshot) -> None:
         """Lead every proxy to `snapshot`."""
         self.snapshot = snapshot
-        self._published = _now()
+        self._published = time.monotonic()
         for link in self._links:
             link.wake.set()
 
     @contextmanager
     def connected(self, proxy: Proxy) -> Iterator[Link]:
         """A stream of `proxy`, for as long as the block runs."""
-        link = Link(proxy, since=_now())
+        link = Link(proxy, since=time.monotonic())
         link.wake.set()
         self._links.add(link)
         self._on_change()
@@ -83,7 +84,7 @@ class Fleet:
             current = link.snapshot is self.snapshot and link.timed is not self.snapshot
             if current and link.subscription.settled:
                 link.timed = self.snapshot
-                _ACKNOWLEDGED.record(_now() - max(self._published, link.since))
+                _ACKNOWLEDGED.record(time.monotonic() - max(self._published, link.since))
         self._on_change()
 
     def connections(self) -> Mapping[Labels, float]:
@@ -100,7 +101,3 @@ class Fleet:
             ),
             key=lambda report: report.proxy,
         )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 SERVICE: Final = node_service_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 
 _MAX_VIOLATIONS: Final = 20
-_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
@@ -94,7 +93,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             response = await self._answer(request, context)
             code = "OK"
         except grpc.aio.AbortError:
-            code = _CODES.get(context.code(), "UNKNOWN")
+            code = context.code().name
             raise
         else:
             return response
