@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from reflux.controlplane import ejections, metrics
 from reflux.controlplane.ejections import ProxyWatch
 from reflux.controlplane.routes import Target
@@ -60,3 +62,23 @@ async def test_the_question_asks_for_ejections_alone(mesh: Mesh) -> None:
     text = await mesh.proxy.admin_get(ejections.PATH)
     assert ejections.read(text.encode()) == {(NODE, "1.0.0"): (0, 0)}
     assert text.count('"name"') < 10
+
+
+async def test_a_version_is_one_label_to_prometheus(mesh: Mesh) -> None:
+    """Envoy takes stat names apart at dots, which names of nodes and versions have."""
+    await mesh.node("1.0.0")
+    await mesh.node("2.0.0-rc.1")
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0-rc.1",)))
+    await mesh.call()
+    text = await mesh.proxy.admin_get("/stats/prometheus")
+    clusters = {
+        sample.labels["envoy_cluster_name"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "envoy_cluster_upstream_rq_total"
+    }
+    assert clusters[f"{NODE}@1.0.0"] >= 1
+    assert clusters[f"{NODE}@2.0.0-rc.1"] == 0
+    assert "controlplane" in clusters
+    assert any(name.startswith(f"{NODE}~broad~") for name in clusters)
+    assert "payment" not in clusters
