@@ -1,9 +1,8 @@
 """Counts the runs that have not ended, from the tables: what waits or is parked is in nobody's memory.
 
-Counting rows costs, so it is done every `PAUSE_SECONDS`, up to `LIMIT` per state, over the index by state
-(30 ms for 100,000 rows that were just written, less for old ones), and by one orchestrator for all: the one
-that owns shard 0. Whoever sums over orchestrators sums one figure. While the shard moves, or the database is
-away, there is none: nothing is better than something old.
+Counting rows costs, so it is done every `PAUSE_SECONDS`, up to `LIMIT` per state, over the index by state,
+and by one orchestrator for all: the one that owns shard 0. Whoever sums over orchestrators sums one figure.
+While the shard moves, or the database is away, there is none: nothing is better than something old.
 """
 
 from __future__ import annotations
