@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import add_RoutingServiceServicer_to_server
-from reflux.controlplane import catalog, server
+from reflux.controlplane import catalog, ejections, metrics, server
 from reflux.controlplane.controller import Controller
 from reflux.controlplane.routing_servicer import RoutingServicer
 from reflux.controlplane.store import RouteStore
@@ -46,9 +46,11 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(catalog.watch(settings.registry_address, controller.know))
             tasks.create_task(controller.run())
+            tasks.create_task(ejections.watch(settings.proxy_stats_addresses))
             if ready is not None:
                 ready.set()
-            await asyncio.get_running_loop().create_future()
+            with metrics.PROXIES_CONNECTED.watched(controller.fleet.connections):
+                await asyncio.get_running_loop().create_future()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,14 @@ _CHECKOUT: Final = Path(__file__).resolve().parents[3] / "envoy"
 
 
 def render(
-    *, edge: Host, mesh: Host, admin: Host, upstreams: Mapping[str, Host], node_id: str, node_cluster: str
+    *,
+    edge: Host,
+    mesh: Host,
+    admin: Host,
+    upstreams: Mapping[str, Host],
+    node_id: str,
+    node_cluster: str,
+    stats: Host | None = None,
 ) -> dict[str, Any]:
     """Build the bootstrap of one proxy, ready for `json.dumps`.
 
@@ -50,6 +57,8 @@ def render(
             `controlplane` alone. A host may be a name with several addresses.
         node_id: unique among the proxies; acknowledgements name it.
         node_cluster: one of CLUSTERS.
+        stats: where the read-only listener for statistics binds; None: there is none, which is right where
+            whoever reads them reaches the admin interface.
 
     Raises:
         ValueError: `node_cluster` is not one of CLUSTERS.
@@ -65,12 +74,20 @@ def render(
     }
     document["admin"]["address"] = _address(admin)
     static = document["static_resources"]
+    if stats is None:
+        static["listeners"] = [each for each in static["listeners"] if each["name"] != "stats"]
+        static["clusters"] = [each for each in static["clusters"] if each["name"] != "admin"]
+    hosts = {**upstreams, "admin": admin}
     for cluster in static["clusters"]:
         (locality,) = cluster["load_assignment"]["endpoints"]
-        locality["lb_endpoints"] = [{"endpoint": {"address": _address(upstreams[cluster["name"]])}}]
-    for listener in static.get("listeners", []):
-        listener["address"] = _address(edge)
-        transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
+        locality["lb_endpoints"] = [{"endpoint": {"address": _address(hosts[cluster["name"]])}}]
+    for listener in static["listeners"]:
+        if listener["name"] == "stats":
+            assert stats is not None
+            listener["address"] = _address(stats)
+        else:
+            listener["address"] = _address(edge)
+            transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
     return document
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from reflux.controlplane import graph, snapshot
+from reflux.controlplane import graph, metrics, snapshot
 from reflux.controlplane.defaults import first_route
 from reflux.controlplane.fleet import Fleet
 from reflux.controlplane.store import State
@@ -127,6 +127,7 @@ class Controller:
             if report.refusal:
                 words = f"{report.proxy}: {report.refusal.words}"
                 for node, revision in await self._store.reject(report.proxy, pending, words):
+                    metrics.REVISIONS_REJECTED.at(node).add()
                     log.error("route_rejected", node=node, revision=revision, proxy=report.proxy)
                     self._wake.set()
             elif report.settled:

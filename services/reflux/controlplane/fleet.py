@@ -7,16 +7,21 @@ callback given to `Fleet` tells whenever one of those answers may have changed.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reflux.controlplane import metrics
 from reflux.controlplane.subscription import Refusal, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from reflux.controlplane.snapshot import Proxy, Snapshot
+    from reflux.runtime.metrics import Labels
+
+_ACKNOWLEDGED = metrics.ACKNOWLEDGEMENT.at()
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +33,10 @@ class Link:
     snapshot: Snapshot | None = None
     """The newest snapshot pushed into the subscription."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    since: float = 0.0
+    """When it was opened, by `time.monotonic`."""
+    timed: Snapshot | None = None
+    """The newest snapshot whose acknowledgement was timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +56,19 @@ class Fleet:
         self._links: set[Link] = set()
         self.snapshot: Snapshot | None = None
         """The goal; None before the first, and then no proxy is told anything and each keeps what it has."""
+        self._published = 0.0
 
     def publish(self, snapshot: Snapshot) -> None:
         """Lead every proxy to `snapshot`."""
         self.snapshot = snapshot
+        self._published = time.monotonic()
         for link in self._links:
             link.wake.set()
 
     @contextmanager
     def connected(self, proxy: Proxy) -> Iterator[Link]:
         """A stream of `proxy`, for as long as the block runs."""
-        link = Link(proxy)
+        link = Link(proxy, since=time.monotonic())
         link.wake.set()
         self._links.add(link)
         self._on_change()
@@ -69,7 +80,16 @@ class Fleet:
 
     def answered(self) -> None:
         """A proxy has said something."""
+        for link in self._links:
+            current = link.snapshot is self.snapshot and link.timed is not self.snapshot
+            if current and link.subscription.settled:
+                link.timed = self.snapshot
+                _ACKNOWLEDGED.record(time.monotonic() - max(self._published, link.since))
         self._on_change()
+
+    def connections(self) -> Mapping[Labels, float]:
+        """Open streams, for the metrics."""
+        return {(): len(self._links)}
 
     def reports(self) -> list[Report]:
         """One per proxy that serves nodes, by name.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from reflux.controlplane import metrics
 from reflux.controlplane.envoy import xds
 from reflux.controlplane.snapshot import Proxy
 from reflux.controlplane.subscription import Request
@@ -73,6 +74,7 @@ class _Discovery:
         async def receive(message: Any) -> None:
             request = _request(message)
             if request.error:
+                metrics.REFUSALS.at(request.kind).add()
                 log.error("proxy_refused", proxy=link.proxy.name, type=request.kind, error=request.error)
             async with lock:
                 await _write(context, link.subscription.receive(request))

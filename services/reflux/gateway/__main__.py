@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.gateway import metrics
 from reflux.gateway.app import application
 from reflux.gateway.server import serve_http
 from reflux.gateway.watches import Watches
@@ -28,9 +29,10 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
 
     async with rpc.channel(settings.orchestrator_address) as orchestrator:
         watches = Watches(RunServiceStub(orchestrator))
-        await serve_http(
-            application(watches), settings.gateway_address, on_ready=on_ready, on_stop=watches.stop
-        )
+        with metrics.WATCHES_OPEN.watched(watches.count):
+            await serve_http(
+                application(watches), settings.gateway_address, on_ready=on_ready, on_stop=watches.stop
+            )
 
 
 def main() -> None:

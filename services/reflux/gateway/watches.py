@@ -20,11 +20,12 @@ from reflux.gateway.watch import Pace, Watch
 from reflux.runtime import logs, rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.types import Message, Receive, Scope, Send
 
     from reflux.api.run.v1.run_service_pb2_grpc import RunServiceAsyncStub
+    from reflux.runtime.metrics import Labels
 
 MAX_WATCHES: Final = 1_000
 """Each costs an upstream stream, and some 100 KiB of buffers at worst beyond the fact it holds."""
@@ -41,6 +42,10 @@ class Watches:
         self._limit = limit
         self._active: set[Watch] = set()
         self._stopping = False
+
+    def count(self) -> Mapping[Labels, float]:
+        """How many there are, for the metrics."""
+        return {(): len(self._active)}
 
     async def open(
         self, run_id: str, after: int, metadata: Sequence[tuple[str, str]]

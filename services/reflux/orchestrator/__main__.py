@@ -17,6 +17,7 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from reflux.core.names import RunId
 from reflux.orchestrator.caller import NodeCaller
+from reflux.orchestrator.census import Census
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.effect_servicer import EffectServicer
 from reflux.orchestrator.flows.cache import FlowCache
@@ -109,6 +110,7 @@ class Orchestrator:
             lease_seconds=settings.lease_seconds,
         )
         self._lease = Lease(membership, self._intake, self._clock)
+        self._census = Census(pool, self._lease) if settings.metrics_address else None
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
         self._flow_servicer = FlowServicer(store=store, cache=flows, catalog=self.mesh, clock=self._clock)
         self._run_servicer = RunServicer(
@@ -156,6 +158,8 @@ class Orchestrator:
                 async with self._serving():
                     await self.mesh.synced.wait()
                     lease = group.create_task(self._lease.run())
+                    if self._census is not None:
+                        others.append(group.create_task(self._census.run()))
                     if ready is not None:
                         ready.set()
                     await asyncio.get_running_loop().create_future()

@@ -11,6 +11,7 @@ from reflux.core.errors import RefluxError, Refused
 from reflux.core.event import EffectClaimed
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.orchestrator import metrics
 from reflux.orchestrator.worker import Worker
 
 
@@ -44,8 +45,10 @@ class EffectServicer(EffectServiceServicer):
             await asyncio.shield(recorded)
         except RefluxError as error:
             raise _refused(f"the claim could not be recorded: {error.message}") from error
+        metrics.GRANTED.add()
         return pb.ClaimEffectResponse()
 
 
 def _refused(why: str) -> Refused:
+    metrics.REFUSED.add()
     return Refused(Reason.CLAIM_REFUSED, why)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import orjson
@@ -24,7 +25,7 @@ from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.run import RunState
-from reflux.orchestrator import codec
+from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.store import runs, wakeups
 from reflux.orchestrator.store.errors import Stopped
@@ -255,7 +256,8 @@ class Intake:
         self._writer.read_again(loaded.run_id)
         payload, ids = codec.encode(event), [word.id for word in words]
         with suppress(Exhausted, Stopped):
-            self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids))
+            submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids)
+            self._writer.submit(submission).add_done_callback(partial(metrics.settled, update.state))
 
     def _holds(self, lease: ShardLease) -> bool:
         return self._leases.get(lease.shard) == lease

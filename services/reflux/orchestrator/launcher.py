@@ -13,7 +13,7 @@ from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.run import RunState, begin
-from reflux.orchestrator import codec
+from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
@@ -76,6 +76,7 @@ class Launcher:
                 body_digest=sha256(document.raw).digest(),
             )
         )
+        metrics.started(created=started.created)
         if not started.created:
             return Launched(started.run_id, None)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.

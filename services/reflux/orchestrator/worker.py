@@ -36,7 +36,7 @@ from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId, StepPath
 from reflux.core.run import RunState, evolve
 from reflux.core.walker import decide, next_wake
-from reflux.orchestrator import codec
+from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
 from reflux.orchestrator.dispatch import Places, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
@@ -145,7 +145,14 @@ class Worker:
         """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            await asyncio.get_running_loop().create_future()
+            with (
+                metrics.RUNS_LOADED.watched(lambda: {(): len(self.runs)}),
+                metrics.RUNS_BYTES.watched(lambda: {(): self._bytes}),
+                metrics.ATTEMPTS_IN_FLIGHT.watched(
+                    lambda: {(): sum(len(run.calls) for run in self.runs.values())}
+                ),
+            ):
+                await asyncio.get_running_loop().create_future()
 
     def add(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
         """Takes a run on and advances it."""
@@ -274,6 +281,7 @@ class Worker:
         for portion in portions:
             self._write(run, portion, None, (), ())
         future = self._write(run, last, update, words, held)
+        future.add_done_callback(partial(metrics.committed, run.state, recorded))
         run.shown = row
         run.unproven = run.unproven and not progressed
         return future
@@ -344,6 +352,8 @@ class Worker:
         if run.commits:
             return
         run.settled = run.state.phase in FINAL or run.state.phase is RunPhase.PARKED
+        if run.state.phase is RunPhase.PARKED:
+            metrics.PARKED.add()
         if run.settled or self._waits(run.state):
             self.drop(run)
 
@@ -376,6 +386,7 @@ class Worker:
 
     def _on_timer(self, run: ActiveRun) -> None:
         if self.runs.get(run.id) is run:
+            metrics.walked_again(next_wake(run.state), self._clock.now())
             self.walk(run)
 
     # Calls in flight.

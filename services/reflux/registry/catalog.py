@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from reflux.registry import metrics
 from reflux.runtime import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reflux.registry.store import Catalog, RegistryStore
+    from reflux.runtime.metrics import Labels
 
 TURN_SECONDS: Final = 1.0
 
@@ -44,6 +48,13 @@ class LiveCatalog:
 
     async def run(self) -> None:
         """Keep the catalog fresh, for ever."""
+        with metrics.ENDPOINTS_LIVE.watched(self._live):
+            await self._keep()
+
+    def _live(self) -> Mapping[Labels, float]:
+        return {(each.node, each.version): len(each.endpoints) for each in self.newest.versions}
+
+    async def _keep(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_SECONDS):
@@ -56,6 +67,7 @@ class LiveCatalog:
 
     async def _turn(self) -> None:
         for node, version, address in await self._store.sweep():
+            metrics.ENDPOINTS_EXPIRED.at(node, version).add()
             log.warning("lease_expired", node=node, version=version, address=address)
         if await self._store.revision() == self.newest.revision:
             return

@@ -16,7 +16,7 @@ from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceServ
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound, Refused, Violation
 from reflux.core.names import is_id
 from reflux.core.reasons import Reason
-from reflux.registry import description, messages
+from reflux.registry import description, messages, metrics
 from reflux.registry.store import Endpoint, NodeVersion, Schemas
 from reflux.runtime import logs
 from reflux.runtime.settings import Address
@@ -68,6 +68,7 @@ class EndpointServicer(EndpointServiceServicer):
         endpoint = Endpoint(str(uuid.uuid4()), address)
         await self._store.register_endpoint(endpoint, said.node, said.version)
         self._live.touch()
+        metrics.ENDPOINTS_REGISTERED.at(said.node, said.version).add()
         log.info("endpoint_registered", node=said.node, version=said.version, address=address)
         return pb.RegisterEndpointResponse(endpoint_id=endpoint.id, lease=self._duration())
 

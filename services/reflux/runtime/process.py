@@ -7,7 +7,8 @@ task is cancelled, then drains within its own bound and returns. `run` gives it 
   end of a terminal, is left alone where it is ignored: nohup(1) means it;
 - a second one ends the process at once, with the status a shell expects (128 + signal);
 - threads that still run after the drain are not waited for: nobody can stop a function that blocks;
-- an error ends the process with status 1 and one `process_failed` event; the supervisor starts it again.
+- an error ends the process with status 1 and one `process_failed` event; the supervisor starts it again;
+- beside it, from beginning to end, `GET /metrics` is served where the settings ask for it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from reflux.runtime import logs
+from reflux.runtime.metrics_server import serve_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -45,7 +47,7 @@ def run(
     Args:
         main: the process, not started yet.
         name: of the process, in its logs.
-        settings: `log_level`, `log_format` and `ready_fd` are used.
+        settings: `log_level`, `log_format`, `ready_fd` and `metrics_address` are used.
         ready: the event that `main` sets when it is ready.
 
     Raises:
@@ -54,7 +56,7 @@ def run(
     logs.configure(service=name, level=settings.log_level, log_format=settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_life(main, ready or asyncio.Event(), settings.ready_fd))
+            runner.run(_life(main, ready or asyncio.Event(), settings, name))
         except Exception:
             log.exception("process_failed", name=name)
             _end(1)
@@ -72,9 +74,11 @@ def _end(status: int) -> None:
         sys.exit(status)
 
 
-async def _life(main: Coroutine[Any, Any, None], ready: asyncio.Event, ready_fd: int | None) -> None:
+async def _life(main: Coroutine[Any, Any, None], ready: asyncio.Event, settings: Settings, name: str) -> None:
     task = asyncio.ensure_future(main)
-    announcement = asyncio.ensure_future(_announce(ready, ready_fd))
+    beside = [asyncio.ensure_future(_announce(ready, settings.ready_fd))]
+    if settings.metrics_address is not None:
+        beside.append(asyncio.ensure_future(serve_metrics(settings.metrics_address, service=name)))
     with cancel_on_signal(task):
         try:
             await task
@@ -82,7 +86,8 @@ async def _life(main: Coroutine[Any, Any, None], ready: asyncio.Event, ready_fd:
             if not task.cancelled():
                 raise
         finally:
-            announcement.cancel()
+            for other in beside:
+                other.cancel()
 
 
 async def _announce(ready: asyncio.Event, ready_fd: int | None) -> None:

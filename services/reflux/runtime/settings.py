@@ -74,7 +74,22 @@ def _to_networks(value: object) -> object:
     return value
 
 
+def _to_addresses(value: object) -> object:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(map(_to_address, value)) if isinstance(value, list | tuple) else value
+
+
 AddressSetting = Annotated[Address, NoDecode, BeforeValidator(_to_address), PlainSerializer(str)]
+OptionalAddressSetting = Annotated[
+    Address | None, NoDecode, BeforeValidator(_to_address), PlainSerializer(str)
+]
+AddressesSetting = Annotated[
+    tuple[Address, ...],
+    NoDecode,
+    BeforeValidator(_to_addresses),
+    PlainSerializer(lambda addresses: ",".join(map(str, addresses))),
+]
 NetworksSetting = Annotated[
     tuple[Network, ...],
     NoDecode,
@@ -133,7 +148,7 @@ class Settings(BaseSettings):
     # Nodes.
     node_port: Port = 0
     """Port of a node version's server; 0 = a free one."""
-    advertise: Annotated[Address | None, NoDecode, BeforeValidator(_to_address), PlainSerializer(str)] = None
+    advertise: OptionalAddressSetting = None
     """`ip:port` a node version registers; default: the local address of its registry connection."""
     http_allow: NetworksSetting = ()
     """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
@@ -165,6 +180,12 @@ class Settings(BaseSettings):
     # What is seen of it.
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
+    metrics_address: OptionalAddressSetting = None
+    """Where this process serves `GET /metrics`, without authentication; none by default. `reflux up` gives
+    each of its processes a port of its own on loopback.
+    """
+    proxy_stats_addresses: AddressesSetting = ()
+    """Where the control plane finds Envoy's `/stats`, comma-separated, one per proxy; set by `reflux up`."""
 
     ready_fd: int | None = Field(default=None, ge=3)
     """Descriptor that gets a newline when the process is ready (s6's protocol); set by the supervisor."""

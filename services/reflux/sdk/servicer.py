@@ -22,6 +22,7 @@ import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
@@ -33,13 +34,15 @@ from reflux.core.effect import EffectClass, is_weaker
 from reflux.core.errors import CallerError, InvalidArgument, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, logs, rpc
+from reflux.sdk import metrics
 from reflux.sdk.context import Context
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from reflux.runtime.metrics import Labels
     from reflux.sdk.claims import Claims
     from reflux.sdk.definition import NodeVersion
 
@@ -76,10 +79,31 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         del request, context
         return self._version.describe()
 
+    def in_flight(self) -> Mapping[Labels, float]:
+        """How many calls are being handled, for the metrics."""
+        return {(self._version.node, self._version.version): self._in_flight}
+
     async def Execute(  # noqa: N802 - the name in the contract
         self, request: node_service_pb2.ExecuteRequest, context: Any
     ) -> node_service_pb2.ExecuteResponse:
-        """Do the work once."""
+        """Do the work once, and count it."""
+        began = perf_counter()
+        code = grpc.StatusCode.CANCELLED.name  # unless it ends otherwise: the caller has left
+        try:
+            response = await self._answer(request, context)
+            code = "OK"
+        except grpc.aio.AbortError:
+            code = context.code().name
+            raise
+        else:
+            return response
+        finally:
+            version = self._version
+            metrics.CALL_DURATION.at(version.node, version.version, code).record(perf_counter() - began)
+
+    async def _answer(
+        self, request: node_service_pb2.ExecuteRequest, context: Any
+    ) -> node_service_pb2.ExecuteResponse:
         call: Context[Any] | None = None
         with ExitStack() as place:
             try:
@@ -190,6 +214,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         return None
 
     async def _fail(self, fault: Fault, call: Context[Any] | None, context: Any) -> NoReturn:
+        if isinstance(fault, Refusal | Full):
+            metrics.REFUSALS.at(self._version.node, self._version.version, fault.reason.value).add()
         untouched = call is None or call.effect is EffectClass.PURE or not call.claimed
         metadata = {**fault.metadata, "fault": fault.owner, "node_version": self._version.name}
         if untouched or fault.no_effect:

@@ -16,6 +16,7 @@ from reflux.api.node.v1 import node_service_pb2_grpc
 from reflux.runtime import rpc
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address
+from reflux.sdk import metrics
 from reflux.sdk.claims import Claims
 from reflux.sdk.registration import Registration
 from reflux.sdk.servicer import SERVICE, NodeServicer
@@ -114,14 +115,16 @@ async def node_server(
 
         add = partial(node_service_pb2_grpc.add_NodeServiceServicer_to_server, servicer)
         try:
-            async with grpc_server(
+            listening = grpc_server(
                 address=address,
                 register=[add],
                 services=[SERVICE],
                 on_drain=drain,
                 drain_seconds=DRAIN_SECONDS,
-            ) as bound:
-                yield bound
+            )
+            with metrics.CALLS_IN_FLIGHT.watched(servicer.in_flight):
+                async with listening as bound:
+                    yield bound
         finally:
             servicer.close()
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import Plan, make_plan
 from reflux.runtime.settings import Settings
@@ -93,3 +94,34 @@ def test_an_explicit_flag_opens_the_edge_and_only_the_edge(folder: DataFolder) -
     assert made.urls["edge"].startswith("http://0.0.0.0:")
     assert made.settings.mesh_address.host == "127.0.0.1"
     assert made.urls["admin"].startswith("http://127.0.0.1:")
+
+
+def test_every_process_of_ours_serves_its_metrics_on_a_loopback_port_of_its_own(folder: DataFolder) -> None:
+    """The state file names them, and Envoy's; the control plane is told where Envoy's statistics are."""
+    made = plan(folder, "http.request@1.0.0", "http.request@2.0.0")
+    urls = {
+        name.removeprefix("metrics."): url for name, url in made.urls.items() if name.startswith("metrics.")
+    }
+    nodes = ("node-http.request@1.0.0", "node-http.request@2.0.0")
+    assert set(urls) == {"platform", *nodes, "orchestrator", "envoy"}
+    assert len(set(urls.values())) == 5
+    for part in ("platform", *nodes, "orchestrator"):
+        assert urls[part] == f"http://127.0.0.1:{made.ports[f'metrics.{part}']}/metrics"
+    assert urls["envoy"] == f"{made.urls['admin']}/stats/prometheus"
+    assert made.settings.proxy_stats_addresses == (("127.0.0.1", made.settings.admin_port),)
+    assert "metrics.nodes" in plan(folder).urls
+
+
+def test_metrics_leave_loopback_only_with_consent(folder: DataFolder) -> None:
+    """They are read without authentication, like everything else."""
+    with pytest.raises(ListenError, match=r"metrics_address 0\.0\.0\.0 is not loopback.*--insecure-listen"):
+        plan(folder, metrics_address="0.0.0.0:0")
+    made = plan(folder, insecure=True, metrics_address="0.0.0.0:0")
+    assert made.urls["metrics.orchestrator"].startswith("http://0.0.0.0:")
+    assert made.urls["admin"].startswith("http://127.0.0.1:")
+
+
+def test_one_port_for_the_metrics_of_all_processes_is_refused(folder: DataFolder) -> None:
+    """Instead of being given to whoever starts first."""
+    with pytest.raises(ListenError, match=r"give 127\.0\.0\.1:0, and find the ports in run/stack\.json"):
+        plan(folder, metrics_address="127.0.0.1:9464")

@@ -32,6 +32,8 @@ class Proxy:
     admin: int
     name: str
     pid: int
+    statistics: int = 0
+    """Of the read-only listener; 0: there is none."""
 
     def pause(self) -> None:
         """Stop the process where it stands: its connections stay, and it says nothing any more."""
@@ -74,10 +76,11 @@ async def envoy(
     cluster: str,
     name: str = "envoy-1",
     live: bool = True,
+    stats: bool = False,
     **upstreams: int,
 ) -> AsyncIterator[Proxy]:
     """Start Envoy; `upstreams` are loopback ports by name, those not given lead nowhere."""
-    edge, mesh, admin, nowhere = ports.free_ports(4)
+    edge, mesh, admin, nowhere, statistics = ports.free_ports(5)
     addresses: Mapping[str, tuple[str, int]] = {
         upstream: ("127.0.0.1", upstreams.get(upstream, nowhere))
         for upstream in ("controlplane", "orchestrator", "registry", "gateway")
@@ -89,6 +92,7 @@ async def envoy(
         upstreams=addresses,
         node_id=name,
         node_cluster=cluster,
+        stats=("127.0.0.1", statistics) if stats else None,
     )
     proxy = EnvoyProxy(folder / name, wheels.envoy_program(), document, admin, folder / f"{name}.log")
     await proxy.prepare()
@@ -98,6 +102,6 @@ async def envoy(
             while live and not await proxy.ready():
                 assert process.poll() is None, (folder / f"{name}.log").read_text()
                 await asyncio.sleep(0.02)
-        yield Proxy(edge, mesh, admin, name, process.pid)
+        yield Proxy(edge, mesh, admin, name, process.pid, statistics if stats else 0)
     finally:
         await stop(process, signal.SIGKILL, 5)

@@ -17,9 +17,10 @@ UPSTREAMS = {
     "registry": ("10.0.0.3", 3),
     "gateway": ("10.0.0.4", 4),
 }
+ADMIN = {"admin": ("127.0.0.1", 9901)}
 
 
-def _render(cluster: str) -> dict[str, Any]:
+def _render(cluster: str, stats: tuple[str, int] | None = ("127.0.0.3", 9902)) -> dict[str, Any]:
     return bootstrap.render(
         edge=("127.0.0.1", 4000),
         mesh=("127.0.0.2", 4001),
@@ -27,6 +28,7 @@ def _render(cluster: str) -> dict[str, Any]:
         upstreams=UPSTREAMS,
         node_id="me",
         node_cluster=cluster,
+        stats=stats,
     )
 
 
@@ -58,16 +60,26 @@ def test_places_are_put_in() -> None:
     for cluster in document["static_resources"]["clusters"]:
         (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
         place = endpoint["endpoint"]["address"]["socket_address"]
-        assert (place["address"], place["port_value"]) == UPSTREAMS[cluster["name"]]
+        assert (place["address"], place["port_value"]) == (UPSTREAMS | ADMIN)[cluster["name"]]
     transcoder = bootstrap.transcoder(listener)
     assert Path(transcoder["proto_descriptor"]).is_file()
 
 
 def test_a_mesh_proxy_has_no_door_to_the_outside() -> None:
-    """No listener of its own and nothing upstream but the control plane."""
+    """No listener of its own but the one for statistics, and nothing upstream but the control plane."""
     static = _render("mesh")["static_resources"]
-    assert [each["name"] for each in static["clusters"]] == ["controlplane"]
-    assert not static.get("listeners")
+    assert [each["name"] for each in static["clusters"]] == ["controlplane", "admin"]
+    (listener,) = static["listeners"]
+    assert listener["name"] == "stats"
+    assert listener["address"] == {"socket_address": {"address": "127.0.0.3", "port_value": 9902}}
+
+
+@pytest.mark.parametrize("cluster", bootstrap.CLUSTERS)
+def test_statistics_have_no_listener_where_nobody_asked_for_one(cluster: str) -> None:
+    """Where the admin interface is in reach, as in an embedded stack, no second port leads to it."""
+    static = _render(cluster, stats=None)["static_resources"]
+    assert "stats" not in [each["name"] for each in static["listeners"]]
+    assert "admin" not in [each["name"] for each in static["clusters"]]
 
 
 def test_another_kind_of_proxy_is_refused() -> None:

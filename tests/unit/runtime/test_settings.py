@@ -137,3 +137,16 @@ def test_what_is_not_an_address_is_refused(text: str) -> None:
     """Host and port are both needed."""
     with pytest.raises(ValueError, match="host:port"):
         Address.parse(text)
+
+
+def test_a_list_of_addresses_reaches_a_child_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text, a list of a file, or nothing: the same value on the other side, IPv6 included."""
+    Path("reflux.toml").write_text('proxy_stats_addresses = ["mesh:9902", "[::1]:9901"]\n')
+    settings = Settings.load(metrics_address="127.0.0.1:0")
+    assert settings.proxy_stats_addresses == (Address("mesh", 9902), Address("::1", 9901))
+    Path("reflux.toml").unlink()
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == settings
+    with pytest.raises(SettingsError, match="proxy_stats_addresses"):
+        Settings.load(proxy_stats_addresses="mesh")

@@ -32,7 +32,8 @@ class StackState:
 
     Attributes:
         pid: of the supervisor.
-        urls: where people and programs go: `edge`, `admin`.
+        urls: where people and programs go: `edge`, `admin`, and `metrics.PART` of each process of ours and of
+            `envoy`.
         ports: by what listens there.
         parts: by name.
         up: every part has been ready.

@@ -21,6 +21,7 @@ from reflux.cli.stack.part import Once, Part
 from reflux.cli.stack.postgres import PostgresServer
 from reflux.cli.stack.services import Service
 from reflux.cli.stack.valkey import ValkeyServer
+from reflux.runtime.metrics_server import PATH as METRICS_PATH
 from reflux.runtime.migrate import migrate
 from reflux.runtime.settings import Address
 
@@ -71,7 +72,9 @@ def make_plan(
     _check_listen("--listen", settings.listen, consent=insecure_listen)
     for name in _SERVICES:  # a node on another machine may need them
         _check_listen(f"{name}_address", _host(settings, name), consent=insecure_listen)
-    claimed = ports.claim(_wanted(settings))
+    served = _served(node_versions)
+    metrics_host = _metrics_host(settings, consent=insecure_listen)
+    claimed = ports.claim(_wanted(settings) | {f"metrics.{part}": (metrics_host, 0) for part in served})
     stores: list[Part | Once] = []
     update: dict[str, Any] = {
         "data_dir": folder.root,
@@ -82,6 +85,7 @@ def make_plan(
             f"{name}_address": Address(_host(settings, name), claimed[f"{name}_address"])
             for name in _SERVICES
         },
+        "proxy_stats_addresses": (Address(_LOOPBACK, claimed["--admin-port"]),),
     }
     if "postgres_dsn" not in settings.model_fields_set:
         postgres = _postgres(folder, claimed["postgres"])
@@ -93,12 +97,16 @@ def make_plan(
         stores.append(valkey_part(valkey))
         update["redis_url"] = valkey.url()
     complete = settings.model_copy(update=update)
+    metrics = {part: Address(metrics_host, claimed[f"metrics.{part}"]) for part in served}
+    admin = f"http://{Address(_LOOPBACK, complete.admin_port)}"
     return Plan(
-        steps=(*stores, *_services(complete, folder, node_versions)),
+        steps=(*stores, *_services(complete, folder, node_versions, metrics)),
         settings=complete,
         urls={
             "edge": f"http://{Address(complete.listen, complete.edge_port)}",
-            "admin": f"http://{Address(_LOOPBACK, complete.admin_port)}",
+            "admin": admin,
+            **{f"metrics.{part}": f"http://{address}{METRICS_PATH}" for part, address in metrics.items()},
+            "metrics.envoy": f"{admin}/stats/prometheus",
         },
         ports={option.removeprefix("--").removesuffix("_address"): port for option, port in claimed.items()},
     )
@@ -132,14 +140,23 @@ def _prepared(server: _Server) -> Any:
     return start
 
 
-def _services(settings: Settings, folder: DataFolder, node_versions: Sequence[str]) -> list[Part | Once]:
+def _served(node_versions: Sequence[str]) -> tuple[str, ...]:
+    """Parts that are processes of ours, first started first; each serves its own metrics."""
+    nodes = [f"node-{version}" for version in node_versions] or ["nodes"]
+    return ("platform", *nodes, "orchestrator")
+
+
+def _services(
+    settings: Settings, folder: DataFolder, node_versions: Sequence[str], metrics: Mapping[str, Address]
+) -> list[Part | Once]:
     """Everything that is not a store."""
 
     async def migrations() -> None:
         await migrate(settings.postgres_dsn)
 
     def service(name: str, *arguments: str) -> Part:
-        return Service(arguments or (name,), settings, folder.logs.path(name)).part(name)
+        own = settings.model_copy(update={"metrics_address": metrics[name]})
+        return Service(arguments or (name,), own, folder.logs.path(name)).part(name)
 
     nodes = [service(f"node-{version}", "node", version) for version in node_versions] or [service("nodes")]
     return [
@@ -186,6 +203,24 @@ def _wanted(settings: Settings) -> dict[str, tuple[str, int]]:
         "valkey": (_LOOPBACK, 0),
         **services,
     }
+
+
+def _metrics_host(settings: Settings, *, consent: bool) -> str:
+    """Where the processes serve their metrics, each on a free port.
+
+    Raises:
+        ListenError: it is not loopback and that was not confirmed, or one port was named for all of them.
+    """
+    address = settings.metrics_address
+    if address is None:
+        return _LOOPBACK
+    _check_listen("metrics_address", address.host, consent=consent)
+    if address.port:
+        raise ListenError(
+            f"metrics_address {address}: a stack has several processes and each needs a port of its own: "
+            f"give {address._replace(port=0)}, and find the ports in run/stack.json"
+        )
+    return address.host
 
 
 def _host(settings: Settings, name: str) -> str:

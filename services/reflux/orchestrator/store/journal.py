@@ -88,7 +88,12 @@ class Writer:
 
     def __init__(self, dsn: str) -> None:
         self._lane: Lane[Submission, Recorded] = Lane(
-            dsn, name="journal", write=self._write, refused=self._after_refusal, unknown=self._after_unknown
+            dsn,
+            name="journal",
+            write=self._write,
+            rows=lambda submission: len(submission.payloads),
+            refused=self._after_refusal,
+            unknown=self._after_unknown,
         )
         self._missing: dict[RunId, tuple[int, int]] = {}
         """Run → token under which a submission was refused, and its first seq."""

@@ -32,6 +32,7 @@ from psycopg.pq import TransactionStatus
 
 from reflux.core.errors import Exhausted
 from reflux.core.reasons import Reason
+from reflux.orchestrator import metrics
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, Stopped
 from reflux.runtime.logs import get_logger
@@ -103,7 +104,8 @@ class _Broken(Exception):
 class Lane(Generic[ItemT, AnswerT]):
     """Groups items into statements. Somebody must `run` it.
 
-    `write(connection, items)` executes one statement and returns one answer or exception per item, in order.
+    `write(connection, items)` executes one statement and returns one answer or exception per item, in order;
+    `rows(item)` says how many rows one is, for the metrics.
     `refused(item, error)` is told of each bad item before anything after it is written;
     `unknown(items)` of the batch whose outcome nobody knows.
     """
@@ -114,6 +116,7 @@ class Lane(Generic[ItemT, AnswerT]):
         *,
         name: str,
         write: Callable[[Connection, Sequence[ItemT]], Awaitable[Sequence[AnswerT | Exception]]],
+        rows: Callable[[ItemT], int] = lambda _: 1,
         refused: Callable[[ItemT], None] = lambda _: None,
         unknown: Callable[[Sequence[ItemT]], None] = lambda _: None,
     ) -> None:
@@ -121,6 +124,9 @@ class Lane(Generic[ItemT, AnswerT]):
         self._dsn = dsn
         self._name = name
         self._write = write
+        self._rows = rows
+        self._committed_rows = metrics.COMMIT_ROWS.at(name)
+        self._committed_seconds = metrics.COMMIT_DURATION.at(name)
         self._refused = refused
         self._unknown = unknown
         self._queue: deque[_Entry[ItemT, AnswerT]] = deque()
@@ -161,6 +167,10 @@ class Lane(Generic[ItemT, AnswerT]):
 
     async def run(self) -> None:
         """Write until closed and empty. Cancelled, it leaves `CommitUnknown` and `Stopped` behind."""
+        with metrics.COMMITS_WAITING.watched(lambda: {(self._name,): len(self._queue)}):
+            await self._run()
+
+    async def _run(self) -> None:
         pause = _FIRST_PAUSE
         try:
             while not (self._closing and not self._queue):
@@ -243,6 +253,7 @@ class Lane(Generic[ItemT, AnswerT]):
     def _refuse(self, entry: _Entry[ItemT, AnswerT], error: Exception) -> None:
         what = _name(error)
         self.stats.refused += 1
+        metrics.COMMIT_FAILURES.at(self._name, "refused").add()
         log.error("store_row_refused", lane=self._name, what=what)
         self._refused(entry.item)
         entry.settle(RowRefused(f"the database refused a write: {what}"))
@@ -267,12 +278,15 @@ class Lane(Generic[ItemT, AnswerT]):
                 if _is_of_a_row(error):
                     raise
                 self.stats.repeated += 1
+                metrics.COMMIT_FAILURES.at(self._name, "repeated").add()
                 log.warning("store_write_repeated", lane=self._name, attempt=attempt + 1, what=_name(error))
                 cause: Exception = error
                 await asyncio.sleep(_FIRST_PAUSE * 2**attempt)
             else:
                 self.stats.batches += 1
                 self.stats.items += len(items)
+                self._committed_seconds.record(perf_counter() - started)
+                self._committed_rows.record(sum(map(self._rows, items)))
                 return answers
             finally:
                 self.stats.seconds += perf_counter() - started
@@ -284,6 +298,7 @@ class Lane(Generic[ItemT, AnswerT]):
         if not pending:
             return
         self.stats.broken += 1
+        metrics.COMMIT_FAILURES.at(self._name, "unknown").add()
         self._unknown([entry.item for entry in pending])
         for entry in pending:
             entry.settle(CommitUnknown())

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import psycopg
 
+from reflux.orchestrator import metrics
 from reflux.orchestrator.store.errors import LeaseLost
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.members import Taken, uptime
@@ -129,6 +130,11 @@ class Lease:
         Raises:
             Refused: the database has another number of shards than the settings.
         """
+        with metrics.SHARDS_HELD.watched(lambda: {(): len(self._held)}):
+            await self._live_on()
+
+    async def _live_on(self) -> None:
+        """Life after life."""
         while True:
             try:
                 await self._membership.prepare()
@@ -146,6 +152,7 @@ class Lease:
         self._over.clear()
         self._owner.joined(member)
         self._renew(time)
+        metrics.LEASE_CHANGES.at("joined").add()
         log.info("lease_joined", member=member)
         try:
             async with asyncio.TaskGroup() as life:
@@ -188,6 +195,7 @@ class Lease:
 
     async def _balance(self, member: MemberId) -> None:
         for address in await self._membership.declare_dead():
+            metrics.LEASE_CHANGES.at("other_dead").add()
             log.warning("lease_of_other_over", address=address)
         survey = await self._membership.survey(member)
         self._reconcile(survey.mine)
@@ -196,7 +204,7 @@ class Lease:
             # A busy shard stays until a later look.
             idle = sorted(set(self._held).difference(self._owner.busy()))
             shards = idle[-plan.release :]
-            self._drop(shards)
+            self._drop(shards, "released")
             if shards:
                 await self._membership.release(member, shards)
         elif plan.take:
@@ -214,14 +222,17 @@ class Lease:
             self._held.update(one.lease for one in taken)
             self._leases = None
             self._owner.gained(taken)
+            for one in taken:
+                metrics.SHARD_CHANGES.at("inherited" if one.orphaned else "taken").add()
             log.info("shards_gained", shards=len(taken), orphaned=sum(one.orphaned for one in taken))
 
-    def _drop(self, shards: Sequence[int]) -> None:
+    def _drop(self, shards: Sequence[int], change: str = "lost") -> None:
         if shards:
             for shard in shards:
                 del self._held[shard]
             self._leases = None
             self._owner.lost(shards)
+            metrics.SHARD_CHANGES.at(change).add(len(shards))
             log.info("shards_lost", shards=len(shards))
 
     def _renew(self, time: DatabaseTime) -> None:
@@ -237,9 +248,10 @@ class Lease:
         """End this life, here and now. Not a coroutine: it must not wait for a silent database."""
         if self._over.is_set() or self._member is None:
             return
+        metrics.LEASE_CHANGES.at(why.replace(" ", "_")).add()
         log.info("lease_ended", member=self._member, why=why)
         self._member = None
         self._over.set()
         if self._expiry is not None:
             self._expiry.cancel()
-        self._drop(list(self._held))
+        self._drop(list(self._held), "released" if why == "stopped" else "lost")

@@ -1,0 +1,140 @@
+"""Whom the proxies have ejected: read from Envoy's own statistics, which are the only truth about it.
+
+Each proxy decides by itself from the calls it carried, so the figures are per proxy. They are asked for
+every `PAUSE_SECONDS` at the addresses in the settings (`proxy_stats_addresses`): Envoy's admin interface if
+it is on this machine, else the read-only listener of the bootstraps. A proxy that cannot be reached has no
+figures rather than old ones, and keeps nobody else waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from reflux.controlplane import metrics
+from reflux.runtime import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from reflux.runtime.metrics import Labels
+    from reflux.runtime.settings import Address
+
+PAUSE_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 1.5
+MAX_ANSWER_BYTES: Final = 8 << 20
+"""Some 40,000 versions."""
+PATH: Final = "/stats?filter=outlier_detection%5C.ejections_(active%7Cenforced_total)$&format=json"
+
+_NAME: Final = re.compile(
+    r"cluster\.(?P<node>[^@~]+)@(?P<version>[^~]+)\.outlier_detection\.ejections_(?P<what>active|enforced_total)"
+)
+
+log = logs.get_logger("ejections")
+
+
+class Ejected(NamedTuple):
+    """What one proxy says of one version."""
+
+    active: int
+    """Endpoints ejected now."""
+    total: int
+    """Ejections since the proxy started."""
+
+
+async def watch(proxies: Sequence[Address]) -> None:
+    """Follow all of `proxies`, for ever."""
+    async with asyncio.TaskGroup() as tasks:
+        for address in proxies:
+            tasks.create_task(ProxyWatch(address).run(), name=f"ejections of {address}")
+
+
+class ProxyWatch:
+    """Follows one proxy."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._proxy = str(address)
+        self._now: Mapping[tuple[str, str], Ejected] = {}
+        self._totals: Mapping[tuple[str, str], int] = {}
+        """As last seen, across times when it was away."""
+        self._reachable: bool | None = None
+        """None before it was first asked."""
+
+    async def run(self) -> None:
+        """Ask, for ever."""
+        with self.shown():
+            while True:
+                await self.look()
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within the block, what was last seen is in the metrics."""
+        reachable = metrics.STATS_REACHABLE.watched(lambda: {(self._proxy,): bool(self._reachable)})
+        with reachable, metrics.EJECTED.watched(self._active):
+            yield
+
+    async def look(self) -> None:
+        """Ask once."""
+        try:
+            text = await asyncio.to_thread(_get, self._address)
+            found = read(text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if self._reachable is not False:
+                log.warning("proxy_stats_unreachable", proxy=self._proxy, error=str(error))
+            self._now, self._reachable = {}, False
+            return
+        self._count(found)
+        self._now, self._reachable = found, True
+
+    def _count(self, found: Mapping[tuple[str, str], Ejected]) -> None:
+        """Add what was ejected since the last look; a proxy that restarted counts from 0 again."""
+        for (node, version), ejected in found.items():
+            before = self._totals.get((node, version), 0)
+            more = ejected.total - before if ejected.total >= before else ejected.total
+            metrics.EJECTIONS.at(self._proxy, node, version).add(more)
+        self._totals = {version: ejected.total for version, ejected in found.items()}
+
+    def _active(self) -> Mapping[Labels, float]:
+        return {(self._proxy, *version): ejected.active for version, ejected in self._now.items()}
+
+
+def read(text: bytes) -> Mapping[tuple[str, str], Ejected]:
+    """The ejections by node and version in an answer of `/stats`; chains, which eject nobody, are left out.
+
+    Raises:
+        ValueError: it is not what Envoy answers.
+    """
+    try:
+        stats = {each["name"]: int(each["value"]) for each in json.loads(text)["stats"] if "name" in each}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not Envoy's statistics: {error!r}") from None
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for name, value in stats.items():
+        if match := _NAME.fullmatch(name):
+            found.setdefault((match["node"], match["version"]), {})[match["what"]] = value
+    return {
+        version: Ejected(each.get("active", 0), each.get("enforced_total", 0))
+        for version, each in found.items()
+    }
+
+
+def _get(address: Address) -> bytes:
+    """One request; in a thread, bounded by `ANSWER_SECONDS` per read and `MAX_ANSWER_BYTES` in all."""
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", PATH, headers={"connection": "close"})
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise ValueError(f"status {response.status}")
+        text = response.read(MAX_ANSWER_BYTES + 1)
+        if len(text) > MAX_ANSWER_BYTES:
+            raise ValueError(f"more than {MAX_ANSWER_BYTES} bytes")
+        return text
+    finally:
+        connection.close()
