@@ -25,11 +25,21 @@ Host = tuple[str, int]
 CLUSTERS: Final = ("all", "edge", "mesh")
 """Values of `node.cluster`: both listeners (an embedded stack), the edge alone, the mesh alone."""
 
+DESCRIPTORS: Final = Path(str(files("reflux.api"))) / "reflux.binpb"
+"""The descriptor set of our API: the edge needs it to speak REST."""
+
 _CHECKOUT: Final = Path(__file__).resolve().parents[3] / "envoy"
 
 
 def render(
-    *, edge: Host, mesh: Host, admin: Host, upstreams: Mapping[str, Host], node_id: str, node_cluster: str
+    *,
+    edge: Host,
+    mesh: Host,
+    admin: Host,
+    upstreams: Mapping[str, Host],
+    node_id: str,
+    node_cluster: str,
+    descriptors: Path | None = None,
 ) -> dict[str, Any]:
     """Build the bootstrap of one proxy, ready for `json.dumps`.
 
@@ -50,6 +60,7 @@ def render(
             `controlplane` alone. A host may be a name with several addresses.
         node_id: unique among the proxies; acknowledgements name it.
         node_cluster: one of CLUSTERS.
+        descriptors: where the proxy finds a copy of DESCRIPTORS; default: that file itself.
 
     Raises:
         ValueError: `node_cluster` is not one of CLUSTERS.
@@ -70,7 +81,7 @@ def render(
         locality["lb_endpoints"] = [{"endpoint": {"address": _address(upstreams[cluster["name"]])}}]
     for listener in static.get("listeners", []):
         listener["address"] = _address(edge)
-        transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
+        transcoder(listener)["proto_descriptor"] = str(descriptors or DESCRIPTORS)
     return document
 
 
