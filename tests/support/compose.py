@@ -186,7 +186,9 @@ class Compose:
         return done.returncode == 0
 
     def _as_process(self, replica: Replica) -> tuple[tuple[str, ...], dict[str, str]]:
-        folders = {path: self._volume(replica, *volume) for volume in replica.service.volumes for path in volume[1:2]}
+        folders = {
+            path: self._volume(replica, *volume) for volume in replica.service.volumes for path in volume[1:2]
+        }
         argv = replica.service.argv
         for path, place in folders.items():
             argv = tuple(text.replace(path, str(place)) for text in argv)
@@ -366,6 +368,10 @@ def _first_start(compose: Compose, server: _Postgres) -> None:
     for path, content in replica.service.configs.items():
         assert path.startswith("/docker-entrypoint-initdb.d/"), path
         done = subprocess.run(
-            ["bash", "-eo", "pipefail", "-c", content], env=environment, capture_output=True, text=True, check=False
+            ["bash", "-eo", "pipefail", "-c", content],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -173,7 +173,8 @@ def read(document: Mapping[str, Any], name: str) -> Service:
         healthcheck=_healthcheck(given["healthcheck"]) if "healthcheck" in given else None,
         volumes=tuple(_volume(document, name, text) for text in given.get("volumes", [])),
         configs={
-            each["target"]: document["configs"][each["source"]]["content"] for each in given.get("configs", [])
+            each["target"]: document["configs"][each["source"]]["content"]
+            for each in given.get("configs", [])
         },
         stop_signal=given.get("stop_signal", "SIGTERM"),
         stop_seconds=seconds(given.get("stop_grace_period", "10s")),
