@@ -1,4 +1,4 @@
-"""compose.yaml is what the Compose specification allows, and says what we promise of it. No engine is needed."""
+"""compose.yaml is what the Compose specification allows, and says what we promise of it; no engine needed."""
 
 import tomllib
 from ipaddress import ip_address
@@ -166,5 +166,5 @@ def test_the_documentation_lists_every_variable():
     text = composefile.FILE.read_text(encoding="utf-8").replace("$$", "")
     asked = {part.split(":")[0].split("}")[0] for part in text.split("${")[1:]}
     manual = (ROOT / "services" / "DEPLOY.md").read_text(encoding="utf-8")
-    listed = {part.split("`")[0] for part in manual.split("| `")[1:]}
+    listed = {part.split("`")[0] for part in manual.split("\n| `")[1:]}
     assert listed == asked

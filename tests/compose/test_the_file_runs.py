@@ -1,6 +1,7 @@
-"""What compose.yaml says, as processes: it comes up, serves REST and gRPC, and survives the loss of replicas."""
+"""What compose.yaml says, as processes: it comes up, serves REST and gRPC, and may lose replicas."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.cli import serve
 from tests.support import composefile
-from tests.support.compose import Compose, running_compose
+from tests.support.compose import Compose, running_compose, why_not
 from tests.support.ledger import Ledger, running_ledger
 
 pytestmark = pytest.mark.timeout(420)
@@ -41,7 +42,9 @@ def ledger() -> Iterator[Ledger]:
 
 @pytest.fixture(scope="module")
 def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    """The deployment, with two of everything that can be two. Node versions not shipped yet have no process."""
+    """The deployment, with two of everything that can be two; without node versions that are not shipped."""
+    if (problem := why_not()) and "CI" not in os.environ:
+        pytest.skip(problem)
     with running_compose(
         tmp_path_factory.mktemp("compose"),
         environment={"REFLUX_HTTP_ALLOW": "127.0.0.0/8", "REFLUX_LEASE_SECONDS": "3"},
@@ -112,11 +115,8 @@ def output(name: str) -> dict[str, str]:
     return {"shout": f"{name}-first".upper(), "second": f"{name}-second"}
 
 
-def test_every_service_is_well_and_every_replica_is_an_endpoint(compose: Compose):
+def test_every_replica_is_an_endpoint(compose: Compose):
     """Each node version answers at as many addresses as it has replicas, each at its own."""
-    for name in compose.replicas:
-        if compose.replicas[name][0].service.healthcheck is not None:
-            assert compose.healthy(name), name
     for name, version in NODES.items():
         if name in compose.replicas:
             node, _, number = version.partition("@")
@@ -149,9 +149,8 @@ def test_a_flow_runs_over_grpc(compose: Compose, ledger: Ledger):
     flow = compose.rest.get("/api/flows/grpc")
     with grpc.insecure_channel(compose.edge.removeprefix("http://")) as channel:
         request = ExecuteFlowRequest(
-            flow_id=flow["id"], input=HttpBody(content_type="application/json", data=b"{}")
+            flow_id=flow["id"], input=HttpBody(content_type="application/json", data=b"{}"), wait="30s"
         )
-        request.wait.FromSeconds(30)
         run = json.loads(RunServiceStub(channel).ExecuteFlow(request, timeout=60).data)
     assert run["state"] == "SUCCEEDED", run
     assert run["output"] == output("grpc")
@@ -168,8 +167,8 @@ def test_a_run_can_be_watched_through_the_gateway(compose: Compose, ledger: Ledg
 
 
 def test_both_orchestrators_advance_runs_and_one_may_die_with_a_node(compose: Compose, ledger: Ledger):
-    """Kill -9 of an orchestrator and of a node's replica in the middle of runs: every run ends as if nothing had
-    been, and each outcome is recorded once.
+    """Kill -9 of an orchestrator and of a node's replica in the middle of runs: every run ends as if nothing
+    had been, and each outcome is recorded once.
     """
     save(compose, ledger, "killed", delay=0.3)
     members = compose.log("orchestrator", 1), compose.log("orchestrator", 2)

@@ -1,15 +1,15 @@
-"""compose.yaml without a container engine: every service's own command, with its own environment, as a process.
+"""compose.yaml without a container engine: each service's own command in its own environment, as processes.
 
 What an engine gives to a container, and what stands for it here:
 
-| engine | here |
-|---|---|
-| an address for each container | an address of 127.0.0.0/8 for each replica; `0.0.0.0` and `127.0.0.1` of the file become it, so every port is the file's |
-| names of services, with an address for each replica | `/etc/hosts` of a mount namespace; names in the file stay names |
-| images of others | the same programs from wheels: PostgreSQL, Valkey, Envoy. Jaeger where it is on PATH, else nobody is at its address |
-| `docker-entrypoint-initdb.d` | the file's own script, run by psql as the superuser |
-| volumes | folders; a reader gets a copy in which `0.0.0.0` and `127.0.0.1` are its own address |
-| conditions of `depends_on`, health checks, stop signals and grace periods | as they are in the file |
+- an address: each replica has one of 127.0.0.0/8, and `0.0.0.0` and `127.0.0.1` of the file become it, so
+  every port is the file's;
+- names of services, with an address for each replica: `/etc/hosts` of a mount namespace; names stay names;
+- images of others: the same programs from wheels, PostgreSQL, Valkey and Envoy. Jaeger where it is on PATH,
+  else nobody is at its address;
+- `docker-entrypoint-initdb.d`: the file's own script, run by psql as the superuser;
+- volumes: folders; a reader gets a copy in which `0.0.0.0` and `127.0.0.1` are its own address;
+- conditions of `depends_on`, health checks, stop signals and grace periods: as they are in the file.
 
 Not played: users, capabilities, read-only file systems, the separation of networks, restarts. Each run has
 addresses of its own, so several run side by side.
@@ -40,14 +40,16 @@ from tests.support.composefile import Service
 from tests.support.rest import Rest
 from tests.support.server import running_server
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 PASSWORD = "not: a/secret@all?"  # a password may be anything
 EDGE_PORT = 4000
 _ANYWHERE = ("0.0.0.0", "127.0.0.1")
 _VALKEY_CLI = """#!{python}
-import sys, redis
-assert sys.argv[1] == "-h" and sys.argv[3] == "ping", sys.argv
-print("PONG" if redis.Redis(sys.argv[2]).ping() else "?")
+import socket, sys
+assert sys.argv[1] == "-h" and sys.argv[3:] == ["ping"], sys.argv
+with socket.create_connection((sys.argv[2], 6379), timeout=2) as server:
+    server.sendall(b"PING\\r\\n")
+    print(server.recv(100).decode())
 """
 
 
@@ -128,13 +130,8 @@ class Compose:
         """Starts a replica, also one that has ended."""
         replica = self.replicas[service][number - 1]
         argv, environment = self._as_process(replica)
-        namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-        names = ["sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(self.hosts)]
-        unshare = shutil.which("unshare")
-        assert unshare, "unshare of util-linux is needed"
-        replica.process = spawn(
-            Launch(argv=(unshare, *namespace[1:], *names, *argv), log=replica.log, env=environment)
-        )
+        launch = Launch(argv=(*_with_names(self.hosts), *argv), log=replica.log, env=environment)
+        replica.process = spawn(launch)
 
     def down(self) -> None:
         """Stops everything in reverse order, each with its own signal and grace period."""
@@ -159,10 +156,8 @@ class Compose:
             time.sleep(0.2)
 
     def _meets(self, replica: Replica, condition: str) -> bool:
-        if replica.process is None:  # PostgreSQL, which runs around all of this
-            status = None
-        else:
-            status = replica.process.poll()
+        # PostgreSQL has no process here: it runs around all of this.
+        status = None if replica.process is None else replica.process.poll()
         if condition == "service_completed_successfully":
             assert not status, f"{replica.name} ended with {status}:\n{self._tail(replica)}"
             return status == 0
@@ -175,19 +170,23 @@ class Compose:
         check = replica.service.healthcheck
         assert check is not None, f"{service} has no health check"
         with replica.log.open("ab") as log:
-            done = subprocess.run(
-                check.argv,
-                env={**replica.environment, "PATH": self.programs},
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                timeout=check.timeout,
-                check=False,
-            )
+            try:
+                done = subprocess.run(
+                    check.argv,
+                    env={**replica.environment, "PATH": self.programs},
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    timeout=check.timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return False
         return done.returncode == 0
 
     def _as_process(self, replica: Replica) -> tuple[tuple[str, ...], dict[str, str]]:
         folders = {
-            path: self._volume(replica, *volume) for volume in replica.service.volumes for path in volume[1:2]
+            path: self._volume(replica, name, path, read_only=read_only)
+            for name, path, read_only in replica.service.volumes
         }
         argv = replica.service.argv
         for path, place in folders.items():
@@ -200,7 +199,7 @@ class Compose:
         }
         return argv, environment
 
-    def _volume(self, replica: Replica, name: str, path: str, read_only: bool) -> Path:
+    def _volume(self, replica: Replica, name: str, path: str, *, read_only: bool) -> Path:
         shared = self.folder / "volumes" / name
         shared.mkdir(parents=True, exist_ok=True)
         if not read_only:
@@ -306,6 +305,24 @@ def _free_network() -> Iterator[str]:
         except OSError:
             continue
         yield from (f"{network}.{host}" for host in range(2, 255))
+
+
+def _with_names(hosts: Path) -> tuple[str, ...]:
+    """What runs the command after it in a mount namespace where `hosts` is /etc/hosts."""
+    as_root = () if os.geteuid() == 0 else ("--map-root-user",)
+    mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
+    return (shutil.which("unshare") or "unshare", "--mount", *as_root, "sh", "-c", mount, str(hosts))
+
+
+def why_not() -> str | None:
+    """Why nothing of this works on this machine; None: it does."""
+    try:
+        done = subprocess.run(
+            (*_with_names(Path("/etc/hosts")), "true"), capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        return str(error)
+    return None if done.returncode == 0 else f"no mount namespace: {done.stderr.strip()}"
 
 
 def _hosts(folder: Path, replicas: Mapping[str, list[Replica]], absent: Mapping[str, str]) -> Path:
