@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import Plan, make_plan
 from reflux.runtime.settings import Settings
@@ -93,3 +94,9 @@ def test_an_explicit_flag_opens_the_edge_and_only_the_edge(folder: DataFolder) -
     assert made.urls["edge"].startswith("http://0.0.0.0:")
     assert made.settings.mesh_address.host == "127.0.0.1"
     assert made.urls["admin"].startswith("http://127.0.0.1:")
+
+
+def test_a_stack_is_not_told_what_is_for_single_services(folder: DataFolder) -> None:
+    """`bind` would open every service of the stack past `--insecure-listen`."""
+    with pytest.raises(ListenError, match="unset REFLUX_BIND"):
+        plan(folder, insecure=True, bind="0.0.0.0")
