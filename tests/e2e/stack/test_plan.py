@@ -9,7 +9,7 @@ import pytest
 from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import Plan, make_plan
-from reflux.runtime.settings import Settings
+from reflux.runtime.settings import Address, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +94,17 @@ def test_an_explicit_flag_opens_the_edge_and_only_the_edge(folder: DataFolder) -
     assert made.urls["edge"].startswith("http://0.0.0.0:")
     assert made.settings.mesh_address.host == "127.0.0.1"
     assert made.urls["admin"].startswith("http://127.0.0.1:")
+
+
+def test_only_nodes_are_told_what_to_advertise(folder: DataFolder) -> None:
+    """The orchestrator binds its own address, and claims must find it there."""
+    made = plan(folder, advertise="10.9.8.7:0")
+    told = {
+        step.name: step.start.__self__.settings.advertise
+        for step in made.steps
+        if step.name in ("nodes", "orchestrator")
+    }
+    assert told == {"nodes": Address("10.9.8.7", 0), "orchestrator": None}
 
 
 def test_a_stack_is_not_told_what_is_for_single_services(folder: DataFolder) -> None:
