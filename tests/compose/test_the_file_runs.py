@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import psycopg
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 
@@ -166,13 +167,47 @@ def test_a_run_can_be_watched_through_the_gateway(compose: Compose, ledger: Ledg
     assert b"event: RunFinished" in answer.body or b'"RunFinished"' in answer.body
 
 
-def test_both_orchestrators_advance_runs_and_one_may_die_with_a_node(compose: Compose, ledger: Ledger):
+def test_every_orchestrator_is_a_member_at_an_address_of_its_own(compose: Compose):
+    """Found by one name, told apart by what they advertise: neither ends the other's membership."""
+    wanted = {f"{each.ip}:4103" for each in compose.replicas["orchestrator"]}
+    with psycopg.connect(compose.dsn, autocommit=True) as connection:
+        deadline = time.monotonic() + 60
+        while True:
+            owners = connection.execute(
+                "SELECT address, count(*) FROM orchestrator.members AS member JOIN orchestrator.shards "
+                "ON owner = member.id WHERE member.state = 'alive' GROUP BY address"
+            ).fetchall()
+            if {address for address, _ in owners} == wanted and sum(count for _, count in owners) == 64:
+                break
+            assert time.monotonic() < deadline, owners
+            time.sleep(0.2)
+
+
+def test_the_database_lets_nobody_in_as_superuser(compose: Compose):
+    """The login of REFLUX is none, and the password in .env opens no other."""
+    with psycopg.connect(compose.dsn) as connection:
+        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        assert row == (False,)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(compose.dsn, user="postgres", dbname="postgres")
+
+
+def test_an_effect_is_claimed_from_the_orchestrator_that_asked(compose: Compose, ledger: Ledger):
+    """Nodes reach each orchestrator by itself: without its claim no POST is made, and each is made once."""
+    url = f"{ledger.url}/effect/claimed?run={{{{ run.id }}}}"
+    step = {"id": "post", "node": "http.request@2.0.0", "with": {"method": "POST", "url": url}}
+    compose.rest.post("/api/flows", {"name": "claimed", "spec": {"steps": [step]}})
+    run_ids = [start(compose, "claimed", number) for number in range(RUNS)]
+    assert {final(compose, run_id)["state"] for run_id in run_ids} == {"SUCCEEDED"}
+    arrived = [entry["query"]["run"] for entry in ledger.entries() if entry["name"] == "claimed"]
+    assert sorted(arrived) == sorted(run_ids)
+
+
+def test_an_orchestrator_and_a_node_may_die_in_the_middle_of_runs(compose: Compose, ledger: Ledger):
     """Kill -9 of an orchestrator and of a node's replica in the middle of runs: every run ends as if nothing
     had been, and each outcome is recorded once.
     """
     save(compose, ledger, "killed", delay=0.3)
-    members = compose.log("orchestrator", 1), compose.log("orchestrator", 2)
-    assert all("listening" in log for log in members)
     with ThreadPoolExecutor(RUNS) as pool:
         starting = [pool.submit(start, compose, "killed", number) for number in range(RUNS)]
         time.sleep(0.5)

@@ -80,6 +80,7 @@ class Compose:
     programs: str
     """PATH of every process."""
     hosts: Path
+    password: str
     _unended: list[str] = field(default_factory=list)
 
     @property
@@ -91,6 +92,13 @@ class Compose:
     def rest(self) -> Rest:
         """REST calls through the edge."""
         return Rest(self.edge)
+
+    @property
+    def dsn(self) -> str:
+        """The database, as REFLUX's own login."""
+        return psycopg.conninfo.make_conninfo(
+            host=self.address("postgres"), user="reflux", dbname="reflux", password=self.password
+        )
 
     def address(self, service: str, number: int = 1) -> str:
         """IP address of a replica; replicas count from 1, as the engine does it."""
@@ -261,6 +269,7 @@ def running_compose(
         replicas=replicas,
         order=order,
         programs=_programs(folder, server),
+        password=variables["POSTGRES_PASSWORD"],
         hosts=_hosts(folder, replicas, {name: next(network) for name in absent}),
     )
     with running_server(server, stop=signal.Signals[services["postgres"].stop_signal]):
