@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from reflux.cli import bootstrap
 from reflux.cli import serve as services
 from reflux.cli.progress import Progress
 from reflux.cli.stack.errors import ListenError, StackError, StackNotRunningError, StartError
@@ -179,6 +180,9 @@ def serve(
         entry = services.find(name, argument)
         ready = asyncio.Event()
         process.run(entry(settings, ready=ready), name=argument or name, settings=settings, ready=ready)
+
+
+app.command("envoy-bootstrap")(bootstrap.write)
 
 
 def main() -> None:

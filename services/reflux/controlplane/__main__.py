@@ -12,7 +12,7 @@ from reflux.controlplane import catalog, ejections, metrics, server
 from reflux.controlplane.controller import Controller
 from reflux.controlplane.routing_servicer import RoutingServicer
 from reflux.controlplane.store import RouteStore
-from reflux.runtime import migrate, process
+from reflux.runtime import migrate, places, process
 from reflux.runtime.postgres import open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
@@ -40,9 +40,8 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             add_RoutingServiceServicer_to_server(RoutingServicer(store, controller), to)
             to.add_generic_rpc_handlers((server.handler(controller.fleet),))
 
-        listening = grpc_server(
-            address=settings.controlplane_address, register=[register], services=_SERVICES
-        )
+        address = places.listening(settings, settings.controlplane_address)
+        listening = grpc_server(address=address, register=[register], services=_SERVICES)
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(catalog.watch(settings.registry_address, controller.know))
             tasks.create_task(controller.run())

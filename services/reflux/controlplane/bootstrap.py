@@ -25,6 +25,9 @@ Host = tuple[str, int]
 CLUSTERS: Final = ("all", "edge", "mesh")
 """Values of `node.cluster`: both listeners (an embedded stack), the edge alone, the mesh alone."""
 
+DESCRIPTORS: Final = Path(str(files("reflux.api"))) / "reflux.binpb"
+"""The descriptor set of our API: the edge needs it to speak REST."""
+
 _CHECKOUT: Final = Path(__file__).resolve().parents[3] / "envoy"
 
 
@@ -37,6 +40,7 @@ def render(
     node_id: str,
     node_cluster: str,
     stats: Host | None = None,
+    descriptors: Path | None = None,
 ) -> dict[str, Any]:
     """Build the bootstrap of one proxy, ready for `json.dumps`.
 
@@ -59,6 +63,7 @@ def render(
         node_cluster: one of CLUSTERS.
         stats: where the read-only listener for statistics binds; None: there is none, which is right where
             whoever reads them reaches the admin interface.
+        descriptors: where the proxy finds a copy of DESCRIPTORS; default: that file itself.
 
     Raises:
         ValueError: `node_cluster` is not one of CLUSTERS.
@@ -87,7 +92,7 @@ def render(
             listener["address"] = _address(stats)
         else:
             listener["address"] = _address(edge)
-            transcoder(listener)["proto_descriptor"] = str(files("reflux.api").joinpath("reflux.binpb"))
+            transcoder(listener)["proto_descriptor"] = str(descriptors or DESCRIPTORS)
     return document
 
 

@@ -9,14 +9,14 @@ from reflux.gateway import metrics
 from reflux.gateway.app import application
 from reflux.gateway.server import serve_http
 from reflux.gateway.watches import Watches
-from reflux.runtime import logs, process, rpc
+from reflux.runtime import logs, places, process, rpc
 from reflux.runtime.settings import Settings
 
 log = logs.get_logger("gateway")
 
 
 async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> None:
-    """Serve HTTP on `settings.gateway_address` until cancelled; open streams are then closed to be resumed.
+    """Serve HTTP at the gateway's place until cancelled; open streams are then closed to be resumed.
 
     Raises:
         OSError: the address cannot be bound.
@@ -29,10 +29,9 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
 
     async with rpc.channel(settings.orchestrator_address) as orchestrator:
         watches = Watches(RunServiceStub(orchestrator))
+        address = places.listening(settings, settings.gateway_address)
         with metrics.WATCHES_OPEN.watched(watches.count):
-            await serve_http(
-                application(watches), settings.gateway_address, on_ready=on_ready, on_stop=watches.stop
-            )
+            await serve_http(application(watches), address, on_ready=on_ready, on_stop=watches.stop)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
 from reflux.orchestrator.worker import Worker
-from reflux.runtime import migrate, rpc
+from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
 from reflux.runtime.postgres import Pool, open_pool
 from reflux.runtime.service import grpc_server
@@ -81,8 +81,8 @@ class Orchestrator:
     def __init__(
         self, settings: Settings, pool: Pool, members_pool: Pool, mesh_channel: grpc.aio.Channel
     ) -> None:
-        address = settings.orchestrator_address
-        self._address = address
+        self._address = places.listening(settings, settings.orchestrator_address)
+        address = places.reached(settings, settings.orchestrator_address, through=settings.mesh_address)
         self._pool = pool
         self._clock = DatabaseClock()
         self._changes = Changes()

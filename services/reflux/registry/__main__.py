@@ -15,7 +15,7 @@ from reflux.registry.catalog import LiveCatalog
 from reflux.registry.endpoint_servicer import EndpointServicer
 from reflux.registry.registry_servicer import RegistryServicer
 from reflux.registry.store import RegistryStore
-from reflux.runtime import migrate, process
+from reflux.runtime import migrate, places, process
 from reflux.runtime.postgres import open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
@@ -47,7 +47,8 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             add_RegistryServiceServicer_to_server(RegistryServicer(store, live), to)
             add_EndpointServiceServicer_to_server(EndpointServicer(store, live, lease), to)
 
-        listening = grpc_server(address=settings.registry_address, register=[register], services=_SERVICES)
+        address = places.listening(settings, settings.registry_address)
+        listening = grpc_server(address=address, register=[register], services=_SERVICES)
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(live.run())
             if ready is not None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -133,7 +133,11 @@ class Settings(BaseSettings):
     admin_port: Port = 9901
     """Port of Envoy's admin interface on loopback; 0 = a free one."""
 
-    # Where services listen and are found.
+    # Where services are found. Each also listens there, unless `bind` says otherwise.
+    bind: IPv4Address | IPv6Address | None = None
+    """IP address a service started by itself binds, with the port of its own address below: `0.0.0.0` in a
+    container, where the name it is found by may mean several replicas. Default: the host of that address.
+    """
     mesh_address: AddressSetting = Address("127.0.0.1", 4001)
     """Envoy's mesh listener: the orchestrator calls nodes here."""
     registry_address: AddressSetting = Address("127.0.0.1", 4101)
@@ -149,7 +153,10 @@ class Settings(BaseSettings):
     node_port: Port = 0
     """Port of a node version's server; 0 = a free one."""
     advertise: OptionalAddressSetting = None
-    """`ip:port` a node version registers; default: the local address of its registry connection."""
+    """`ip:port` at which others reach this process; port 0 = the one it binds. A node version registers it,
+    default: the local address of its registry connection. An orchestrator tells it to nodes, for claims;
+    default: see `reflux.runtime.places`.
+    """
     http_allow: NetworksSetting = ()
     """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
 

@@ -43,7 +43,7 @@ async def serve(
     Args:
         versions: what to serve, each on a port of its own.
         settings: `node_port` and the port of `advertise` may be given only for a single version; see
-            `Settings` for `registry_address` and `advertise`.
+            `Settings` for `registry_address`, `bind` and `advertise`.
         ready: set once the registry has answered for every version.
 
     Raises:
@@ -130,12 +130,18 @@ async def node_server(
 
 
 def _bind_host(settings: Settings) -> str:
-    """Loopback when the mesh is on this machine, which its registry's address tells; else every address."""
+    """As told; else loopback when the mesh is on this machine, which its registry's address tells, or every
+    address.
+    """
+    if settings.bind is not None:
+        return str(settings.bind)
     found_by = settings.advertise or settings.registry_address
     return "127.0.0.1" if found_by.host in _LOOPBACK else "0.0.0.0"
 
 
 def _advertise(settings: Settings, bound: Address) -> str:
+    """What the registry is told; without a host it takes the one that the connection comes from."""
     if settings.advertise is None:
-        return f":{bound.port}"
+        one_place = settings.bind is not None and not settings.bind.is_unspecified
+        return str(bound) if one_place else f":{bound.port}"
     return str(Address(settings.advertise.host, settings.advertise.port or bound.port))

@@ -9,7 +9,7 @@ import pytest
 from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import Plan, make_plan
-from reflux.runtime.settings import Settings
+from reflux.runtime.settings import Address, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,3 +125,20 @@ def test_one_port_for_the_metrics_of_all_processes_is_refused(folder: DataFolder
     """Instead of being given to whoever starts first."""
     with pytest.raises(ListenError, match=r"give 127\.0\.0\.1:0, and find the ports in run/stack\.json"):
         plan(folder, metrics_address="127.0.0.1:9464")
+
+
+def test_only_nodes_are_told_what_to_advertise(folder: DataFolder) -> None:
+    """The orchestrator binds its own address, and claims must find it there."""
+    made = plan(folder, advertise="10.9.8.7:0")
+    told = {
+        step.name: step.start.__self__.settings.advertise
+        for step in made.steps
+        if step.name in ("nodes", "orchestrator")
+    }
+    assert told == {"nodes": Address("10.9.8.7", 0), "orchestrator": None}
+
+
+def test_a_stack_is_not_told_what_is_for_single_services(folder: DataFolder) -> None:
+    """`bind` would open every service of the stack past `--insecure-listen`."""
+    with pytest.raises(ListenError, match="unset REFLUX_BIND"):
+        plan(folder, insecure=True, bind="0.0.0.0")

@@ -113,6 +113,7 @@ def test_a_child_reads_back_what_its_parent_wrote_to_the_environment(monkeypatch
     """`to_environment` and `load` are inverse, for every kind of value."""
     settings = Settings.load(
         advertise="10.0.0.1:50051",
+        bind="::",
         http_allow="127.0.0.0/8, ::1/128",
         mesh_address=Address("::1", 4001),
         lease_seconds=2.5,

@@ -35,16 +35,22 @@ def version(name="test.one"):
 
 
 @asynccontextmanager
-async def serving(address, *names, ready=None):
+async def serving(address, *names, ready=None, **others):
     """`serve` in a task that the caller may cancel."""
     ready = ready or asyncio.Event()
-    settings = Settings(registry_address=address)
+    settings = Settings(registry_address=address, **others)
     task = asyncio.ensure_future(serve([version(name) for name in names], settings, ready=ready))
     try:
         yield task
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def told(servicer):
+    """The address in the one registration."""
+    [request] = servicer.known.values()
+    return request.address
 
 
 async def until(condition):
@@ -65,6 +71,34 @@ async def test_every_version_is_registered_on_a_port_of_its_own_and_renewed():
             assert (await Caller(channel)({})).output == {"ok": True}
         await until(lambda: servicer.heard.count("renew") >= 4)
         assert servicer.heard.count("register") == 2
+
+
+async def test_who_binds_one_address_registers_it():
+    """A replica with an address of its own is called there, wherever its connections come from."""
+    servicer = Registry()
+    async with registry(servicer) as address, serving(address, "test.one", bind="127.0.0.5"):
+        await until(lambda: servicer.known)
+        assert told(servicer).startswith("127.0.0.5:")
+        async with rpc.channel(told(servicer)) as channel:
+            assert (await Caller(channel)({})).output == {"ok": True}
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "127.0.0.5"])
+async def test_what_is_advertised_is_registered_whatever_is_bound(bind):
+    """A machine's own view may be wrong."""
+    servicer = Registry()
+    others = {"bind": bind, "advertise": Address("10.9.8.7", 0)}
+    async with registry(servicer) as address, serving(address, "test.one", **others):
+        await until(lambda: servicer.known)
+        assert told(servicer).startswith("10.9.8.7:")
+
+
+async def test_who_binds_all_addresses_leaves_it_to_the_registry():
+    """The host is left out: the registry takes the one that the connection comes from."""
+    servicer = Registry()
+    async with registry(servicer) as address, serving(address, "test.one", bind="0.0.0.0"):
+        await until(lambda: servicer.known)
+        assert told(servicer).startswith(":")
 
 
 async def test_a_forgotten_endpoint_registers_again():

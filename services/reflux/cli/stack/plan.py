@@ -68,6 +68,11 @@ def make_plan(
         WheelMissingError: an embedded server is not installed.
         PostgresError: the embedded database has lost its passwords.
     """
+    if settings.bind is not None:
+        raise ListenError(
+            "bind is for services that are started by themselves; in a stack each binds the host of its "
+            "own address: unset REFLUX_BIND, and set registry_address or its like"
+        )
     _check_listen("mesh_address", settings.mesh_address.host, consent=None)
     _check_listen("--listen", settings.listen, consent=insecure_listen)
     for name in _SERVICES:  # a node on another machine may need them
@@ -164,7 +169,12 @@ def _services(
         service("platform"),
         envoy_part(_envoy(settings, folder)),
         *nodes,
-        service("orchestrator"),
+        # `advertise` is where nodes are; the orchestrator is found where it binds.
+        Service(
+            ("orchestrator",),
+            settings.model_copy(update={"advertise": None}),
+            folder.logs.path("orchestrator"),
+        ).part("orchestrator"),
     ]
 
 

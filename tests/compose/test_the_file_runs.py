@@ -1,0 +1,245 @@
+"""What compose.yaml says, as processes: it comes up, serves REST and gRPC, and may lose replicas."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import psycopg
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+
+from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
+from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.cli import serve
+from tests.support import composefile
+from tests.support.compose import Compose, running_compose, why_not
+from tests.support.ledger import Ledger, running_ledger
+
+pytestmark = pytest.mark.timeout(420)
+
+NODES = {
+    name: each["command"][2]
+    for name, each in composefile.load()["services"].items()
+    if name.startswith("node-")
+}
+SCALE = {
+    "orchestrator": 2,
+    "node-http-request-1-0-0": 2,
+    "node-http-request-2-0-0": 2,
+    "node-transform-execute-1-0-0": 2,
+}
+RUNS = 12
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Ledger]:
+    """The outside world."""
+    with running_ledger() as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    """The deployment, with two of everything that can be two; without node versions that are not shipped."""
+    if (problem := why_not()) and "CI" not in os.environ:
+        pytest.skip(problem)
+    with running_compose(
+        tmp_path_factory.mktemp("compose"),
+        environment={"REFLUX_HTTP_ALLOW": "127.0.0.0/8", "REFLUX_LEASE_SECONDS": "3"},
+        scale=SCALE,
+        without=[name for name, version in NODES.items() if version not in serve.node_versions()],
+    ) as compose:
+        yield compose
+
+
+def save(compose: Compose, ledger: Ledger, name: str, delay: float = 0.0) -> None:
+    """Two versions of `http.request` with a script between them; each call is seen by the ledger."""
+    ask = f"{ledger.url}/effect/{name}-%s?run={{{{ run.id }}}}&delay={delay}"
+    retry = {"attempts": 5, "delay": "200ms"}
+    steps = [
+        {"id": "first", "node": "http.request@1.0.0", "with": {"url": ask % "first"}, "retry": retry},
+        {
+            "id": "shout",
+            "node": "transform.execute",
+            "with": {
+                "code": "return input.toUpperCase()",
+                "input": "{{ steps.first.output.body.name }}",
+            },
+            "retry": retry,
+        },
+        {"id": "second", "node": "http.request@2.0.0", "with": {"url": ask % "second"}, "retry": retry},
+        {
+            "id": "done",
+            "return": {
+                "shout": "{{ steps.shout.output.result }}",
+                "second": "{{ steps.second.output.body.name }}",
+            },
+        },
+    ]
+    document = {"name": name, "spec": {"steps": steps}}
+    compose.rest("PUT", f"/api/flows/{name}?allow_missing=true", document).ok()
+
+
+def start(compose: Compose, name: str, number: int) -> str:
+    """Starts a run once, however often it has to be asked for."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            answer = compose.rest("POST", f"/api/flows/{name}/execute?request_id={name}-{number}", {})
+            if answer.status == 200:
+                return answer.json["id"]
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, "nothing is accepted any more"
+        time.sleep(0.1)
+
+
+def final(compose: Compose, run_id: str) -> dict:
+    """The run when it has ended."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            answer = compose.rest("GET", f"/api/runs/{run_id}")
+            if answer.status == 200 and answer.json["state"] not in ("RUNNING", "CANCELING"):
+                return answer.json
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"run {run_id} has not ended: {answer.body.decode()}")
+
+
+def output(name: str) -> dict[str, str]:
+    """What the flow returns."""
+    return {"shout": f"{name}-first".upper(), "second": f"{name}-second"}
+
+
+def test_every_replica_is_an_endpoint(compose: Compose):
+    """Each node version answers at as many addresses as it has replicas, each at its own."""
+    for name, version in NODES.items():
+        if name in compose.replicas:
+            node, _, number = version.partition("@")
+            known = compose.rest.get(f"/api/nodes/{node}/versions/{number}")
+            addresses = {endpoint["address"] for endpoint in known["endpoints"]}
+            assert addresses == {f"{each.ip}:4200" for each in compose.replicas[name]}
+
+
+def test_the_proxies_have_names_of_their_own(compose: Compose):
+    """Acknowledgements name a proxy, so each replica must be another one."""
+    log = compose.log("controlplane")
+    assert '"proxy":"edge-edge-1"' in log
+    assert '"proxy":"mesh-mesh-1"' in log
+
+
+def test_a_flow_runs_over_rest(compose: Compose, ledger: Ledger):
+    """Through the edge, the orchestrators, the mesh and three node versions, out into the world and back."""
+    save(compose, ledger, "rest")
+    run = compose.rest.post("/api/flows/rest/execute?wait=30s", {})
+    assert run["state"] == "SUCCEEDED", run
+    assert run["output"] == output("rest")
+    steps = {step["id"]: step for step in compose.rest.get(f"/api/runs/{run['id']}/steps")["steps"]}
+    assert steps["first"]["attempts"][0]["answered_by"] == "1.0.0"
+    assert steps["second"]["attempts"][0]["answered_by"] == "2.0.0"
+
+
+def test_a_flow_runs_over_grpc(compose: Compose, ledger: Ledger):
+    """The same port, the same run."""
+    save(compose, ledger, "grpc")
+    flow = compose.rest.get("/api/flows/grpc")
+    with grpc.insecure_channel(compose.edge.removeprefix("http://")) as channel:
+        request = ExecuteFlowRequest(
+            flow_id=flow["id"], input=HttpBody(content_type="application/json", data=b"{}"), wait="30s"
+        )
+        run = json.loads(RunServiceStub(channel).ExecuteFlow(request, timeout=60).data)
+    assert run["state"] == "SUCCEEDED", run
+    assert run["output"] == output("grpc")
+
+
+def test_a_run_can_be_watched_through_the_gateway(compose: Compose, ledger: Ledger):
+    """The gateway finds whichever orchestrator answers its name."""
+    save(compose, ledger, "watched")
+    run_id = start(compose, "watched", 0)
+    final(compose, run_id)
+    answer = compose.rest("GET", f"/api/runs/{run_id}:watch")
+    assert answer.status == 200
+    assert b"event: RunFinished" in answer.body or b'"RunFinished"' in answer.body
+
+
+def test_every_orchestrator_is_a_member_at_an_address_of_its_own(compose: Compose):
+    """Found by one name, told apart by what they advertise: neither ends the other's membership."""
+    wanted = {f"{each.ip}:4103" for each in compose.replicas["orchestrator"]}
+    with psycopg.connect(compose.dsn, autocommit=True) as connection:
+        deadline = time.monotonic() + 60
+        while True:
+            owners = connection.execute(
+                "SELECT address, count(*) FROM orchestrator.members AS member JOIN orchestrator.shards "
+                "ON owner = member.id WHERE member.state = 'alive' GROUP BY address"
+            ).fetchall()
+            if {address for address, _ in owners} == wanted and sum(count for _, count in owners) == 64:
+                break
+            assert time.monotonic() < deadline, owners
+            time.sleep(0.2)
+
+
+def test_the_database_lets_nobody_in_as_superuser(compose: Compose):
+    """The login of REFLUX is none, and the password in .env opens no other."""
+    with psycopg.connect(compose.dsn) as connection:
+        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        assert row == (False,)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(compose.dsn, user="postgres", dbname="postgres")
+
+
+def test_an_effect_is_claimed_from_the_orchestrator_that_asked(compose: Compose, ledger: Ledger):
+    """Nodes reach each orchestrator by itself: without its claim no POST is made, and each is made once."""
+    url = f"{ledger.url}/effect/claimed?run={{{{ run.id }}}}"
+    step = {"id": "post", "node": "http.request@2.0.0", "with": {"method": "POST", "url": url}}
+    compose.rest.post("/api/flows", {"name": "claimed", "spec": {"steps": [step]}})
+    run_ids = [start(compose, "claimed", number) for number in range(RUNS)]
+    assert {final(compose, run_id)["state"] for run_id in run_ids} == {"SUCCEEDED"}
+    arrived = [entry["query"]["run"] for entry in ledger.entries() if entry["name"] == "claimed"]
+    assert sorted(arrived) == sorted(run_ids)
+
+
+def test_an_orchestrator_and_a_node_may_die_in_the_middle_of_runs(compose: Compose, ledger: Ledger):
+    """Kill -9 of an orchestrator and of a node's replica in the middle of runs: every run ends as if nothing
+    had been, and each outcome is recorded once.
+    """
+    save(compose, ledger, "killed", delay=0.3)
+    with ThreadPoolExecutor(RUNS) as pool:
+        starting = [pool.submit(start, compose, "killed", number) for number in range(RUNS)]
+        time.sleep(0.5)
+        compose.kill("orchestrator", 1)
+        compose.kill("node-http-request-2-0-0", 1)
+        run_ids = [started.result() for started in starting]
+    for run_id in run_ids:
+        run = final(compose, run_id)
+        assert run["state"] == "SUCCEEDED", run
+        assert run["output"] == output("killed")
+        events = compose.rest.get(f"/api/runs/{run_id}/events?page_size=1000")["events"]
+        done = [event["step"] for event in events if event["data"].get("outcome") == "DONE"]
+        assert done == ["first", "shout", "second"]
+    arrived = {(entry["name"], entry["query"].get("run")) for entry in ledger.entries()}
+    assert {(f"killed-{step}", run_id) for step in ("first", "second") for run_id in run_ids} <= arrived
+    assert len(set(run_ids)) == RUNS
+
+
+def test_a_replica_that_comes_back_takes_part(compose: Compose, ledger: Ledger):
+    """What was killed is started again, as the engine would, and its endpoint is known again."""
+    compose.start("orchestrator", 1)
+    compose.start("node-http-request-2-0-0", 1)
+    deadline = time.monotonic() + 60
+    wanted = {f"{each.ip}:4200" for each in compose.replicas["node-http-request-2-0-0"]}
+    while True:
+        known = compose.rest.get("/api/nodes/http.request/versions/2.0.0")
+        if {endpoint["address"] for endpoint in known["endpoints"]} == wanted and compose.healthy(
+            "orchestrator"
+        ):
+            break
+        assert time.monotonic() < deadline, known
+        time.sleep(0.2)
+    compose.kill("orchestrator", 2)
+    save(compose, ledger, "back")
+    assert final(compose, start(compose, "back", 0))["output"] == output("back")
