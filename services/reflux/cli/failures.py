@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from reflux.cli.documents import Document
     from reflux.cli.target import Target
 
-_CONFLICT_HINT: Final = "it changed since it was read: look at it again, then repeat the command"
+_HINTS: Final = {
+    "ABORTED": "it changed since it was read: look at it again, then repeat the command",
+    "UNIMPLEMENTED": "that server does not know this call: perhaps it is of another release",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def of_call(error: grpc.RpcError, target: Target) -> Failure:
     if not read.reason and read.code.name in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
         return of_error(Unavailable(Reason.SERVICE_UNREACHABLE, *_unheard(error, target)), target.hint)
     status = _status(error) or {"code": code, "message": read.message, "details": []}
-    hint = _CONFLICT_HINT if read.code.name == "ABORTED" else ""
+    hint = _HINTS.get(read.code.name, "")
     message = read.message
     if not read.reason:
         message = f"{target.address} answered {read.code.name}: {read.message}"

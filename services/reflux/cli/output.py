@@ -76,6 +76,16 @@ class Output:
         else:
             _write(text + "\n")
 
+    def prose(self, text: str) -> None:
+        """A paragraph, indented; a terminal breaks it between words."""
+        if self.terminal:
+            from rich.padding import Padding
+            from rich.text import Text
+
+            self.console.print(Padding(Text(clean(text)), (0, 0, 0, 2)))
+        else:
+            _write(f"  {clean(text)}\n")
+
     def raw(self, text: str) -> None:
         """Text as it is, with its own line ends; still no escape sequence."""
         _write("\n".join(map(clean, text.split("\n"))))
@@ -149,7 +159,9 @@ class Output:
         for row in cells:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
         # A terminal that is too narrow breaks the line itself: nothing is cut, nothing is folded.
-        self.console.print(table, width=max(self.console.width, least), crop=False, soft_wrap=True)
+        width, self.console.width = self.console.width, max(self.console.width, least)
+        self.console.print(table)
+        self.console.width = width
 
 
 def plain_table(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str:

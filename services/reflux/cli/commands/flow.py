@@ -9,7 +9,7 @@ from reflux.cli.commands import flow_apply, flow_diff, flow_run
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
-from reflux.cli.spoken import ago
+from reflux.cli.spoken import ago, local
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +41,7 @@ def list_flows(server: Server = None, data_dir: DataDir = None, as_json: AsJson 
             Column("CHANGED", right=True),
             Column("DESCRIPTION", wraps=True),
         ]
-        rows = [(f["name"], f["version"], ago(f["update_time"]), f["description"]) for f in flows]
+        rows = [(f["name"], f["version"], ago(f.get("update_time")), f["description"]) for f in flows]
         reflux.out.table(columns, rows, empty="no flow yet: save one with `reflux flow apply FILE`")
 
 
@@ -80,7 +80,7 @@ def get(
                     ("version", flow["version"]),
                     ("digest", flow["digest"]),
                     ("author", flow.get("author")),
-                    ("changed", flow.get("update_time") or flow["create_time"]),
+                    ("changed", local(flow.get("update_time") or flow["create_time"])),
                 )
             )
             reflux.out.line()
@@ -106,7 +106,7 @@ def history(name: FlowName, server: Server = None, data_dir: DataDir = None, as_
         ]
         reflux.out.table(
             columns,
-            [(v["version"], ago(v["create_time"]), v["author"], v["digest"][:12]) for v in versions],
+            [(v["version"], ago(v.get("create_time")), v["author"], v["digest"][:12]) for v in versions],
         )
 
 

@@ -140,6 +140,8 @@ def _call(reflux: Session, request: Any, timeout: float) -> dict[str, Any]:
 
 
 def _follow(reflux: Session, answer: dict[str, Any]) -> None:
+    if not reflux.out.as_json:  # whoever stops watching wants to find it again
+        reflux.out.note(f"run {answer['id']}")
     end = follow(reflux, answer["id"])
     if not reflux.out.as_json:
         show_end(reflux, end)

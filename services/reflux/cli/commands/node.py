@@ -38,7 +38,7 @@ def list_nodes(server: Server = None, data_dir: DataDir = None, as_json: AsJson 
                 len(each["endpoints"]),
                 share_of(each),
                 spoken.effect(each.get("effect", {})),
-                each["description"],
+                each["description"].partition("\n")[0],
             )
             for each in versions
         ]
@@ -77,7 +77,7 @@ def _show(reflux: Session, version: dict[str, Any]) -> None:
     reflux.out.pairs(
         (
             ("version", f"{version['node']}@{version['version']}"),
-            ("does", version["description"]),
+            ("does", " ".join(version["description"].split())),
             ("state", version["state"]),
             ("effect", spoken.effect(effect)),
             ("decided by", effect.get("expression")),

@@ -83,8 +83,8 @@ def _row(run: dict[str, Any]) -> tuple[object, ...]:
         run["flow_name"],
         run["flow_version"],
         run["state"],
-        ago(run["create_time"]),
-        took(run["create_time"], run.get("finish_time")),
+        ago(run.get("create_time")),
+        took(run.get("create_time"), run.get("finish_time")),
         " ".join(filter(None, (error.get("step"), error.get("reason")))),
     )
 

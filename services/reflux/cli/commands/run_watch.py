@@ -16,8 +16,9 @@ PATIENCE_SECONDS: Final = 60.0
 """How long a server may be away while a run is watched."""
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 3.0
-_LOST: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNKNOWN")
-"""A stream that ended with one of these is opened again."""
+_LOST: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED")
+"""A stream that ended with one of these is opened again; so is one that was reset: INTERNAL, but without a
+reason of ours."""
 
 
 def follow(reflux: Session, run_id: str, after: int = 0) -> dict[str, Any]:
@@ -48,6 +49,11 @@ def events(reflux: Session, run_id: str, after: int = 0) -> Iterator[dict[str, A
     from reflux.api.run.v1.run_service_pb2 import WatchRunRequest
 
     pause, lost_at = _FIRST_PAUSE, None
+    # The stream of a parked run stays open: it may go on one day. Whether something was parked is not known
+    # when the beginning is not seen.
+    parking = after > 0
+    if parking and _is_parked(reflux, run_id):
+        return
     while True:
         stream = reflux.runs.WatchRun(WatchRunRequest(run_id=run_id, after_seq=after))
         try:
@@ -55,13 +61,17 @@ def events(reflux: Session, run_id: str, after: int = 0) -> Iterator[dict[str, A
                 pause, lost_at, after = _FIRST_PAUSE, None, answer.seq
                 event = orjson.loads(answer.document)
                 yield event
-                if answer.last or (_may_park(event) and _is_parked(reflux, run_id)):
+                parking = parking or "PARKED" in (
+                    event["data"].get("state"),
+                    event["kind"].removeprefix("Run").upper(),
+                )
+                if answer.last or (parking and _is_parked(reflux, run_id)):
                     return
         except grpc.RpcError as error:
             code: str = error.code().name
             now = time.monotonic()
             lost_at = now if lost_at is None else lost_at
-            if code not in _LOST or now - lost_at > PATIENCE_SECONDS:
+            if not _is_lost(error, code) or now - lost_at > PATIENCE_SECONDS:
                 raise
             if pause == _FIRST_PAUSE:
                 reflux.out.note(
@@ -83,14 +93,10 @@ def get_run(reflux: Session, run_id: str) -> dict[str, Any]:
     return answer
 
 
-def _may_park(event: dict[str, Any]) -> bool:
-    """After these the run may be PARKED. The stream of such a run stays open: it may go on one day."""
-    return event["kind"] == "RunParked" or event["data"].get("state") in (
-        "PARKED",
-        "SUCCEEDED",
-        "FAILED",
-        "SKIPPED",
-    )
+def _is_lost(error: Any, code: str) -> bool:
+    from reflux.runtime import rpc
+
+    return code in _LOST or (code == "INTERNAL" and not rpc.read(error).reason)
 
 
 def _is_parked(reflux: Session, run_id: str) -> bool:

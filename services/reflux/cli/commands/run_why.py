@@ -137,16 +137,16 @@ def _attempt_row(attempt: dict[str, Any]) -> tuple[object, ...]:
 
 def _explain(out: Output, step: dict[str, Any]) -> None:
     out.line()
-    what = f" calls {step['node']}" if step["node"] else f" ({step['action']})"
+    what = f" calls {step['node']} and" if step["node"] else f" ({step['action']})"
     skipped = f": {step['skip_reason']}" if step["skip_reason"] else ""
-    out.line(f"{step['id']}{what} and is {step['state']}{skipped}", "bold")
+    out.line(f"{step['id']}{what} is {step['state']}{skipped}", "bold")
     for attempt in step["attempts"]:
-        out.line("  " + " ".join(sentences(step["node"], attempt)))
+        out.prose(" ".join(sentences(step["node"], attempt)))
     if step["error"] and not step["attempts"]:
-        out.line(f"  {step['error']['reason']}: {step['error']['message']}")
+        out.prose(f"{step['error']['reason']}: {step['error']['message']}")
     if step["waiting"]:
         until = f", until {spoken.local(step['waiting']['until'])}" if step["waiting"]["until"] else ""
-        out.line(f"  It waits: {step['waiting']['why']}{until}.")
+        out.prose(f"It waits: {step['waiting']['why']}{until}.")
 
 
 def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:

@@ -180,10 +180,8 @@ def _show_api(out: Output, api: dict[str, Any]) -> None:
     out.table(columns, rows, empty="no node is registered")
     out.line()
     counts = {state: f"{of['count']}{'+' if of['more'] else ''}" for state, of in api["runs"].items()}
-    out.table(
-        [Column(f"RUNS {state}" if not i else state, right=True) for i, state in enumerate(counts)],
-        [(*counts.values(),)],
-    )
+    titles = [Column("RUNS"), *(Column(state, right=True) for state in counts)]
+    out.table(titles, [("", *counts.values())])
 
 
 def _long(seconds: float | None) -> str:
