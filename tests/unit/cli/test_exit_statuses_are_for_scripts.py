@@ -14,7 +14,7 @@ from reflux.cli import exits
 from reflux.cli.exits import Exit
 from reflux.core import errors
 from reflux.core.reasons import Reason
-from tests.unit.cli.fakes import CREATED, RUN, a_run, an_event, finished
+from tests.unit.cli.shapes import CREATED, RUN, a_run, an_event, finished
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Reflux

@@ -9,7 +9,7 @@ import pytest
 
 from reflux.core.errors import InvalidArgument, Violation
 from reflux.core.reasons import Reason
-from tests.unit.cli.fakes import CREATED, RUN, SETTLED, a_step, finished
+from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_step, finished
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.cli.commands.status import uptime
-from tests.unit.cli.fakes import a_run
+from tests.unit.cli.shapes import a_run
 from tests.unit.cli.test_the_server_is_found import stack_on
 
 if TYPE_CHECKING:

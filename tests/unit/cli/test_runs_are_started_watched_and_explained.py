@@ -9,7 +9,7 @@ import pytest
 
 from reflux.core.errors import Unavailable
 from reflux.core.reasons import Reason
-from tests.unit.cli.fakes import CREATED, RUN, SETTLED, a_run, a_step, an_attempt, finished
+from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_run, a_step, an_attempt, finished
 
 if TYPE_CHECKING:
     from pathlib import Path

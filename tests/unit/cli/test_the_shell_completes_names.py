@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reflux.cli.__main__ import app
-from tests.unit.cli.fakes import RUN, a_step
+from tests.unit.cli.shapes import RUN, a_step
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Reflux
