@@ -1,6 +1,10 @@
-"""The `reflux` command: run the embedded stack, look at it, stop it, or run one service.
+"""The `reflux` command: run the embedded stack, look at it, stop it, run one service, or be its client.
 
-Exit status: 0 done; 1 it failed, the message says why; 2 a wrong option or setting.
+Exit status: 0 done; 1 it failed, the message says why; 2 a wrong option or setting; the client commands say
+more (`reflux.cli.exits`).
+
+A command imports what it needs when it runs: `reflux --help`, and a shell that completes, do not wait for
+gRPC, PostgreSQL's driver and the settings.
 """
 
 from __future__ import annotations
@@ -12,38 +16,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psycopg
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from reflux.cli import bootstrap
 from reflux.cli import serve as services
-from reflux.cli.progress import Progress
-from reflux.cli.stack.errors import ListenError, StackError, StackNotRunningError, StartError
-from reflux.cli.stack.folder import DataFolder
-from reflux.cli.stack.plan import make_plan
-from reflux.cli.stack.run import run_until_signal, stop_stack
-from reflux.runtime import logs as event_logs
-from reflux.runtime import process
-from reflux.runtime.migrate import MigrationError
-from reflux.runtime.migrate import migrate as run_migrations
-from reflux.runtime.settings import Address, Settings, SettingsError
+from reflux.cli.commands.register import register
+from reflux.cli.exits import EPILOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from reflux.cli.stack.folder import DataFolder
 
 _TAIL = 15
 _FOLLOW_SECONDS = 0.2
 
 app = typer.Typer(
     help="Durable flows whose steps are gRPC services behind Envoy.",
+    epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-_out = Console()
-_err = Console(stderr=True)
+register(app)
 
 
 def _port(default: int, text: str) -> Any:
@@ -84,6 +81,14 @@ def up(
     ] = False,
 ) -> None:
     """Run the whole stack until Ctrl-C. A port of 0 means a free one."""
+    from reflux.cli.progress import Progress
+    from reflux.cli.stack.errors import StartError
+    from reflux.cli.stack.folder import DataFolder
+    from reflux.cli.stack.plan import make_plan
+    from reflux.cli.stack.run import run_until_signal
+    from reflux.runtime import logs as event_logs
+    from reflux.runtime.settings import Address, Settings
+
     with _explained():
         settings = Settings.load(
             data_dir=data_dir,
@@ -102,20 +107,23 @@ def up(
             )
             plan = make_plan(settings, folder, node_versions=versions, insecure_listen=insecure_listen)
             try:
-                run_until_signal(plan, folder, Progress(_out, plan))
+                run_until_signal(plan, folder, Progress(_console(), plan))
             except StartError as error:
+                errors = _console(stderr=True)
                 for line in folder.logs.tail(error.part, _TAIL):
-                    _err.print(f"  {error.part} | {line}", markup=False, highlight=False, soft_wrap=True)
+                    errors.print(f"  {error.part} | {line}", markup=False, highlight=False, soft_wrap=True)
                 raise
 
 
 @app.command()
 def down(data_dir: DataDir = None) -> None:
     """Drain and stop the running stack."""
+    from reflux.cli.stack.run import stop_stack
+
     with _explained():
         folder = _folder(data_dir)
         pid = stop_stack(folder)
-        _out.print(f"stopped: process {pid} on {folder.root}", markup=False, highlight=False)
+        _console().print(f"stopped: process {pid} on {folder.root}", markup=False, highlight=False)
 
 
 @app.command()
@@ -128,6 +136,8 @@ def logs(
     data_dir: DataDir = None,
 ) -> None:
     """Show what the parts of the stack have written."""
+    from reflux.cli.stack.errors import StackNotRunningError
+
     with _explained():
         folder = _folder(data_dir)
         files = folder.logs
@@ -162,11 +172,15 @@ def logs(
 @app.command()
 def migrate() -> None:
     """Bring the database of REFLUX_POSTGRES_DSN to this release."""
+    from reflux.runtime import logs as event_logs
+    from reflux.runtime.migrate import migrate as run_migrations
+    from reflux.runtime.settings import Settings
+
     with _explained():
         settings = Settings.load()
         event_logs.configure(service="migrate", level=settings.log_level, log_format=settings.log_format)
         applied = asyncio.run(run_migrations(settings.postgres_dsn))
-        _out.print(f"{len(applied)} migration(s) applied", highlight=False)
+        _console().print(f"{len(applied)} migration(s) applied", highlight=False)
 
 
 @app.command()
@@ -175,6 +189,9 @@ def serve(
     argument: Annotated[str | None, typer.Argument(help="For `node`: NAME@VERSION.")] = None,
 ) -> None:
     """Run one service until SIGTERM; everything else it needs to know is in REFLUX_* variables."""
+    from reflux.runtime import process
+    from reflux.runtime.settings import Settings
+
     with _explained():
         settings = Settings.load()
         entry = services.find(name, argument)
@@ -191,12 +208,21 @@ def main() -> None:
 
 
 def _folder(data_dir: Path | None) -> DataFolder:
+    from reflux.cli.stack.folder import DataFolder
+    from reflux.runtime.settings import Settings
+
     return DataFolder(Settings.load(data_dir=data_dir).data_dir.absolute())
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
     """Errors the operator can act on end the command with their message, not with a traceback."""
+    import psycopg
+
+    from reflux.cli.stack.errors import ListenError, StackError
+    from reflux.runtime.migrate import MigrationError
+    from reflux.runtime.settings import SettingsError
+
     try:
         yield
     except (SettingsError, ListenError, services.UnknownServiceError) as error:
@@ -210,10 +236,20 @@ def _explained() -> Iterator[None]:
 
 
 def _fail(error: Exception, status: int) -> None:
-    _err.print(
+    from rich.markup import escape
+
+    from reflux.runtime import logs as event_logs
+
+    _console(stderr=True).print(
         f"[bold red]reflux:[/] {escape(event_logs.redact(str(error)))}", highlight=False, soft_wrap=True
     )
     raise typer.Exit(status) from error
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,14 @@ def _to_address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
 
 
+def _to_server(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.startswith("https://"):
+        raise ValueError("TLS is not spoken yet; give host:port")
+    return Address.parse(value.removeprefix("http://").removesuffix("/"))
+
+
 def _to_networks(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -132,6 +140,8 @@ class Settings(BaseSettings):
     """Port of REST, gRPC and gRPC-Web; 0 = a free one."""
     admin_port: Port = 9901
     """Port of Envoy's admin interface on loopback; 0 = a free one."""
+    server: Annotated[Address | None, NoDecode, BeforeValidator(_to_server), PlainSerializer(str)] = None
+    """`host:port` of the edge that the client commands of `reflux` talk to; default: the running stack's."""
 
     # Where services are found. Each also listens there, unless `bind` says otherwise.
     bind: IPv4Address | IPv6Address | None = None

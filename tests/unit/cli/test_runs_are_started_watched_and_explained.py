@@ -1,0 +1,221 @@
+"""`reflux flow run` and `reflux run`: from the start of a run to the reasons of its every call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from reflux.core.errors import Unavailable
+from reflux.core.reasons import Reason
+from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_run, a_step, an_attempt, finished
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.cli.conftest import Reflux
+    from tests.unit.cli.fakes import FakeServer
+
+WATCHED = [CREATED, SETTLED, finished(3)]
+
+
+def test_a_start_prints_the_id_and_nothing_else(server: FakeServer, reflux: Reflux) -> None:
+    """So that a script can keep it: RUN=$(reflux flow run orders)."""
+    server.runs.states = ["RUNNING"]
+    ended = reflux("flow", "run", "orders", ok=True)
+    assert (ended.stdout, ended.stderr) == (f"{RUN}\n", "")
+    assert server.runs.executed[0].wait == ""
+
+
+def test_a_wait_prints_the_output(server: FakeServer, reflux: Reflux) -> None:
+    """As JSON, every digit of it."""
+    ended = reflux("flow", "run", "orders", "--wait", "5s", ok=True)
+    assert orjson.loads(ended.stdout) == {"total": 9007199254740993}
+
+
+def test_a_wait_longer_than_the_apis_is_several_calls_for_one_run(server: FakeServer, reflux: Reflux) -> None:
+    """Each with the same request id, so none of them starts another run; none longer than 300 s."""
+    server.runs.states = ["RUNNING", "RUNNING", "SUCCEEDED"]
+    reflux("flow", "run", "orders", "--wait", "1h", ok=True)
+    assert len(server.runs.executed) == 3
+    assert len({each.request_id for each in server.runs.executed}) == 1
+    assert [each.wait for each in server.runs.executed] == ["300000ms"] * 3
+
+
+def test_a_run_that_failed_says_why_on_stderr(server: FakeServer, reflux: Reflux) -> None:
+    """The step, the reason, and where to read more; stdout has no output to confuse."""
+    server.runs.states = ["FAILED"]
+    ended = reflux("flow", "run", "orders", "--wait", "1s")
+    assert ended.stdout == ""
+    assert "step pay: NODE_FAULT: it is ill" in ended.stderr
+    assert f"reflux run why {RUN}" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "given"), [('{"n": 1}', None), ("@input.json", None), ("@input.yaml", None), ("-", "n: 1\n")]
+)
+def test_the_input_comes_as_text_from_a_file_or_from_stdin(
+    server: FakeServer, reflux: Reflux, tmp_path: Path, option: str, given: str | None
+) -> None:
+    """JSON or YAML."""
+    (tmp_path / "input.json").write_text('{"n": 1}')
+    (tmp_path / "input.yaml").write_text("n: 1\n")
+    reflux("flow", "run", "orders", "--input", option, given=given, ok=True)
+    assert server.runs.run["input"] == {"n": 1}
+
+
+def test_the_request_id_is_the_callers_own(server: FakeServer, reflux: Reflux) -> None:
+    """Else one is made for each start."""
+    for options in (("--request-id", "order-42"), (), ()):
+        reflux("flow", "run", "orders", *options, ok=True)
+    first, second, third = (each.request_id for each in server.runs.executed)
+    assert first == "order-42"
+    assert second != third
+
+
+def test_a_start_that_was_not_answered_says_how_to_ask_again(server: FakeServer, reflux: Reflux) -> None:
+    """It may have been accepted: the same request id gives that run."""
+    server.next_errors = [Unavailable(Reason.NOT_ACCEPTING, "draining")]
+    ended = reflux("flow", "run", "orders", "--request-id", "order-42")
+    assert ended.status == 5
+    assert "--request-id order-42 gives that run again" in ended.stderr
+
+
+def test_follow_shows_what_happens_and_then_the_output(server: FakeServer, reflux: Reflux) -> None:
+    """Start, events, output, in this order."""
+    server.runs.events = WATCHED
+    lines = reflux("flow", "run", "orders", "--follow", ok=True).stdout.splitlines()
+    assert [line.split("  ", 1)[1] for line in lines[:3]] == [
+        "run of orders, version 3, accepted by anonymous",
+        "pay: SUCCEEDED",
+        "run SUCCEEDED",
+    ]
+    assert orjson.loads("\n".join(lines[3:])) == {"total": 9007199254740993}
+
+
+def test_a_watch_goes_on_where_the_connection_broke(server: FakeServer, reflux: Reflux) -> None:
+    """Twice broken, every event is shown once."""
+    server.runs.events, server.runs.breaks_after = WATCHED, [1, 2]
+    ended = reflux("run", "watch", RUN, "--json", ok=True)
+    assert [orjson.loads(line)["seq"] for line in ended.stdout.splitlines()] == [1, 2, 3]
+    assert server.runs.watched == [0, 1, 2]
+    assert "trying to go on after event 1" in ended.stderr
+
+
+def test_a_watch_can_begin_later(server: FakeServer, reflux: Reflux) -> None:
+    """--after skips what has been seen."""
+    server.runs.events = WATCHED
+    ended = reflux("run", "watch", RUN, "--after", "2", "--json", ok=True)
+    assert [orjson.loads(line)["seq"] for line in ended.stdout.splitlines()] == [3]
+
+
+def test_a_run_that_is_not_there_is_not_waited_for(server: FakeServer, reflux: Reflux) -> None:
+    """3, at once."""
+    assert reflux("run", "watch", RUN.replace("1", "2")).status == 3
+
+
+def test_lists_ask_for_what_was_asked(server: FakeServer, reflux: Reflux) -> None:
+    """Flow, state in any case, since as a duration or a time, and the limit."""
+    reflux(
+        "run",
+        "list",
+        "--flow",
+        "orders",
+        "--state",
+        "failed",
+        "--since",
+        "2026-01-31T12:00:00+01:00",
+        ok=True,
+    )
+    reflux("run", "list", "--since", "1h", "--limit", "3", ok=True)
+    first, second = server.runs.listed
+    assert (first.flow_id, first.state, first.page_size) == ("orders", 4, 20)
+    assert first.created_after.ToJsonString() == "2026-01-31T11:00:00Z"
+    assert second.page_size == 3
+    assert second.created_after.seconds > first.created_after.seconds
+
+
+def test_get_shows_each_step_with_who_answered(server: FakeServer, reflux: Reflux) -> None:
+    """The version chosen, the one that answered and why, tries, and what a step waits for."""
+    waiting = {"why": "attempt 1 ended with UNAVAILABLE; the next one waits for its time", "until": None}
+    fell_back = an_attempt(answered_by="2.0.0", reason="fallback", tries=3)
+    server.runs.steps = [
+        a_step(attempts=[fell_back]),
+        a_step(id="ship", state="RETRYING", finish_time=None, waiting=waiting, attempts=[]),
+    ]
+    lines = reflux("run", "get", RUN, ok=True).stdout.splitlines()
+    pay, ship = lines[-2:]
+    assert pay.split() == [
+        "pay",
+        "SUCCEEDED",
+        "http.request",
+        "1.0.0",
+        "2.0.0",
+        "fallback",
+        "1",
+        "3",
+        "250",
+        "ms",
+    ]
+    assert ship.endswith(waiting["why"])
+
+
+def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, reflux: Reflux) -> None:
+    """Revision, draw, weight, chosen, answered by, tries, flags in words, reason, outcome, error, waiting."""
+    error = {"code": "UNAVAILABLE", "reason": "NODE_FAULT", "message": "it is ill", "step": "pay"}
+    attempts = [
+        an_attempt(outcome="NO_EFFECT", answered_by="", flags="UF,URX", tries=2, error=error),
+        an_attempt(attempt=2, answered_by="2.0.0", reason="fallback", tries=2, draw=11),
+        an_attempt(
+            attempt=3, outcome="", chosen="", answered_by="", weight=0, revision=0, tries=0, finish_time=None
+        ),
+    ]
+    server.runs.steps = [
+        a_step(state="RUNNING", attempts=attempts, waiting={"why": "attempt 3 is in flight", "until": None})
+    ]
+    server.runs.run = a_run("RUNNING")
+    text = reflux("run", "why", RUN, "pay", ok=True).stdout
+    assert (
+        "Attempt 1: revision 4 of the route of http.request gives 1.0.0 90 %, and the draw 7312 of 10000 "
+        "chose it. No version answered in 2 tries. Envoy says: could not connect to the version (UF), no try "
+        "was left (URX). It failed without an effect outside (NO_EFFECT), after 250 ms: NODE_FAULT: it is "
+        "ill." in text
+    )
+    assert "2.0.0 answered in try 2, as a fallback. It is done (DONE), after 250 ms." in text
+    assert "Attempt 3: drew 7312 of 10000 and is in flight." in text
+    assert "It waits: attempt 3 is in flight." in text
+    second = next(line.split() for line in text.splitlines() if line.startswith("pay") and " 11 " in line)
+    assert second == [
+        "pay",
+        "2",
+        "4",
+        "11",
+        "90",
+        "%",
+        "1.0.0",
+        "2.0.0",
+        "fallback",
+        "2",
+        "DONE",
+        "250",
+        "ms",
+    ]
+
+
+def test_why_knows_only_steps_that_are_there(server: FakeServer, reflux: Reflux) -> None:
+    """And names those that are."""
+    server.runs.steps = [a_step()]
+    ended = reflux("run", "why", RUN, "play")
+    assert ended.status == 3
+    assert "it has pay" in ended.stderr
+
+
+def test_cancel_gives_the_reason_and_says_when_it_is_not_over(server: FakeServer, reflux: Reflux) -> None:
+    """0 once the run has finished, 7 while attempts in flight are settled."""
+    server.runs.run = a_run("CANCELING")
+    ended = reflux("run", "cancel", RUN, "--reason", "wrong order")
+    assert (ended.status, ended.stdout) == (7, f"run {RUN} is CANCELING\n")
+    assert orjson.loads(server.runs.cancelled[0]) == {"reason": "wrong order"}
+    server.runs.run = a_run("CANCELED")
+    assert reflux("run", "cancel", RUN).status == 0
