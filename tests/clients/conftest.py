@@ -1,4 +1,4 @@
-"""The client examples are built and run by `make clients` only: builds take minutes and need many toolchains."""
+"""Client examples are built and run by `make clients` only: builds take minutes and need many toolchains."""
 
 import os
 from collections.abc import Iterator

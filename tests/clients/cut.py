@@ -1,18 +1,20 @@
-"""A hop before the edge that breaks one stream: passes every call on, bytes as they are, but for the first watch.
+"""A hop before the edge that breaks one stream: it passes every call on, as bytes, but for the first watch.
 
-That one is cut after `EVENTS` answers with UNAVAILABLE, as a lost connection would. What each watch asked for is
+That one is cut with UNAVAILABLE after `EVENTS` answers, as by a lost connection. What each watch asked for is
 kept, so a test sees from where a client resumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
 from reflux.api.run.v1.run_service_pb2 import WatchRunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EVENTS = 2
 WATCH = "/reflux.api.run.v1.RunService/WatchRun"
@@ -28,7 +30,7 @@ class CutOnce(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.asked_after: list[int] = []
         """after_seq of each watch, in order."""
 
-    def __enter__(self) -> CutOnce:
+    def __enter__(self) -> Self:
         self._server.start()
         return self
 

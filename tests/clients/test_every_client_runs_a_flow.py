@@ -11,12 +11,15 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients.cut import EVENTS, CutOnce
 from tests.clients.story import told_whole
-from tests.support.stack import Stack
+
+if TYPE_CHECKING:
+    from tests.support.stack import Stack
 
 FOLDER = Path(__file__).parents[1] / "examples" / "clients"
 ADDRESS = "127.0.0.1:4000"
@@ -77,7 +80,7 @@ CLIENTS = [
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.folder)
 def test_the_client_tells_the_whole_story(client: Client, stack: Stack, cut: CutOnce) -> None:
-    """Built as its README says it saves, executes, watches, reads; resumes a broken watch; explains a failure."""
+    """Built as its README says, it does the round, resumes a broken watch, and explains a failure."""
     for tool in client.tools:
         if shutil.which(tool) is None:
             pytest.skip(f"{client.title} needs {tool}, which is not on PATH")

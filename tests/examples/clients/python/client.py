@@ -2,8 +2,8 @@
 
     python client.py 127.0.0.1:4000
 
-It needs `grpcio`, `grpcio-status`, `googleapis-common-protos`, and stubs of the .proto files. Here they come from
-the package `reflux`; another project generates its own with `grpc_tools.protoc` from `proto/`.
+It needs `grpcio`, `grpcio-status`, `googleapis-common-protos`, and stubs of the .proto files. Here they come
+from the package `reflux`; another project generates its own with `grpc_tools.protoc` from `proto/`.
 
 REST, gRPC and gRPC-Web share one port, so the address is the one curl uses.
 """
