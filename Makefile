@@ -13,7 +13,7 @@ DATA ?= .reflux
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
-.PHONY: help install demo up test lint types proto lock bench clean
+.PHONY: help install demo up test lint types proto lock bench clients clean
 
 help: ## show the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
@@ -52,9 +52,13 @@ lock: $(VENV)/.uv ## choose new versions of everything and write the lock files
 bench: $(VENV)/.dev ## measure, each figure beside its bare limit
 	$(BIN)/python -m bench all
 
+clients: $(VENV)/.dev ## build and run the client example of every language whose toolchain is there
+	TEST_CLIENTS=1 $(BIN)/pytest tests/clients --durations=0
+
 clean: ## remove the environment, caches and the data of the embedded stack
 	@if [ -x $(BIN)/reflux ]; then $(BIN)/reflux down --data-dir $(DATA) || true; fi
 	rm -rf $(VENV) $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf tests/examples/clients/*/{build,node_modules,stubs,target}
 
 # -- environment: stamps, so that a warm `make demo` installs nothing ----------------------------------------
 

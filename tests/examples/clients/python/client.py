@@ -1,9 +1,9 @@
-"""A client in plain grpcio: save a flow, execute it, watch its run, read what it returned.
+"""A client in plain grpcio: save a flow, execute it, watch its run, read its steps and what it returned.
 
     python client.py 127.0.0.1:4000
 
-It needs `grpcio`, `googleapis-common-protos`, and stubs of the .proto files. Here they come from the package
-`reflux`; another project generates its own with `grpc_tools.protoc` from `proto/`.
+It needs `grpcio`, `grpcio-status`, `googleapis-common-protos`, and stubs of the .proto files. Here they come
+from the package `reflux`; another project generates its own with `grpc_tools.protoc` from `proto/`.
 
 REST, gRPC and gRPC-Web share one port, so the address is the one curl uses.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
@@ -22,8 +23,16 @@ from grpc_status import rpc_status
 
 from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
-from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest, GetRunRequest, WatchRunRequest
+from reflux.api.run.v1.run_service_pb2 import (
+    ExecuteFlowRequest,
+    ListStepRunsRequest,
+    WatchRunRequest,
+    WatchRunResponse,
+)
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FLOW = {
     "name": "greet-from-python",
@@ -36,6 +45,8 @@ FLOW = {
     },
 }
 SECONDS = 30.0  # every call has a deadline
+RESUMES = 10  # how often a broken stream is asked for again
+PAUSE = 0.5  # seconds before each
 
 
 def main(address: str) -> None:
@@ -55,13 +66,41 @@ def main(address: str) -> None:
         run = read(runs.ExecuteFlow(start, timeout=SECONDS))
         print(f"run {run['id']} is {run['state']}")
 
-        # The stream ends after the fact that finishes the run. If it breaks, ask again with after_seq.
-        for event in runs.WatchRun(WatchRunRequest(run_id=run["id"]), timeout=SECONDS):
+        for event in watch(runs, run["id"]):
             print(f"  {event.seq} {event.kind}")
 
-        finished = read(runs.GetRun(GetRunRequest(run_id=run["id"]), timeout=SECONDS))
+        for step in read(runs.ListStepRuns(ListStepRunsRequest(run_id=run["id"]), timeout=SECONDS))["steps"]:
+            print(f"step {step['id']} is {step['state']}")
+
+        # The same start again, which now also waits: the answer is the run, settled, with its output.
+        start.wait = "10s"
+        finished = read(runs.ExecuteFlow(start, timeout=SECONDS))
         print(f"run {finished['id']} is {finished['state']}")
         print(json.dumps(finished["output"]))
+
+        try:
+            runs.ExecuteFlow(ExecuteFlowRequest(flow_id="no-such-flow"), timeout=SECONDS)
+        except grpc.RpcError as error:
+            print(explain(error))
+
+
+def watch(runs: RunServiceStub, run_id: str) -> Iterator[WatchRunResponse]:
+    """Every event of the run, once and in order, until the one that finishes it ends the stream.
+
+    A stream that breaks is resumed after the last event seen.
+    """
+    seen = 0
+    for left in range(RESUMES, -1, -1):
+        try:
+            for event in runs.WatchRun(WatchRunRequest(run_id=run_id, after_seq=seen), timeout=SECONDS):
+                seen = event.seq
+                yield event
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE or not left:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return
 
 
 def to_body(document: Any) -> HttpBody:
@@ -75,13 +114,14 @@ def read(body: HttpBody) -> Any:
 
 
 def explain(error: grpc.RpcError) -> str:
-    """The reason a program would branch on, and the message for people."""
+    """The code, the reason a program would branch on, and the message for people."""
     status = rpc_status.from_call(error)
-    info = error_details_pb2.ErrorInfo()
+    words = [error.code().name]
     for detail in status.details if status else ():
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-    return f"{error.code().name} {info.reason}: {error.details()}"
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            words.append(info.reason)
+    return f"{' '.join(words)}: {error.details()}"
 
 
 if __name__ == "__main__":
