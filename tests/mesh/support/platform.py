@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from tests.mesh.support.node import Node
 
-NODE = "ai.chat"
+NODE = "demo.chat"
+"""No shipped node, whose first route would be the shipped one."""
 
 
 @dataclass(slots=True)
