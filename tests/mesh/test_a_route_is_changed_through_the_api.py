@@ -76,7 +76,7 @@ async def test_a_refusal_has_envoys_words_and_the_former_route_serves(
 
         def broken(graph: Graph) -> Snapshot:
             built = sound(graph)
-            if built.revisions["ai.chat"] != 2:
+            if built.revisions["demo.chat"] != 2:
                 return built
             lost = {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}}
             bad = {**builder.frame(), "virtual_hosts": [{**builder.host(), "routes": [lost]}]}
@@ -192,4 +192,4 @@ async def test_a_node_that_nobody_registered_has_no_route(platform: Platform) ->
                 reason,
             )
         listed = await platform.routing.ListRoutes(pb.ListRoutesRequest(), timeout=10)
-        assert [each.node for each in listed.routes] == ["ai.chat"]
+        assert [each.node for each in listed.routes] == ["demo.chat"]

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from tests.mesh.support.proxy import Proxy
     from tests.support.rest import Answer
 
-NODE = "ai.chat"
+NODE = "demo.chat"
+"""No shipped node, whose first route would be the shipped one."""
 
 
 @dataclass(slots=True)
