@@ -71,6 +71,7 @@ def test_the_edge_binds_and_finds_what_it_was_told(folder: Path):
     listeners = {each["name"]: each for each in edge["static_resources"]["listeners"]}
     assert edge["node"]["cluster"] == "edge"
     assert place(listeners["edge"]) == ("127.0.0.2", 5000)
+    assert place(listeners["stats"]) == ("127.0.0.2", 9902)
     assert place(edge["admin"]) == ("127.0.0.1", 5901)
     assert (
         upstreams(edge).items()

@@ -15,8 +15,6 @@ from tests.support.composefile import ROOT, UnsetVariable
 
 OURS = composefile.load()["x-reflux"]["image"]
 VARIABLES = {"POSTGRES_PASSWORD": "secret"}
-CHAT = "ai.chat"
-CHAT_IS_SHIPPED = any(version.startswith(CHAT) for version in serve.node_versions())
 SETTINGS = {f"REFLUX_{name.upper()}" for name in Settings.model_fields}
 
 
@@ -117,8 +115,7 @@ def test_our_containers_have_nothing_they_do_not_need(document: dict[str, Any]):
 def test_every_variable_of_ours_is_a_setting(document: dict[str, Any]):
     """REFLUX refuses settings it does not know, so one of them would stop every container."""
     for name, service in ours(document).items():
-        if CHAT_IS_SHIPPED or not name.startswith("node-ai-chat"):
-            assert {key for key in service["environment"] if key.startswith("REFLUX_")} <= SETTINGS, name
+        assert {key for key in service["environment"] if key.startswith("REFLUX_")} <= SETTINGS, name
 
 
 def test_a_variable_of_the_person_that_is_named_like_a_setting_is_one():
@@ -126,7 +123,7 @@ def test_a_variable_of_the_person_that_is_named_like_a_setting_is_one():
     text = composefile.FILE.read_text(encoding="utf-8")
     asked = {part.split(":")[0].split("}")[0] for part in text.replace("$$", "").split("${")[1:]}
     named = {name for name in asked if name.startswith("REFLUX_")}
-    assert {name for name in named if CHAT_IS_SHIPPED or not name.startswith("REFLUX_AI_")} <= SETTINGS
+    assert named <= SETTINGS
 
 
 def test_replicas_are_free_to_be_many(document: dict[str, Any]):
@@ -148,10 +145,8 @@ def test_every_shipped_node_version_has_a_service(document: dict[str, Any], vers
     "version",
     [each["command"][2] for name, each in composefile.load()["services"].items() if name.startswith("node-")],
 )
-def test_every_node_service_runs_a_version_that_is_shipped(version: str, request: pytest.FixtureRequest):
+def test_every_node_service_runs_a_version_that_is_shipped(version: str):
     """A command that names another one would never become healthy."""
-    if version.startswith(CHAT) and not CHAT_IS_SHIPPED:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="ai.chat is not part of this release yet"))
     assert version in serve.node_versions()
 
 

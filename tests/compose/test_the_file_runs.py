@@ -13,10 +13,12 @@ from google.api.httpbody_pb2 import HttpBody
 
 from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
-from reflux.cli import serve
+from tests.examples.demo import failover
 from tests.support import composefile
 from tests.support.compose import Compose, running_compose, why_not
 from tests.support.ledger import Ledger, running_ledger
+from tests.support.provider import Provider, environment_of, running_provider
+from tests.support.rest import Rest
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -42,15 +44,34 @@ def ledger() -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="module")
-def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    """The deployment, with two of everything that can be two; without node versions that are not shipped."""
+def openai() -> Iterator[Provider]:
+    """The process behind ai.chat@openai, and behind nothing else."""
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def others() -> Iterator[Provider]:
+    """The process behind the other versions of ai.chat."""
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def compose(
+    tmp_path_factory: pytest.TempPathFactory, openai: Provider, others: Provider
+) -> Iterator[Compose]:
+    """The deployment, with two of everything that can be two."""
     if (problem := why_not()) and "CI" not in os.environ:
         pytest.skip(problem)
     with running_compose(
         tmp_path_factory.mktemp("compose"),
-        environment={"REFLUX_HTTP_ALLOW": "127.0.0.0/8", "REFLUX_LEASE_SECONDS": "3"},
+        environment={
+            "REFLUX_HTTP_ALLOW": "127.0.0.0/8",
+            "REFLUX_LEASE_SECONDS": "3",
+            **environment_of(openai=openai, anthropic=others, local=others),
+        },
         scale=SCALE,
-        without=[name for name, version in NODES.items() if version not in serve.node_versions()],
     ) as compose:
         yield compose
 
@@ -119,11 +140,10 @@ def output(name: str) -> dict[str, str]:
 def test_every_replica_is_an_endpoint(compose: Compose):
     """Each node version answers at as many addresses as it has replicas, each at its own."""
     for name, version in NODES.items():
-        if name in compose.replicas:
-            node, _, number = version.partition("@")
-            known = compose.rest.get(f"/api/nodes/{node}/versions/{number}")
-            addresses = {endpoint["address"] for endpoint in known["endpoints"]}
-            assert addresses == {f"{each.ip}:4200" for each in compose.replicas[name]}
+        node, _, number = version.partition("@")
+        known = compose.rest.get(f"/api/nodes/{node}/versions/{number}")
+        addresses = {endpoint["address"] for endpoint in known["endpoints"]}
+        assert addresses == {f"{each.ip}:4200" for each in compose.replicas[name]}
 
 
 def test_the_proxies_have_names_of_their_own(compose: Compose):
@@ -155,6 +175,29 @@ def test_a_flow_runs_over_grpc(compose: Compose, ledger: Ledger):
         run = json.loads(RunServiceStub(channel).ExecuteFlow(request, timeout=60).data)
     assert run["state"] == "SUCCEEDED", run
     assert run["output"] == output("grpc")
+
+
+def test_a_provider_is_killed_under_load_and_no_run_fails(compose: Compose, openai: Provider):
+    """The demo's story, its own checks included, in the distributed deployment."""
+    load = failover.show(compose.rest, f"http://{compose.address('mesh')}:9901", openai)
+
+    reasons = {call.attempt["reason"] for call in load.calls}
+    assert reasons == {"weight", "fallback", "ejected"}
+
+
+def test_metrics_are_served_by_every_service_and_proxy(compose: Compose):
+    """Each at its own address; who is ejected is read from the mesh proxy without its admin interface."""
+    ours = ["registry", "controlplane", "orchestrator", "gateway", *NODES]
+    for name in ours:
+        answer = Rest(f"http://{compose.address(name)}:9464")("GET", "/metrics")
+        assert answer.status == 200
+        assert b"# HELP reflux_" in answer.body, name
+    for proxy in ("edge", "mesh"):
+        stats = Rest(f"http://{compose.address(proxy)}:9902")
+        assert b"envoy_cluster_upstream_rq" in stats("GET", "/stats/prometheus").body
+        assert stats("POST", "/quitquitquit").status == 404
+    figures = Rest(f"http://{compose.address('controlplane')}:9464")("GET", "/metrics").body
+    assert b"reflux_ejections_active" in figures
 
 
 def test_a_run_can_be_watched_through_the_gateway(compose: Compose, ledger: Ledger):

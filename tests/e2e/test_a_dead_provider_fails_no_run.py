@@ -31,7 +31,7 @@ def asking(tmp_path_factory, openai: Provider, anthropic: Provider) -> Iterator[
     """A stack that knows both, and has no server of its own for `local`."""
     environment = environment_of(openai=openai, anthropic=anthropic)
     with running_stack(tmp_path_factory.mktemp("chat") / "data", environment=environment) as stack:
-        save(stack, "ask_a_model.yaml")
+        save(stack.rest, "ask_a_model.yaml")
         yield stack
 
 

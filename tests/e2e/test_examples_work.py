@@ -37,7 +37,7 @@ def test_killing_the_orchestrator_repeats_no_recorded_outcome(tmp_path: Path, le
 def test_a_provider_is_killed_under_load_and_no_run_fails(tmp_path: Path):
     """The demo's own checks hold: some calls fell back, then openai was passed over, then it came back."""
     with asking_stack(tmp_path / "data") as (stack, openai):
-        load = failover.show(stack, openai)
+        load = failover.show(stack.rest, stack.state["urls"]["admin"], openai)
 
     by = {call.attempt["reason"]: call.attempt["answered_by"] for call in load.calls}
     assert set(by) == {"weight", "fallback", "ejected"}

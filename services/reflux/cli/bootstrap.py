@@ -5,6 +5,7 @@ proxies bind, and where they find the services. Both kinds of proxy share a fold
 
     edge.json     the edge proxy       binds `listen`:`edge_port`
     mesh.json     the mesh proxies     bind `mesh_address`, or its port on `bind`
+                  both also bind STATS_PORT beside it, where statistics can be read and nothing changed
     reflux.binpb  descriptors of the API, which edge.json names by its path in this folder
 
 The files are the same for every replica; each gives itself a name of its own by `envoy --service-node`. They
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DESCRIPTORS: Final = "reflux.binpb"
+STATS_PORT: Final = 9902
 _SERVICES: Final = ("registry", "controlplane", "orchestrator", "gateway")
 
 
@@ -66,10 +68,12 @@ def render(settings: Settings, folder: Path, proxies: tuple[Proxy, ...]) -> Mapp
     # The only code of a service here: the bootstrap is a value the control plane renders.
     bootstrap: Any = importlib.import_module("reflux.controlplane.bootstrap")
     files: dict[str, bytes] = {}
+    mesh = places.listening(settings, settings.mesh_address)
     for proxy in proxies:
         document = bootstrap.render(
             edge=(settings.listen, settings.edge_port),
-            mesh=places.listening(settings, settings.mesh_address),
+            mesh=mesh,
+            stats=(settings.listen if proxy is Proxy.EDGE else mesh.host, STATS_PORT),
             admin=Address("127.0.0.1", settings.admin_port),
             upstreams={name: getattr(settings, f"{name}_address") for name in _SERVICES},
             node_id=proxy.value,

@@ -21,7 +21,7 @@ def main(data: Path) -> None:
     console.print(Panel("REFLUX: durable flows whose steps are gRPC services behind Envoy", expand=False))
     with running_ledger() as ledger, asking_stack(data, quiet=False) as (stack, openai):
         delivery.show(stack, ledger)
-        failover.show(stack, openai)
+        failover.show(stack.rest, stack.state["urls"]["admin"], openai)
         canary.show(stack, ledger)
         kill.show(stack, ledger)
     console.print(f"[bold green]Everything held.[/] {time.monotonic() - begun:.0f} s in all.")

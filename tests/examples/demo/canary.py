@@ -19,7 +19,8 @@ SETTLE_SECONDS: Final = 0.25
 def show(stack: Stack, ledger: Ledger) -> Load:
     """All calls; each run has SUCCEEDED, on the version that its draw predicts."""
     console.rule("[bold](c) Canary: http.request@2.0.0 takes 10 %, more, and none again")
-    rest, flow = stack.rest, save(stack, "watch_a_page.yaml")
+    rest = stack.rest
+    flow = save(rest, "watch_a_page.yaml")
     stable = rest.get(ROUTE)["revision"]
     rows = table("what", "Envoy has it after", "calls", "to 1.0.0", "to 2.0.0", "failed")
     with running_load(rest, flow, {"url": f"{ledger.url}/effect/canary"}, callers=CALLERS) as load:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tests.examples.demo.load import Call, Load, running_load
 from tests.examples.demo.screen import console, save, table
 from tests.support.provider import Provider
-from tests.support.stack import Stack
+from tests.support.rest import Rest
 
 CALLERS: Final = 4
 CALLS: Final = 40
@@ -18,25 +18,31 @@ EJECTED_SECONDS: Final = 5
 """For the demo; by default an ejection lasts 30 s."""
 
 
-def show(stack: Stack, openai: Provider) -> Load:
-    """All calls; each run has SUCCEEDED. `openai` is the process behind ai.chat@openai alone."""
+def show(rest: Rest, admin: str, openai: Provider) -> Load:
+    """All calls; each run has SUCCEEDED.
+
+    Args:
+        rest: the edge.
+        admin: URL of the admin interface of the mesh's Envoy.
+        openai: the process behind ai.chat@openai, and behind nothing else.
+    """
     console.rule("[bold](b) LLM failover: ai.chat at 70/30/0, and the first provider dies")
-    flow = save(stack, "ask_a_model.yaml")
+    flow = save(rest, "ask_a_model.yaml")
     rows = table(
         "act", "calls", "openai", "anthropic", "fell back", "passed over", "ejected now", "failed runs"
     )
     question = {"question": "Is this order odd?"}
     with (
-        _short_ejections(stack),
-        running_load(stack.rest, flow, question, callers=CALLERS) as load,
+        _short_ejections(admin),
+        running_load(rest, flow, question, callers=CALLERS) as load,
     ):
-        rows.add_row("both are well", *_counted(stack, load.until(lambda calls: len(calls) >= CALLS)))
+        rows.add_row("both are well", *_counted(admin, load.until(lambda calls: len(calls) >= CALLS)))
         openai.kill()
         calls = load.until(lambda calls: _are(calls, "ejected") >= 5 and len(calls) >= CALLS)
-        rows.add_row("[bold]kill -9 of the provider of openai[/]", *_counted(stack, calls))
+        rows.add_row("[bold]kill -9 of the provider of openai[/]", *_counted(admin, calls))
         openai.restart()
         load.until(lambda calls: any(_is_back(call) for call in calls))
-        rows.add_row("it is back", *_counted(stack, load.until(lambda calls: len(calls) >= CALLS)))
+        rows.add_row("it is back", *_counted(admin, load.until(lambda calls: len(calls) >= CALLS)))
     console.print(rows)
     _explain(load)
     assert all(call.state == "SUCCEEDED" for call in load.calls), load.calls
@@ -44,24 +50,24 @@ def show(stack: Stack, openai: Provider) -> Load:
 
 
 @contextmanager
-def _short_ejections(stack: Stack) -> Iterator[None]:
+def _short_ejections(admin: str) -> Iterator[None]:
     """Ejections of `EJECTED_SECONDS`, by Envoy's admin interface: a way to try things, not to run them."""
     keys = ("outlier_detection.base_ejection_time_ms", "outlier_detection.max_ejection_time_ms")
-    _admin(stack, "/runtime_modify?" + "&".join(f"{key}={EJECTED_SECONDS * 1000}" for key in keys))
+    _post(admin, "/runtime_modify?" + "&".join(f"{key}={EJECTED_SECONDS * 1000}" for key in keys))
     try:
         yield
     finally:
-        _admin(stack, "/runtime_modify?" + "&".join(f"{key}=" for key in keys))
+        _post(admin, "/runtime_modify?" + "&".join(f"{key}=" for key in keys))
 
 
-def _admin(stack: Stack, path: str) -> None:
-    request = urllib.request.Request(stack.state["urls"]["admin"] + path, method="POST")
+def _post(admin: str, path: str) -> None:
+    request = urllib.request.Request(admin + path, method="POST")
     urllib.request.urlopen(request, timeout=10).close()
 
 
-def _ejected(stack: Stack) -> list[str]:
+def _ejected(admin: str) -> list[str]:
     """The versions whose only endpoint Envoy has taken out."""
-    url = f"{stack.state['urls']['admin']}/stats?format=json&filter=outlier_detection.ejections_active"
+    url = f"{admin}/stats?format=json&filter=outlier_detection.ejections_active"
     with urllib.request.urlopen(url, timeout=10) as response:
         stats: list[dict[str, Any]] = json.load(response)["stats"]
     return [each["name"].split(".outlier")[0].removeprefix("cluster.") for each in stats if each["value"]]
@@ -75,7 +81,7 @@ def _is_back(call: Call) -> bool:
     return bool(call.attempt["chosen"] == call.attempt["answered_by"] == "openai")
 
 
-def _counted(stack: Stack, calls: list[Call]) -> tuple[str, ...]:
+def _counted(admin: str, calls: list[Call]) -> tuple[str, ...]:
     by = [call.attempt["answered_by"] for call in calls]
     failed = sum(call.state != "SUCCEEDED" for call in calls)
     numbers = (
@@ -85,7 +91,7 @@ def _counted(stack: Stack, calls: list[Call]) -> tuple[str, ...]:
         _are(calls, "fallback"),
         _are(calls, "ejected"),
     )
-    return (*map(str, numbers), ", ".join(_ejected(stack)) or "-", str(failed))
+    return (*map(str, numbers), ", ".join(_ejected(admin)) or "-", str(failed))
 
 
 def _explain(load: Load) -> None:

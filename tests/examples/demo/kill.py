@@ -18,7 +18,7 @@ RUNS: Final = 8
 def show(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
     """Each run with its events; all have SUCCEEDED."""
     console.rule(f"[bold](d) kill -9 of the orchestrator in the middle of {RUNS} runs")
-    name = save(stack, "survives_a_kill.yaml")
+    name = save(stack.rest, "survives_a_kill.yaml")
     given = {"target": f"{ledger.url}/effect"}
     with ThreadPoolExecutor(RUNS) as pool:
         path = f"/api/flows/{name}/execute"

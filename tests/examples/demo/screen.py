@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.stack import Stack
+from tests.support.rest import Rest
 
 EXAMPLES: Final = Path(__file__).parents[1]
 SECONDS: Final = 90.0
@@ -23,21 +23,21 @@ def table(*columns: str, caption: str | None = None) -> Table:
     return Table(*columns, box=None, pad_edge=False, caption=caption, caption_justify="left")
 
 
-def save(stack: Stack, file: str) -> str:
+def save(rest: Rest, file: str) -> str:
     """Saves an example's flow; its name."""
     text = (EXAMPLES / file).read_bytes()
     name = file.removesuffix(".yaml").replace("_", "-")
-    saved = stack.rest(
+    saved = rest(
         "PUT", f"/api/flows/{name}?allow_missing=true", raw=text, content_type="application/yaml"
     ).ok()
     return str(saved["name"])
 
 
-def follow(stack: Stack, run_id: str, show: Callable[[], None]) -> dict[str, Any]:
+def follow(rest: Rest, run_id: str, show: Callable[[], None]) -> dict[str, Any]:
     """The run once it has ended; `show` is called meanwhile."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        run: dict[str, Any] = stack.rest.get(f"/api/runs/{run_id}")
+        run: dict[str, Any] = rest.get(f"/api/runs/{run_id}")
         if run["state"] not in ("RUNNING", "CANCELING"):
             return run
         show()
@@ -45,10 +45,10 @@ def follow(stack: Stack, run_id: str, show: Callable[[], None]) -> dict[str, Any
     raise AssertionError(f"run {run_id} has not ended within {SECONDS:.0f} s")
 
 
-def steps_table(stack: Stack, run_id: str) -> Table:
+def steps_table(rest: Rest, run_id: str) -> Table:
     """Each step with what became of it, and why Envoy chose whom it chose."""
     steps = table("step", "state", "who answered, and why", "effect", "ms", "waits for")
-    for step in stack.rest.get(f"/api/runs/{run_id}/steps")["steps"]:
+    for step in rest.get(f"/api/runs/{run_id}/steps")["steps"]:
         last = step["attempts"][-1] if step["attempts"] else None
         who = step["action"]
         if last and last["answered_by"]:
