@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.gateway.app import application
+from reflux.gateway.hooks import Hooks
 from reflux.gateway.server import serve_http
 from reflux.gateway.watches import Watches
 from reflux.runtime import logs, process, rpc
@@ -28,9 +30,8 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
 
     async with rpc.channel(settings.orchestrator_address) as orchestrator:
         watches = Watches(RunServiceStub(orchestrator))
-        await serve_http(
-            application(watches), settings.gateway_address, on_ready=on_ready, on_stop=watches.stop
-        )
+        app = application(watches, Hooks(TriggerServiceStub(orchestrator)))
+        await serve_http(app, settings.gateway_address, on_ready=on_ready, on_stop=watches.stop)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 from reflux.core import event as ev
@@ -27,8 +26,19 @@ LEASE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class StartOnce:
+    """A handle that starts one run, however often it comes, for 7 days."""
+
+    scope: str
+    """Within which `key` is unique."""
+    key: str
+    body_digest: bytes
+    """sha256 of what must be equal each time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Launched:
-    """The run of a start, new or of an earlier start with the same request_id."""
+    """The run of a start, new or of an earlier start with the same handle."""
 
     run_id: RunId
     first: RunState | None
@@ -44,12 +54,21 @@ class Launcher:
         self._starter = starter
         self._worker = worker
 
-    async def launch(self, flow: Resolved, document: Json, *, request_id: str | None, actor: str) -> Launched:
+    async def launch(
+        self, flow: Resolved, document: Json, *, once: StartOnce | None, actor: str, trigger: str = ""
+    ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
+
+        Args:
+            flow: as resolved a moment ago.
+            document: the run's input.
+            once: the handle of the start; None starts a run each time.
+            actor: who asks.
+            trigger: id of the trigger that starts it; empty when somebody asks.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema.
-            AlreadyExists: the request_id was used for something else.
+            AlreadyExists: the handle was used for something else.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
         _check(flow, document)
@@ -60,7 +79,7 @@ class Launcher:
         lease = await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
-        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now)
+        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now, trigger)
         started = await self._starter.start(
             StartRequest(
                 lease=lease,
@@ -71,9 +90,9 @@ class Launcher:
                 actor=actor,
                 created_at=now,
                 payload=codec.encode(created),
-                scope=f"flow:{flow.flow_id}",
-                request_id=request_id,
-                body_digest=sha256(document.raw).digest(),
+                scope=once.scope if once else "",
+                request_id=once.key if once else None,
+                body_digest=once.body_digest if once else b"",
             )
         )
         if not started.created:

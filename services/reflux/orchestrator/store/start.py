@@ -116,6 +116,21 @@ class Starter:
         await self._lane.run()
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a handle stands for."""
+
+    run_id: RunId
+    body_digest: bytes
+
+
+async def find_started(pool: Pool, scope: str, request_id: str) -> Known | None:
+    """The run that a handle has started, or None."""
+    async with pool.connection() as connection:
+        known = await _known(connection, [(scope, request_id)])
+    return known.get((scope, request_id))
+
+
 async def forget_expired(pool: Pool) -> int:
     """Delete up to 10,000 expired handles; to be called now and then, by any orchestrator."""
     async with pool.connection() as connection:
@@ -178,16 +193,7 @@ async def _find(
 ) -> Mapping[RunId, Started | Exception]:
     """What the losers of their handles answer. The batch is committed: nothing here may repeat it."""
     try:
-        cursor = await connection.execute(
-            load_sql("reflux.orchestrator.store", "find_start_keys"),
-            {
-                "scopes": arrays.texts([one.scope for one in losers]),
-                "keys": arrays.texts([one.request_id for one in losers]),
-            },
-            prepare=True,
-            binary=True,
-        )
-        known = {(scope, key): (run_id, digest) for scope, key, run_id, digest in await cursor.fetchall()}
+        known = await _known(connection, [(one.scope, one.request_id) for one in losers])
     except psycopg.Error:
         if connection.closed:
             raise
@@ -195,14 +201,29 @@ async def _find(
     return {one.run_id: _answer(one, known.get((one.scope, one.request_id))) for one in losers}
 
 
-def _answer(loser: StartRequest, winner: tuple[object, bytes] | None) -> Started | Exception:
+async def _known(
+    connection: Connection, handles: Sequence[tuple[str, str | None]]
+) -> dict[tuple[str, str | None], Known]:
+    cursor = await connection.execute(
+        load_sql("reflux.orchestrator.store", "find_start_keys"),
+        {
+            "scopes": arrays.texts([scope for scope, _ in handles]),
+            "keys": arrays.texts([key for _, key in handles]),
+        },
+        prepare=True,
+        binary=True,
+    )
+    rows = await cursor.fetchall()
+    return {(scope, key): Known(RunId(str(run_id)), digest) for scope, key, run_id, digest in rows}
+
+
+def _answer(loser: StartRequest, winner: Known | None) -> Started | Exception:
     if winner is None:  # it has just expired, or its batch-mate had lost the shard
         return Unavailable(Reason.NOT_ACCEPTING, "the run of this request_id is not known yet")
-    run_id, digest = winner
-    if digest != loser.body_digest:
+    if winner.body_digest != loser.body_digest:
         return AlreadyExists(
             Reason.REQUEST_ID_REUSED,
             "this request_id was used within 7 days for something else: use another one",
-            metadata={"request_id": loser.request_id or "", "run_id": str(run_id)},
+            metadata={"request_id": loser.request_id or "", "run_id": winner.run_id},
         )
-    return Started(RunId(str(run_id)), created=False, recorded_at=None)
+    return Started(winner.run_id, created=False, recorded_at=None)
