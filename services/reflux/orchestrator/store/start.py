@@ -21,12 +21,15 @@ from reflux.core.reasons import Reason
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.store.lane import Lane, LaneStats
+from reflux.orchestrator.store.pool import fetch
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from psycopg.rows import TupleRow
 
     from reflux.core.names import FlowId
     from reflux.orchestrator.store.journal import ShardLease
@@ -126,9 +129,8 @@ class Known:
 
 async def find_started(pool: Pool, scope: str, request_id: str) -> Known | None:
     """The run that a handle has started, or None."""
-    async with pool.connection() as connection:
-        known = await _known(connection, [(scope, request_id)])
-    return known.get((scope, request_id))
+    rows = await fetch(pool, "find_start_keys", _handles([(scope, request_id)]))
+    return _read(rows).get((scope, request_id))
 
 
 async def forget_expired(pool: Pool) -> int:
@@ -206,14 +208,21 @@ async def _known(
 ) -> dict[tuple[str, str | None], Known]:
     cursor = await connection.execute(
         load_sql("reflux.orchestrator.store", "find_start_keys"),
-        {
-            "scopes": arrays.texts([scope for scope, _ in handles]),
-            "keys": arrays.texts([key for _, key in handles]),
-        },
+        _handles(handles),
         prepare=True,
         binary=True,
     )
-    rows = await cursor.fetchall()
+    return _read(await cursor.fetchall())
+
+
+def _handles(handles: Sequence[tuple[str, str | None]]) -> dict[str, object]:
+    return {
+        "scopes": arrays.texts([scope for scope, _ in handles]),
+        "keys": arrays.texts([key for _, key in handles]),
+    }
+
+
+def _read(rows: Sequence[TupleRow]) -> dict[tuple[str, str | None], Known]:
     return {(scope, key): Known(RunId(str(run_id)), digest) for scope, key, run_id, digest in rows}
 
 
