@@ -17,6 +17,7 @@ Each names the run in `x-reflux-run-id`.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -86,10 +87,39 @@ class Hooks:
             ],
             body=await _body(request),
         )
+        call = self._stub.DeliverWebhook(delivery, timeout=SECONDS, metadata=tuple(metadata))
+        return await _while_heard(request, call)
+
+
+async def _while_heard(request: Request, call: Any) -> DeliverWebhookResponse:
+    """The answer to `call`, given up when the sender leaves: it may wait for a run for minutes.
+
+    Raises:
+        RefluxError: what the orchestrator raises.
+        ClientDisconnect: the sender left; whatever has begun goes on.
+    """
+
+    async def give_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        call.cancel()
+
+    failure: Exception
+    async with asyncio.TaskGroup() as group:
+        leaving = group.create_task(give_up())
         try:
-            return await self._stub.DeliverWebhook(delivery, timeout=SECONDS, metadata=tuple(metadata))
+            answer: DeliverWebhookResponse = await call
         except grpc.RpcError as error:
-            raise rpc.to_error(error) from None
+            failure = rpc.to_error(error)
+        except asyncio.CancelledError:
+            if not leaving.done():
+                raise
+            failure = ClientDisconnect()
+        else:
+            return answer
+        finally:
+            leaving.cancel()
+    raise failure
 
 
 async def _body(request: Request) -> bytes:

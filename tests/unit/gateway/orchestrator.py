@@ -38,6 +38,9 @@ class Orchestrator(RunServiceServicer, TriggerServiceServicer):
         self.refusals: list[RefluxError] = []
         self.deliveries: list[DeliverWebhookRequest] = []
         self.delivered = DeliverWebhookResponse(run_id=RUN)
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.given_up = 0
         self.open_streams = 0
         self.sent = 0
         self._changed = asyncio.Condition()
@@ -75,6 +78,11 @@ class Orchestrator(RunServiceServicer, TriggerServiceServicer):
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         if self.refusals:
             raise self.refusals.pop(0)
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         return self.delivered
 
     async def WatchRun(self, request: WatchRunRequest, context: Any) -> AsyncIterator[WatchRunResponse]:

@@ -11,7 +11,7 @@ import pytest
 from reflux.api.trigger.v1.trigger_service_pb2 import DeliverWebhookResponse, Trigger
 from reflux.core.errors import AlreadyExists, NotFound, RefluxError, Unauthenticated, Unavailable
 from reflux.core.reasons import Reason
-from tests.unit.gateway.client import reason_of
+from tests.unit.gateway.client import reason_of, until
 from tests.unit.gateway.conftest import running
 from tests.unit.gateway.orchestrator import RUN
 
@@ -192,6 +192,19 @@ async def test_a_sender_that_leaves_takes_its_place_along(orchestrator: Orchestr
                     if response.status == 202:
                         break
     del reader
+
+
+async def test_a_sender_that_stops_waiting_is_not_waited_for(orchestrator: Orchestrator) -> None:
+    """Its place is free at once, and the orchestrator hears of it: a run may take minutes."""
+    orchestrator.answers.clear()
+    async with running(orchestrator, limit=1) as gateway:
+        waiting = asyncio.ensure_future(gateway.client.post("/hooks/a", data=b"x"))
+        await until(lambda: len(orchestrator.deliveries) == 1)
+        waiting.cancel()
+        await until(lambda: orchestrator.given_up == 1)
+        orchestrator.answers.set()
+        async with gateway.client.post("/hooks/a") as response:
+            assert response.status == 202
 
 
 async def test_a_method_of_another_kind_is_refused(gateway: Gateway) -> None:
