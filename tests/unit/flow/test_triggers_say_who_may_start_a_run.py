@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 
 from reflux.core.flow import compile_flow
+from reflux.core.flow.triggers import _KEYS
 from reflux.core.flow.webhook import Encoding, Hmac, Respond, Scheme, default_input, is_hidden, normal_path
 
 
@@ -17,6 +21,15 @@ def hook(**keys):
     result = compile_flow({"name": "hooked", "spec": spec})
     assert result.problems == ()
     return result.flow.trigger("hook")
+
+
+def test_the_trigger_of_the_readme_is_one():
+    """What people copy has nothing wrong, and shows every key."""
+    text = (Path(__file__).parents[3] / "gateway" / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(triggers:.*?)```", text, re.DOTALL)
+    [shown] = yaml.safe_load(block)["triggers"]
+    assert hook(**shown).respond is Respond.RUN
+    assert set(shown) == set(_KEYS)
 
 
 def test_a_trigger_that_says_little_is_an_open_post():
