@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from reflux.core import event as ev
@@ -14,15 +14,20 @@ from reflux.core.reasons import Reason
 from reflux.core.run import RunState, begin
 from reflux.orchestrator import codec
 from reflux.orchestrator.flows.cache import Resolved
+from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
-from reflux.orchestrator.store.start import Starter, StartRequest
+from reflux.orchestrator.store.start import Started, Starter, StartRequest
 from reflux.orchestrator.worker import MAX_NEW_RUNS, ActiveRun, Worker
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
 
 LEASE_SECONDS: Final = 5.0
 """How long a start waits for this orchestrator to own a shard, right after it joined."""
+MAX_TRIES: Final = 5
+"""Of a start that finds its shard gone."""
+TRY_SECONDS: Final = 0.05
+"""Before the second try; each later one waits as much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Launcher:
         self._lease = lease
         self._starter = starter
         self._worker = worker
+        self._lost: set[ShardLease] = set()
+        """Leases that a start found lost, until the lease itself has heard of it."""
 
     async def launch(
         self, flow: Resolved, document: Json, *, once: StartOnce | None, actor: str, trigger: str = ""
@@ -76,25 +83,23 @@ class Launcher:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full(runs=MAX_NEW_RUNS):
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
-        lease = await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now, trigger)
-        started = await self._starter.start(
-            StartRequest(
-                lease=lease,
-                run_id=run_id,
-                flow_id=flow.flow_id,
-                flow_name=flow.name,
-                flow_version=flow.version,
-                actor=actor,
-                created_at=now,
-                payload=codec.encode(created),
-                scope=once.scope if once else "",
-                request_id=once.key if once else None,
-                body_digest=once.body_digest if once else b"",
-            )
+        request = StartRequest(
+            lease=await self._shard(),
+            run_id=run_id,
+            flow_id=flow.flow_id,
+            flow_name=flow.name,
+            flow_version=flow.version,
+            actor=actor,
+            created_at=now,
+            payload=codec.encode(created),
+            scope=once.scope if once else "",
+            request_id=once.key if once else None,
+            body_digest=once.body_digest if once else b"",
         )
+        started, lease = await self._start(request)
         if not started.created:
             return Launched(started.run_id, None)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
@@ -103,6 +108,27 @@ class Launcher:
             self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
         return Launched(run_id, begin(run_id, flow.flow, created))
 
+    async def _start(self, request: StartRequest) -> tuple[Started, ShardLease]:
+        """The run of a request, begun in the shard of the lease.
+
+        While shards change hands a start may find that its own is gone. Nothing was begun then, so another
+        shard takes it: a sender of webhooks that is told to come again may do so in minutes.
+
+        Raises:
+            RefluxError: what the starter raises; `ShardLost` and `Undecided` after `MAX_TRIES`.
+        """
+        for tried in range(1, MAX_TRIES + 1):
+            try:
+                return await self._starter.start(request), request.lease
+            except (ShardLost, Undecided) as error:
+                if isinstance(error, ShardLost):
+                    self._lost.add(request.lease)
+                if tried == MAX_TRIES:
+                    raise
+                await asyncio.sleep(TRY_SECONDS * tried)
+                request = replace(request, lease=await self._shard())
+        raise AssertionError("the last try returns or raises")
+
     async def _shard(self) -> ShardLease:
         """One of our shards, at random.
 
@@ -110,11 +136,16 @@ class Launcher:
             Unavailable: there is none, and none came within `LEASE_SECONDS`.
         """
         deadline = asyncio.get_running_loop().time() + LEASE_SECONDS
-        while not (held := self._lease.held()):
+        while not (held := self._believed()):
             if asyncio.get_running_loop().time() >= deadline:
                 raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator owns no shard now; try again")
             await asyncio.sleep(0.05)
         return random.choice(held)  # noqa: S311 - spreads runs, guards nothing
+
+    def _believed(self) -> list[ShardLease]:
+        held = self._lease.held()
+        self._lost.intersection_update(held)
+        return [lease for lease in held if lease not in self._lost]
 
 
 def _check(flow: Resolved, document: Json) -> None:

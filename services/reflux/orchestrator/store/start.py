@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from reflux.core.errors import AlreadyExists, Unavailable
+from reflux.core.errors import AlreadyExists
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.orchestrator.store import arrays
-from reflux.orchestrator.store.errors import ShardLost
+from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.lane import Lane, LaneStats
 from reflux.orchestrator.store.pool import fetch
 from reflux.runtime.postgres import load_sql
@@ -93,8 +93,7 @@ class Starter:
 
         The future raises:
             AlreadyExists: the request_id was used for something else.
-            Unavailable: the handle's run could not be told; nothing was begun for this request.
-            ShardLost, CommitUnknown, RowRefused, Stopped: see `store.errors`.
+            ShardLost, Undecided, CommitUnknown, RowRefused, Stopped: see `store.errors`.
 
         Raises:
             Exhausted: the queue is full.
@@ -228,7 +227,7 @@ def _read(rows: Sequence[TupleRow]) -> dict[tuple[str, str | None], Known]:
 
 def _answer(loser: StartRequest, winner: Known | None) -> Started | Exception:
     if winner is None:  # it has just expired, or its batch-mate had lost the shard
-        return Unavailable(Reason.NOT_ACCEPTING, "the run of this request_id is not known yet")
+        return Undecided()
     if winner.body_digest != loser.body_digest:
         return AlreadyExists(
             Reason.REQUEST_ID_REUSED,
