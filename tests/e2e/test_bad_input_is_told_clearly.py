@@ -49,7 +49,11 @@ def places(answer):
             "/spec/steps/0/foreach",
             "NOT_SUPPORTED_YET",
         ),
-        (flow(STEP, triggers=[]), "/spec/triggers", "NOT_SUPPORTED_YET"),
+        (
+            flow(STEP, triggers=[{"id": "night", "type": "cron", "cron": "0 2 * * *"}]),
+            "/spec/triggers/0/type",
+            "NOT_SUPPORTED_YET",
+        ),
         ({**flow(STEP), "specs": {}}, "/specs", "UNKNOWN_KEY"),
     ],
     ids=["unknown-key", "cycle", "duplicate-id", "later-step", "not-yet", "triggers", "unknown-field"],

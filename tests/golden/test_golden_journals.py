@@ -37,7 +37,8 @@ JOURNALS = sorted((Path(__file__).parent / "journals").glob("*.yaml"))
 def summary(state: RunState) -> dict[str, Any]:
     """What a state says, in the words of these files."""
     ended = state.finished
-    return {
+    by_trigger = {"trigger": state.values["trigger"]} if state.created.trigger else {}
+    return by_trigger | {
         "phase": state.phase.value,
         "output": ended.output.raw.decode() if ended and ended.output else None,
         "failure": _failure(ended.failure if ended else state.quarantine),

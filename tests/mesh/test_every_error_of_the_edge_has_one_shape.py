@@ -24,7 +24,7 @@ BAD = [
     (("GET", "/nope", None), 404, 5, "Could not resolve"),
     (("GET", "/api/nope", None), 404, 5, "Could not resolve"),
     (("PUT", "/api/flows", b"{}"), 404, 5, "Could not resolve"),
-    (("POST", "/hooks/orders", b"{}"), 404, 5, "Could not resolve"),
+    (("POST", "/nowhere/orders", b"{}"), 404, 5, "Could not resolve"),
     (("POST", "/reflux.api.flow.v1.FlowService/CreateFlow", b"{}"), 404, 5, "Could not resolve"),
     (("GET", "/api/runs?stat=FAILED", None), 400, 3, "stat"),
     (("GET", "/api/runs?state=NOPE", None), 400, 3, "NOPE"),

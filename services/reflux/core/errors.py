@@ -6,6 +6,7 @@
     │   ├── NotFound           … what it names                    NOT_FOUND
     │   ├── AlreadyExists      … its name or handle               ALREADY_EXISTS
     │   ├── Conflict           … after reading anew               ABORTED
+    │   ├── Unauthenticated    … and prove who sends it           UNAUTHENTICATED
     │   └── Refused            … or the state of the world first  FAILED_PRECONDITION
     ├── TryLater               nobody: the same request may work later
     │   ├── Unavailable                                           UNAVAILABLE
@@ -67,6 +68,10 @@ class AlreadyExists(CallerError):
 
 class Conflict(CallerError):
     """The resource changed since the caller read it."""
+
+
+class Unauthenticated(CallerError):
+    """Who sends the request is not proven."""
 
 
 class Refused(CallerError):

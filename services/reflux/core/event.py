@@ -114,6 +114,8 @@ class RunCreated:
     input: Json
     actor: str
     time: datetime
+    trigger: str = ""
+    """Id of the trigger that started it; empty when somebody asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,16 @@ class Reason(StrEnum):
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id with another body
     NOT_ACCEPTING = "NOT_ACCEPTING"  # this orchestrator is draining or has lost its lease; try again
 
+    RUN_CANCELED = "RUN_CANCELED"  # cancelled before it had an output for the sender of its webhook
+
+    # Triggers.
+    TRIGGER_NOT_FOUND = "TRIGGER_NOT_FOUND"
+    WEBHOOK_NOT_FOUND = "WEBHOOK_NOT_FOUND"  # no flow has a webhook at this path, with this method
+    WEBHOOK_PATH_TAKEN = "WEBHOOK_PATH_TAKEN"  # another flow has it; metadata names that flow
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"  # missing, unreadable, or not made with the trigger's secret
+    DELIVERY_REPLAYED = "DELIVERY_REPLAYED"  # its signed time is more than 5 minutes from now
+    SECRET_MISSING = "SECRET_MISSING"  # noqa: S105 - the operator has not set the trigger's secret
+
     # Steps.
     EXPRESSION_FAILED = "EXPRESSION_FAILED"  # a template or condition could not be evaluated
     FAIL_STEP = "FAIL_STEP"  # the flow said so

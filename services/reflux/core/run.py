@@ -27,6 +27,7 @@ from reflux.core.document import Json, JsonValue
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, RunPhase, StepState
 from reflux.core.flow.model import Flow, OnError, ReturnAction, Step, branches_of
+from reflux.core.flow.webhook import MANUAL, TRIGGER_TYPE
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 
@@ -95,7 +96,7 @@ class RunState:
     created: ev.RunCreated
     steps: dict[StepPath, StepRun]
     values: dict[str, JsonValue]
-    """What expressions see: input, vars, steps, run, flow."""
+    """What expressions see: input, vars, steps, run, flow, trigger."""
     pending: dict[StepPath, int] = field(default_factory=dict)
     ready: dict[StepPath, None] = field(default_factory=dict)
     due: dict[StepPath, datetime] = field(default_factory=dict)
@@ -144,6 +145,7 @@ def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
             "steps": {},
             "run": {"id": run_id, "started_at": created.time.isoformat(), "attempt": 1},
             "flow": {"name": created.flow_name, "version": created.flow_version},
+            "trigger": _trigger(created),
         },
     )
     state.stored = len(created.input.raw)
@@ -151,6 +153,11 @@ def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
     if flow.timeout is not None:
         state.deadlines[ROOT] = created.time + flow.timeout
     return state
+
+
+def _trigger(created: ev.RunCreated) -> dict[str, JsonValue]:
+    """What expressions see of what started the run: `id` is absent when a person did."""
+    return {"type": TRIGGER_TYPE, "id": created.trigger} if created.trigger else {"type": MANUAL}
 
 
 def fold(run_id: RunId, flow: Flow, events: Iterable[ev.Event]) -> RunState:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.gateway import metrics
 from reflux.gateway.app import application
+from reflux.gateway.hooks import Hooks
 from reflux.gateway.server import serve_http
 from reflux.gateway.watches import Watches
 from reflux.runtime import logs, places, process, rpc
@@ -29,9 +31,10 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
 
     async with rpc.channel(settings.orchestrator_address) as orchestrator:
         watches = Watches(RunServiceStub(orchestrator))
+        app = application(watches, Hooks(TriggerServiceStub(orchestrator)))
         address = places.listening(settings, settings.gateway_address)
         with metrics.WATCHES_OPEN.watched(watches.count):
-            await serve_http(application(watches), address, on_ready=on_ready, on_stop=watches.stop)
+            await serve_http(app, address, on_ready=on_ready, on_stop=watches.stop)
 
 
 def main() -> None:

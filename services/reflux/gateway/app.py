@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from reflux.gateway.hooks import Hooks
     from reflux.gateway.watches import Watches
 
 _FORWARDED: Final = ("traceparent", "tracestate", "x-reflux-actor")
 """Headers that go on to the orchestrator: the trace, and who asks (set by the edge)."""
+_HOOK_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MAX_SEQ: Final = 2**31 - 1
 
 
-def application(watches: Watches) -> Starlette:
-    """The gateway as an ASGI application over `watches`."""
+def application(watches: Watches, hooks: Hooks) -> Starlette:
+    """The gateway as an ASGI application over `watches` and `hooks`."""
     document = openapi.as_yaml()
 
     async def index(request: Request) -> Response:
@@ -44,15 +46,18 @@ def application(watches: Watches) -> Starlette:
         run_id = request.path_params["run_id"]
         if not is_id(run_id):
             raise _invalid("run_id", f"{run_id!r} is not the id of a run: a lower-case UUID")
-        metadata = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
-        response = await watches.open(run_id, _position(request), metadata)
+        response = await watches.open(run_id, _position(request), _metadata(request))
         return response or Response(status_code=204)
+
+    async def hook(request: Request) -> Response:
+        return await hooks.deliver(request, _metadata(request))
 
     app = Starlette(
         routes=[
             _get("/", index),
             _get("/openapi.yaml", describe),
             _get("/api/runs/{run_id}:watch", watch),
+            Route("/hooks/{path:path}", hook, methods=_HOOK_METHODS),
         ],
         exception_handlers={
             RefluxError: errors.on_error,
@@ -62,6 +67,10 @@ def application(watches: Watches) -> Starlette:
     )
     app.router.redirect_slashes = False  # a path is right or unknown
     return app
+
+
+def _metadata(request: Request) -> list[tuple[str, str]]:
+    return [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
 
 
 def _get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -76,7 +85,7 @@ def _index() -> dict[str, object]:
         release = version("reflux")
     except PackageNotFoundError:  # run from a source tree that is not installed
         release = "unreleased"
-    collections = ("flows", "runs", "nodes", "routes")
+    collections = ("flows", "runs", "triggers", "nodes", "routes")
     links = {"openapi": "/openapi.yaml", **{name: f"/api/{name}" for name in collections}}
     return {"name": "reflux", "version": release, "links": links}
 

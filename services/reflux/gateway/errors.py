@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from reflux.core.errors import NotFound, RefluxError
+from reflux.core.errors import Conflict, NotFound, RefluxError
 from reflux.core.reasons import Reason
 from reflux.runtime import logs, rpc
 
@@ -30,15 +30,46 @@ HTTP: Final[Mapping[grpc.StatusCode, HTTPStatus]] = {
     grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
     grpc.StatusCode.ABORTED: HTTPStatus.CONFLICT,
+    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     grpc.StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
     grpc.StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """Every code of `rpc.CODES` and its HTTP status."""
+_NAMES: Final = frozenset(code.name for code in grpc.StatusCode) - {"OK"}
 log = logs.get_logger("gateway")
 
-_BY_NUMBER: Final = {code.value[0]: status for code, status in HTTP.items()}
+_BY_NUMBER: Final[Mapping[int, int]] = {
+    grpc.StatusCode.CANCELLED.value[0]: 499,
+    grpc.StatusCode.UNKNOWN.value[0]: HTTPStatus.INTERNAL_SERVER_ERROR,
+    grpc.StatusCode.DEADLINE_EXCEEDED.value[0]: HTTPStatus.GATEWAY_TIMEOUT,
+    grpc.StatusCode.PERMISSION_DENIED.value[0]: HTTPStatus.FORBIDDEN,
+    grpc.StatusCode.OUT_OF_RANGE.value[0]: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.UNIMPLEMENTED.value[0]: HTTPStatus.NOT_IMPLEMENTED,
+    grpc.StatusCode.DATA_LOSS.value[0]: HTTPStatus.INTERNAL_SERVER_ERROR,
+} | {code.value[0]: status for code, status in HTTP.items()}
+"""Of every canonical code: a run may fail with any of them."""
+
+
+def failed_run(run: Mapping[str, Any], headers: Mapping[str, str]) -> JSONResponse:
+    """Answer with the error of a run (reflux.api.run.v1.Run as JSON) that FAILED."""
+    error = run["error"]
+    code = grpc.StatusCode[error["code"]] if error["code"] in _NAMES else grpc.StatusCode.UNKNOWN
+    status = rpc.make_status(
+        code,
+        error["message"],
+        reason=error["reason"],
+        metadata={"run_id": run["id"], "step": error["step"]},
+    )
+    return _answer(status, headers=headers)
+
+
+def canceled_run(run: Mapping[str, Any], headers: Mapping[str, str]) -> JSONResponse:
+    """Answer that a run was cancelled before it had an output."""
+    message = f"run {run['id']} was cancelled before it had an output"
+    error = Conflict(Reason.RUN_CANCELED, message, metadata={"run_id": run["id"]})
+    return _answer(rpc.to_status(error), headers=headers)
 
 
 async def on_error(request: Request, error: Exception) -> JSONResponse:

@@ -5,6 +5,7 @@ nothing new, let attempts with effects finish, write what is in hand, give the s
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
@@ -15,6 +16,7 @@ import psycopg
 from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.core.names import RunId
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.census import Census
@@ -33,6 +35,12 @@ from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
+from reflux.orchestrator.triggers.deliveries import Deliveries
+from reflux.orchestrator.triggers.paths import WebhookPaths
+from reflux.orchestrator.triggers.planning import TriggerPlanner
+from reflux.orchestrator.triggers.servicer import TriggerServicer
+from reflux.orchestrator.triggers.store import TriggerStore
+from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
@@ -43,11 +51,13 @@ from reflux.runtime.settings import Settings
 SERVICES: Final = (
     "reflux.api.flow.v1.FlowService",
     "reflux.api.run.v1.RunService",
+    "reflux.api.trigger.v1.TriggerService",
     "reflux.api.effect.v1.EffectService",
 )
 PUBLIC: Final = (
     "reflux.api.flow.v1.FlowService",
     "reflux.api.run.v1.RunService",
+    "reflux.api.trigger.v1.TriggerService",
     "reflux.api.registry.v1.RegistryService",
     "reflux.api.routing.v1.RoutingService",
 )
@@ -112,13 +122,31 @@ class Orchestrator:
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
-        self._flow_servicer = FlowServicer(store=store, cache=flows, catalog=self.mesh, clock=self._clock)
+        waiter = Waiter(worker=self._worker, reader=reader, changes=self._changes)
+        triggers, secrets = TriggerStore(pool), os.environ.get
+        self._flow_servicer = FlowServicer(
+            store=store,
+            cache=flows,
+            catalog=self.mesh,
+            clock=self._clock,
+            triggers=TriggerPlanner(triggers, secrets),
+        )
+        deliveries = Deliveries(
+            paths=WebhookPaths(triggers, flows),
+            launcher=launcher,
+            secrets=secrets,
+            clock=self._clock,
+            pool=pool,
+        )
+        self._trigger_servicer = TriggerServicer(
+            flows=store, store=triggers, deliveries=deliveries, waiter=waiter
+        )
         self._run_servicer = RunServicer(
             pool=pool,
             flows=flows,
             reader=reader,
             launcher=launcher,
-            worker=self._worker,
+            waiter=waiter,
             intake=self._intake,
             changes=self._changes,
             wake=self._wake,
@@ -176,6 +204,7 @@ class Orchestrator:
         register = [
             lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
+            lambda server: add_TriggerServiceServicer_to_server(self._trigger_servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]
         async with grpc_server(address=self._address, register=register, services=SERVICES, reflected=PUBLIC):

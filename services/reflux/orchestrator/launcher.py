@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from typing import Final
 
 from reflux.core import event as ev
@@ -15,20 +14,36 @@ from reflux.core.reasons import Reason
 from reflux.core.run import RunState, begin
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
+from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
-from reflux.orchestrator.store.start import Starter, StartRequest
+from reflux.orchestrator.store.start import Started, Starter, StartRequest
 from reflux.orchestrator.worker import MAX_NEW_RUNS, ActiveRun, Worker
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
 
 LEASE_SECONDS: Final = 5.0
 """How long a start waits for this orchestrator to own a shard, right after it joined."""
+MAX_TRIES: Final = 5
+"""Of a start that finds its shard gone."""
+TRY_SECONDS: Final = 0.05
+"""Before the second try; each later one waits as much longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartOnce:
+    """A handle that starts one run, however often it comes, for 7 days."""
+
+    scope: str
+    """Within which `key` is unique."""
+    key: str
+    body_digest: bytes
+    """sha256 of what must be equal each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The run of a start, new or of an earlier start with the same request_id."""
+    """The run of a start, new or of an earlier start with the same handle."""
 
     run_id: RunId
     first: RunState | None
@@ -43,13 +58,24 @@ class Launcher:
         self._lease = lease
         self._starter = starter
         self._worker = worker
+        self._lost: set[ShardLease] = set()
+        """Leases that a start found lost, until the lease itself has heard of it."""
 
-    async def launch(self, flow: Resolved, document: Json, *, request_id: str | None, actor: str) -> Launched:
+    async def launch(
+        self, flow: Resolved, document: Json, *, once: StartOnce | None, actor: str, trigger: str = ""
+    ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
+
+        Args:
+            flow: as resolved a moment ago.
+            document: the run's input.
+            once: the handle of the start; None starts a run each time.
+            actor: who asks.
+            trigger: id of the trigger that starts it; empty when somebody asks.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema.
-            AlreadyExists: the request_id was used for something else.
+            AlreadyExists: the handle was used for something else.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
         _check(flow, document)
@@ -57,25 +83,23 @@ class Launcher:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full(runs=MAX_NEW_RUNS):
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
-        lease = await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
-        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now)
-        started = await self._starter.start(
-            StartRequest(
-                lease=lease,
-                run_id=run_id,
-                flow_id=flow.flow_id,
-                flow_name=flow.name,
-                flow_version=flow.version,
-                actor=actor,
-                created_at=now,
-                payload=codec.encode(created),
-                scope=f"flow:{flow.flow_id}",
-                request_id=request_id,
-                body_digest=sha256(document.raw).digest(),
-            )
+        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now, trigger)
+        request = StartRequest(
+            lease=await self._shard(),
+            run_id=run_id,
+            flow_id=flow.flow_id,
+            flow_name=flow.name,
+            flow_version=flow.version,
+            actor=actor,
+            created_at=now,
+            payload=codec.encode(created),
+            scope=once.scope if once else "",
+            request_id=once.key if once else None,
+            body_digest=once.body_digest if once else b"",
         )
+        started, lease = await self._start(request)
         metrics.started(created=started.created)
         if not started.created:
             return Launched(started.run_id, None)
@@ -85,6 +109,27 @@ class Launcher:
             self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
         return Launched(run_id, begin(run_id, flow.flow, created))
 
+    async def _start(self, request: StartRequest) -> tuple[Started, ShardLease]:
+        """The run of a request, begun in the shard of the lease.
+
+        While shards change hands a start may find that its own is gone. Nothing was begun then, so another
+        shard takes it: a sender of webhooks that is told to come again may do so in minutes.
+
+        Raises:
+            RefluxError: what the starter raises; `ShardLost` and `Undecided` after `MAX_TRIES`.
+        """
+        for tried in range(1, MAX_TRIES + 1):
+            try:
+                return await self._starter.start(request), request.lease
+            except (ShardLost, Undecided) as error:
+                if isinstance(error, ShardLost):
+                    self._lost.add(request.lease)
+                if tried == MAX_TRIES:
+                    raise
+                await asyncio.sleep(TRY_SECONDS * tried)
+                request = replace(request, lease=await self._shard())
+        raise AssertionError("the last try returns or raises")
+
     async def _shard(self) -> ShardLease:
         """One of our shards, at random.
 
@@ -92,11 +137,16 @@ class Launcher:
             Unavailable: there is none, and none came within `LEASE_SECONDS`.
         """
         deadline = asyncio.get_running_loop().time() + LEASE_SECONDS
-        while not (held := self._lease.held()):
+        while not (held := self._believed()):
             if asyncio.get_running_loop().time() >= deadline:
                 raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator owns no shard now; try again")
             await asyncio.sleep(0.05)
         return random.choice(held)  # noqa: S311 - spreads runs, guards nothing
+
+    def _believed(self) -> list[ShardLease]:
+        held = self._lease.held()
+        self._lost.intersection_update(held)
+        return [lease for lease in held if lease not in self._lost]
 
 
 def _check(flow: Resolved, document: Json) -> None:

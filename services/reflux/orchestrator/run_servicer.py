@@ -6,8 +6,9 @@ through the inbox, wherever its owner is, and the answer waits until the journal
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Final, cast
 
 import grpc
@@ -23,17 +24,16 @@ from reflux.core.event import FINAL, RunPhase
 from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState
 from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.intake import CANCEL, Intake
 from reflux.orchestrator.journal_reader import JournalReader
-from reflux.orchestrator.launcher import Launcher
+from reflux.orchestrator.launcher import Launcher, StartOnce
 from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.runs import RunFilter, RunRow
 from reflux.orchestrator.store.wake import Wake
-from reflux.orchestrator.worker import Worker
+from reflux.orchestrator.waiting import Waiter
 from reflux.runtime import documents, pages
 from reflux.runtime.postgres import Pool
 
@@ -60,7 +60,7 @@ class RunServicer(RunServiceServicer):
         flows: FlowCache,
         reader: JournalReader,
         launcher: Launcher,
-        worker: Worker,
+        waiter: Waiter,
         intake: Intake,
         changes: Changes,
         wake: Wake,
@@ -69,7 +69,7 @@ class RunServicer(RunServiceServicer):
         self._flows = flows
         self._reader = reader
         self._launcher = launcher
-        self._worker = worker
+        self._waiter = waiter
         self._intake = intake
         self._changes = changes
         self._wake = wake
@@ -80,11 +80,13 @@ class RunServicer(RunServiceServicer):
         wait = _wait(request.wait)
         document = _input(request.input)
         flow = await self._flows.resolve(request.flow_id)
-        launched = await self._launcher.launch(
-            flow, document, request_id=request.request_id or None, actor=_actor(context)
-        )
+        once = None
+        if request.request_id:
+            digest = sha256(document.raw).digest()
+            once = StartOnce(f"flow:{flow.flow_id}", request.request_id, digest)
+        launched = await self._launcher.launch(flow, document, once=once, actor=_actor(context))
         if wait is not None:
-            return _body(run_view.run_document(await self._settled(launched.run_id, wait)))
+            return _body(run_view.run_document(await self._waiter.settled(launched.run_id, wait)))
         state = launched.first or await self._reader.state(launched.run_id)
         return _body(run_view.run_document(state))
 
@@ -181,25 +183,6 @@ class RunServicer(RunServiceServicer):
             yield
         finally:
             self._watchers -= 1
-
-    async def _settled(self, run_id: RunId, wait: timedelta) -> RunState:
-        """The run when it has finished or is parked, or as it stands when the wait is over."""
-        deadline = asyncio.get_running_loop().time() + wait.total_seconds()
-        active = self._worker.runs.get(run_id)
-        if active is not None:
-            # The usual case costs no reading: it is walked here to its end.
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
-                    await active.left.wait()
-            if active.settled:
-                return active.state
-        with self._changes.watch(run_id) as news:
-            while True:
-                state = await self._reader.state(run_id)
-                left = deadline - asyncio.get_running_loop().time()
-                if state.phase in FINAL or state.phase is RunPhase.PARKED or left <= 0:
-                    return state
-                await news(left)
 
     async def _flow_id(self, given: str) -> FlowId | None:
         return (await self._flows.resolve(given)).flow_id if given else None

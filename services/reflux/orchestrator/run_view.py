@@ -63,6 +63,7 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "waiting": _run_waiting(state),
             "unresolved_effects": list(state.unresolved_effects),
             "actor": created.actor,
+            "trigger": created.trigger,
         }
     )
 

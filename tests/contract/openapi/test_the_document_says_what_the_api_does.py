@@ -12,13 +12,14 @@ from reflux.api.flow.v1 import flow_service_pb2
 from reflux.api.registry.v1 import registry_service_pb2
 from reflux.api.routing.v1 import routing_service_pb2
 from reflux.api.run.v1 import run_service_pb2
+from reflux.api.trigger.v1 import trigger_service_pb2
 from reflux.core.errors import InvalidArgument, Violation
 from reflux.core.reasons import Reason
 from reflux.gateway import openapi
 from reflux.gateway.openapi.descriptors import HTTP, Api
 from reflux.runtime import rpc
 
-FILES = (flow_service_pb2, registry_service_pb2, routing_service_pb2, run_service_pb2)
+FILES = (flow_service_pb2, registry_service_pb2, routing_service_pb2, run_service_pb2, trigger_service_pb2)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,11 @@ def test_every_http_rule_of_the_generated_code_is_a_path(document: dict[str, Any
                 for binding in (rule, *rule.additional_bindings):
                     if verb := binding.WhichOneof("pattern"):
                         rules.add((verb, getattr(binding, verb)))
-    own = {("get", "/api/runs/{run_id}:watch"), ("get", "/openapi.yaml")}
+    own = {
+        ("get", "/api/runs/{run_id}:watch"),
+        ("post", "/hooks/{path}"),
+        ("get", "/openapi.yaml"),
+    }
     assert {(verb, path) for path, item in document["paths"].items() for verb in item} == rules | own
 
 

@@ -28,6 +28,11 @@ from reflux.api.routing.v1.routing_service_pb2_grpc import (
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
+from reflux.api.trigger.v1 import trigger_service_pb2 as trigger_pb
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import (
+    TriggerServiceServicer,
+    add_TriggerServiceServicer_to_server,
+)
 from reflux.controlplane import graph, server, snapshot
 from reflux.controlplane.fleet import Fleet
 from reflux.core.errors import NotFound
@@ -89,6 +94,23 @@ class _Runs(RunServiceServicer):
         for seq in (1, 2, 3):
             yield run_pb.WatchRunResponse(seq=seq, last=seq == 3)
             await asyncio.sleep(0.01)
+
+
+@dataclass(slots=True)
+class _Triggers(TriggerServiceServicer):
+    heard: Heard
+
+    async def GetTrigger(self, request: Any, context: Any) -> trigger_pb.Trigger:
+        self.heard.note(request, context)
+        return trigger_pb.Trigger(id=request.trigger_id, type=trigger_pb.Trigger.WEBHOOK)
+
+    async def ListTriggers(self, request: Any, context: Any) -> trigger_pb.ListTriggersResponse:
+        self.heard.note(request, context)
+        return trigger_pb.ListTriggersResponse(triggers=[trigger_pb.Trigger(id="hook")])
+
+    async def DeliverWebhook(self, request: Any, context: Any) -> trigger_pb.DeliverWebhookResponse:
+        self.heard.note(request, context)
+        return trigger_pb.DeliverWebhookResponse(run_id="r")
 
 
 @dataclass(slots=True)
@@ -154,6 +176,7 @@ async def edge_on(folder: Path) -> AsyncIterator[Edge]:
     orchestrator = [
         service(add_FlowServiceServicer_to_server, servicer=_Flows(heard)),
         service(add_RunServiceServicer_to_server, servicer=_Runs(heard)),
+        service(add_TriggerServiceServicer_to_server, servicer=_Triggers(heard)),
     ]
     registry = [
         service(

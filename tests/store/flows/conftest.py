@@ -18,6 +18,8 @@ from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.flows.servicer import FlowServicer
 from reflux.orchestrator.flows.store import FlowStore
 from reflux.orchestrator.mesh_view import Reach, RouteView, TargetView, VersionView
+from reflux.orchestrator.triggers.planning import TriggerPlanner
+from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.runtime import rpc
 from reflux.runtime.clock import DatabaseClock
 from reflux.runtime.postgres import Pool, open_pool
@@ -81,6 +83,8 @@ class Flows:
     cache: FlowCache
     mesh: Mesh
     pool: Pool
+    secrets: dict[str, str]
+    """The environment as triggers see it."""
 
     async def call(self, method: str, request: Any, **metadata: str) -> Any:
         """One call; raises the error that the server raised."""
@@ -143,7 +147,9 @@ async def flows(database_dsn: str) -> AsyncIterator[Flows]:
     async with open_pool(database_dsn, service="orchestrator", max_size=4) as pool:
         store, mesh = FlowStore(pool), Mesh()
         cache = FlowCache(store)
-        servicer = FlowServicer(store, cache, mesh, DatabaseClock())
+        secrets: dict[str, str] = {}
+        planner = TriggerPlanner(TriggerStore(pool), secrets.get)
+        servicer = FlowServicer(store, cache, mesh, DatabaseClock(), planner)
         server = grpc_server(
             address=Address("127.0.0.1", 0),
             register=[lambda server: add_FlowServiceServicer_to_server(servicer, server)],
@@ -151,4 +157,4 @@ async def flows(database_dsn: str) -> AsyncIterator[Flows]:
             drain_seconds=1.0,
         )
         async with server as address, rpc.channel(address) as channel:
-            yield Flows(FlowServiceStub(channel), store, cache, mesh, pool)
+            yield Flows(FlowServiceStub(channel), store, cache, mesh, pool, secrets)

@@ -107,3 +107,44 @@ def test_what_was_rewritten_is_not_rewritten_again():
     twice = compile_flow({"name": "older", "spec": once.spec})
     assert twice.spec == once.spec
     assert digest(twice.spec) == once.flow.digest
+
+
+def test_a_first_step_webhook_trigger_becomes_a_trigger():
+    """What it gave is the run's input now, whoever read it; nobody waits for it any more."""
+    result = saved(
+        steps=[
+            {"id": "Hook", "node": "webhook.trigger", "with": {"path": "orders", "method": "PUT"}},
+            {
+                "id": "a",
+                "needs": ["Hook"],
+                "timeout": 5,
+                "node": "x",
+                "with": {"n": "{{ nodes.Hook.output.n }}"},
+            },
+            {
+                "id": "b",
+                "when": "{{ steps.Hook.output == input }}",
+                "set": {"t": "{{steps.Hook.output}} steps.Hook.output"},
+            },
+        ]
+    )
+    assert list(result.spec) == ["triggers", "steps"]
+    assert result.spec["triggers"] == [{"id": "hook", "type": "webhook", "path": "orders", "method": "PUT"}]
+    assert result.spec["steps"] == [
+        {"id": "a", "needs": [], "timeout": {"attempt": "5s"}, "node": "x", "with": {"n": "{{ input.n }}"}},
+        {"id": "b", "when": "{{ input == input }}", "set": {"t": "{{input}} steps.Hook.output"}},
+    ]
+    (hook,) = result.flow.triggers
+    assert (hook.id, hook.method, hook.path, hook.pointer) == ("hook", "PUT", "orders", "/spec/steps/0/with")
+    assert result.flow.steps["a"].pointer == "/spec/steps/1"
+    assert result.inputs == {"a": {"n": "{{ input.n }}"}}
+    again = compile_flow({"name": "older", "spec": result.spec})
+    assert (again.spec, again.flow.digest) == (result.spec, result.flow.digest)
+
+
+def test_a_trigger_that_is_there_comes_before_the_one_that_is_moved():
+    """Both spellings in one flow are two triggers."""
+    there = {"id": "there", "type": "webhook", "path": "there"}
+    step = {"id": "hook", "node": "webhook.trigger", "with": {"path": "orders"}}
+    result = saved(triggers=[there], steps=[step, {"id": "a", "node": "x"}])
+    assert [hook.id for hook in result.flow.triggers] == ["there", "hook"]

@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.gateway.app import application
+from reflux.gateway.hooks import Hooks
 from reflux.gateway.server import serve_http
 from reflux.gateway.watch import Pace
 from reflux.gateway.watches import Watches
@@ -41,7 +43,7 @@ async def running(orchestrator: Orchestrator, *, limit: int = 100, **pace: float
     async with rpc.channel(orchestrator.address) as channel:
         watches = Watches(RunServiceStub(channel), replace(PACE, **pace), limit)
         serving = serve_http(
-            application(watches),
+            application(watches, Hooks(TriggerServiceStub(channel), limit)),
             Address("127.0.0.1", 0),
             on_ready=started.set_result,
             on_stop=watches.stop,

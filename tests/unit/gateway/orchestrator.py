@@ -1,4 +1,4 @@
-"""The other end: a real gRPC server of RunService over a journal that the test writes."""
+"""The other end: a real gRPC server of RunService over a journal that the test writes, and of deliveries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import orjson
 
 from reflux.api.run.v1.run_service_pb2 import WatchRunRequest, WatchRunResponse
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
+from reflux.api.trigger.v1.trigger_service_pb2 import DeliverWebhookRequest, DeliverWebhookResponse
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import (
+    TriggerServiceServicer,
+    add_TriggerServiceServicer_to_server,
+)
 from reflux.core.errors import NotFound, RefluxError, Unavailable
 from reflux.core.reasons import Reason
 from reflux.runtime.service import grpc_server
@@ -22,8 +27,8 @@ RUN = "0193a1b2-c3d4-7000-8000-000000000001"
 LAST_KIND = "RunFinished"
 
 
-class Orchestrator(RunServiceServicer):
-    """Streams one run as the contract says, and fails when told to."""
+class Orchestrator(RunServiceServicer, TriggerServiceServicer):
+    """Streams one run as the contract says, takes deliveries, and fails when told to."""
 
     def __init__(self) -> None:
         self.address = Address("127.0.0.1", 0)
@@ -31,6 +36,11 @@ class Orchestrator(RunServiceServicer):
         self.asked: list[WatchRunRequest] = []
         self.metadata: list[dict[str, str]] = []
         self.refusals: list[RefluxError] = []
+        self.deliveries: list[DeliverWebhookRequest] = []
+        self.delivered = DeliverWebhookResponse(run_id=RUN)
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.given_up = 0
         self.open_streams = 0
         self.sent = 0
         self._changed = asyncio.Condition()
@@ -41,7 +51,10 @@ class Orchestrator(RunServiceServicer):
         """Serve within the body; a second time on the same port."""
         async with grpc_server(
             address=self.address,
-            register=[lambda server: add_RunServiceServicer_to_server(self, server)],
+            register=[
+                lambda server: add_RunServiceServicer_to_server(self, server),
+                lambda server: add_TriggerServiceServicer_to_server(self, server),
+            ],
             services=[],
         ) as self.address:
             yield
@@ -59,6 +72,18 @@ class Orchestrator(RunServiceServicer):
         async with self._changed:
             self._breaks += 1
             self._changed.notify_all()
+
+    async def DeliverWebhook(self, request: DeliverWebhookRequest, context: Any) -> DeliverWebhookResponse:
+        self.deliveries.append(request)
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
+        if self.refusals:
+            raise self.refusals.pop(0)
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        return self.delivered
 
     async def WatchRun(self, request: WatchRunRequest, context: Any) -> AsyncIterator[WatchRunResponse]:
         self.asked.append(request)

@@ -41,6 +41,7 @@ def test_a_run_says_everything_flat():
         "waiting": None,
         "unresolved_effects": [],
         "actor": "me",
+        "trigger": "",
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
@@ -21,13 +21,17 @@ from reflux.core.flow.references import check_references
 from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.spelling import rewrite
 from reflux.core.flow.steps import StepReader
+from reflux.core.flow.triggers import read_triggers
 from reflux.core.names import NAME_RULE, is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reflux.core.document import JsonValue
     from reflux.core.flow.model import Step
     from reflux.core.flow.order import Order
     from reflux.core.flow.steps import Draftbook
+    from reflux.core.flow.webhook import Webhook
     from reflux.core.names import StepPath
 
 MAX_EXPRESSIONS: Final = 10_000
@@ -40,7 +44,7 @@ DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
 """What a person writes of a flow."""
 SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
 """What the server adds; a document that was read may be sent back as it is."""
-_SPEC_KEYS: Final = ("input", "vars", "policies", "steps")
+_SPEC_KEYS: Final = ("input", "vars", "triggers", "policies", "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,10 @@ class CompileResult:
     """The spec in present spelling: what is saved. As it was sent where it could not be read."""
     calls: tuple[Step, ...] = ()
     """The steps that call a node, also when there are problems, as far as they could be read: for `plan`."""
+    inputs: Mapping[StepPath, JsonValue] = field(default_factory=dict)
+    """What was written as `with` of each of them; absent without one."""
+    triggers: tuple[Webhook, ...] = ()
+    """The triggers, also when there are problems, as far as they could be read: for `plan`."""
 
 
 def compile_flow(document: JsonValue) -> CompileResult:
@@ -71,8 +79,7 @@ def compile_flow(document: JsonValue) -> CompileResult:
     spec = rewrite(place, problems, origins)
     if _exceeds_limits(spec, problems):  # what is saved must be readable again
         return CompileResult(None, problems.in_order(), spec)
-    flow, calls = _compile_spec(reader, name, Place(spec, place.path))
-    return CompileResult(None if problems else flow, problems.in_order(), spec, calls)
+    return _compile_spec(reader, name, Place(spec, place.path))
 
 
 def canonical(value: JsonValue) -> bytes:
@@ -131,12 +138,13 @@ def _read_document(reader: Reader, document: Place) -> tuple[str, Place | None]:
     return name, reader.required(document, "spec")
 
 
-def _compile_spec(reader: Reader, name: str, spec: Place) -> tuple[Flow | None, tuple[Step, ...]]:
-    """The flow, None if there is a problem, and the steps that call a node."""
-    reader.known_keys(spec, _SPEC_KEYS, unbuilt=("triggers",))
+def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
+    """What comes of a spec in present spelling."""
+    reader.known_keys(spec, _SPEC_KEYS)
     schema = _read_schema(reader, reader.optional(spec, "input"))
     constants = reader.optional(spec, "vars")
     variables = {} if constants is None else reader.constants(constants)
+    triggers = read_triggers(reader, reader.optional(spec, "triggers"), variables)
     timeout, on_error = read_policies(reader, reader.optional(spec, "policies"))
     listed = reader.required(spec, "steps")
     if listed is not None and listed.value == []:
@@ -147,8 +155,11 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> tuple[Flow | None, 
     check_references(steps.book, order, variables, reader.problems)
     assembled = _assemble(steps.book, order)
     calls = tuple(s for s in assembled.values() if isinstance(s.action, NodeAction) and s.action.node)
+    inputs = {
+        step.path: given.value for step in calls if (given := _written_input(steps.book, step)) is not None
+    }
     if reader.problems:
-        return None, calls
+        return CompileResult(None, reader.problems.in_order(), spec.value, calls, inputs, triggers)
     flow = Flow(
         name=name,
         digest=digest(spec.value),
@@ -158,8 +169,14 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> tuple[Flow | None, 
         root=steps.book.scopes[ScopeId("")],
         scopes=steps.book.scopes,
         steps=assembled,
+        triggers=triggers,
     )
-    return flow, calls
+    return CompileResult(flow, (), spec.value, calls, inputs, triggers)
+
+
+def _written_input(book: Draftbook, step: Step) -> Place | None:
+    place = book.drafts[step.path].place
+    return place.at("with") if isinstance(place.value, dict) and "with" in place.value else None
 
 
 def _read_schema(reader: Reader, place: Place | None) -> Schema | None:

@@ -9,8 +9,8 @@ or work out is worked out once:
 - Steps are keyed by `StepPath`, in document order, containers before what they contain.
 - `Step.after` is the whole order: the steps of the *same* scope that must have settled first. Whether they
   were named by `needs` or come from the list order no longer matters, only `join` does.
-- Every expression and template is compiled. They see the roots `input`, `vars`, `steps`, `run`, `flow`, and
-  only steps that surely come before.
+- Every expression and template of a step is compiled. They see the roots `input`, `vars`, `steps`, `run`,
+  `flow`, `trigger`, and only steps that surely come before.
 
 What a container gives as its output: `if` and `switch` the output of the last step, in list order, of the
 branch that was taken; `parallel` an object `{branch: output of its last step}`. Null where there is no such
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reflux.core.document import JsonValue
     from reflux.core.expression import Expression, Template
     from reflux.core.flow.schema import Schema
+    from reflux.core.flow.webhook import Webhook
     from reflux.core.names import StepPath
 
 ScopeId = NewType("ScopeId", str)
@@ -247,3 +248,9 @@ class Flow:
     """Every scope, the root included, in document order."""
     steps: Mapping[StepPath, Step]
     """Every step, in document order, a container before what it contains."""
+    triggers: tuple[Webhook, ...]
+    """What starts runs of it by itself."""
+
+    def trigger(self, trigger_id: str) -> Webhook | None:
+        """The trigger with this id, or None."""
+        return next((trigger for trigger in self.triggers if trigger.id == trigger_id), None)

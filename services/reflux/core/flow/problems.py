@@ -43,6 +43,7 @@ class ProblemCode(StrEnum):
     NO_ACTION = "NO_ACTION"
     SEVERAL_ACTIONS = "SEVERAL_ACTIONS"
     DUPLICATE_ID = "DUPLICATE_ID"
+    PATH_TAKEN = "PATH_TAKEN"  # another webhook, here or in another flow, is served at this path
     CYCLE = "CYCLE"
     OTHER_LIST = "OTHER_LIST"  # `needs` names a step of another list
     RETURN_IN_PARALLEL = "RETURN_IN_PARALLEL"
@@ -61,6 +62,7 @@ class ProblemCode(StrEnum):
     UNKNOWN_NODE = "UNKNOWN_NODE"
     UNKNOWN_VERSION = "UNKNOWN_VERSION"
     NO_ROUTE = "NO_ROUTE"  # no version gets traffic
+    SECRET_MISSING = "SECRET_MISSING"  # noqa: S105 - the environment has no such variable, or no key in it
     INPUT_INVALID = "INPUT_INVALID"  # a constant in `with` does not fit the node's input
 
 
@@ -118,14 +120,14 @@ class Problems:
     def add(self, code: ProblemCode, place: Place | Path, message: str, hint: str = "") -> None:
         """Record a problem; the same one twice is one."""
         path = place.path if isinstance(place, Place) else place
-        self._found.setdefault((self._origin(path), code, message), hint)
+        self._found.setdefault((self.origin(path), code, message), hint)
 
     def add_unknown(
         self, code: ProblemCode, place: Place | Path, message: str, word: str, known: Collection[str]
     ) -> None:
         """Record that `word` is none of the `known`; the hint is the one it may be meant to be."""
         path = place.path if isinstance(place, Place) else place
-        self._found.setdefault((self._origin(path), code, message), _Guess(word, known))
+        self._found.setdefault((self.origin(path), code, message), _Guess(word, known))
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -145,9 +147,10 @@ class Problems:
 
     def pointer(self, path: Path) -> str:
         """JSON pointer of a place in the document as it was sent."""
-        return pointer(self._origin(path))
+        return pointer(self.origin(path))
 
-    def _origin(self, path: Path) -> Path:
+    def origin(self, path: Path) -> Path:
+        """Where in the document as it was sent stood what is at `path` now."""
         for length in range(len(path), 0, -1):
             before = self._origins.get(path[:length])
             if before is not None:

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from reflux.core.flow.steps import Draft, Draftbook
     from reflux.core.names import StepPath
 
-ROOTS: Final = ("input", "vars", "steps", "run", "flow")
-_UNBUILT_ROOTS: Final = frozenset({"trigger", "error", "self", "request", "index"})
-_FIELDS: Final = {"run": ("id", "started_at", "attempt"), "flow": ("name", "version")}
+ROOTS: Final = ("input", "vars", "steps", "run", "flow", "trigger")
+_UNBUILT_ROOTS: Final = frozenset({"error", "self", "index"})
+_FIELDS: Final = {
+    "run": ("id", "started_at", "attempt"),
+    "flow": ("name", "version"),
+    "trigger": ("id", "type"),
+}
 _STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")
 
 
@@ -54,7 +58,11 @@ class _Checker:
         """Judge one read of `reader`, whose text stands at `path`."""
         root, *fields = reference.path
         field = str(fields[0]) if fields else None
-        if root in _UNBUILT_ROOTS:
+        if root == "request":
+            message = "request is there for the input of a trigger only: a run goes on without it"
+            hint = "let the trigger's input take what the steps need of it"
+            self._problems.add(ProblemCode.UNKNOWN_ROOT, path, message, hint)
+        elif root in _UNBUILT_ROOTS:
             self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, f"{root} is not supported yet")
         elif root not in ROOTS:
             message = f"there is nothing called {str(root)[:100]!r} to read"

@@ -8,6 +8,7 @@
     policies.onError: continue      policies.on_error: continue
     {{ inputs.x }}                  {{ input.x }}
     {{ nodes.a.output }}            {{ steps.a.output }}
+    a step node: webhook.trigger    a trigger (`hookstep`)
 
 Rewriting never judges: what has an unexpected shape stays as it is, for the compiler to refuse. Only where
 both spellings stand side by side nobody can say which one counts; that is a problem of its own. What moved is
@@ -20,6 +21,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.expression import ExpressionProblem, compile_template
+from reflux.core.flow import hookstep
 from reflux.core.flow.durations import format_duration, parse_duration
 from reflux.core.flow.problems import Path, Place, ProblemCode
 
@@ -37,7 +39,8 @@ _TEMPLATED: Final = frozenset({"with", "when", "set", "return", "fail"})
 
 def rewrite(spec: Place, problems: Problems, origins: dict[Path, Path]) -> JsonValue:
     """`spec` in present spelling, a new value; adds to `origins` where what moved came from."""
-    return _Rewriter(problems, origins).spec(spec)
+    lifted = hookstep.lift(spec.value, origins.__setitem__)
+    return _Rewriter(problems, origins).spec(Place(lifted, spec.path))
 
 
 class _Rewriter:
@@ -120,7 +123,7 @@ class _Rewriter:
     def _short_timeout(self, place: Place, meaning: str) -> JsonValue:
         if isinstance(place.value, dict | list | bool) or place.value is None:
             return place.value
-        self._origins[*place.path, meaning] = place.path
+        self._origins[*place.path, meaning] = self._problems.origin(place.path)
         return {meaning: _as_duration(place.value)}
 
     def _policies(self, place: Place) -> JsonValue:
@@ -140,7 +143,7 @@ class _Rewriter:
                 self._two((*place.path, key), key, present)
                 continue
             if present != key:
-                self._origins[*place.path, present] = (*place.path, key)
+                self._origins[*place.path, present] = self._problems.origin((*place.path, key))
             renamed[present] = value
         return renamed
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.expression import compile_template
+from reflux.core.flow import hookstep
 from reflux.core.flow.model import (
     Action,
     FailAction,
@@ -223,6 +224,10 @@ class StepReader:
             name, version = ("", None) if text is None else split_node(text)
         except ValueError as error:
             self._problems.add(ProblemCode.BAD_NAME, place, str(error), f"a name is {NAME_RULE}")
+        if name == hookstep.NODE:
+            message = f"{hookstep.NODE} is no step: what starts runs is a trigger of the flow"
+            hint = "write it in spec.triggers; only a first step of id, node and with is moved there"
+            self._problems.add(ProblemCode.BAD_VALUE, place, message, hint)
         given = self._reader.optional(draft.place, "with")
         if given is None:
             return NodeAction(name, version, compile_template({}))

@@ -76,6 +76,62 @@ _WATCH: Final = {
         "default": ERROR,
     },
 }
+_RUN_ID: Final = {
+    "x-reflux-run-id": {"description": "UUID of the run.", "schema": {"type": "string", "format": "uuid"}}
+}
+_DELIVER: Final = {
+    "operationId": "DeliverWebhook",
+    "tags": ["TriggerService"],
+    "summary": "Starts a run of the flow whose webhook is here",
+    "description": (
+        "Whatever the trigger of the flow asks for: a body of any type up to 1 MiB, a signature, a "
+        "delivery id. The same id with the same body gives the same run for 7 days. POST stands for the "
+        "method that the trigger names: GET, PUT, PATCH and DELETE are served as well."
+    ),
+    "parameters": [
+        {
+            "name": "path",
+            "in": "path",
+            "required": True,
+            "description": "The path of the trigger; it may have several segments.",
+            "schema": {"type": "string", "maxLength": 200},
+        },
+        {
+            "name": "webhook-id",
+            "in": "header",
+            "description": "Names the delivery, unless the trigger names another header.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+        },
+    ],
+    "requestBody": {"content": {"*/*": {"schema": {}}}},
+    "responses": {
+        "200": {
+            "description": "The output of the run, when the trigger responds with it.",
+            "headers": _RUN_ID,
+            "content": {"application/json": {"schema": {}}},
+        },
+        "202": {
+            "description": "The run is durable; it goes on.",
+            "headers": _RUN_ID,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["run_id", "duplicate"],
+                        "properties": {
+                            "run_id": {"type": "string", "format": "uuid"},
+                            "duplicate": {
+                                "type": "boolean",
+                                "description": "The delivery had come before; this is its run.",
+                            },
+                        },
+                    }
+                }
+            },
+        },
+        "default": ERROR,
+    },
+}
 _OPENAPI: Final = {
     "operationId": "GetOpenApi",
     "tags": ["Gateway"],
@@ -91,6 +147,7 @@ def operations(schemas: Schemas) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """The gateway's own operations as (path, verb, operation)."""
     schemas.named("reflux.api.run.v1.RunEvent")
     yield "/api/runs/{run_id}:watch", "get", _WATCH
+    yield "/hooks/{path}", "post", _DELIVER
     yield "/openapi.yaml", "get", _OPENAPI
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from reflux.core.document import JsonValue
     from reflux.core.flow import CompileResult, Problem
+    from reflux.core.flow.webhook import Webhook
     from reflux.orchestrator.flows.store import FlowStore, StoredFlow
 
 MAX_TRIES: Final = 3
@@ -39,12 +40,14 @@ class Saved:
 
     name: str
     content: Content
-    request_digest: str
+    triggers: tuple[Webhook, ...]
+    """What the content declares."""
+    request_digest: str = ""
     """Of everything that was asked to be saved."""
 
 
-Change: TypeAlias = "Callable[[StoredFlow], Awaitable[tuple[str, Content]]]"
-"""From a flow with its current version to its name and content afterwards."""
+Change: TypeAlias = "Callable[[StoredFlow], Awaitable[Saved]]"
+"""From a flow with its current version to what it is afterwards."""
 
 
 def read_document(body: HttpBody) -> JsonValue:
@@ -74,7 +77,7 @@ async def judge(document: JsonValue, size: int) -> Saved:
     name, ui = result.flow.name, document.get("ui")
     content = Content(result.flow.digest, description, documents.dump(result.spec), documents.dump(ui))
     asked: JsonValue = {"name": name, "description": description, "spec": result.spec, "ui": ui}
-    return Saved(name, content, digest(asked))
+    return Saved(name, content, result.flow.triggers, digest(asked))
 
 
 async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str, author: str) -> StoredFlow:
@@ -83,7 +86,7 @@ async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str,
     Raises:
         NotFound: there is no such flow.
         Conflict: `etag` is given and stale, or others were faster `MAX_TRIES` times.
-        AlreadyExists: the new name is taken.
+        AlreadyExists: the new name, or a webhook's path, is taken.
         psycopg.Error: the database is away.
         RefluxError: whatever `change` raises.
     """
@@ -94,11 +97,11 @@ async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str,
         if etag and etag != flow.content.digest:
             message = f"flow {flow.name} is at another version than you saw: read it again"
             raise Conflict(Reason.ETAG_STALE, message, metadata={"etag": flow.content.digest})
-        name, content = await change(flow)
-        same = _equal(content, flow.content)
-        if same and name == flow.name:
+        saved = await change(flow)
+        content = None if _equal(saved.content, flow.content) else saved.content
+        if content is None and saved.name == flow.name:
             return flow
-        if await store.save(flow.id, name, None if same else content, author, flow.version):
+        if await store.save(flow.id, saved.name, content, author, flow.version, triggers=saved.triggers):
             return await _read_back(store, flow.id)
     raise Conflict(Reason.ETAG_STALE, "others change this flow at the same time: try again")
 

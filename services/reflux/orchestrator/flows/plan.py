@@ -93,16 +93,18 @@ class Plan:
     """The node steps that could be read, in document order."""
 
 
-async def plan_flow(document: JsonValue, result: CompileResult, catalog: Catalog) -> Plan:
-    """Resolve the compiled `document` in the mesh."""
-    planner = _Planner(result.spec, catalog)
+async def plan_flow(
+    document: JsonValue, result: CompileResult, catalog: Catalog, others: Sequence[Problem] = ()
+) -> Plan:
+    """Resolve the compiled `document` in the mesh; `others` are problems that are known already."""
+    planner = _Planner(result.inputs, catalog)
     steps = [await planner.plan(step) for step in result.calls]
-    return Plan(in_document_order(document, [*result.problems, *planner.problems]), tuple(steps))
+    return Plan(in_document_order(document, [*result.problems, *planner.problems, *others]), tuple(steps))
 
 
 @dataclass(slots=True)
 class _Planner:
-    spec: JsonValue
+    inputs: Mapping[StepPath, JsonValue]
     catalog: Catalog
     problems: list[Problem] = field(default_factory=list)
     _schemas: dict[tuple[str, str], Schema | None] = field(default_factory=dict)
@@ -146,7 +148,7 @@ class _Planner:
 
     async def _check_input(self, step: Step, action: NodeAction, reach: Reach) -> None:
         """Record what in `with` fits none, or not all, of the versions, whatever the templates give."""
-        given = _written_input(self.spec, step)
+        given = self.inputs.get(step.path)
         at = step.pointer if given is None else f"{step.pointer}/with"
         value: JsonValue = {} if given is None else given
         unknown = tuple(_templates(value, ""))
@@ -182,16 +184,6 @@ def _effect(action: NodeAction, reach: Reach) -> tuple[str, str]:
         return weakest(fixed), lane_of(weakest(fixed))
     safe_anyway = any(lane_of(effect) is Lane.SAFE for effect in fixed)
     return BY_INPUT, Lane.SAFE if safe_anyway else BY_INPUT
-
-
-def _written_input(spec: JsonValue, step: Step) -> JsonValue:
-    """The step's `with` as it was written; None without one."""
-    found: JsonValue = {"spec": spec}
-    for part in step.pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        found = found[int(key)] if isinstance(found, list) else found[key]  # type: ignore[index]
-    assert isinstance(found, dict), "a step is an object"
-    return found.get("with")
 
 
 def _templates(value: JsonValue, at: str) -> Iterator[str]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from reflux.core.document import JsonValue
     from reflux.orchestrator.flows.cache import FlowCache
     from reflux.orchestrator.flows.plan import Catalog
-    from reflux.orchestrator.flows.store import Content, FlowStore, StoredFlow
+    from reflux.orchestrator.flows.store import FlowStore, StoredFlow
+    from reflux.orchestrator.triggers.planning import TriggerPlanner
     from reflux.runtime.clock import Clock
 
 MAX_REQUEST_ID: Final = 128
@@ -36,11 +37,19 @@ MAX_REQUEST_ID: Final = 128
 class FlowServicer(FlowServiceServicer):
     """Every method may also raise psycopg.Error when the database is away."""
 
-    def __init__(self, store: FlowStore, cache: FlowCache, catalog: Catalog, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: FlowStore,
+        cache: FlowCache,
+        catalog: Catalog,
+        clock: Clock,
+        triggers: TriggerPlanner,
+    ) -> None:
         self._store = store
         self._cache = cache
         self._catalog = catalog
         self._clock = clock
+        self._triggers = triggers
 
     async def CreateFlow(self, request: pb.CreateFlowRequest, context: Any) -> HttpBody:  # noqa: N802
         """Raises InvalidArgument, AlreadyExists."""
@@ -73,9 +82,9 @@ class FlowServicer(FlowServiceServicer):
             _refuse_other_name(saved.name, request.flow_id)
             return await self._create(saved, _author(context), None)
 
-        async def replace(flow: StoredFlow) -> tuple[str, Content]:
+        async def replace(flow: StoredFlow) -> changes.Saved:
             del flow
-            return saved.name, saved.content
+            return saved
 
         return await self._change(request.flow_id, replace, request.etag, _author(context))
 
@@ -83,10 +92,9 @@ class FlowServicer(FlowServiceServicer):
         """Raises InvalidArgument, NotFound, Conflict, AlreadyExists."""
         document = changes.read_document(request.document)
 
-        async def update(flow: StoredFlow) -> tuple[str, Content]:
+        async def update(flow: StoredFlow) -> changes.Saved:
             merged = changes.merge(flow, document, request.update_mask)
-            saved = await changes.judge(merged, changes.size_of(merged))
-            return saved.name, saved.content
+            return await changes.judge(merged, changes.size_of(merged))
 
         return await self._change(request.flow_id, update, request.etag, _author(context))
 
@@ -121,10 +129,12 @@ class FlowServicer(FlowServiceServicer):
         return views.version_body(await self._find_version(request.flow_id, request.version))
 
     async def RollbackFlow(self, request: pb.RollbackFlowRequest, context: Any) -> HttpBody:  # noqa: N802
-        """Raises NotFound, Conflict. A rollback to what is current anyway changes nothing."""
+        """Raises NotFound, Conflict, AlreadyExists. A rollback to what is current anyway changes nothing."""
 
-        async def roll_back(flow: StoredFlow) -> tuple[str, Content]:
-            return flow.name, (await self._find_version(flow.id, request.version)).content
+        async def roll_back(flow: StoredFlow) -> changes.Saved:
+            former = await self._find_version(flow.id, request.version)
+            compiled = await self._cache.get(flow.id, request.version)
+            return changes.Saved(flow.name, former.content, compiled.triggers)
 
         return await self._change(request.flow_id, roll_back, "", _author(context))
 
@@ -140,11 +150,15 @@ class FlowServicer(FlowServiceServicer):
             document = changes.read_document(request.document)
             size = len(request.document.data)
         result = await compile_document(document, size)
-        return views.plan_response(await plan_flow(document, result, self._catalog))
+        named = document.get("name") if isinstance(document, dict) else None
+        hooks = await self._triggers.problems(result.triggers, flow.id if flow else str(named))
+        return views.plan_response(await plan_flow(document, result, self._catalog, hooks))
 
     async def _create(self, saved: changes.Saved, author: str, handle: tuple[str, str] | None) -> HttpBody:
         flow_id = FlowId(uuid7(self._clock.now()))
-        made = await self._store.create(flow_id, saved.name, saved.content, author, handle)
+        made = await self._store.create(
+            flow_id, saved.name, saved.content, author, handle, triggers=saved.triggers
+        )
         return views.flow_body(await self._find(made))
 
     async def _change(self, key: str, change: changes.Change, etag: str, author: str) -> HttpBody:

@@ -1,8 +1,9 @@
 """Flows in PostgreSQL.
 
-Each change is one statement, or one short transaction for a create-once handle, and carries the version that
-its author had seen: two authors at the same time cannot undo each other without knowing. Documents go in and
-out as bytes; nothing here reads them.
+Each change is one statement or one short transaction, and carries the version that its author had seen: two
+authors at the same time cannot undo each other without knowing. Documents go in and out as bytes; nothing
+here reads them. The triggers that a version declares are written in the transaction that makes it, and go in
+the statement that deletes the flow, so that a path never leads to a flow that does not declare it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from psycopg.errors import UniqueViolation
 from reflux.core.errors import AlreadyExists
 from reflux.core.names import FlowId, is_id, is_name
 from reflux.core.reasons import Reason
+from reflux.orchestrator.triggers.store import find_owners, path_taken, replace_triggers
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from psycopg.rows import TupleRow
 
+    from reflux.core.flow.webhook import Webhook
     from reflux.runtime.postgres import Connection, Pool
 
 NO_VERSION: Final = 1 << 30
@@ -95,7 +98,14 @@ class FlowStore:
         self._pool = pool
 
     async def create(
-        self, flow_id: FlowId, name: str, content: Content, author: str, request: tuple[str, str] | None
+        self,
+        flow_id: FlowId,
+        name: str,
+        content: Content,
+        author: str,
+        request: tuple[str, str] | None,
+        *,
+        triggers: Sequence[Webhook],
     ) -> FlowId:
         """Save a new flow as version 1.
 
@@ -105,12 +115,13 @@ class FlowStore:
             content: of version 1.
             author: who asked.
             request: the caller's `request_id`, and a digest of all that was asked with it.
+            triggers: what version 1 declares.
 
         Returns:
             `flow_id`, or the id of the flow that the same request made before.
 
         Raises:
-            AlreadyExists: FLOW_NAME_TAKEN, or REQUEST_ID_REUSED for something else.
+            AlreadyExists: FLOW_NAME_TAKEN, WEBHOOK_PATH_TAKEN, or REQUEST_ID_REUSED for something else.
         """
         values = {"flow_id": flow_id, "name": name, "author": author, **_columns(content)}
         try:
@@ -118,29 +129,41 @@ class FlowStore:
                 before = None if request is None else await _claim(connection, flow_id, request)
                 if before is None:
                     await connection.execute(_sql("create_flow"), values)
+                    await replace_triggers(connection, flow_id, 1, triggers)
                 return before or flow_id
-        except UniqueViolation:
-            raise _name_taken(name) from None
+        except UniqueViolation as violation:
+            raise await self._taken(violation, flow_id, name, triggers) from None
 
     async def save(
-        self, flow_id: FlowId, name: str, content: Content | None, author: str, expected_version: int
+        self,
+        flow_id: FlowId,
+        name: str,
+        content: Content | None,
+        author: str,
+        expected_version: int,
+        *,
+        triggers: Sequence[Webhook],
     ) -> bool:
-        """Make a new version, or with `content` None give the flow another name.
+        """Make a new version with its triggers, or with `content` None give the flow another name.
 
         Returns:
             False when the flow was changed or deleted since it was at `expected_version`.
 
         Raises:
-            AlreadyExists: FLOW_NAME_TAKEN.
+            AlreadyExists: FLOW_NAME_TAKEN, WEBHOOK_PATH_TAKEN.
         """
         values = {"flow_id": flow_id, "name": name, "expected_version": expected_version}
-        if content is not None:
-            values |= {"author": author, **_columns(content)}
         try:
-            rows = await self._fetch("rename_flow" if content is None else "save_version", values)
-        except UniqueViolation:
-            raise _name_taken(name) from None
-        return bool(rows)
+            if content is None:
+                return bool(await self._fetch("rename_flow", values))
+            values |= {"author": author, **_columns(content)}
+            async with self._pool.connection() as connection, connection.transaction():
+                saved = await (await connection.execute(_sql("save_version"), values)).fetchone()
+                if saved is not None:
+                    await replace_triggers(connection, flow_id, saved[0], triggers)
+        except UniqueViolation as violation:
+            raise await self._taken(violation, flow_id, name, triggers) from None
+        return saved is not None
 
     async def delete(self, key: str) -> FlowId | None:
         """Delete a flow by id or name; None when there is none."""
@@ -176,6 +199,16 @@ class FlowStore:
         values = {"flow_id": flow_id, "before_version": before_version, "limit": limit}
         rows = await self._fetch("list_versions", values)
         return [VersionSummary(FlowId(str(row[0])), *row[1:]) for row in rows]
+
+    async def _taken(
+        self, violation: UniqueViolation, flow_id: FlowId, name: str, triggers: Sequence[Webhook]
+    ) -> AlreadyExists:
+        """What of a flow is somebody else's: its name, or a path."""
+        if violation.diag.constraint_name != "triggers_by_path":
+            return _name_taken(name)
+        async with self._pool.connection() as connection:
+            owners = await find_owners(connection, [(hook.method, hook.path) for hook in triggers])
+        return path_taken(next((owner for owner in owners if owner.flow_id != flow_id), None))
 
     async def _fetch(self, name: str, values: Mapping[str, object]) -> list[TupleRow]:
         async with self._pool.connection() as connection:

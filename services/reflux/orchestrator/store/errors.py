@@ -4,6 +4,7 @@ reflux.core.errors
 ├── Unavailable
 │   ├── LeaseLost      this member is not alive any more: drop every run, join anew
 │   ├── ShardLost      nothing was written, the shard has another owner: drop its runs
+│   ├── Undecided      nothing was begun for this request, and who has its handle is not known yet: ask again
 │   ├── CommitUnknown  it may or may not have been written: drop every run, join anew, read them again
 │   └── Stopped        nothing was written, this writer is closing
 ├── Exhausted          nothing was written, the queue is full
@@ -30,6 +31,13 @@ class ShardLost(Unavailable):
     def __init__(self, shard: int) -> None:
         super().__init__(Reason.NOT_ACCEPTING, f"this orchestrator does not own shard {shard} any more")
         self.shard = shard
+
+
+class Undecided(Unavailable):
+    """Another request holds the handle, and its run is not known; nothing was begun for this one."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.NOT_ACCEPTING, "the run of this request_id is not known yet")
 
 
 class CommitUnknown(Unavailable):

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from reflux.core.errors import AlreadyExists, Unavailable
+from reflux.core.errors import AlreadyExists
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.orchestrator.store import arrays
-from reflux.orchestrator.store.errors import ShardLost
+from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.lane import Lane, LaneStats
+from reflux.orchestrator.store.pool import fetch
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from psycopg.rows import TupleRow
 
     from reflux.core.names import FlowId
     from reflux.orchestrator.store.journal import ShardLease
@@ -90,8 +93,7 @@ class Starter:
 
         The future raises:
             AlreadyExists: the request_id was used for something else.
-            Unavailable: the handle's run could not be told; nothing was begun for this request.
-            ShardLost, CommitUnknown, RowRefused, Stopped: see `store.errors`.
+            ShardLost, Undecided, CommitUnknown, RowRefused, Stopped: see `store.errors`.
 
         Raises:
             Exhausted: the queue is full.
@@ -114,6 +116,20 @@ class Starter:
     async def run(self) -> None:
         """Write until closed, over any number of connections."""
         await self._lane.run()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a handle stands for."""
+
+    run_id: RunId
+    body_digest: bytes
+
+
+async def find_started(pool: Pool, scope: str, request_id: str) -> Known | None:
+    """The run that a handle has started, or None."""
+    rows = await fetch(pool, "find_start_keys", _handles([(scope, request_id)]))
+    return _read(rows).get((scope, request_id))
 
 
 async def forget_expired(pool: Pool) -> int:
@@ -178,16 +194,7 @@ async def _find(
 ) -> Mapping[RunId, Started | Exception]:
     """What the losers of their handles answer. The batch is committed: nothing here may repeat it."""
     try:
-        cursor = await connection.execute(
-            load_sql("reflux.orchestrator.store", "find_start_keys"),
-            {
-                "scopes": arrays.texts([one.scope for one in losers]),
-                "keys": arrays.texts([one.request_id for one in losers]),
-            },
-            prepare=True,
-            binary=True,
-        )
-        known = {(scope, key): (run_id, digest) for scope, key, run_id, digest in await cursor.fetchall()}
+        known = await _known(connection, [(one.scope, one.request_id) for one in losers])
     except psycopg.Error:
         if connection.closed:
             raise
@@ -195,14 +202,36 @@ async def _find(
     return {one.run_id: _answer(one, known.get((one.scope, one.request_id))) for one in losers}
 
 
-def _answer(loser: StartRequest, winner: tuple[object, bytes] | None) -> Started | Exception:
+async def _known(
+    connection: Connection, handles: Sequence[tuple[str, str | None]]
+) -> dict[tuple[str, str | None], Known]:
+    cursor = await connection.execute(
+        load_sql("reflux.orchestrator.store", "find_start_keys"),
+        _handles(handles),
+        prepare=True,
+        binary=True,
+    )
+    return _read(await cursor.fetchall())
+
+
+def _handles(handles: Sequence[tuple[str, str | None]]) -> dict[str, object]:
+    return {
+        "scopes": arrays.texts([scope for scope, _ in handles]),
+        "keys": arrays.texts([key for _, key in handles]),
+    }
+
+
+def _read(rows: Sequence[TupleRow]) -> dict[tuple[str, str | None], Known]:
+    return {(scope, key): Known(RunId(str(run_id)), digest) for scope, key, run_id, digest in rows}
+
+
+def _answer(loser: StartRequest, winner: Known | None) -> Started | Exception:
     if winner is None:  # it has just expired, or its batch-mate had lost the shard
-        return Unavailable(Reason.NOT_ACCEPTING, "the run of this request_id is not known yet")
-    run_id, digest = winner
-    if digest != loser.body_digest:
+        return Undecided()
+    if winner.body_digest != loser.body_digest:
         return AlreadyExists(
             Reason.REQUEST_ID_REUSED,
             "this request_id was used within 7 days for something else: use another one",
-            metadata={"request_id": loser.request_id or "", "run_id": str(run_id)},
+            metadata={"request_id": loser.request_id or "", "run_id": winner.run_id},
         )
-    return Started(RunId(str(run_id)), created=False, recorded_at=None)
+    return Started(winner.run_id, created=False, recorded_at=None)

@@ -80,6 +80,7 @@ class Run(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -92,6 +93,8 @@ class Run(_message.Message):
     """Where it stands."""
     actor: _builtins.str
     """Who started it."""
+    trigger: _builtins.str
+    """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What it was given. Not filled in lists."""
@@ -136,10 +139,11 @@ class Run(_message.Message):
         waiting: Global___Waiting | None = ...,
         unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
         actor: _builtins.str = ...,
+        trigger: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "state", b"state", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,7 +83,8 @@ class TriggerServiceServicer:
         responds with the run, once that has settled. For the gateway, which serves /hooks/.
         Errors: NOT_FOUND when no active flow has a webhook there; UNAUTHENTICATED for a missing, wrong or
         outdated signature; INVALID_ARGUMENT for a body that is not what its content type says, or an input that
-        does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body.
+        does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body; UNAVAILABLE when
+        the trigger's secret is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,8 @@ class TriggerServiceStub:
     responds with the run, once that has settled. For the gateway, which serves /hooks/.
     Errors: NOT_FOUND when no active flow has a webhook there; UNAUTHENTICATED for a missing, wrong or
     outdated signature; INVALID_ARGUMENT for a body that is not what its content type says, or an input that
-    does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body.
+    does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body; UNAVAILABLE when
+    the trigger's secret is not set.
     """
 
 @_typing.type_check_only
@@ -75,7 +76,8 @@ class TriggerServiceAsyncStub(TriggerServiceStub):
     responds with the run, once that has settled. For the gateway, which serves /hooks/.
     Errors: NOT_FOUND when no active flow has a webhook there; UNAUTHENTICATED for a missing, wrong or
     outdated signature; INVALID_ARGUMENT for a body that is not what its content type says, or an input that
-    does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body.
+    does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body; UNAVAILABLE when
+    the trigger's secret is not set.
     """
 
 class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -115,7 +117,8 @@ class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
         responds with the run, once that has settled. For the gateway, which serves /hooks/.
         Errors: NOT_FOUND when no active flow has a webhook there; UNAUTHENTICATED for a missing, wrong or
         outdated signature; INVALID_ARGUMENT for a body that is not what its content type says, or an input that
-        does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body.
+        does not fit the flow; ALREADY_EXISTS when the delivery id came before with another body; UNAVAILABLE when
+        the trigger's secret is not set.
         """
 
 def add_TriggerServiceServicer_to_server(servicer: TriggerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

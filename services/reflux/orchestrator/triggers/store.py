@@ -1,0 +1,144 @@
+"""Triggers in PostgreSQL: who has which path, for deliveries, for lists, and for whoever wants one.
+
+The rows follow the flows' current versions: `replace_triggers` is called inside the transaction that makes a
+version, and deleting a flow takes its rows along in the same statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from reflux.core.errors import AlreadyExists
+from reflux.core.names import FlowId
+from reflux.core.reasons import Reason
+from reflux.runtime.postgres import load_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from psycopg.rows import TupleRow
+
+    from reflux.core.flow.webhook import Webhook
+    from reflux.runtime.postgres import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who is served at a method and path."""
+
+    method: str
+    path: str
+    flow_id: FlowId
+    flow_name: str
+    trigger_id: str
+    flow_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrigger:
+    """A trigger as lists show it."""
+
+    flow_id: FlowId
+    flow_name: str
+    flow_version: int
+    id: str
+    method: str
+    path: str
+    auth: str
+    respond: str
+    created_at: datetime
+
+
+class TriggerStore:
+    """The table `triggers`, read. Every method may raise psycopg.Error."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def owners(self, ways: Sequence[tuple[str, str]]) -> list[Owner]:
+        """Who has these (method, path); nothing for those that are free."""
+        async with self._pool.connection() as connection:
+            return await find_owners(connection, ways)
+
+    async def get(self, flow_id: FlowId, trigger_id: str) -> StoredTrigger | None:
+        """One trigger of a flow, or None."""
+        rows = await self._fetch("get_trigger", {"flow_id": flow_id, "trigger_id": trigger_id})
+        return _stored(rows[0]) if rows else None
+
+    async def page(self, flow_id: FlowId | None, after: tuple[str, str], limit: int) -> list[StoredTrigger]:
+        """At most `limit` triggers by flow name and id, of one flow or of all, the first after `after`."""
+        values = {"flow_id": flow_id, "after_name": after[0], "after_id": after[1], "limit": limit}
+        return [_stored(row) for row in await self._fetch("list_triggers", values)]
+
+    async def _fetch(self, name: str, values: Mapping[str, object]) -> list[TupleRow]:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(_sql(name), values, binary=True)).fetchall()
+
+
+async def replace_triggers(
+    connection: Connection, flow_id: FlowId, version: int, declared: Sequence[Webhook]
+) -> None:
+    """Let a flow have these triggers and no others; to be called in the transaction that makes `version`.
+
+    Raises:
+        psycopg.errors.UniqueViolation: of `triggers_by_path`: another flow has one of the paths.
+    """
+    dropped = await connection.execute(_sql("drop_triggers"), {"flow_id": flow_id})
+    born: dict[str, datetime] = dict(await dropped.fetchall())
+    if not declared:
+        return
+    values: dict[str, object] = {
+        "flow_id": flow_id,
+        "flow_version": version,
+        "ids": [hook.id for hook in declared],
+        "methods": [hook.method for hook in declared],
+        "paths": [hook.path for hook in declared],
+        "auths": ["hmac" if hook.hmac else "none" for hook in declared],
+        "responds": [hook.respond.value for hook in declared],
+        "created": [born.get(hook.id) for hook in declared],
+    }
+    await connection.execute(_sql("add_triggers"), values)
+
+
+async def find_owners(connection: Connection, ways: Sequence[tuple[str, str]]) -> list[Owner]:
+    """Who has these (method, path)."""
+    values = {"methods": [method for method, _ in ways], "paths": [path for _, path in ways]}
+    rows = await (await connection.execute(_sql("find_owners"), values)).fetchall()
+    return [
+        Owner(method, path, FlowId(str(flow_id)), flow_name, trigger_id, version)
+        for method, path, flow_id, flow_name, trigger_id, version in rows
+    ]
+
+
+def path_taken(owner: Owner | None) -> AlreadyExists:
+    """Another flow is served there; None when it has just let go of it."""
+    if owner is None:
+        message = "a path of this flow's triggers was another flow's until a moment ago: try again"
+        return AlreadyExists(Reason.WEBHOOK_PATH_TAKEN, message)
+    return AlreadyExists(
+        Reason.WEBHOOK_PATH_TAKEN,
+        f"{taken(owner)}: choose another path or method, or change that flow",
+        metadata={
+            "method": owner.method,
+            "path": owner.path,
+            "flow_id": owner.flow_id,
+            "flow_name": owner.flow_name,
+            "trigger_id": owner.trigger_id,
+        },
+    )
+
+
+def taken(owner: Owner) -> str:
+    """That somebody has a path, in people's words."""
+    way = f"{owner.method} /hooks/{owner.path}"
+    return f"{way} belongs to the trigger {owner.trigger_id} of flow {owner.flow_name}"
+
+
+def _sql(name: str) -> LiteralString:
+    return load_sql("reflux.orchestrator.triggers", name)
+
+
+def _stored(row: TupleRow) -> StoredTrigger:
+    return StoredTrigger(FlowId(str(row[0])), *row[1:])

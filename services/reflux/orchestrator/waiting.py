@@ -1,0 +1,44 @@
+"""Waiting for a run to settle: to finish, or to be parked for a person."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+from reflux.core.event import FINAL, RunPhase
+from reflux.core.names import RunId
+from reflux.core.run import RunState
+from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.journal_reader import JournalReader
+from reflux.orchestrator.worker import Worker
+
+
+class Waiter:
+    """Tells how runs have settled, wherever they are walked."""
+
+    def __init__(self, *, worker: Worker, reader: JournalReader, changes: Changes) -> None:
+        self._worker = worker
+        self._reader = reader
+        self._changes = changes
+
+    async def settled(self, run_id: RunId, wait: timedelta) -> RunState:
+        """The run when it has finished or is parked, or as it stands when the wait is over.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        deadline = asyncio.get_running_loop().time() + wait.total_seconds()
+        active = self._worker.runs.get(run_id)
+        if active is not None:
+            # The usual case costs no reading: it is walked here to its end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await active.left.wait()
+            if active.settled:
+                return active.state
+        with self._changes.watch(run_id) as news:
+            while True:
+                state = await self._reader.state(run_id)
+                left = deadline - asyncio.get_running_loop().time()
+                if state.phase in FINAL or state.phase is RunPhase.PARKED or left <= 0:
+                    return state
+                await news(left)
