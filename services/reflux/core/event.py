@@ -114,6 +114,8 @@ class RunCreated:
     input: Json
     actor: str
     time: datetime
+    traceparent: str = ""
+    """W3C traceparent of the request that started it; empty when it brought none."""
 
 
 @dataclass(frozen=True, slots=True)

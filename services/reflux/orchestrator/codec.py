@@ -109,6 +109,7 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             input=event.input.raw,
             actor=event.actor,
             time=_stamp(event.time),
+            traceparent=event.traceparent,
         )
     )
 
@@ -121,6 +122,7 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         Json(stored.input),
         stored.actor,
         _time(stored.time),
+        traceparent=stored.traceparent,
     )
 
 

@@ -44,8 +44,12 @@ class Launcher:
         self._starter = starter
         self._worker = worker
 
-    async def launch(self, flow: Resolved, document: Json, *, request_id: str | None, actor: str) -> Launched:
+    async def launch(
+        self, flow: Resolved, document: Json, *, request_id: str | None, actor: str, traceparent: str = ""
+    ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
+
+        `traceparent` is that of the request, if it brought a valid one; the run's trace links to it.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema.
@@ -60,7 +64,9 @@ class Launcher:
         lease = await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
-        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now)
+        created = ev.RunCreated(
+            flow.flow_id, flow.name, flow.version, document, actor, now, traceparent=traceparent
+        )
         started = await self._starter.start(
             StartRequest(
                 lease=lease,
