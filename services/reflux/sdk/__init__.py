@@ -30,6 +30,7 @@ coroutines to a loop 3,660 at 289 µs; so there is one kind of server.
 
 from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
+from reflux.runtime.traces import SpanKind
 from reflux.sdk.context import Context
 from reflux.sdk.definition import Model, NodeVersion, node
 from reflux.sdk.faults import Full, NodeFault, TargetFault
@@ -43,6 +44,7 @@ __all__ = [
     "NodeFault",
     "NodeVersion",
     "Reason",
+    "SpanKind",
     "TargetFault",
     "node",
     "serve",
