@@ -91,6 +91,8 @@ class Receiver(services.TraceServiceServicer):
         self.headers: list[dict[str, Any]] = []
         """Metadata of each request."""
         self.requests = 0
+        self.rejects = 0
+        """How many spans of each request it says it did not take."""
         self.endpoint = ""
         self.released = threading.Event()
         self._arrived = threading.Condition()
@@ -112,7 +114,8 @@ class Receiver(services.TraceServiceServicer):
             self.headers.append(dict(context.invocation_metadata()))
             self.spans += received
             self._arrived.notify_all()
-        return pb.ExportTraceServiceResponse()
+        rejected = pb.ExportTracePartialSuccess(rejected_spans=self.rejects)
+        return pb.ExportTraceServiceResponse(partial_success=rejected)
 
     def trace(self, run_id: str, until: Callable[[Trace], object], seconds: float = WAIT_SECONDS) -> Trace:
         """The trace of a run, once `until` holds of it."""

@@ -100,11 +100,14 @@ class Exporter:
 
     async def run(self) -> None:
         """Send until closed, then what is left."""
-        while not self._closing.is_set():
-            await self._pause(FLUSH_SECONDS)
+        while True:
+            last = self._closing.is_set()
             while self._queue:
                 await self._send(await self._batch())
             self._report()
+            if last:
+                return
+            await self._pause(FLUSH_SECONDS)
 
     async def close(self, task: asyncio.Task[None]) -> None:
         """End `task`, which runs this; what is left is sent, each request once, within `DRAIN_SECONDS`."""
