@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,8 +11,12 @@ import pytest
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.trace import span_id, trace_id
-from reflux.orchestrator.tracing import spans_of
+from reflux.orchestrator.store.errors import ShardLost
+from reflux.orchestrator.tracing import Tracer, spans_of
+from reflux.runtime.collector import Collector, Endpoint
+from reflux.runtime.trace_export import exporting
 from reflux.runtime.traces import Span, SpanKind, nanoseconds
+from tests.support.otlp import running_receiver
 from tests.support.walk import RUN, START, Walk, done, failed, flow_of, never, node
 
 FETCH = node("fetch")
@@ -244,6 +249,28 @@ def test_nothing_depends_on_how_the_events_were_committed():
 
 def _time(event: ev.Event):
     return event.finish_time if isinstance(event, ev.AttemptFinished) else event.time
+
+
+async def test_nothing_is_told_of_what_was_not_committed():
+    """What a lost orchestrator believes has not happened; the same events, once committed, are told."""
+    walk = Walk(flow_of(FETCH)).run()
+    loop = asyncio.get_running_loop()
+    lost, dropped, kept = loop.create_future(), loop.create_future(), loop.create_future()
+    lost.set_exception(ShardLost(1))
+    dropped.cancel()
+    kept.set_result(None)
+    with running_receiver() as receiver:
+        async with exporting(Collector(Endpoint.parse(receiver.endpoint))) as exporter:
+            assert exporter is not None
+            tracer = Tracer(exporter, ratio=1.0, instance="here:1")
+            tracer.committed(walk.state, walk.journal, lost)
+            tracer.committed(walk.state, walk.journal, dropped)
+        assert receiver.requests == 0
+        async with exporting(Collector(Endpoint.parse(receiver.endpoint))) as exporter:
+            assert exporter is not None
+            Tracer(exporter, ratio=1.0, instance="here:1").committed(walk.state, walk.journal, kept)
+        assert {span.name for span in receiver.spans} == {"run walked", "step fetch", "attempt 1"}
+        assert {span.resource["service.instance.id"] for span in receiver.spans} == {"here:1"}
 
 
 def test_times_are_exact():
