@@ -27,6 +27,9 @@ EXPORT_TIMEOUT: Final = "5s"
 _EXPORTS: Final = 32
 """Exports under way at once; what comes on top is lost. With a collector that hangs that is reached soon."""
 
+_CACHED_SPANS: Final = 1024
+"""Of each worker, until they are sent."""
+
 _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS: Final = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _SAMPLERS: Final = "envoy.extensions.tracers.opentelemetry.samplers.v3"
@@ -93,7 +96,12 @@ def manager(of: Collector) -> dict[str, Any]:
             "name": "envoy.tracers.opentelemetry",
             "typed_config": typed(
                 "envoy.config.trace.v3.OpenTelemetryConfig",
-                {"grpc_service": service, "service_name": SERVICE, "sampler": _parent_based()},
+                {
+                    "grpc_service": service,
+                    "service_name": SERVICE,
+                    "sampler": _parent_based(),
+                    "max_cache_size": _CACHED_SPANS,
+                },
             ),
         },
         "custom_tags": [
