@@ -14,6 +14,7 @@ Encoding is cut into slices, so that other tasks of the loop wait for 2 ms at mo
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Exporter:
         self._headers = tuple(headers)
         self._queue: deque[tuple[Resource, Span]] = deque()
         self._in_hand = 0
+        self._counting = threading.Lock()
         self._closing = asyncio.Event()
         self._reported = 0
         self._report_at = 0.0
@@ -94,16 +96,19 @@ class Exporter:
     def add(self, resource: Resource, *spans: Span) -> None:
         """Take spans of one service; some are dropped when the queue is full."""
         # Two threads may both see the last place: a few spans too many do no harm.
-        room = CAPACITY - len(self._queue)
-        self._queue.extend((resource, span) for span in spans[: max(0, room)])
-        self.stats.dropped += max(0, len(spans) - max(0, room))
+        room = max(0, CAPACITY - len(self._queue))
+        self._queue.extend((resource, span) for span in spans[:room])
+        if len(spans) > room:
+            self._drop(len(spans) - room)
 
     async def run(self) -> None:
         """Send until closed, then what is left."""
         while True:
             last = self._closing.is_set()
             while self._queue:
-                await self._send(await self._batch())
+                request = await self._batch()
+                if self._in_hand:
+                    await self._send(request)
             self._report()
             if last:
                 return
@@ -115,7 +120,7 @@ class Exporter:
         await asyncio.wait((task,), timeout=DRAIN_SECONDS)
         task.cancel()
         await asyncio.wait((task,))
-        self.stats.dropped += len(self._queue) + self._in_hand
+        self._drop(len(self._queue) + self._in_hand)
         self._queue.clear()
         self._report(last=True)
 
@@ -131,8 +136,13 @@ class Exporter:
         size = 0
         while self._queue and self._in_hand < BATCH_SPANS and size < BATCH_BYTES:
             taken = [self._queue.popleft() for _ in range(min(SLICE_SPANS, len(self._queue)))]
+            try:
+                parts.append(traces.encode(taken))
+            except Exception:  # a defect in one span must not end the others'
+                log.exception("spans_not_encoded", spans=len(taken))
+                self._drop(len(taken))
+                continue
             self._in_hand += len(taken)
-            parts.append(traces.encode(taken))
             size += len(parts[-1])
             await asyncio.sleep(0)
         return b"".join(parts)
@@ -152,8 +162,12 @@ class Exporter:
                 rejected = min(self._in_hand, max(0, answer.partial_success.rejected_spans))
                 break
         self.stats.exported += self._in_hand - rejected
-        self.stats.dropped += rejected
+        self._drop(rejected)
         self._in_hand = 0
+
+    def _drop(self, count: int) -> None:
+        with self._counting:
+            self.stats.dropped += count
 
     def _report(self, *, last: bool = False) -> None:
         now = asyncio.get_running_loop().time()

@@ -148,7 +148,7 @@ def _put_all(add: _Add, attributes: Attributes) -> int:
     return 0
 
 
-def _put(into: KeyValue, key: str, value: Value) -> None:
+def _put(into: KeyValue, key: str, value: object) -> None:
     into.key = _cut(key)
     match value:
         case str():
@@ -161,6 +161,9 @@ def _put(into: KeyValue, key: str, value: Value) -> None:
             into.value.string_value = str(value)
         case float():
             into.value.double_value = value
+        case _:
+            # Authors of nodes are not all checked by mypy. Its text might say anything, its type is harmless.
+            into.value.string_value = f"({type(value).__name__})"
 
 
 def _cut(text: str) -> str:

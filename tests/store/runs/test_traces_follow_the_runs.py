@@ -60,6 +60,30 @@ async def test_a_run_that_outlives_its_orchestrator_is_one_trace(begin, mesh, re
     )
 
 
+async def test_what_a_cancel_cut_off_is_told(begin, mesh, receiver):
+    """The attempt that was in flight has sent its span on, so it must be there."""
+    reached = asyncio.Event()
+
+    async def hang(given, envelope, context):
+        reached.set()
+        await asyncio.sleep(60)
+
+    mesh.script = hang
+    async with begin(otlp_endpoint=receiver.endpoint) as client:
+        flow = await client.save("cut", {"id": "a", **PURE}, {"id": "b", **PURE, "needs": ["a"]})
+        run = await client.start(flow)
+        await reached.wait()
+        await client.cancel(run["id"])
+        await client.until(run["id"], "CANCELED")
+    trace = receiver.trace(run["id"], until=lambda _: True)
+    [step] = trace.children(trace.one("run cut"))
+    [attempt] = trace.children(step)
+    assert len(trace.spans) == 3
+    assert mesh.calls[0]["traceparent"].split("-")[2] == attempt.span_id
+    assert attempt.attributes["reflux.canceled"] is True
+    assert step.attributes["reflux.step.state"] == "CANCELED"
+
+
 async def test_the_request_that_started_a_run_is_journaled(begin, mesh, receiver):
     """With tracing or without it: it is a fact of the run. One that is not valid counts as none."""
     body = HttpBody(content_type="application/json", data=b"{}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,25 @@ async def test_what_is_too_long_is_cut_and_what_is_too_much_is_left_out():
         [first, second] = receiver.spans
     assert first.attributes == {"long": "x" * traces.MAX_TEXT, "odd": "?"}
     assert len(second.attributes) == traces.MAX_ITEMS
+
+
+async def test_a_value_of_no_type_that_fits_is_told_by_its_type():
+    """An author's slip neither fails a call nor leaks."""
+    with running_receiver() as receiver:
+        async with exporter_to(receiver.endpoint) as exporter:
+            exporter.add(ONE, span(attributes={"none": None, "list": ["hush"], "fine": 1}))
+        [received] = receiver.spans
+    assert received.attributes == {"none": "(NoneType)", "list": "(list)", "fine": 1}
+
+
+async def test_a_span_that_cannot_be_written_costs_no_other(monkeypatch):
+    """Those that come later arrive, and what was lost is counted."""
+    monkeypatch.setattr(trace_export, "SLICE_SPANS", 1)
+    with running_receiver() as receiver:
+        async with exporter_to(receiver.endpoint) as exporter:
+            exporter.add(ONE, replace(span(1), start_ns=-1), span(2))
+        assert [each.name for each in receiver.spans] == ["span 2"]
+    assert (exporter.stats.exported, exporter.stats.dropped) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["refused", "deaf", "hanging"])
