@@ -28,7 +28,6 @@ _REFUSED: Final = {
     "OTEL_SERVICE_NAME": "the services of REFLUX have fixed names",
     "OTEL_RESOURCE_ATTRIBUTES": "they would not reach Envoy's spans; add them in the collector",
 }
-_ALLOWED: Final = {"OTEL_TRACES_EXPORTER": ("otlp",)}
 
 
 class Contradiction(ValueError):
@@ -36,29 +35,38 @@ class Contradiction(ValueError):
 
 
 def read(environment: Mapping[str, str]) -> dict[str, str]:
-    """Settings by field name.
+    """Settings by field name; none when the standard way to say no was used."""
+    if _off(environment):
+        return {}
+    fields = {field: _of_traces(environment, name) for name, field in _FIELDS.items()}
+    return {field: value for field, value in fields.items() if value}
+
+
+def check(environment: Mapping[str, str]) -> None:
+    """Refuse what contradicts tracing as we do it; to be asked when there is a collector.
 
     Raises:
         Contradiction: see there.
     """
-    given = {name: value.strip() for name, value in environment.items() if name.startswith("OTEL_")}
-    off = given.get("OTEL_SDK_DISABLED", "").lower() == "true" or given.get("OTEL_TRACES_EXPORTER") == "none"
-    fields = {field: _of_traces(given, name) for name, field in _FIELDS.items()}
-    if off or not fields["otlp_endpoint"]:
-        return {}
+    if _off(environment):
+        return
     for name, values in _OBEYED.items():
-        _allow(f"{_OTLP}{name}", _of_traces(given, name), values)
-    for name, values in _ALLOWED.items():
-        _allow(name, given.get(name, ""), values)
+        _allow(f"{_OTLP}{name}", _of_traces(environment, name), values)
+    _allow("OTEL_TRACES_EXPORTER", environment.get("OTEL_TRACES_EXPORTER", "").strip(), ("otlp",))
     for name, advice in _REFUSED.items():
-        if given.get(name):
+        if environment.get(name, "").strip():
             raise Contradiction(f"{name} is not supported: {advice}, and unset it for REFLUX")
-    return {field: value for field, value in fields.items() if value}
 
 
-def _of_traces(given: Mapping[str, str], name: str) -> str:
+def _off(environment: Mapping[str, str]) -> bool:
+    disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return disabled or environment.get("OTEL_TRACES_EXPORTER", "").strip() == "none"
+
+
+def _of_traces(environment: Mapping[str, str], name: str) -> str:
     """The variable for traces alone goes before the one for every signal."""
-    return given.get(f"{_OTLP}TRACES_{name}") or given.get(f"{_OTLP}{name}", "")
+    alone = environment.get(f"{_OTLP}TRACES_{name}", "").strip()
+    return alone or environment.get(f"{_OTLP}{name}", "").strip()
 
 
 def _allow(name: str, value: str, values: tuple[str, ...]) -> None:

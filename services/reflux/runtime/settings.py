@@ -213,11 +213,14 @@ class Settings(BaseSettings):
         )
         _refuse_unknown(_file_keys(), known, f"key of {_FILE}")
         try:
-            return cls(**given)
+            settings = cls(**given)
+            if settings.otlp_endpoint:
+                opentelemetry.check(os.environ)
         except ValidationError as error:
             raise SettingsError(_explain(error)) from None
         except opentelemetry.Contradiction as error:
             raise SettingsError(str(error)) from None
+        return settings
 
     def to_environment(self) -> dict[str, str]:
         """Write this value as `REFLUX_*` variables, such that `load` in a child gives it back."""

@@ -56,6 +56,15 @@ def test_our_own_variable_beats_the_standard_one_beats_the_file(monkeypatch: pyt
     assert Settings.load().otlp_endpoint == "http://own:3"
 
 
+def test_the_standard_headers_count_whoever_named_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key in the environment and an address in the file are a natural split."""
+    Path("reflux.toml").write_text('otlp_endpoint = "http://file:1"\n')
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=k")
+    found = Collector.of(Settings.load())
+    assert found is not None
+    assert found.headers == (("x-key", "k"),)
+
+
 @pytest.mark.parametrize(("name", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")])
 def test_the_standard_ways_to_say_no_are_heard(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -85,6 +94,8 @@ def test_a_standard_variable_that_nobody_obeys_is_refused(
     """Ignored it would be a lie; without a collector it has no meaning and is not looked at."""
     monkeypatch.setenv(name, value)
     assert Settings.load().otlp_endpoint == ""
+    with pytest.raises(SettingsError, match=name.replace("TRACES_PROTOCOL", "PROTOCOL")):
+        Settings.load(otlp_endpoint="http://own:4317")
     monkeypatch.setenv(ENDPOINT, "http://all:4317")
     with pytest.raises(SettingsError, match=name.replace("TRACES_PROTOCOL", "PROTOCOL")):
         Settings.load()
