@@ -34,13 +34,27 @@ class Jaeger:
     def tree(self, run_id: str, *, spans: int) -> list[str]:
         """The trace of a run once it has so many spans, indented; siblings by their start."""
         deadline = time.monotonic() + TREE_SECONDS
-        url = f"{self.query}/api/traces/{run_id.replace('-', '')}"
         while True:
-            trace = _answer(url)
-            if len(trace["spans"]) >= spans:
-                return list(_lines(trace, None, 0))
-            assert time.monotonic() < deadline, list(_lines(trace, None, 0))
+            found = list(self._spans(run_id.replace("-", "")))
+            if len(found) >= spans:
+                return list(_lines(found, "", 0))
+            assert time.monotonic() < deadline, list(_lines(found, "", 0))
             time.sleep(0.25)
+
+    def _spans(self, trace_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(service, span) as OTLP's JSON has them; none while Jaeger does not know the trace."""
+        try:
+            with urllib.request.urlopen(f"{self.query}/api/v3/traces/{trace_id}", timeout=10) as reply:
+                resources = json.load(reply)["result"]["resourceSpans"]
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return
+        for resource in resources:
+            attributes = {each["key"]: each["value"] for each in resource["resource"]["attributes"]}
+            for scope in resource["scopeSpans"]:
+                for span in scope["spans"]:
+                    yield attributes["service.name"]["stringValue"], span
 
 
 @contextmanager
@@ -56,7 +70,7 @@ def running_jaeger(log: Path) -> Iterator[Jaeger]:
     jaeger = Jaeger(f"http://127.0.0.1:{otlp}", f"http://127.0.0.1:{query}")
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not _is_up(f"{jaeger.query}/api/services"):
+        while not _is_up(f"{jaeger.query}/api/v3/services"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
@@ -96,25 +110,8 @@ def _is_up(url: str) -> bool:
         return False
 
 
-def _answer(url: str) -> dict[str, Any]:
-    """The trace, empty while Jaeger does not know it."""
-    try:
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            found: dict[str, Any] = json.load(reply)["data"][0]
-            return found
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise
-        return {"spans": [], "processes": {}}
-
-
-def _lines(trace: dict[str, Any], parent: str | None, depth: int) -> Iterator[str]:
-    def parent_of(span: dict[str, Any]) -> str | None:
-        below = (each for each in span["references"] if each["traceID"] == span["traceID"])
-        return next((each["spanID"] for each in below if each["refType"] == "CHILD_OF"), None)
-
-    spans = [span for span in trace["spans"] if parent_of(span) == parent]
-    for span in sorted(spans, key=lambda span: span["startTime"]):
-        service = trace["processes"][span["processID"]]["serviceName"]
-        yield f"{'  ' * depth}{service}: {span['operationName']}"
-        yield from _lines(trace, span["spanID"], depth + 1)
+def _lines(spans: list[tuple[str, dict[str, Any]]], parent: str, depth: int) -> Iterator[str]:
+    below = [each for each in spans if each[1].get("parentSpanId", "") == parent]
+    for service, span in sorted(below, key=lambda each: int(each[1]["startTimeUnixNano"])):
+        yield f"{'  ' * depth}{service}: {span['name']}"
+        yield from _lines(spans, span["spanId"], depth + 1)
