@@ -60,6 +60,7 @@ def _application() -> web.Application:
             "name": request.match_info["name"],
             "query": dict(request.query),
             "key": request.headers.get("Idempotency-Key"),
+            "traceparent": request.headers.get("traceparent"),
             "body": (await request.read()).decode(errors="replace"),
         }
         entries.append(entry)

@@ -53,12 +53,13 @@ class Rest:
         *,
         raw: bytes | None = None,
         content_type: str | None = "application/json",
+        headers: Mapping[str, str] | None = None,
         seconds: float = 60.0,
     ) -> Answer:
         """Sends a JSON document, or raw bytes."""
         data = raw if raw is not None else None if document is None else json.dumps(document).encode()
-        headers = {"Content-Type": content_type} if content_type and data is not None else {}
-        return send(method, self.url + path, data, headers, seconds=seconds)
+        typed = {"Content-Type": content_type} if content_type and data is not None else {}
+        return send(method, self.url + path, data, {**typed, **(headers or {})}, seconds=seconds)
 
     def get(self, path: str) -> Any:
         """A GET that must work."""

@@ -13,6 +13,7 @@ from reflux.controlplane.controller import Controller
 from reflux.controlplane.routing_servicer import RoutingServicer
 from reflux.controlplane.store import RouteStore
 from reflux.runtime import migrate, places, process
+from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
@@ -34,7 +35,7 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         async with pool.connection() as connection:
             await migrate.check_version(connection, "controlplane")
         store = RouteStore(pool, str(uuid.uuid4()))
-        controller = Controller(store)
+        controller = Controller(store, Collector.of(settings))
 
         def register(to: grpc.aio.Server) -> None:
             add_RoutingServiceServicer_to_server(RoutingServicer(store, controller), to)

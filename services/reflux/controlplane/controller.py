@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from reflux.controlplane.catalog import Catalog
     from reflux.controlplane.store import RouteStore, StoredRoute
+    from reflux.runtime.collector import Collector
 
 TURN_SECONDS: Final = 1.0
 """Longest time between two turns."""
@@ -40,8 +41,9 @@ log = logs.get_logger("controlplane")
 class Controller:
     """Holds what is known, and turns."""
 
-    def __init__(self, store: RouteStore) -> None:
+    def __init__(self, store: RouteStore, collector: Collector | None = None) -> None:
         self._store = store
+        self._collector = collector
         self._wake = asyncio.Event()
         self._turned = asyncio.Condition()
         self.turns = 0
@@ -107,7 +109,7 @@ class Controller:
         wanted = graph.build(self.catalog.versions, [each.route for each in self.routes])
         if wanted != self._graph:
             self._graph = wanted
-            self.fleet.publish(snapshot.build(wanted))
+            self.fleet.publish(snapshot.build(wanted, self._collector))
 
     async def _record(self) -> None:
         """Write down who is connected, who took what and who refused what; lead back what was refused."""

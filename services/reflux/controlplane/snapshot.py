@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from reflux.controlplane.envoy import cluster, endpoint, listener, route, xds
+from reflux.controlplane.envoy import cluster, endpoint, listener, route, tracing, xds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from reflux.controlplane.graph import Composite, Graph, Leaf, NodeGraph
+    from reflux.runtime.collector import Collector
 
 Resources: TypeAlias = "Mapping[str, bytes]"
 """Serialized resources of one type by name."""
@@ -49,26 +50,33 @@ class Snapshot:
     routes: Resources
     revisions: Mapping[str, int] = field(default_factory=dict)
     """Revision of each node's route in it."""
+    collector: Collector | None = None
+    """Where proxies send their spans; None: they make none."""
 
     def view(self, proxy: Proxy) -> View:
         """What `proxy` shall have."""
         if proxy.mesh is None:
             return {kind: {} for kind in KINDS}
-        resource = listener.mesh(*proxy.mesh)
+        resource = listener.mesh(*proxy.mesh, self.collector)
         listeners = {resource["name"]: xds.encode(xds.LISTENER, resource)}
         return dict(zip(KINDS, (self.clusters, self.endpoints, listeners, self.routes), strict=True))
 
 
-def build(graph: Graph) -> Snapshot:
-    """Serialize the configuration of a graph."""
+def build(graph: Graph, collector: Collector | None = None) -> Snapshot:
+    """Serialize the configuration of a graph, with tracing when there is a collector."""
     leaves = {leaf.name: _leaf(leaf) for leaf in graph.leaves}
     composites = {composite.name: _composite(composite) for composite in graph.composites}
     return Snapshot(
-        clusters=leaves | composites,
+        clusters=leaves | composites | _collector(collector),
         endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
         routes={listener.ROUTES: _routes(graph.nodes)},
         revisions={node.node: node.revision for node in graph.nodes},
+        collector=collector,
     )
+
+
+def _collector(of: Collector | None) -> dict[str, bytes]:
+    return {tracing.CLUSTER: xds.encode(xds.CLUSTER, tracing.cluster(of))} if of else {}
 
 
 def _routes(nodes: Iterable[NodeGraph]) -> bytes:

@@ -116,6 +116,8 @@ class RunCreated:
     time: datetime
     trigger: str = ""
     """Id of the trigger that started it; empty when somebody asked."""
+    traceparent: str = ""
+    """W3C traceparent of the request that started it; empty when it brought none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
+from reflux.orchestrator.tracing import Tracer
 from reflux.orchestrator.triggers.deliveries import Deliveries
 from reflux.orchestrator.triggers.paths import WebhookPaths
 from reflux.orchestrator.triggers.planning import TriggerPlanner
@@ -44,9 +45,11 @@ from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
+from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import Pool, open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
+from reflux.runtime.trace_export import exporting
 
 SERVICES: Final = (
     "reflux.api.flow.v1.FlowService",
@@ -82,14 +85,24 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             open_pool(settings.postgres_dsn, service="orchestrator", max_size=2)
         )
         mesh_channel = await stack.enter_async_context(rpc.channel(settings.mesh_address))
-        await Orchestrator(settings, pool, members_pool, mesh_channel).run(ready)
+        exporter = await stack.enter_async_context(exporting(Collector.of(settings)))
+        tracer = None
+        if exporter is not None:
+            instance = str(settings.orchestrator_address)
+            tracer = Tracer(exporter, ratio=settings.trace_ratio, instance=instance)
+        await Orchestrator(settings, pool, members_pool, mesh_channel, tracer).run(ready)
 
 
 class Orchestrator:
     """Its parts, wired; itself the worker's host."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, members_pool: Pool, mesh_channel: grpc.aio.Channel
+        self,
+        settings: Settings,
+        pool: Pool,
+        members_pool: Pool,
+        mesh_channel: grpc.aio.Channel,
+        tracer: Tracer | None,
     ) -> None:
         self._address = places.listening(settings, settings.orchestrator_address)
         address = places.reached(settings, settings.orchestrator_address, through=settings.mesh_address)
@@ -105,10 +118,11 @@ class Orchestrator:
         reader = JournalReader(pool, flows)
         self._worker = Worker(
             writer=self._writer,
-            caller=NodeCaller(mesh_channel, str(address), self._clock),
+            caller=NodeCaller(mesh_channel, str(address), self._clock, tracer),
             mesh=self.mesh,
             clock=self._clock,
             host=self,
+            tracer=tracer,
         )
         self._intake = Intake(
             pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock

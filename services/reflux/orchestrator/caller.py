@@ -32,6 +32,7 @@ from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
 
@@ -79,7 +80,9 @@ class Order:
 class NodeCaller:
     """Calls nodes through the mesh listener of Envoy."""
 
-    def __init__(self, channel: grpc.aio.Channel, claim_address: str, clock: Clock) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, claim_address: str, clock: Clock, tracer: Tracer | None = None
+    ) -> None:
         self._execute = channel.unary_unary(
             EXECUTE,
             request_serializer=pb.ExecuteRequest.SerializeToString,
@@ -87,6 +90,7 @@ class NodeCaller:
         )
         self._claim_address = claim_address
         self._clock = clock
+        self._tracer = tracer
 
     async def call(self, order: Order) -> AttemptResult:
         """Sends one attempt and waits for its outcome, at most until its deadline."""
@@ -116,6 +120,10 @@ class NodeCaller:
             envelope.append(("x-reflux-version", order.version))
         if order.assignment.effect is not EffectClass.PURE:
             envelope.append(("x-reflux-claim-address", self._claim_address))
+        if self._tracer is not None:
+            traceparent = self._tracer.traceparent(order.run_id, order.step, order.attempt)
+            if traceparent is not None:
+                envelope.append(("traceparent", traceparent))
         return tuple(envelope)
 
     def _answered(

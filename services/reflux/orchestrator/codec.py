@@ -110,6 +110,7 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             actor=event.actor,
             time=_stamp(event.time),
             trigger=event.trigger,
+            traceparent=event.traceparent,
         )
     )
 
@@ -122,7 +123,8 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         Json(stored.input),
         stored.actor,
         _time(stored.time),
-        stored.trigger,
+        trigger=stored.trigger,
+        traceparent=stored.traceparent,
     )
 
 

@@ -62,7 +62,14 @@ class Launcher:
         """Leases that a start found lost, until the lease itself has heard of it."""
 
     async def launch(
-        self, flow: Resolved, document: Json, *, once: StartOnce | None, actor: str, trigger: str = ""
+        self,
+        flow: Resolved,
+        document: Json,
+        *,
+        once: StartOnce | None,
+        actor: str,
+        trigger: str = "",
+        traceparent: str = "",
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
 
@@ -72,6 +79,7 @@ class Launcher:
             once: the handle of the start; None starts a run each time.
             actor: who asks.
             trigger: id of the trigger that starts it; empty when somebody asks.
+            traceparent: of the request, if it brought a valid one; the run's trace links to it.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema.
@@ -85,7 +93,9 @@ class Launcher:
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
         now = self._clock.now()
         run_id = RunId(uuid7(now))
-        created = ev.RunCreated(flow.flow_id, flow.name, flow.version, document, actor, now, trigger)
+        created = ev.RunCreated(
+            flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent
+        )
         request = StartRequest(
             lease=await self._shard(),
             run_id=run_id,

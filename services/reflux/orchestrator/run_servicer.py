@@ -24,6 +24,7 @@ from reflux.core.event import FINAL, RunPhase
 from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
+from reflux.core.trace import parse_traceparent
 from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
@@ -84,7 +85,9 @@ class RunServicer(RunServiceServicer):
         if request.request_id:
             digest = sha256(document.raw).digest()
             once = StartOnce(f"flow:{flow.flow_id}", request.request_id, digest)
-        launched = await self._launcher.launch(flow, document, once=once, actor=_actor(context))
+        launched = await self._launcher.launch(
+            flow, document, once=once, actor=_actor(context), traceparent=_traceparent(context)
+        )
         if wait is not None:
             return _body(run_view.run_document(await self._waiter.settled(launched.run_id, wait)))
         state = launched.first or await self._reader.state(launched.run_id)
@@ -217,10 +220,20 @@ def _reason(body: HttpBody) -> str:
 
 def _actor(context: Context) -> str:
     """Who asks, as the edge says; without an edge nobody has checked."""
+    return _header(context, "x-reflux-actor") or "anonymous"
+
+
+def _traceparent(context: Context) -> str:
+    """The caller's own span; empty when there is none, or one that W3C asks to treat as none."""
+    text = _header(context, "traceparent")
+    return text if parse_traceparent(text) is not None else ""
+
+
+def _header(context: Context, name: str) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == "x-reflux-actor":
+        if key == name:
             return str(value)
-    return "anonymous"
+    return ""
 
 
 def _run_id(text: str) -> RunId:

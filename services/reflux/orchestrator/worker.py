@@ -42,6 +42,7 @@ from reflux.orchestrator.dispatch import Places, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
+from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 
@@ -124,6 +125,7 @@ class Worker:
         mesh: MeshView,
         clock: Clock,
         host: Host,
+        tracer: Tracer | None = None,
     ) -> None:
         self.runs: dict[RunId, ActiveRun] = {}
         self._writer = writer
@@ -131,6 +133,7 @@ class Worker:
         self._mesh = mesh
         self._clock = clock
         self._host = host
+        self._tracer = tracer
         self._places = Places()
         self._group: asyncio.TaskGroup | None = None
         self._bytes = 0
@@ -282,6 +285,8 @@ class Worker:
             self._write(run, portion, None, (), ())
         future = self._write(run, last, update, words, held)
         future.add_done_callback(partial(metrics.committed, run.state, recorded))
+        if self._tracer is not None and recorded and self._tracer.wants(run.id):
+            future.add_done_callback(partial(self._tracer.committed, run.state, recorded))
         run.shown = row
         run.unproven = run.unproven and not progressed
         return future

@@ -3,7 +3,7 @@
 Every process of REFLUX reads the same model. A value comes from, first match wins:
 
 1. a flag of the command line (keyword arguments of `Settings.load`),
-2. the environment, `REFLUX_<FIELD>`,
+2. the environment, `REFLUX_<FIELD>`; for the collector of traces also the standard `OTEL_*` variables,
 3. `reflux.toml` in the working directory: flat, its keys are the field names,
 4. the default.
 
@@ -21,8 +21,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from reflux.runtime import opentelemetry
+from reflux.runtime.collector import Endpoint, parse_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +95,17 @@ def _to_addresses(value: object) -> object:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return tuple(map(_to_address, value)) if isinstance(value, list | tuple) else value
+
+
+def _to_endpoint(value: str) -> str:
+    if value:
+        Endpoint.parse(value)
+    return value
+
+
+def _to_headers(value: str) -> str:
+    parse_headers(value)
+    return value
 
 
 AddressSetting = Annotated[Address, NoDecode, BeforeValidator(_to_address), PlainSerializer(str)]
@@ -203,6 +223,16 @@ class Settings(BaseSettings):
     """
     proxy_stats_addresses: AddressesSetting = ()
     """Where the control plane finds Envoy's `/stats`, comma-separated, one per proxy; set by `reflux up`."""
+    otlp_endpoint: Annotated[str, AfterValidator(_to_endpoint)] = Field(default="", repr=False)
+    """Collector of traces, OTLP over gRPC: `http://host:4317`, `https://` for TLS. Also read from
+    `OTEL_EXPORTER_OTLP_ENDPOINT`. Without one nothing is traced."""
+    otlp_headers: Annotated[str, AfterValidator(_to_headers)] = Field(default="", repr=False)
+    """Metadata of every export, `key=value,key=value`; also from `OTEL_EXPORTER_OTLP_HEADERS`."""
+    otlp_certificate: Path | None = None
+    """PEM file of the authorities that vouch for the collector; default: those of the machine. Also from
+    `OTEL_EXPORTER_OTLP_CERTIFICATE`."""
+    trace_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the runs that are traced, each as a whole."""
 
     ready_fd: int | None = Field(default=None, ge=3)
     """Descriptor that gets a newline when the process is ready (s6's protocol); set by the supervisor."""
@@ -218,7 +248,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flag > environment > file; no `.env`, no secrets folder."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        standard = InitSettingsSource(settings_cls, init_kwargs=dict(opentelemetry.read(os.environ)))
+        return init_settings, env_settings, standard, TomlConfigSettingsSource(settings_cls)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
@@ -238,9 +269,14 @@ class Settings(BaseSettings):
         )
         _refuse_unknown(_file_keys(), known, f"key of {_FILE}")
         try:
-            return cls(**given)
+            settings = cls(**given)
+            if settings.otlp_endpoint:
+                opentelemetry.check(os.environ)
         except ValidationError as error:
             raise SettingsError(_explain(error)) from None
+        except opentelemetry.Contradiction as error:
+            raise SettingsError(str(error)) from None
+        return settings
 
     def to_environment(self) -> dict[str, str]:
         """Write this value as `REFLUX_*` variables, such that `load` in a child gives it back."""

@@ -22,6 +22,9 @@ started a call. Called by: the mesh.
 
     asyncio.run(serve([quote], Settings.load()))
 
+What the function does is part of the run's trace: `ctx.span("charge")` adds to it, `ctx.traceparent` takes
+it further.
+
 An `async def` runs in the event loop and must not block it: that is the fast way. A plain `def` runs in a
 thread of its own, which costs a call about 0.1 ms. Measured with 64 calls in flight: this server on uvloop
 6,650 calls/s at 162 µs of CPU, a thread-pool server 7,110 at 147 µs, a thread-pool server that hands
@@ -30,6 +33,7 @@ coroutines to a loop 3,660 at 289 µs; so there is one kind of server.
 
 from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
+from reflux.runtime.traces import SpanKind
 from reflux.sdk.context import Context
 from reflux.sdk.definition import Model, NodeVersion, node
 from reflux.sdk.faults import Full, NodeFault, TargetFault
@@ -43,6 +47,7 @@ __all__ = [
     "NodeFault",
     "NodeVersion",
     "Reason",
+    "SpanKind",
     "TargetFault",
     "node",
     "serve",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from reflux.core.effect import EffectClass
+from reflux.runtime.traces import SpanKind
 from reflux.sdk.faults import Refusal
+from reflux.sdk.tracing import NO_SPAN, OpenSpan
 
 if TYPE_CHECKING:
     from reflux.runtime.logs import Logger
+    from reflux.runtime.traces import Attributes
     from reflux.sdk.claims import Claims
     from reflux.sdk.definition import NodeVersion
     from reflux.sdk.envelope import Envelope
+    from reflux.sdk.tracing import CallSpans
 
 R = TypeVar("R")
 
@@ -39,7 +44,9 @@ class Context(Generic[R]):
         resources: R,
         claims: Claims,
         log: Logger,
+        spans: CallSpans | None = None,
     ) -> None:
+        self._spans = spans
         self._envelope = envelope
         self._version = version
         self._claims = claims
@@ -89,6 +96,26 @@ class Context(Generic[R]):
         A call that the mesh itself must end counts against the version, though the target was too slow.
         """
         return self.remaining - min(_ANSWER_SECONDS, self.remaining * _ANSWER_SHARE)
+
+    @property
+    def traceparent(self) -> str:
+        """W3C `traceparent` of the innermost open span, for calls of one's own; empty in an untraced run."""
+        return self._spans.innermost.traceparent if self._spans is not None else ""
+
+    def span(
+        self, name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None
+    ) -> AbstractContextManager[OpenSpan]:
+        """A span around a part of the work, in the trace of the run; an error that leaves it is told in it.
+
+        >>> with ctx.span("charge", kind=SpanKind.CLIENT, attributes={"server.address": host}) as span:
+        ...     answer = await provider.charge(order, headers={"traceparent": span.traceparent})
+        ...     span.set("provider.model", answer.model)
+
+        Costs nothing when the run is not traced. Never an input, an output or a secret in it.
+        """
+        if self._spans is None:
+            return nullcontext(NO_SPAN)
+        return self._spans.span(name, kind, attributes or {})
 
     async def claim(self, *, scope: str | None = None) -> None:
         """Ask for the right to act, once per call; a pure call needs none.

@@ -38,13 +38,16 @@ from reflux.sdk import metrics
 from reflux.sdk.context import Context
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
+from reflux.sdk.tracing import VersionSpans, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from reflux.runtime.metrics import Labels
+    from reflux.runtime.trace_export import Exporter
     from reflux.sdk.claims import Claims
     from reflux.sdk.definition import NodeVersion
+    from reflux.sdk.tracing import CallSpans
 
 SERVICE: Final = node_service_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 
@@ -54,10 +57,13 @@ _MAX_VIOLATIONS: Final = 20
 class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     """Serves one node version."""
 
-    def __init__(self, version: NodeVersion, *, resources: Any, claims: Claims) -> None:
+    def __init__(
+        self, version: NodeVersion, *, resources: Any, claims: Claims, exporter: Exporter | None = None
+    ) -> None:
         self._version = version
         self._resources = resources
         self._claims = claims
+        self._spans = VersionSpans(exporter, version)
         self._log = logs.get_logger("node").bind(node_version=version.name)
         self._threads = ThreadPoolExecutor(version.max_concurrency) if version.in_thread else None
         self._in_flight = 0
@@ -105,12 +111,13 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         self, request: node_service_pb2.ExecuteRequest, context: Any
     ) -> node_service_pb2.ExecuteResponse:
         call: Context[Any] | None = None
-        with ExitStack() as place:
+        metadata = context.invocation_metadata()
+        with self._spans.call(metadata) as spans, ExitStack() as place:
             try:
                 self._admit(place)
-                envelope = Envelope.read(context.invocation_metadata())
+                envelope = Envelope.read(metadata)
                 value, effect = self._accept(request.input, envelope)
-                call = self._open(envelope, effect, context.time_remaining())
+                call = self._open(envelope, effect, context.time_remaining(), spans)
                 if not self._version.claims_itself:
                     await call.claim()
                 result = await self._run(value, call, place)
@@ -123,6 +130,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
                     log.exception("node_failed", error_id=error_id, error=type(error).__name__)
                     told = rpc.defect(error_id)
                     fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
+                if spans is not None:
+                    tell(spans.root, fault)
         return await self._fail(fault, call, context)
 
     def _admit(self, place: ExitStack) -> None:
@@ -150,7 +159,14 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             raise Refusal(code, message, reason=Reason.EFFECT_WEAKER, metadata={"effect": effect})
         return value, effect
 
-    def _open(self, envelope: Envelope, effect: EffectClass, remaining: float | None) -> Context[Any]:
+    def _open(
+        self, envelope: Envelope, effect: EffectClass, remaining: float | None, spans: CallSpans | None
+    ) -> Context[Any]:
+        if spans is not None:
+            spans.root.set("reflux.run.id", envelope.run_id)
+            spans.root.set("reflux.step", envelope.step)
+            spans.root.set("reflux.attempt", envelope.attempt)
+            spans.root.set("reflux.effect", effect.value)
         seconds = self._version.attempt_timeout.total_seconds() if remaining is None else remaining
         return Context(
             envelope,
@@ -160,6 +176,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             resources=self._resources,
             claims=self._claims,
             log=self._log.bind(run_id=envelope.run_id, step=envelope.step, attempt=envelope.attempt),
+            spans=spans,
         )
 
     async def _run(self, value: BaseModel, call: Context[Any], place: ExitStack) -> Any:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reflux.api.node.v1 import node_service_pb2_grpc
 from reflux.runtime import rpc
+from reflux.runtime.collector import Collector
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address
+from reflux.runtime.trace_export import Exporter, exporting
 from reflux.sdk import metrics
 from reflux.sdk.claims import Claims
 from reflux.sdk.registration import Registration
@@ -56,10 +58,12 @@ async def serve(
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(rpc.channel(settings.registry_address))
         claims = await stack.enter_async_context(Claims())
+        exporter = await stack.enter_async_context(exporting(Collector.of(settings)))
         async with asyncio.TaskGroup() as group:
             served = [asyncio.Event() for _ in versions]
             for version, event in zip(versions, served, strict=True):
-                group.create_task(_serve_one(version, settings, registry, claims, event), name=version.name)
+                serving = _serve_one(version, settings, registry, claims, exporter=exporter, settled=event)
+                group.create_task(serving, name=version.name)
             for event in served:
                 await event.wait()
             if ready is not None:
@@ -71,6 +75,8 @@ async def _serve_one(
     settings: Settings,
     registry: grpc.aio.Channel,
     claims: Claims,
+    *,
+    exporter: Exporter | None,
     settled: asyncio.Event,
 ) -> None:
     registration: Registration | None = None
@@ -81,7 +87,8 @@ async def _serve_one(
             await asyncio.sleep(LINGER_SECONDS)
 
     address = Address(_bind_host(settings), settings.node_port)
-    async with node_server(version, settings, claims=claims, address=address, on_drain=leave) as bound:
+    server = node_server(version, settings, claims=claims, address=address, on_drain=leave, exporter=exporter)
+    async with server as bound:
         registration = Registration(registry, version=version, address=_advertise(settings, bound))
         async with asyncio.TaskGroup() as group:
             group.create_task(registration.keep(), name=f"lease of {version.name}")
@@ -97,6 +104,7 @@ async def node_server(
     claims: Claims,
     address: Address,
     on_drain: Callable[[], Awaitable[None]] | None = None,
+    exporter: Exporter | None = None,
 ) -> AsyncIterator[Address]:
     """Serve one version within the body, without registering it; yields the address bound.
 
@@ -106,7 +114,7 @@ async def node_server(
     """
     resources: Any = version.resources(settings) if version.resources else nullcontext()
     async with resources as opened:
-        servicer = NodeServicer(version, resources=opened, claims=claims)
+        servicer = NodeServicer(version, resources=opened, claims=claims, exporter=exporter)
 
         async def drain() -> None:
             if on_drain is not None:

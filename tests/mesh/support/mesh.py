@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from reflux.runtime.collector import Collector
+
 NODE = "payment.charge"
 
 
@@ -69,6 +71,7 @@ class Mesh:
     proxy: Proxy
     stub: NodeServiceStub
     stack: AsyncExitStack
+    collector: Collector | None = None
     nodes: list[Node] = field(default_factory=list)
     revision: int = 0
 
@@ -97,7 +100,8 @@ class Mesh:
         for node in self.nodes:
             endpoints.setdefault(node.version, []).append(node.endpoint)
         versions = [Version(NODE, version, tuple(each)) for version, each in endpoints.items()]
-        self.fleet.publish(snapshot.build(graph.build(versions, [Route(NODE, self.revision, targets)])))
+        wanted = graph.build(versions, [Route(NODE, self.revision, targets)])
+        self.fleet.publish(snapshot.build(wanted, self.collector))
 
     async def settled(self) -> None:
         """Wait until Envoy has accepted the newest snapshot; fail with its words if it refuses."""
@@ -124,13 +128,13 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh_on(folder: Path) -> AsyncIterator[Mesh]:
-    """A mesh without nodes and routes yet."""
+async def mesh_on(folder: Path, collector: Collector | None = None) -> AsyncIterator[Mesh]:
+    """A mesh without nodes and routes yet; with a collector it traces."""
     changed = asyncio.Event()
     fleet = Fleet(changed.set)
-    fleet.publish(snapshot.build(graph.build([], [])))
+    fleet.publish(snapshot.build(graph.build([], []), collector))
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(control_plane(fleet))
         proxy = await stack.enter_async_context(envoy(folder, cluster="mesh", controlplane=port))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{proxy.mesh}"))
-        yield Mesh(fleet, changed, proxy, NodeServiceStub(channel), stack)
+        yield Mesh(fleet, changed, proxy, NodeServiceStub(channel), stack, collector)

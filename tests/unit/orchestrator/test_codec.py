@@ -42,7 +42,9 @@ beginnings = st.builds(
 """What is known of an assignment before there is an answer."""
 
 KINDS = {
-    ev.RunCreated: st.builds(ev.RunCreated, texts.map(FlowId), texts, counts, documents, texts, times, texts),
+    ev.RunCreated: st.builds(
+        ev.RunCreated, texts.map(FlowId), texts, counts, documents, texts, times, texts, texts
+    ),
     ev.AttemptStarted: st.builds(
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
     ),

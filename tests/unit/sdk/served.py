@@ -42,7 +42,10 @@ class Caller:
 
     async def __call__(self, value: object, *, timeout: float = 10, **envelope: str) -> Answer:
         raw = value if isinstance(value, bytes) else orjson.dumps(value)
+        traceparent = envelope.pop("traceparent", None)
         metadata = tuple((f"x-reflux-{key.replace('_', '-')}", text) for key, text in envelope.items())
+        if traceparent is not None:
+            metadata += (("traceparent", traceparent),)
         stub = node_service_pb2_grpc.NodeServiceStub(self.channel)
         request = node_service_pb2.ExecuteRequest(input=raw)
         try:
@@ -83,11 +86,11 @@ class Orchestrator(effect_service_pb2_grpc.EffectServiceServicer):
 
 
 @asynccontextmanager
-async def served(version, **settings):
+async def served(version, *, exporter=None, **settings):
     """Serve `version` without a registry; yields its caller."""
     async with (
         Claims() as claims,
-        node_server(version, Settings(**settings), claims=claims, address=FREE) as address,
+        node_server(version, Settings(**settings), claims=claims, address=FREE, exporter=exporter) as address,
         rpc.channel(address) as channel,
     ):
         yield Caller(channel)

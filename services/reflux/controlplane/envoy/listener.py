@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from reflux.controlplane.envoy import tracing
 from reflux.controlplane.envoy.xds import ADS, typed
+
+if TYPE_CHECKING:
+    from reflux.runtime.collector import Collector
 
 ROUTES: Final = "mesh"
 """Name of the route configuration that the listener asks for."""
@@ -19,8 +23,8 @@ _PRIVATE: Final = (
 )
 
 
-def mesh(host: str, port: int) -> dict[str, Any]:
-    """The listener, bound where its proxy says."""
+def mesh(host: str, port: int, collector: Collector | None = None) -> dict[str, Any]:
+    """The listener, bound where its proxy says; with a collector it tells that of every call."""
     return {
         "name": "mesh",
         "address": {"socket_address": {"address": host, "port_value": port}},
@@ -31,7 +35,7 @@ def mesh(host: str, port: int) -> dict[str, Any]:
                         "name": "envoy.filters.network.http_connection_manager",
                         "typed_config": typed(
                             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                            _manager(),
+                            _manager() | ({"tracing": tracing.manager(collector)} if collector else {}),
                         ),
                     }
                 ]

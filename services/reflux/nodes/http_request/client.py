@@ -92,7 +92,7 @@ class Client:
         deadline = asyncio.get_running_loop().time() + min(given.timeout_ms / 1000, ctx.budget)
         for waited in range(MAX_WAITS + 1):
             left = deadline - asyncio.get_running_loop().time()
-            answer = await exchange.run(session, self._guard, request, given, seconds=left)
+            answer = await exchange.run(session, self._guard, request, given, seconds=left, ctx=ctx)
             if given.accepts(answer.status):
                 return to_output(answer)
             pause = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))

@@ -11,7 +11,7 @@ import base64
 import re
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
 import aiohttp
@@ -22,11 +22,13 @@ from yarl import URL
 from reflux.core.errors import InvalidArgument, Violation
 from reflux.nodes.http_request import faults
 from reflux.nodes.http_request.guard import AddressRefused
-from reflux.sdk import Reason
+from reflux.sdk import Reason, SpanKind
 
 if TYPE_CHECKING:
     from reflux.nodes.http_request.guard import AddressGuard
     from reflux.nodes.http_request.model import Input
+    from reflux.runtime.traces import Attributes
+    from reflux.sdk import Context
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # A list of what may go on, since nobody can list every header that holds somebody's token.
@@ -117,9 +119,15 @@ def _refused(what: str, problem: str) -> InvalidArgument:
 
 
 async def run(
-    session: aiohttp.ClientSession, guard: AddressGuard, request: Request, given: Input, *, seconds: float
+    session: aiohttp.ClientSession,
+    guard: AddressGuard,
+    request: Request,
+    given: Input,
+    *,
+    seconds: float,
+    ctx: Context[Any],
 ) -> Answer:
-    """Send, follow, read; at most `seconds` for all of it.
+    """Send, follow, read; at most `seconds` for all of it. Each request is a span of its own.
 
     Raises:
         TargetFault: see `faults`; an unaccepted status is not one here.
@@ -128,28 +136,52 @@ async def run(
     began = time.monotonic()
     while True:
         left = seconds - (time.monotonic() - began)
-        try:
-            guard.check_literal(request.url.host or "")
-            timeout = aiohttp.ClientTimeout(total=max(left, 0.001), sock_connect=_CONNECT_SECONDS)
-            async with session.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=request.body,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                location = response.headers.get("Location")
-                if response.status not in _REDIRECTS or location is None or given.max_redirects == 0:
-                    body = await _read(response, request, given.max_response_bytes)
-                    elapsed = round((time.monotonic() - began) * 1000)
-                    return Answer(request, response.status, response.headers.copy(), body, elapsed)
-                status = response.status
-        except (aiohttp.ClientError, AddressRefused, TimeoutError, OSError) as error:
-            raise faults.of_exception(error, target=request.target, first=request.hops == 0) from None
+        described = _described(request) if ctx.traceparent else None
+        with ctx.span(request.method, kind=SpanKind.CLIENT, attributes=described) as span:
+            try:
+                guard.check_literal(request.url.host or "")
+                async with session.request(
+                    request.method,
+                    request.url,
+                    headers=_traced(request.headers, span.traceparent),
+                    data=request.body,
+                    timeout=aiohttp.ClientTimeout(total=max(left, 0.001), sock_connect=_CONNECT_SECONDS),
+                    allow_redirects=False,
+                ) as response:
+                    span.set("http.response.status_code", response.status)
+                    if response.status >= 400:
+                        span.fail(str(response.status))
+                    location = response.headers.get("Location")
+                    if response.status not in _REDIRECTS or location is None or given.max_redirects == 0:
+                        body = await _read(response, request, given.max_response_bytes)
+                        elapsed = round((time.monotonic() - began) * 1000)
+                        return Answer(request, response.status, response.headers.copy(), body, elapsed)
+                    status = response.status
+            except (aiohttp.ClientError, AddressRefused, TimeoutError, OSError) as error:
+                raise faults.of_exception(error, target=request.target, first=request.hops == 0) from None
         if request.hops == given.max_redirects:
             raise faults.too_many_redirects(request.target, given.max_redirects)
         request = _redirected(request, status, location)
+
+
+def _described(request: Request) -> Attributes:
+    """A request as OpenTelemetry's conventions have it, without its query, which may hold a secret."""
+    url = request.url
+    again = {"http.request.resend_count": request.hops} if request.hops else {}
+    return {
+        "http.request.method": request.method,
+        "url.full": str(url.with_query(None).with_fragment(None)),
+        "server.address": url.host or "",
+        "server.port": url.port or 0,
+        **again,
+    }
+
+
+def _traced(headers: CIMultiDict[str], traceparent: str) -> CIMultiDict[str]:
+    """The headers with the trace sent on, unless the flow sends one of its own."""
+    if not traceparent or "traceparent" in headers:
+        return headers
+    return CIMultiDict([*headers.items(), ("traceparent", traceparent)])
 
 
 async def _read(response: aiohttp.ClientResponse, request: Request, limit: int) -> bytes:
