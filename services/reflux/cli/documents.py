@@ -158,7 +158,9 @@ def to_yaml(value: Any) -> str:
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     style = None
-    if "\n" in text.strip("\n"):
+    if not text.replace("\n", "").isprintable():
+        style = '"'  # escaped: some of these are line breaks in YAML (U+0085, U+2028) and would be lost
+    elif "\n" in text.strip("\n"):
         style = "|"  # PyYAML falls back to quotes where a block cannot say it
     elif _YAML_12.match(text):
         style = "'"
