@@ -71,3 +71,8 @@ def parse_traceparent(text: str) -> SpanContext | None:
         return None
     context = SpanContext(bytes.fromhex(trace), bytes.fromhex(span), sampled=bool(int(flags, 16) & 1))
     return context if any(context.trace_id) and any(context.span_id) else None
+
+
+def valid_traceparent(text: str) -> str:
+    """`text` when it names a span, else an empty text."""
+    return text if parse_traceparent(text) is not None else ""

@@ -24,7 +24,7 @@ from reflux.core.event import FINAL, RunPhase
 from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
-from reflux.core.trace import parse_traceparent
+from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
@@ -224,9 +224,8 @@ def _actor(context: Context) -> str:
 
 
 def _traceparent(context: Context) -> str:
-    """The caller's own span; empty when there is none, or one that W3C asks to treat as none."""
-    text = _header(context, "traceparent")
-    return text if parse_traceparent(text) is not None else ""
+    """The caller's own span; empty when there is none."""
+    return valid_traceparent(_header(context, "traceparent"))
 
 
 def _header(context: Context, name: str) -> str:

@@ -11,10 +11,10 @@ VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPI
 
 
 @asynccontextmanager
-async def chat(provider, version, **settings):
+async def chat(provider, version, exporter=None, **settings):
     """Serve one version; yields its caller. `local` is told where its server is."""
     local = {"ai_local_url": provider.base_url("local"), "ai_local_model": "stand-in"}
-    async with served(load(f"ai.chat@{version}"), **(local | settings)) as call:
+    async with served(load(f"ai.chat@{version}"), exporter=exporter, **(local | settings)) as call:
         yield call
 
 

@@ -14,6 +14,7 @@ from reflux.nodes.ai_chat import faults, prices
 from reflux.nodes.ai_chat.draft import Draft
 from reflux.nodes.ai_chat.model import Output
 from reflux.runtime import documents
+from reflux.sdk import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ class Chat:
         draft = Draft()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._ask(wire, given, model, draft, names_model=named is not None)
+                await self._ask(ctx, wire, given, draft, model=model, names_model=named is not None)
         except TimeoutError:
             fault = faults.still_speaking(self._access, draft.length) if draft.begun else None
             raise fault or faults.silent(self._access) from None
@@ -93,15 +94,27 @@ class Chat:
         except ImportError:
             raise faults.not_configured(self._access, "install REFLUX with its extra `llm`") from None
 
-    async def _ask(self, wire: Wire, given: Input, model: str, draft: Draft, *, names_model: bool) -> None:
-        """The one place where a provider is called."""
-        try:
-            await wire.ask(given, model, draft)
-        except Exception as error:
-            fault = wire.explain(error, names_model=names_model)
-            if fault is None:
-                raise
-            raise fault from None
+    async def _ask(
+        self, ctx: Context[Chat], wire: Wire, given: Input, draft: Draft, *, model: str, names_model: bool
+    ) -> None:
+        """The one place where a provider is called; its span speaks OpenTelemetry's GenAI conventions."""
+        described = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": self._access.provider,
+            "gen_ai.request.model": model,
+        }
+        with ctx.span(f"chat {model}", kind=SpanKind.CLIENT, attributes=described) as span:
+            try:
+                await wire.ask(given, model, draft)
+            except Exception as error:
+                fault = wire.explain(error, names_model=names_model)
+                if fault is None:
+                    raise
+                raise fault from None
+            span.set("gen_ai.response.model", draft.model)
+            if draft.usage is not None:
+                span.set("gen_ai.usage.input_tokens", draft.usage.input_tokens)
+                span.set("gen_ai.usage.output_tokens", draft.usage.output_tokens)
 
     def _prepare(self) -> Wire:
         with _LOADING:

@@ -11,6 +11,7 @@ from reflux.core.errors import AlreadyExists, InvalidArgument, Unavailable
 from reflux.core.expression import ExpressionError
 from reflux.core.flow.webhook import default_input
 from reflux.core.reasons import Reason
+from reflux.core.trace import valid_traceparent
 from reflux.orchestrator.launcher import Launched, StartOnce
 from reflux.orchestrator.store.start import find_started
 from reflux.orchestrator.triggers.signatures import SecretUnusable, key_of, verify
@@ -67,7 +68,12 @@ class Deliveries:
         try:
             document = _input(flow, hook, delivery)
             launched = await self._launcher.launch(
-                flow, document, once=once, actor=f"trigger:{hook.id}", trigger=hook.id
+                flow,
+                document,
+                once=once,
+                actor=f"trigger:{hook.id}",
+                trigger=hook.id,
+                traceparent=valid_traceparent(delivery.headers.get("traceparent", "")),
             )
         except InvalidArgument:
             # The flow asks for something else now than when this came first: that run answers for it still.
