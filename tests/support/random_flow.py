@@ -15,6 +15,7 @@ from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, Outcome, StepState
 from reflux.core.flow import Flow, Join
+from reflux.core.state import ROOT
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
@@ -171,16 +172,15 @@ class RandomWalk(Walk):
         return random_answer(self.seed, command, self.effects[command.step])
 
     def _check(self, command: StartAttempt) -> None:
-        step, run = self.flow.steps[command.step], self.state.steps[command.step]
-        waited_for = [self.state.steps[path].state for path in step.after]
-        assert all(state in SETTLED for state in waited_for), f"{step.path} starts before {step.after}"
-        if step.parent is not None:
-            assert self.state.steps[step.parent].state is StepState.RUNNING
+        run = self.state.steps[command.step]
+        assert not self.state.waits_for(command.step), f"{command.step} starts too early"
+        for path in self.state.around(command.step):
+            assert path == ROOT or self.state.steps[path].state is StepState.RUNNING
         assert not self.state.cancel, "an attempt starts after a cancel"
         assert command.attempt == len(run.finished) + 1
         for event in self.journal:
-            if isinstance(event, ev.AttemptFinished | ev.StepSettled) and event.step == step.path:
-                assert event.state not in SETTLED, f"{step.path} has an outcome and starts again"
+            if isinstance(event, ev.AttemptFinished | ev.StepSettled) and event.step == command.step:
+                assert event.state not in SETTLED, f"{command.step} has an outcome and starts again"
         last = run.unresolved
         if last is not None:
             assert command.generation == last.generation, "an ambiguous effect is asked for with another key"

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, recover, settle
@@ -33,8 +33,11 @@ from reflux.core.event import Assignment, Outcome
 from reflux.core.flow import Flow, compile_flow
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState, begin, evolve, fold
+from reflux.core.run import begin, evolve, fold
 from reflux.core.walker import decide, next_wake
+
+if TYPE_CHECKING:
+    from reflux.core.state import RunState
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """When every walk begins."""

@@ -23,7 +23,7 @@ from reflux.core.event import FINAL, RunPhase
 from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState
+from reflux.core.state import RunState
 from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
