@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -139,6 +139,10 @@ class Walk:
         """Everything that came out, in order."""
         return [line for _, line in self.timed]
 
+    def effect_of(self, step: StepPath) -> EffectClass:
+        """The class of a step's calls, the same in every iteration."""
+        return self.effects.get(step.rpartition("/")[2], EffectClass.PURE)
+
     def states(self, *steps: str) -> dict[str, str]:
         """Where steps stand; all of them if none is named."""
         return {step: self.state.steps[StepPath(step)].state.value for step in steps or self.state.steps}
@@ -233,7 +237,7 @@ class Walk:
 
     def _start(self, command: StartAttempt) -> None:
         self.started.append(command)
-        effect = self.effects.get(command.step, EffectClass.PURE)
+        effect = self.effect_of(command.step)
         assignment = Assignment(effect, lane_of(effect))
         started = ev.AttemptStarted(command.step, command.attempt, command.generation, assignment, self.now)
         evolve(self.state, started)
@@ -295,7 +299,7 @@ class Walk:
             started.time,
             self.now,
             output=Json.of(answer.output) if answer.outcome is Outcome.DONE else None,
-            failure=answer.failure,
+            failure=answer.failure and replace(answer.failure, step=started.step),
             counted=answer.counted,
         )
         self._settle(started, result)

@@ -4,17 +4,18 @@
 or work out is worked out once:
 
 - A flow is a tree of **scopes**. The root scope holds the top list; every container step (`if`, `switch`,
-  `parallel`) holds one scope per branch, in document order. A branch's number is its index in
-  `branches_of(action)`, the number that the journal's `StepEntered` stores.
-- Steps are keyed by `StepPath`, in document order, containers before what they contain.
+  `parallel`, `try`) holds one scope per branch, in document order. A branch's number is its index in
+  `branches_of(action)`, the number that the journal's `StepEntered` stores. A loop (`foreach`, `while`) holds
+  one scope, its body, which is done once in each iteration.
+- Steps are keyed by their ids, in document order, containers before what they contain. In a run a step has a
+  path: its id, and before that the iterations around it (`reflux.core.state`).
 - `Step.after` is the whole order: the steps of the *same* scope that must have settled first. Whether they
   were named by `needs` or come from the list order no longer matters, only `join` does.
 - Every expression and template is compiled. They see the roots `input`, `vars`, `steps`, `run`, `flow`, and
   only steps that surely come before.
 
-What a container gives as its output: `if` and `switch` the output of the last step, in list order, of the
-branch that was taken; `parallel` an object `{branch: output of its last step}`. Null where there is no such
-step, or it was skipped or failed. The same rule gives the output of a run that meets no `return`.
+What a container gives as its output stands in `reflux.core.containers`; the output of a run that meets no
+`return` is that of its last step.
 """
 
 from __future__ import annotations
