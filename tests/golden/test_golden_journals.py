@@ -29,7 +29,7 @@ from tests.support.walk import RUN
 
 if TYPE_CHECKING:
     from reflux.core.event import Failure
-    from reflux.core.run import RunState
+    from reflux.core.state import RunState
 
 JOURNALS = sorted((Path(__file__).parent / "journals").glob("*.yaml"))
 

@@ -7,15 +7,19 @@ The flows and answers are random (`tests/support/random_flow.py`); every attempt
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reflux.core.event import FINAL
-from reflux.core.run import RunState, fold
+from reflux.core.run import fold
 from reflux.orchestrator import codec
 from tests.support.random_flow import INPUT, RandomWalk, random_effects, random_flow
 from tests.support.walk import RUN
+
+if TYPE_CHECKING:
+    from reflux.core.state import RunState
 
 bounded = settings(max_examples=800, deadline=None, derandomize=True)
 seeds = st.integers(0, (1 << 63) - 1)

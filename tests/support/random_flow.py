@@ -15,6 +15,7 @@ from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, Outcome, StepState
 from reflux.core.flow import Flow, Join
+from reflux.core.state import ROOT
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class _Maker:
     def steps(self, depth: int, *, least: int = 0, in_parallel: bool = False) -> list[dict[str, Any]]:
         """A list of steps: in list order, or a graph by `needs` in which a step may wait for a later one."""
         rng = self._rng
-        wanted = min(rng.randint(least, 4), MAX_STEPS - self._count)
+        wanted = max(0, min(rng.randint(least, 4), MAX_STEPS - self._count))
         names = [f"s{self._count + number}" for number in range(wanted)]
         self._count += wanted
         graph = rng.random() < 0.4
@@ -94,7 +95,10 @@ class _Maker:
     def _action(self, depth: int, before: list[str], *, in_parallel: bool) -> dict[str, Any]:
         rng = self._rng
         kinds = ["node"] * 6 + ["set", "set", "fail"]
-        kinds += ["if", "switch", "parallel", "parallel"] if depth < 3 else []
+        kinds += ["wait"]
+        kinds += (
+            ["if", "switch", "parallel", "parallel", "foreach", "while", "try", "try"] if depth < 3 else []
+        )
         kinds += [] if in_parallel else ["return"]
         match rng.choice(kinds):
             case "node":
@@ -105,6 +109,8 @@ class _Maker:
                 return {"return": self._value(before)}
             case "fail":
                 return {"fail": {"message": "as {{ input.n }} said"}}
+            case "wait":
+                return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
             case kind:
                 return {**self._container(kind, depth + 1, before, in_parallel=in_parallel), **self._limit()}
 
@@ -138,8 +144,60 @@ class _Maker:
             if self._rng.random() < 0.5:
                 cases.append({"else": self.steps(depth, in_parallel=in_parallel)})
             return {"switch": cases}
+        if kind == "foreach":
+            return self._foreach(depth)
+        if kind == "while":
+            return self._while(depth, in_parallel=in_parallel)
+        if kind == "try":
+            return self._try(depth, in_parallel=in_parallel)
         names = "abc"[: self._rng.randint(1, 3)]
-        return {"parallel": {"branches": {name: self.steps(depth, in_parallel=True) for name in names}}}
+        branches = {name: self.steps(depth, in_parallel=True) for name in names}
+        join = self._rng.choice(["all", "all", "any", self._rng.randint(1, len(names))])
+        return {"parallel": {"branches": branches, "join": join}}
+
+    def _foreach(self, depth: int) -> dict[str, Any]:
+        rng = self._rng
+        items: Any = [*range(rng.randint(0, 4))] if rng.random() < 0.8 else "{{ [input.n, 'a'] }}"
+        loop = {"in": items, "as": "it", "parallel": rng.randint(1, 3)}
+        loop["on_item_error"] = rng.choice(["fail", "collect"])
+        body = self._body(depth, in_parallel=True)
+        keys: dict[str, Any] = {"foreach": loop, "steps": body}
+        if rng.random() < 0.5:
+            keys["result"] = f"{{{{ [index, steps.{body[-1]['id']}.state] }}}}"
+        return keys
+
+    def _while(self, depth: int, *, in_parallel: bool) -> dict[str, Any]:
+        rng = self._rng
+        body = self._body(depth, in_parallel=in_parallel)
+        last = body[-1]["id"]
+        when = rng.choice(["index < 2", f"steps.{last}.state != 'SUCCEEDED'", "input.no", "index < 9"])
+        keys = {"while": {"when": f"{{{{ {when} }}}}", "max": rng.randint(1, 4), "steps": body}}
+        if rng.random() < 0.5:
+            keys["result"] = f"{{{{ steps.{last}.?output ?? index }}}}"  # type: ignore[assignment]
+        return keys
+
+    def _try(self, depth: int, *, in_parallel: bool) -> dict[str, Any]:
+        rng = self._rng
+        last = rng.random() < 0.5
+        inside = in_parallel or last
+        parts: dict[str, Any] = {"steps": self.steps(depth, in_parallel=inside)}
+        when = ["{{ error.code == 'UNAVAILABLE' }}", "{{ error.step != '' }}", "{{ input.n }}"]
+        if not last or rng.random() < 0.7:
+            parts["catch"] = [
+                {"when": rng.choice(when), "steps": self.steps(depth, in_parallel=inside)}
+                for _ in range(rng.randint(1, 2))
+            ]
+        if last:
+            parts["finally"] = self.steps(depth, in_parallel=True)
+        return {"try": parts}
+
+    def _body(self, depth: int, *, in_parallel: bool) -> list[dict[str, Any]]:
+        """At least one step, also when the flow has as many as it may."""
+        found = self.steps(depth, least=1, in_parallel=in_parallel)
+        if not found:
+            self._count += 1
+            found = [{"id": f"s{self._count - 1}", "set": {"n": 1}}]
+        return found
 
 
 def random_answer(seed: int, command: StartAttempt, effect: EffectClass) -> Answer:
@@ -168,19 +226,18 @@ class RandomWalk(Walk):
 
     def _answer(self, command: StartAttempt) -> Answer:
         self._check(command)
-        return random_answer(self.seed, command, self.effects[command.step])
+        return random_answer(self.seed, command, self.effect_of(command.step))
 
     def _check(self, command: StartAttempt) -> None:
-        step, run = self.flow.steps[command.step], self.state.steps[command.step]
-        waited_for = [self.state.steps[path].state for path in step.after]
-        assert all(state in SETTLED for state in waited_for), f"{step.path} starts before {step.after}"
-        if step.parent is not None:
-            assert self.state.steps[step.parent].state is StepState.RUNNING
+        run = self.state.steps[command.step]
+        assert not self.state.waits_for(command.step), f"{command.step} starts too early"
+        for path in self.state.around(command.step):
+            assert path == ROOT or self.state.steps[path].state is StepState.RUNNING
         assert not self.state.cancel, "an attempt starts after a cancel"
         assert command.attempt == len(run.finished) + 1
         for event in self.journal:
-            if isinstance(event, ev.AttemptFinished | ev.StepSettled) and event.step == step.path:
-                assert event.state not in SETTLED, f"{step.path} has an outcome and starts again"
+            if isinstance(event, ev.AttemptFinished | ev.StepSettled) and event.step == command.step:
+                assert event.state not in SETTLED, f"{command.step} has an outcome and starts again"
         last = run.unresolved
         if last is not None:
             assert command.generation == last.generation, "an ambiguous effect is asked for with another key"

@@ -19,9 +19,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, recover, settle
@@ -33,8 +33,11 @@ from reflux.core.event import Assignment, Outcome
 from reflux.core.flow import Flow, compile_flow
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState, begin, evolve, fold
+from reflux.core.run import begin, evolve, fold
 from reflux.core.walker import decide, next_wake
+
+if TYPE_CHECKING:
+    from reflux.core.state import RunState
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """When every walk begins."""
@@ -136,6 +139,10 @@ class Walk:
         """Everything that came out, in order."""
         return [line for _, line in self.timed]
 
+    def effect_of(self, step: StepPath) -> EffectClass:
+        """The class of a step's calls, the same in every iteration."""
+        return self.effects.get(step.rpartition("/")[2], EffectClass.PURE)
+
     def states(self, *steps: str) -> dict[str, str]:
         """Where steps stand; all of them if none is named."""
         return {step: self.state.steps[StepPath(step)].state.value for step in steps or self.state.steps}
@@ -230,7 +237,7 @@ class Walk:
 
     def _start(self, command: StartAttempt) -> None:
         self.started.append(command)
-        effect = self.effects.get(command.step, EffectClass.PURE)
+        effect = self.effect_of(command.step)
         assignment = Assignment(effect, lane_of(effect))
         started = ev.AttemptStarted(command.step, command.attempt, command.generation, assignment, self.now)
         evolve(self.state, started)
@@ -292,7 +299,7 @@ class Walk:
             started.time,
             self.now,
             output=Json.of(answer.output) if answer.outcome is Outcome.DONE else None,
-            failure=answer.failure,
+            failure=answer.failure and replace(answer.failure, step=started.step),
             counted=answer.counted,
         )
         self._settle(started, result)

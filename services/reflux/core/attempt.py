@@ -26,7 +26,7 @@ from reflux.core.effect import EffectClass
 from reflux.core.event import Outcome, StepState
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import MAX_RUN_BYTES, ROOT, Flight, RunState, StepRun, no_room
+from reflux.core.state import MAX_RUN_BYTES, Flight, RunState, StepRun, no_room
 
 RESOLVE_ATTEMPTS: Final = 5
 """Attempts at an idempotent effect that may end AMBIGUOUS, the first included, before a person is asked."""
@@ -60,7 +60,7 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
     assert run.flight is not None, f"step {path} has no attempt in flight"
     started = run.flight.started
     result = _bounded(state, path, _certain(run, run.flight, result))
-    to, retry_at = _follow_up(state, path, run, result, jitter)
+    to, retry_at = _follow_up(run, result, jitter)
     failure = result.failure
     if result.outcome is Outcome.AMBIGUOUS and failure is not None:
         failure = ev.Failure(
@@ -133,26 +133,24 @@ def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptR
     return replace(result, output=None, failure=no_room(path))
 
 
-def _follow_up(
-    state: RunState, path: StepPath, run: StepRun, result: AttemptResult, jitter: float
-) -> tuple[StepState, datetime | None]:
+def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:
     """Where the step stands after the attempt, and when it is tried again."""
     if result.outcome is Outcome.DONE:
         return (StepState.SUCCEEDED if result.failure is None else StepState.FAILED), None
-    ended = ROOT in state.closing or (state.flow.steps[path].parent or ROOT) in state.closing
+    ended = run.ending
     if result.outcome is Outcome.AMBIGUOUS:
         return _resolve(run, result, ended=ended)
     if ended:
         return StepState.CANCELED, None
     if not result.counted:
-        return _send_again(state, path, run, result, jitter)
-    retry = state.flow.steps[path].retry
+        return _send_again(run, result, jitter)
+    retry = run.step.retry
     failure = result.failure
     used = run.used + result.counted
     if failure is None or failure.code not in retry.on or used >= retry.attempts:
         return StepState.FAILED, None
     at = result.finish_time + retry.delay_before(used + 1, jitter)
-    return _unless_too_late(total_deadline(state, path, run), at)
+    return _unless_too_late(total_deadline(run), at)
 
 
 def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepState, datetime | None]:
@@ -165,9 +163,7 @@ def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepS
     return StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (ambiguous - 1)
 
 
-def _send_again(
-    state: RunState, path: StepPath, run: StepRun, result: AttemptResult, jitter: float
-) -> tuple[StepState, datetime | None]:
+def _send_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:
     """An attempt that never left us costs nothing but patience."""
     if result.failure is not None and result.failure.reason == Reason.SUPERSEDED:
         return StepState.RETRYING, result.finish_time
@@ -176,7 +172,7 @@ def _send_again(
         if attempt.counted:
             break
         in_a_row, since = in_a_row + 1, attempt.start_time
-    deadline = total_deadline(state, path, run) or since + NOT_SENT_PATIENCE
+    deadline = total_deadline(run) or since + NOT_SENT_PATIENCE
     # Half of it is left to chance: what was refused together does not come back together.
     delay = NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16) * (0.5 + jitter / 2)
     return _unless_too_late(deadline, result.finish_time + delay)
@@ -188,7 +184,7 @@ def _unless_too_late(deadline: datetime | None, at: datetime) -> tuple[StepState
     return StepState.RETRYING, at
 
 
-def total_deadline(state: RunState, path: StepPath, run: StepRun) -> datetime | None:
+def total_deadline(run: StepRun) -> datetime | None:
     """When the step's total time is over; None before its first attempt and for steps without one."""
-    total = state.flow.steps[path].timeout.total
+    total = run.step.timeout.total
     return run.start_time + total if total is not None and run.start_time is not None else None

@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from reflux.core.effect import EffectClass
 from reflux.core.event import EffectClaimed
-from reflux.core.run import ROOT, RunState
+from reflux.core.state import RunState
 
 
 class Verdict(Enum):
@@ -33,8 +33,7 @@ def judge(state: RunState, claim: EffectClaimed) -> tuple[Verdict, str]:
     run = state.steps.get(claim.step)
     if run is None or run.flight is None or run.flight.started.attempt != claim.attempt:
         return Verdict.REFUSED, f"attempt {claim.attempt} of step {claim.step} is not in flight any more"
-    parent = state.flow.steps[claim.step].parent or ROOT
-    if state.finished or ROOT in state.closing or parent in state.closing:
+    if state.finished or run.ending:
         return Verdict.REFUSED, f"step {claim.step} is being given up"
     effect = run.flight.started.assignment.effect
     if effect is EffectClass.PURE:

@@ -167,11 +167,15 @@ class AttemptFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepEntered:
-    """A container began, with these of its branches."""
+    """A container began, with these of its branches; of a `try` and a `while`, each time one more begins."""
 
     step: StepPath
     branches: tuple[int, ...]
     time: datetime
+    count: int = 0
+    """Items of a foreach."""
+    until: datetime | None = None
+    """When a `wait` is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     EXPRESSION_FAILED = "EXPRESSION_FAILED"  # a template or condition could not be evaluated
     FAIL_STEP = "FAIL_STEP"  # the flow said so
     TIMEOUT = "TIMEOUT"  # the step's or the flow's total time was over
+    LOOP_LIMIT = "LOOP_LIMIT"  # more iterations than `max`, or more steps than a run may have
     OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"
     OUTPUT_INVALID = "OUTPUT_INVALID"  # the node answered something that is not a JSON document
     NODE_NOT_FOUND = "NODE_NOT_FOUND"  # no such node is registered

@@ -9,16 +9,21 @@ into the state and asks again, so each decision is made on the state as it is:
 What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, assert_never
 
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
 from reflux.core.command import Command, Record, StartAttempt
-from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json
+from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
+from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
-from reflux.core.expression import ErrorCode, Expression, ExpressionError
+from reflux.core.expression import ErrorCode, ExpressionError
+from reflux.core.flow.durations import parse_duration
 from reflux.core.flow.model import (
     FailAction,
+    ForeachAction,
     IfAction,
     Join,
     NodeAction,
@@ -27,10 +32,16 @@ from reflux.core.flow.model import (
     SetAction,
     Step,
     SwitchAction,
+    TryAction,
+    WaitAction,
+    WhileAction,
 )
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import MAX_RUN_BYTES, ROOT, Closing, RunState, StepRun, children, no_room
+from reflux.core.state import ROOT, Closing, RunState, StepRun
+
+LONGEST_WAIT: Final = timedelta(days=366)
+"""No `wait` is longer."""
 
 
 def decide(state: RunState, now: datetime) -> Command | None:
@@ -47,10 +58,13 @@ def decide(state: RunState, now: datetime) -> Command | None:
     for path in state.ready:
         return _begin_step(state, path, now)
     for path in state.closable:
-        return Record(_finish(state, now) if path == ROOT else _settle_container(state, path, now))
+        return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))
     for path, at in state.due.items():
         if at <= now:
             return _attempt(state, path, now)
+    for path, at in state.timers.items():
+        if at <= now:
+            return Record(ev.StepSettled(path, StepState.SUCCEEDED, now))
     return None
 
 
@@ -59,35 +73,29 @@ def next_wake(state: RunState) -> datetime | None:
     if state.finished or state.quarantine:
         return None
     deadlines = [at for path, at in state.deadlines.items() if not _holds_parked(state, path)]
-    return min((*state.due.values(), *deadlines), default=None)
+    return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
 
 
 def _holds_parked(state: RunState, container: StepPath) -> bool:
     """Whether a PARKED step is inside: no timeout fires over it."""
-    for path in state.parked:
-        around: StepPath | None = path
-        while around is not None and around != container:
-            around = state.flow.steps[around].parent
-        if around is not None or container == ROOT:
-            return True
-    return False
+    return any(container in state.around(path) for path in state.parked)
 
 
 def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
-    step = state.flow.steps[path]
+    step = state.steps[path].step
     if step.disabled:
         return _skipped(path, SkipReason.DISABLED, now)
-    if not _joins(state, step):
+    if not _joins(state, path, step):
         return _skipped(path, SkipReason.JOIN, now)
     try:
-        if step.when is not None and not _holds(step.when, state):
+        if step.when is not None and not holds(step.when, state.values_of(path)):
             return _skipped(path, SkipReason.WHEN, now)
-        return _act(state, step, now)
+        return _act(state, path, step, now)
     except ExpressionError as error:
         return _failed(path, Reason.EXPRESSION_FAILED, error.render(), now)
 
 
-def _act(state: RunState, step: Step, now: datetime) -> Command:
+def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
     """The command of a step whose time has come.
 
     Raises:
@@ -96,39 +104,80 @@ def _act(state: RunState, step: Step, now: datetime) -> Command:
     action = step.action
     match action:
         case NodeAction():
-            return _attempt(state, step.path, now)
-        case IfAction():
-            taken = 0 if _holds(action.condition, state) else 1
-            return Record(ev.StepEntered(step.path, (taken,), now))
-        case SwitchAction():
-            return Record(ev.StepEntered(step.path, _switch(state, action), now))
-        case ParallelAction():
-            return Record(ev.StepEntered(step.path, tuple(range(len(action.branches))), now))
+            return _attempt(state, path, now)
+        case IfAction() | SwitchAction() | ParallelAction() | TryAction():
+            return Record(ev.StepEntered(path, _first_branches(state, path, action), now))
+        case ForeachAction():
+            return Record(begin_foreach(state, path, action, now))
+        case WhileAction():
+            return Record(go_on(state, path, action, now))
+        case WaitAction():
+            until = _until(action, state.values_of(path), now)
+            return Record(ev.StepEntered(path, (), now, until=until))
         case SetAction() | ReturnAction():
-            return Record(_gave(state, step.path, Json.of(action.value.evaluate(state.values)), now))
+            return Record(gave(state, path, Json.of(action.value.evaluate(state.values_of(path))), now))
         case FailAction():
-            message = action.message.evaluate(state.values)
+            message = action.message.evaluate(state.values_of(path))
             text = message if isinstance(message, str) else Json.of(message).raw.decode()
-            failure = ev.Failure(action.code, Reason.FAIL_STEP, text, step=step.path)
-            return Record(ev.StepSettled(step.path, StepState.FAILED, now, failure=failure))
+            failure = ev.Failure(action.code, Reason.FAIL_STEP, text, step=path)
+            return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
+        case _:
+            assert_never(action)
 
 
-def _switch(state: RunState, action: SwitchAction) -> tuple[int, ...]:
-    for index, condition in enumerate(action.conditions):
-        if condition is None or _holds(condition, state):
-            return (index,)
-    return ()
+def _first_branches(
+    state: RunState, path: StepPath, action: IfAction | SwitchAction | ParallelAction | TryAction
+) -> tuple[int, ...]:
+    """The branches that a container begins with.
+
+    Raises:
+        ExpressionError: a condition cannot be evaluated.
+    """
+    values = state.values_of(path)
+    match action:
+        case IfAction():
+            return (0,) if holds(action.condition, values) else (1,)
+        case SwitchAction():
+            for index, condition in enumerate(action.conditions):
+                if condition is None or holds(condition, values):
+                    return (index,)
+            return ()
+        case ParallelAction():
+            return tuple(range(len(action.branches)))
+        case TryAction():
+            return (0,)
+
+
+def _until(action: WaitAction, values: Mapping[str, JsonValue], now: datetime) -> datetime:
+    """When a wait is over; at once when that has passed.
+
+    Raises:
+        ExpressionError: it cannot be evaluated, or is no time.
+    """
+    template = action.duration or action.until
+    assert template is not None, "a wait has one of the two"
+    value = template.evaluate(values)
+    try:
+        if action.duration is not None:
+            return now + min(parse_duration(value), LONGEST_WAIT)
+        until = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if until is not None and until.tzinfo is not None:
+            return min(max(until.astimezone(UTC), now), now + LONGEST_WAIT)
+        message = "a point in time is a text with its zone, such as 2026-01-31T12:00:00Z"
+    except ValueError as error:
+        message = str(error)
+    raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(value).raw.decode()[:200])
 
 
 def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
-    step, run = state.flow.steps[path], state.steps[path]
-    action = step.action
+    run = state.steps[path]
+    step, action = run.step, run.step.action
     assert isinstance(action, NodeAction)
-    total = total_deadline(state, path, run)
+    total = total_deadline(run)
     if total is None and step.timeout.total is not None:
         total = now + step.timeout.total
     try:
-        document = Json.of(action.with_.evaluate(state.values))
+        document = Json.of(action.with_.evaluate(state.values_of(path)))
     except ExpressionError as error:
         return _failed(path, Reason.EXPRESSION_FAILED, error.render(), now)
     if len(document.raw) > MAX_DOCUMENT_BYTES:
@@ -152,13 +201,14 @@ def _claimed_version(run: StepRun) -> str | None:
     return None if last is None else last.assignment.answered_by or last.assignment.chosen or None
 
 
-def _joins(state: RunState, step: Step) -> bool:
+def _joins(state: RunState, path: StepPath, step: Step) -> bool:
     """Whether what the step waited for ended as its join asks.
 
     A step skipped by its own condition or by the branch counts as success: it was not wanted. One skipped by
     its join did not get what it needed, and passes that on.
     """
-    runs = [state.steps[path] for path in step.after]
+    prefix = state.steps[path].prefix
+    runs = [state.steps[StepPath(prefix + name)] for name in step.after]
     match step.join:
         case Join.ALL_DONE:
             return True
@@ -176,21 +226,6 @@ def _is_fine(run: StepRun) -> bool:
     return run.state is StepState.SUCCEEDED
 
 
-def _holds(condition: Expression, state: RunState) -> bool:
-    """The value of a condition.
-
-    Raises:
-        ExpressionError: it cannot be evaluated, or is no bool.
-    """
-    value = condition.evaluate(state.values)
-    if not isinstance(value, bool):
-        message = (
-            f"a condition must give true or false, not {type(value).__name__}; compare it with something"
-        )
-        raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, condition.source)
-    return value
-
-
 def _skipped(path: StepPath, reason: SkipReason, now: datetime) -> Record:
     return Record(ev.StepSettled(path, StepState.SKIPPED, now, skip_reason=reason))
 
@@ -200,47 +235,8 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
     return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
 
 
-def _gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
-    """The end of a step that needs no node: with its output, if there is room for it."""
-    size = len(output.raw)
-    failure = None
-    if size > MAX_DOCUMENT_BYTES:
-        message = f"the output of step {path} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
-        failure = ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
-    elif state.stored + size > MAX_RUN_BYTES:
-        failure = no_room(path)
-    if failure is not None:
-        return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
-    return ev.StepSettled(path, StepState.SUCCEEDED, now, output=output)
-
-
-def _settle_container(state: RunState, path: StepPath, now: datetime) -> ev.StepSettled:
-    closing = state.closing.get(path)
-    if closing is None:
-        return _gave(state, path, _container_output(state, path), now)
-    to = StepState.FAILED if closing.state is RunPhase.FAILED else StepState.CANCELED
-    return ev.StepSettled(path, to, now, failure=closing.failure)
-
-
-def _container_output(state: RunState, path: StepPath) -> Json:
-    """Of the branch taken: what its last step gave. Of parallel: that, by branch."""
-    step, run = state.flow.steps[path], state.steps[path]
-    if isinstance(step.action, ParallelAction):
-        return Json.of(
-            {
-                name: _last_output(state, scope.steps).value
-                for name, scope in zip(step.action.names, step.action.branches, strict=True)
-            }
-        )
-    return _last_output(state, tuple(children(state.flow, path, run.branches)))
-
-
-def _last_output(state: RunState, steps: tuple[StepPath, ...]) -> Json:
-    return (state.steps[steps[-1]].output if steps else None) or NULL
-
-
 def _finish(state: RunState, now: datetime) -> ev.RunFinished:
-    return ev.RunFinished(RunPhase.SUCCEEDED, now, output=_last_output(state, state.flow.root.steps))
+    return ev.RunFinished(RunPhase.SUCCEEDED, now, output=last_output(state, state.flow.root, ""))
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:

@@ -218,12 +218,22 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
 
 
 def _encode_entered(event: ev.StepEntered) -> pb.Event:
-    entered = pb.StepEntered(step=event.step, branches=event.branches, time=_stamp(event.time))
+    entered = pb.StepEntered(
+        step=event.step, branches=event.branches, time=_stamp(event.time), count=event.count
+    )
+    if event.until is not None:
+        entered.until.FromDatetime(event.until)
     return pb.Event(step_entered=entered)
 
 
 def _decode_entered(stored: pb.StepEntered) -> ev.Event:
-    return ev.StepEntered(StepPath(stored.step), tuple(stored.branches), _time(stored.time))
+    return ev.StepEntered(
+        StepPath(stored.step),
+        tuple(stored.branches),
+        _time(stored.time),
+        count=stored.count,
+        until=_time(stored.until) if stored.HasField("until") else None,
+    )
 
 
 def _encode_settled(event: ev.StepSettled) -> pb.Event:

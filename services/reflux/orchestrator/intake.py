@@ -24,7 +24,7 @@ from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState
+from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.store import runs, wakeups

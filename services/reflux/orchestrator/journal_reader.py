@@ -11,7 +11,8 @@ from reflux.core import event as ev
 from reflux.core.errors import Defect, NotFound
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState, fold
+from reflux.core.run import fold
+from reflux.core.state import RunState
 from reflux.orchestrator import codec
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.store import runs

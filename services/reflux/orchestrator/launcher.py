@@ -11,7 +11,8 @@ from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import RunState, begin
+from reflux.core.run import begin
+from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.store.errors import ShardLost, Undecided

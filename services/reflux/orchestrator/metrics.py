@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reflux.core.names import StepPath
-    from reflux.core.run import RunState
+    from reflux.core.state import RunState
     from reflux.orchestrator.store.journal import Recorded
 
 RUNS_STARTED: Final = Counter("reflux.runs.started", unit="{run}", text="Runs begun, durably")
@@ -178,12 +178,12 @@ def _settled(state: RunState, event: ev.StepSettled) -> None:
 
 def _step(state: RunState, path: StepPath, end: StepState, time: datetime) -> None:
     began = state.steps[path].start_time
-    if began is not None and isinstance(state.flow.steps[path].action, NodeAction):
+    if began is not None and isinstance(state.steps[path].step.action, NodeAction):
         STEP_DURATION.at(_node(state, path), end.value).record((time - began).total_seconds())
 
 
 def _node(state: RunState, path: StepPath) -> str:
-    action = state.flow.steps[path].action
+    action = state.steps[path].step.action
     return action.node if isinstance(action, NodeAction) else _NONE
 
 

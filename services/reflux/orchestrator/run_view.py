@@ -19,15 +19,19 @@ from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import (
     Action,
     FailAction,
+    ForeachAction,
     IfAction,
     NodeAction,
     ParallelAction,
     ReturnAction,
     SetAction,
     SwitchAction,
+    TryAction,
+    WaitAction,
+    WhileAction,
 )
 from reflux.core.names import StepPath
-from reflux.core.run import Flight, RunState, StepRun
+from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec
 
 SHOWN_BYTES: Final = 2 << 20
@@ -37,7 +41,11 @@ _ACTIONS: Final[dict[type[Action], str]] = {
     NodeAction: "node",
     IfAction: "if",
     SwitchAction: "switch",
+    ForeachAction: "foreach",
+    WhileAction: "while",
     ParallelAction: "parallel",
+    TryAction: "try",
+    WaitAction: "wait",
     SetAction: "set",
     ReturnAction: "return",
     FailAction: "fail",
@@ -120,9 +128,10 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
-    if state.due:
-        path, at = min(state.due.items(), key=lambda item: item[1])
-        return _waiting(f"step {path}: {_before_retry(state.steps[path])}", at)
+    if timers := {**state.due, **state.timers}:
+        path, at = min(timers.items(), key=lambda item: item[1])
+        why = "waits for its time" if path in state.timers else _before_retry(state.steps[path])
+        return _waiting(f"step {path}: {why}", at)
     if state.parked:
         return _waiting(f"step {next(iter(state.parked))}: a person must say what became of its effect")
     if state.ready:
@@ -131,7 +140,7 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
 
 
 def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
-    step = state.flow.steps[path]
+    step = run.step
     action = step.action
     attempts = [_attempt(finished, claimed=finished.attempt in run.claims) for finished in run.finished]
     if run.flight is not None:
@@ -142,7 +151,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "action": _ACTIONS[type(action)],
         "node": action.node if isinstance(action, NodeAction) else "",
         "state": run.state.value,
-        "input": _input(state, run, action),
+        "input": _input(state, path, run),
         "output": orjson.Fragment(run.output.raw) if run.output else None,
         "error": _error(run.failure) if run.state is not StepState.SUCCEEDED else None,
         "skip_reason": run.skip_reason.value if run.skip_reason else "",
@@ -154,12 +163,13 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
     }
 
 
-def _input(state: RunState, run: StepRun, action: Action) -> object:
+def _input(state: RunState, path: StepPath, run: StepRun) -> object:
     """What the step received, worked out again from what it could see; null before it was reached."""
+    action = run.step.action
     if not isinstance(action, NodeAction) or run.attempt == 0:
         return None
     try:
-        return action.with_.evaluate(state.values)
+        return action.with_.evaluate(state.values_of(path))
     except ExpressionError:
         return None
 
@@ -175,14 +185,14 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return _waiting(_before_retry(run), state.due.get(path))
     if run.flight is not None:
         return _waiting(_in_flight(run.flight))
+    if path in state.timers:
+        return _waiting("waits for its time", state.timers[path])
     if run.branches is not None:
         return _waiting("its own steps are being done")
-    missing = [name for name in state.flow.steps[path].after if state.steps[name].state not in SETTLED]
-    if missing:
+    if missing := state.waits_for(path):
         return _waiting("waits for " + ", ".join(missing))
-    parent = state.flow.steps[path].parent
-    if parent is not None and state.steps[parent].branches is None:
-        return _waiting(f"waits for {parent} to begin")
+    if run.frame is None:
+        return _waiting(f"waits for {run.parent} to begin")
     return _waiting("about to start")
 
 

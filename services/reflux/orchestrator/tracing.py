@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from reflux.core import event as ev
 from reflux.core.event import SETTLED, StepState
 from reflux.core.flow.model import NodeAction
-from reflux.core.run import ROOT, children
+from reflux.core.state import ROOT
 from reflux.core.trace import (
     SpanContext,
     attempt_context,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from reflux.core.flow.model import Step
     from reflux.core.names import RunId, StepPath
-    from reflux.core.run import RunState, StepRun
+    from reflux.core.state import RunState, StepRun
     from reflux.runtime.trace_export import Exporter
 
 SERVICE: Final = "reflux-orchestrator"
@@ -142,7 +142,7 @@ def _run(state: RunState, finished: ev.RunFinished) -> Span:
         nanoseconds(finished.time),
         attributes=_with_failure(attributes, finished.failure),
         error=_error(finished.failure),
-        events=(*events, *_skipped(state, ROOT, None)),
+        events=(*events, *_skipped(state, ROOT)),
         # Not a parent: the run's trace id is its own, and its length is not that of somebody's request.
         links=(caller,) if caller is not None else (),
     )
@@ -150,7 +150,8 @@ def _run(state: RunState, finished: ev.RunFinished) -> Span:
 
 def _step(state: RunState, path: StepPath, end: datetime) -> Iterator[Span]:
     """The span of a step that began; one that needs no node has no length."""
-    step, run = state.flow.steps[path], state.steps[path]
+    run = state.steps[path]
+    step = run.step
     if run.state is StepState.SKIPPED or (run.start_time is None and run.state is StepState.CANCELED):
         return
     attributes: dict[str, Value] = {
@@ -168,10 +169,10 @@ def _step(state: RunState, path: StepPath, end: datetime) -> Iterator[Span]:
         SpanKind.INTERNAL,
         nanoseconds(run.start_time or end),
         nanoseconds(end),
-        parent_id=span_id(state.id, step.parent or ROOT),
+        parent_id=span_id(state.id, run.parent),
         attributes=_with_failure(attributes, failure),
         error=_error(failure),
-        events=tuple(_skipped(state, path, run.branches)),
+        events=tuple(_skipped(state, path)),
     )
 
 
@@ -230,17 +231,15 @@ def _cut_off(state: RunState, path: StepPath, run: StepRun, end: datetime) -> Sp
 
 
 def _attempt_attributes(state: RunState, path: StepPath, attempt: int) -> dict[str, Value]:
-    action = state.flow.steps[path].action
+    action = state.steps[path].step.action
     node = action.node if isinstance(action, NodeAction) else ""
     return {"reflux.run.id": state.id, "reflux.step": path, "reflux.attempt": attempt, "reflux.node": node}
 
 
-def _skipped(state: RunState, container: StepPath, branches: tuple[int, ...] | None) -> Iterator[SpanEvent]:
-    """What was not done in the branches that were entered, as far as a span has room."""
-    if container != ROOT and branches is None:
-        return
+def _skipped(state: RunState, container: StepPath) -> Iterator[SpanEvent]:
+    """What was not done in the lists that were entered, as far as a span has room."""
     room = MAX_ITEMS - 1
-    for path in children(state.flow, container, branches):
+    for path in state.children(container):
         run = state.steps[path]
         if run.state is StepState.SKIPPED and run.finish_time is not None and room:
             room -= 1

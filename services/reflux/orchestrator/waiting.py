@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from reflux.core.event import FINAL, RunPhase
 from reflux.core.names import RunId
-from reflux.core.run import RunState
+from reflux.core.state import RunState
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.worker import Worker

@@ -34,7 +34,8 @@ from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId, StepPath
-from reflux.core.run import RunState, evolve
+from reflux.core.run import evolve
+from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order

@@ -8,16 +8,29 @@ where the language leaves a choice:
 step with `needs` waits for exactly the steps it names, of its own list, earlier or later in it, with join
 `all_success`. `needs: []` waits for nothing. A step is looked at once all it waits for have settled.
 
-**Containers.** `if`, `switch` and `parallel` are steps with a state and an output of their own. A failure
-inside ends the scope it is in (unless `on_error: continue`), then fails the container, whose own `on_error`
-decides what follows.
+**Containers** are steps with a state and an output of their own. A failure inside ends the list it is in
+(unless `on_error: continue`), then fails the container, whose own `on_error` decides what follows; but:
+
+- `parallel` with `join: any` or a number goes on while enough branches can still succeed, and is over as soon
+  as enough have: the others are cancelled, and give null.
+- `foreach` with `on_item_error: collect` goes on; the failed item's place in the output is `{"error": …}`.
+- `try` gives the failure to the first `catch` whose `when` holds, and does `finally` after the body and its
+  handler, whatever came of them. A failure in `finally` goes over every other. A cancel, a timeout around
+  it, and an effect that nobody knows are not caught, and `finally` does not come after them.
+- `while` fails when its condition still holds after `max` iterations.
+
+Nothing ends over an effect that nobody knows: a race is not won, and an item not collected, before a person
+has said what became of it. `return` ends the run, so it is not allowed where something goes on beside it or
+must come after it: in `parallel`, in `foreach`, in a `try` with `finally`.
 
 **Reading other steps.** A step may be read only where it surely came before: it is waited for, directly or
 through others, by the reader or by a container around the reader. A step whose `output` may be absent because
 it, or a container around it that the reader is not inside, has `when`, is `disabled`, or is a branch of `if`
-or `switch`, must be read with `.?`, `??` or `has()`. A failure that was let pass is not such a reason: what
-reads that output fails and says so. `state`, `attempts`, `error` and `version` are always there; the last two
-may be null.
+or `switch`, of a `parallel` that can be won without it, or of a `try`, must be read with `.?`, `??` or
+`has()`. A failure that was let pass is not such a reason: what reads that output fails and says so. A step of
+a loop happens many times: outside the loop's `result` is read, inside only the same iteration; `while` asks
+its condition about the iteration before. `state`, `attempts`, `error` and `version` are always there; the
+last two may be null.
 
 **Scope of the language.** What belongs to the language and is not built yet is refused by name
 (NOT_SUPPORTED_YET); what does not belong to it is refused with the nearest name that does (UNKNOWN_KEY).
@@ -39,9 +52,12 @@ from reflux.core.flow.model import (
     Container,
     FailAction,
     Flow,
+    ForeachAction,
     IfAction,
+    ItemError,
     Jitter,
     Join,
+    Loop,
     NodeAction,
     OnError,
     ParallelAction,
@@ -53,6 +69,9 @@ from reflux.core.flow.model import (
     Step,
     SwitchAction,
     Timeouts,
+    TryAction,
+    WaitAction,
+    WhileAction,
     branches_of,
 )
 from reflux.core.flow.problems import Problem, ProblemCode, in_document_order, nearest
@@ -66,9 +85,12 @@ __all__ = [
     "Container",
     "FailAction",
     "Flow",
+    "ForeachAction",
     "IfAction",
+    "ItemError",
     "Jitter",
     "Join",
+    "Loop",
     "NodeAction",
     "OnError",
     "ParallelAction",
@@ -84,6 +106,9 @@ __all__ = [
     "Step",
     "SwitchAction",
     "Timeouts",
+    "TryAction",
+    "WaitAction",
+    "WhileAction",
     "branches_of",
     "canonical",
     "compile_flow",

@@ -4,17 +4,18 @@
 or work out is worked out once:
 
 - A flow is a tree of **scopes**. The root scope holds the top list; every container step (`if`, `switch`,
-  `parallel`) holds one scope per branch, in document order. A branch's number is its index in
-  `branches_of(action)`, the number that the journal's `StepEntered` stores.
-- Steps are keyed by `StepPath`, in document order, containers before what they contain.
+  `parallel`, `try`) holds one scope per branch, in document order. A branch's number is its index in
+  `branches_of(action)`, the number that the journal's `StepEntered` stores. A loop (`foreach`, `while`) holds
+  one scope, its body, which is done once in each iteration.
+- Steps are keyed by their ids, in document order, containers before what they contain. In a run a step has a
+  path: its id, and before that the iterations around it (`reflux.core.state`).
 - `Step.after` is the whole order: the steps of the *same* scope that must have settled first. Whether they
   were named by `needs` or come from the list order no longer matters, only `join` does.
 - Every expression and template of a step is compiled. They see the roots `input`, `vars`, `steps`, `run`,
   `flow`, `trigger`, and only steps that surely come before.
 
-What a container gives as its output: `if` and `switch` the output of the last step, in list order, of the
-branch that was taken; `parallel` an object `{branch: output of its last step}`. Null where there is no such
-step, or it was skipped or failed. The same rule gives the output of a run that meets no `return`.
+What a container gives as its output stands in `reflux.core.containers`; the output of a run that meets no
+`return` is that of its last step.
 """
 
 from __future__ import annotations
@@ -156,11 +157,74 @@ class SwitchAction:
 
 @dataclass(frozen=True, slots=True)
 class ParallelAction:
-    """Take all branches at once, and wait for all."""
+    """Take all branches at once, until enough of them have succeeded; the others are then cancelled."""
 
     names: tuple[str, ...]
     """One per branch, in document order: the keys of the output."""
     branches: tuple[Scope, ...]
+    needed: int
+    """Branches that must succeed: all of them, 1 for `any`, or n."""
+
+
+class ItemError(StrEnum):
+    """What a failed iteration does to its foreach."""
+
+    FAIL = "fail"  # fails it, and cancels the other iterations
+    COLLECT = "collect"  # nothing: its place in the output holds the error
+
+
+@dataclass(frozen=True, slots=True)
+class ForeachAction:
+    """Do the body once for each item of a list, so many at a time, in the list's order."""
+
+    items: Template
+    """Gives the list, from what is seen around the step."""
+    name: str
+    """What the body calls the item."""
+    parallel: int
+    """Iterations at once, at least 1."""
+    on_item_error: ItemError
+    result: Template | None
+    """Gives an iteration's value in the output; None: the output of the body's last step."""
+    body: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class WhileAction:
+    """Do the body again and again while the condition (a bool) holds."""
+
+    condition: Expression
+    """Asked before each iteration; sees the steps of the former one, and `index`."""
+    max: int
+    """Iterations; when the condition still holds after them the step has FAILED."""
+    result: Template | None
+    """Gives the output, seen by the last iteration; None: the output of its last step."""
+    body: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class TryAction:
+    """Do the body; when it fails, the first handler whose condition holds; and in any case the last list.
+
+    Branch 0 is the body, then come the handlers, then `finally`. A cancel, a timeout around it, or an effect
+    that nobody knows is not caught.
+    """
+
+    body: Scope
+    conditions: tuple[Expression | None, ...]
+    """One per handler; None holds always. They see `error`."""
+    handlers: tuple[Scope, ...]
+    last: Scope | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAction:
+    """Wait for a length of time, or until a point in time; one of the two is given."""
+
+    duration: Template | None
+    """Gives a text such as `10m`, or seconds."""
+    until: Template | None
+    """Gives a text as RFC 3339 has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +251,21 @@ class FailAction:
     """gRPC canonical code; ABORTED when the flow names none."""
 
 
-Container: TypeAlias = IfAction | SwitchAction | ParallelAction
-Action: TypeAlias = NodeAction | Container | SetAction | ReturnAction | FailAction
+Loop: TypeAlias = ForeachAction | WhileAction
+Container: TypeAlias = IfAction | SwitchAction | ParallelAction | TryAction | Loop
+Action: TypeAlias = NodeAction | Container | SetAction | WaitAction | ReturnAction | FailAction
 
 
 def branches_of(action: Action) -> tuple[Scope, ...]:
-    """The scopes inside a container, by branch number; nothing for other actions."""
+    """The scopes inside a container, by branch number; none for a loop, whose body is no branch."""
     match action:
         case IfAction() | SwitchAction() | ParallelAction():
             return action.branches
-        case NodeAction() | SetAction() | ReturnAction() | FailAction():
+        case TryAction():
+            return (action.body, *action.handlers, *((action.last,) if action.last else ()))
+        case ForeachAction() | WhileAction():
+            return ()
+        case NodeAction() | SetAction() | WaitAction() | ReturnAction() | FailAction():
             return ()
         case _:
             assert_never(action)

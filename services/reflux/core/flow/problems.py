@@ -47,6 +47,8 @@ class ProblemCode(StrEnum):
     CYCLE = "CYCLE"
     OTHER_LIST = "OTHER_LIST"  # `needs` names a step of another list
     RETURN_IN_PARALLEL = "RETURN_IN_PARALLEL"
+    RETURN_IN_FOREACH = "RETURN_IN_FOREACH"
+    RETURN_IN_TRY = "RETURN_IN_TRY"
 
     # Expressions.
     BAD_EXPRESSION = "BAD_EXPRESSION"  # cannot be compiled

@@ -2,45 +2,46 @@
 
 A step is looked for in the innermost list that holds both the reader (or a container around it) and the step
 (or a container around it): there one must come before the other. Whatever the step is inside of, on the way
-down from that list, may be the reason why it has no output.
+down from that list, may be the reason why it has no output, or, when it is a loop, why there is no single
+such step.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from reflux.core.flow.model import IfAction, ReturnAction, SwitchAction
-from reflux.core.flow.model import ParallelAction as Parallel
+from reflux.core.flow.model import (
+    ForeachAction,
+    IfAction,
+    ParallelAction,
+    ReturnAction,
+    SwitchAction,
+    TryAction,
+    WhileAction,
+)
 from reflux.core.flow.problems import ProblemCode
+from reflux.core.flow.roots import FIELDS, INDEX, ROOTS, STEP_FIELDS, UNBUILT_ROOTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from reflux.core.document import JsonValue
-    from reflux.core.expression import Reference
     from reflux.core.flow.order import Order
     from reflux.core.flow.problems import Path, Problems
-    from reflux.core.flow.steps import Draft, Draftbook
+    from reflux.core.flow.steps import Draft, Draftbook, Read
     from reflux.core.names import StepPath
 
-ROOTS: Final = ("input", "vars", "steps", "run", "flow", "trigger")
-_UNBUILT_ROOTS: Final = frozenset({"error", "self", "index"})
-_FIELDS: Final = {
-    "run": ("id", "started_at", "attempt"),
-    "flow": ("name", "version"),
-    "trigger": ("id", "type"),
-}
-_STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")
+_LOOPS: Final = ForeachAction | WhileAction
 
 
 def check_references(
     book: Draftbook, order: Order, variables: Mapping[str, JsonValue], problems: Problems
 ) -> None:
-    """Record every reference of every step that cannot be right, and every `return` inside `parallel`."""
+    """Record every reference of every step that cannot be right, and every `return` in a wrong place."""
     checker = _Checker(book, order, variables, problems)
     for draft in book.drafts.values():
-        for path, reference in draft.reads:
-            checker.check(draft, path, reference)
+        for read in draft.reads:
+            checker.check(draft, read)
         checker.check_return(draft)
 
 
@@ -54,41 +55,73 @@ class _Checker:
         self._problems = problems
         self._names = {str(path): path for path in book.drafts if not path.startswith("?")}
 
-    def check(self, reader: Draft, path: Path, reference: Reference) -> None:
-        """Judge one read of `reader`, whose text stands at `path`."""
-        root, *fields = reference.path
+    def check(self, reader: Draft, read: Read) -> None:
+        """Judge one read of `reader`."""
+        root, *fields = read.reference.path
         field = str(fields[0]) if fields else None
-        if root == "request":
+        if root == "steps":
+            self._check_step(reader, read)
+        elif root == "vars" and field is not None and read.reference.required > 1:
+            self._check_field(read.place, "vars", field, self._variables)
+        elif root not in (known := (*ROOTS, *sorted(self._roots_of(reader, read)))):
+            self._unknown_root(read.place, str(root), known)
+        elif root in FIELDS and field is not None:
+            self._check_field(read.place, str(root), field, FIELDS[str(root)])
+
+    def _unknown_root(self, path: Path, root: str, known: Collection[str]) -> None:
+        if root in UNBUILT_ROOTS:
+            self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, f"{root} is not supported yet")
+        elif root == "request":
             message = "request is there for the input of a trigger only: a run goes on without it"
             hint = "let the trigger's input take what the steps need of it"
             self._problems.add(ProblemCode.UNKNOWN_ROOT, path, message, hint)
-        elif root in _UNBUILT_ROOTS:
-            self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, f"{root} is not supported yet")
-        elif root not in ROOTS:
-            message = f"there is nothing called {str(root)[:100]!r} to read"
-            self._problems.add_unknown(ProblemCode.UNKNOWN_ROOT, path, message, str(root), ROOTS)
-        elif root == "steps":
-            self._check_step(reader, path, reference)
-        elif root == "vars" and field is not None and reference.required > 1:
-            self._check_field(path, "vars", field, self._variables)
-        elif root in _FIELDS and field is not None:
-            self._check_field(path, str(root), field, _FIELDS[str(root)])
+        elif root in (INDEX, "error"):
+            where = "inside a loop" if root == INDEX else "inside a catch"
+            self._problems.add(ProblemCode.UNKNOWN_ROOT, path, f"{root} is there only {where}")
+        else:
+            message = f"there is nothing called {root[:100]!r} to read"
+            self._problems.add_unknown(ProblemCode.UNKNOWN_ROOT, path, message, root, known)
+
+    def _roots_of(self, reader: Draft, read: Read) -> set[str]:
+        """What may be read there beside what may be read everywhere."""
+        roots = set(read.roots)
+        inner = reader.step
+        for path in self._around(reader.step.path):
+            action = self._book.drafts[path].step.action
+            if isinstance(action, _LOOPS):
+                roots.add(INDEX)
+            if isinstance(action, ForeachAction):
+                roots.add(action.name)
+            if isinstance(action, TryAction) and 1 <= inner.branch <= len(action.handlers):
+                roots.add("error")
+            inner = self._book.drafts[path].step
+        return roots
 
     def check_return(self, draft: Draft) -> None:
-        """A branch of `parallel` cannot end the run under the others."""
-        around = [self._book.drafts[path].step.action for path in self._around(draft.step.path)]
-        if isinstance(draft.step.action, ReturnAction) and any(isinstance(it, Parallel) for it in around):
-            message = "return is not allowed inside parallel: the other branches are running"
-            where = draft.place.at("return")
-            self._problems.add(ProblemCode.RETURN_IN_PARALLEL, where, message, "return after it")
+        """Nothing that goes on beside it, or must come after it, may be cut off."""
+        if not isinstance(draft.step.action, ReturnAction):
+            return
+        for path in self._around(draft.step.path):
+            match self._book.drafts[path].step.action:
+                case ParallelAction():
+                    code, why = ProblemCode.RETURN_IN_PARALLEL, "parallel: the other branches are running"
+                case ForeachAction():
+                    code, why = ProblemCode.RETURN_IN_FOREACH, "foreach: other iterations may be running"
+                case TryAction(last=last) if last is not None:
+                    code, why = ProblemCode.RETURN_IN_TRY, "a try with finally, which must come after it"
+                case _:
+                    continue
+            message = f"return is not allowed inside {why}"
+            self._problems.add(code, draft.place.at("return"), message, "return after it")
 
     def _check_field(self, path: Path, root: str, field: str, known: Collection[str]) -> None:
         if field not in known:
             message = f"{root} has no {field[:100]!r}"
             self._problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, known)
 
-    def _check_step(self, reader: Draft, path: Path, reference: Reference) -> None:
-        _, *fields = reference.path
+    def _check_step(self, reader: Draft, read: Read) -> None:
+        _, *fields = read.reference.path
+        path = read.place
         if len(fields) < 2:
             message = "name the step and what of it is read, in plain words"
             hint = "such as steps.fetch.output"
@@ -101,27 +134,81 @@ class _Checker:
             self._problems.add_unknown(ProblemCode.UNKNOWN_STEP, path, message, name, self._names)
         elif field == "cost":
             self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, "cost is not supported yet")
-        elif field not in _STEP_FIELDS:
-            self._check_field(path, f"steps.{name}", field, _STEP_FIELDS)
+        elif field not in STEP_FIELDS:
+            self._check_field(path, f"steps.{name}", field, STEP_FIELDS)
+        elif read.inside and reader.step.path in self._around(step):
+            self._check_inside(reader.step.path, step, read)
         else:
-            self._check_order(reader.step.path, step, path, reference)
+            self._check_order(reader.step.path, step, read)
 
-    def _check_order(self, reader: StepPath, step: StepPath, path: Path, reference: Reference) -> None:
+    def _check_inside(self, loop: StepPath, step: StepPath, read: Read) -> None:
+        """A loop reads its own body after an iteration."""
+        if inner := self._loop_between(step, loop):
+            self._invisible(step, inner, read)
+            return
+        outermost = next(path for path in (step, *self._around(step)) if self._parent(path) == loop)
+        reason = self._may_be_skipped(step, outermost)
+        if isinstance(self._book.drafts[loop].step.action, WhileAction):
+            reason = reason or "the first time there is no former iteration"
+        self._check_output(step, read, reason)
+
+    def _check_order(self, reader: StepPath, step: StepPath, read: Read) -> None:
         near, far = self._meet(reader, step)
         if near == far:
-            self._problems.add(ProblemCode.STEP_NOT_BEFORE, path, _why_inside(reader, step, near))
+            if self._later_part_of_try(reader, step, near):
+                self._check_output(step, read, f"{near} may have failed before it")
+            else:
+                why = _why_inside(reader, step, near)
+                self._problems.add(ProblemCode.STEP_NOT_BEFORE, read.place, why)
             return
         if not self._order.comes_before(far, near):
             later = self._order.comes_before(near, far)
             why = "comes later" if later else "does not surely come before this one"
             hint = "" if later else f"add {far} to the needs of {near}, or move it"
-            self._problems.add(ProblemCode.STEP_NOT_BEFORE, path, f"the step {step} {why}", hint)
-            return
-        reason = self._may_be_skipped(step, far)
-        if reference.path[2] == "output" and reference.required > 2 and reason:
+            self._problems.add(ProblemCode.STEP_NOT_BEFORE, read.place, f"the step {step} {why}", hint)
+        elif step != far and (loop := self._loop_between(step, self._parent(far))):
+            self._invisible(step, loop, read)
+        else:
+            self._check_output(step, read, self._may_be_skipped(step, far))
+
+    def _check_output(self, step: StepPath, read: Read, reason: str) -> None:
+        if read.reference.path[2] == "output" and read.reference.required > 2 and reason:
             message = f"the step {step} may have no output: {reason}"
             hint = f"write steps.{step}.?output…, give another value with ??, or ask has(steps.{step}.output)"
-            self._problems.add(ProblemCode.MAY_BE_SKIPPED, path, message, hint)
+            self._problems.add(ProblemCode.MAY_BE_SKIPPED, read.place, message, hint)
+
+    def _loop_between(self, step: StepPath, outer: StepPath | None) -> StepPath | None:
+        """The outermost loop around `step` that is inside `outer`, if there is one."""
+        found = None
+        for path in self._around(step):
+            if path == outer:
+                break
+            if isinstance(self._book.drafts[path].step.action, _LOOPS):
+                found = path
+        return found
+
+    def _invisible(self, step: StepPath, loop: StepPath, read: Read) -> None:
+        message = f"the step {step} is done once in each iteration of {loop}"
+        hint = f"give {loop} a result and read steps.{loop}.output"
+        self._problems.add(ProblemCode.STEP_NOT_BEFORE, read.place, message, hint)
+
+    def _later_part_of_try(self, reader: StepPath, step: StepPath, common: StepPath) -> bool:
+        """Whether the reader is in a handler or in `finally`, and the step in a part that came before."""
+        action = self._book.drafts[common].step.action
+        if not isinstance(action, TryAction) or common in (reader, step):
+            return False
+        former, later = self._branch_in(common, step), self._branch_in(common, reader)
+        return former < later and (former == 0 or later > len(action.handlers))
+
+    def _branch_in(self, container: StepPath, path: StepPath) -> int:
+        """The branch of the container that holds the step."""
+        while (parent := self._parent(path)) != container:
+            assert parent is not None, f"{path} is not inside {container}"
+            path = parent
+        return self._book.drafts[path].step.branch
+
+    def _parent(self, path: StepPath) -> StepPath | None:
+        return self._book.drafts[path].step.parent
 
     def _meet(self, reader: StepPath, step: StepPath) -> tuple[StepPath, StepPath]:
         """The two steps of the innermost common list that are, or hold, the reader and the step."""
@@ -135,10 +222,17 @@ class _Checker:
     def _may_be_skipped(self, step: StepPath, outermost: StepPath) -> str:
         """Why the output may be absent; empty when it is there unless something failed."""
         path: StepPath | None = step
+        below = self._book.drafts[step].step
         while path is not None:
             draft = self._book.drafts[path]
-            if path != step and isinstance(draft.step.action, IfAction | SwitchAction):
+            action = draft.step.action
+            if path != step and isinstance(action, IfAction | SwitchAction):
                 return f"its branch of {path} may not be taken"
+            if path != step and isinstance(action, ParallelAction) and action.needed < len(action.branches):
+                return f"its branch of {path} may be cancelled"
+            if path != step and isinstance(action, TryAction) and below.branch <= len(action.handlers):
+                return f"{path} may have failed before it, or not needed it"
+            below = draft.step
             if draft.step.disabled:
                 return f"{path} is disabled"
             if draft.step.when is not None:

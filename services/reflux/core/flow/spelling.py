@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _ALIAS: Final = re.compile(r"[\s(]*(inputs|nodes)\b")
 _PRESENT: Final = {"inputs": "input", "nodes": "steps"}
-_CONTAINERS: Final = frozenset({"if", "switch", "parallel"})
-_TEMPLATED: Final = frozenset({"with", "when", "set", "return", "fail"})
+_CONTAINERS: Final = frozenset({"if", "switch", "foreach", "while", "parallel", "try"})
+_TEMPLATED: Final = frozenset({"with", "when", "set", "return", "fail", "wait", "result"})
 
 
 def rewrite(spec: Place, problems: Problems, origins: dict[Path, Path]) -> JsonValue:
@@ -72,6 +72,7 @@ class _Rewriter:
             return place.value
         rules: dict[str, Callable[[Place], JsonValue]] = dict.fromkeys(_TEMPLATED, self._templates)
         rules |= {"retry": self._retry, "if": self._if, "switch": self._switch, "parallel": self._parallel}
+        rules |= {"foreach": self._foreach, "while": self._while, "try": self._try, "steps": self._steps}
         rules["timeout"] = self._container_timeout if _CONTAINERS & place.value.keys() else self._timeout
         step = self._members(place, rules)
         assert isinstance(step, dict), "members of an object are an object"
@@ -91,6 +92,19 @@ class _Rewriter:
             return {name: self._steps(inner.at(name)) for name in inner.value}
 
         return self._members(place, {"branches": branches})
+
+    def _foreach(self, place: Place) -> JsonValue:
+        return self._members(place, {"in": self._templates})
+
+    def _while(self, place: Place) -> JsonValue:
+        return self._members(place, {"when": self._templates, "steps": self._steps})
+
+    def _try(self, place: Place) -> JsonValue:
+        def handlers(inner: Place) -> JsonValue:
+            rules = {"when": self._templates, "steps": self._steps}
+            return self._items(inner, lambda case: self._members(case, rules))
+
+        return self._members(place, {"steps": self._steps, "catch": handlers, "finally": self._steps})
 
     def _version(self, step: dict[str, JsonValue], path: Path) -> JsonValue:
         node, version = step.get("node"), step.get("version")

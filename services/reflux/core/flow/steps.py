@@ -1,7 +1,8 @@
 """Steps as they are written: lists of steps to scopes and drafts, before anything is known of their order.
 
 A draft with a problem is still a draft: what could not be read is replaced by something harmless, so that the
-checks that follow see every step. Nothing of it is used once there is a problem.
+checks that follow see every step. Nothing of it is used once there is a problem. What a step does is read by
+`actions`.
 """
 
 from __future__ import annotations
@@ -9,47 +10,40 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from reflux.core.expression import compile_template
-from reflux.core.flow import hookstep
-from reflux.core.flow.model import (
-    Action,
-    FailAction,
-    IfAction,
-    Join,
-    NodeAction,
-    OnError,
-    ParallelAction,
-    ReturnAction,
-    Scope,
-    ScopeId,
-    SetAction,
-    Step,
-    SwitchAction,
-)
-from reflux.core.flow.policies import CODES, read_retry, read_timeouts
+from reflux.core.flow import actions
+from reflux.core.flow.model import Join, NodeAction, OnError, Scope, ScopeId, Step
+from reflux.core.flow.policies import read_retry, read_timeouts
 from reflux.core.flow.problems import Path, Place, ProblemCode
-from reflux.core.flow.reading import NEVER, NOTHING, Reader, only_expression
-from reflux.core.names import NAME_RULE, StepPath, split_node
+from reflux.core.flow.reading import NEVER, NOTHING, Reader
+from reflux.core.names import StepPath
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from reflux.core.expression import Expression, Reference, Template
 
 MAX_STEPS: Final = 1_000
 """Of one flow, those in branches included."""
-MAX_BRANCHES: Final = 64
-"""Of one container."""
 
-CONTAINERS: Final = ("if", "switch", "parallel")
-ACTIONS: Final = ("node", *CONTAINERS, "set", "return", "fail")
-UNBUILT_ACTIONS: Final = ("foreach", "while", "try", "wait", "approve", "flow")
 COMMON_KEYS: Final = ("id", "name", "needs", "join", "when", "on_error", "disabled", "notes")
-UNBUILT_KEYS: Final = ("effect", "compensate", "route", "credentials", "cache", "result")
-_KEYS_OF: Final = {"node": ("with", "retry", "timeout"), **dict.fromkeys(CONTAINERS, ("timeout",))}
-_PARTIAL_KEYS: Final = ("with", "retry", "timeout")  # go with some actions only
+UNBUILT_KEYS: Final = ("effect", "compensate", "route", "credentials", "cache")
+PARTIAL_KEYS: Final = tuple(dict.fromkeys(key for keys in actions.KEYS_OF.values() for key in keys))
+"""They go with some actions only."""
 
 _UNREAD: Final = NodeAction("", None, NOTHING)  # stands for an action that could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Something that a step reads."""
+
+    place: Path
+    """Of the text."""
+    reference: Reference
+    roots: frozenset[str] = frozenset()
+    """What may be read here beside what every step may read."""
+    inside: bool = False
+    """It is read when an iteration is over, by the loop around it: the steps of the body are there."""
 
 
 @dataclass(slots=True)
@@ -63,8 +57,8 @@ class Draft:
     """None: not written."""
     join: Join | None
     """None: not written."""
-    reads: list[tuple[Path, Reference]] = field(default_factory=list)
-    """What its own expressions read, each with the place of the text."""
+    reads: list[Read] = field(default_factory=list)
+    """What its own expressions read."""
 
 
 @dataclass(slots=True)
@@ -86,15 +80,11 @@ class StepReader:
         self._on_error = on_error
         self._taken: dict[StepPath, Path] = {}
         self._full = False
-        self._actions: dict[str, Callable[[Place, Draft], Action]] = {
-            "node": self._node,
-            "if": self._if,
-            "switch": self._switch,
-            "parallel": self._parallel,
-            "set": self._set,
-            "return": self._return,
-            "fail": self._fail,
-        }
+
+    @property
+    def reader(self) -> Reader:
+        """Where values are read and problems go."""
+        return self._reader
 
     def scope(self, place: Place | None, container: StepPath | None = None, branch: int = 0) -> Scope:
         """Read a list of steps; without a place the scope is empty."""
@@ -122,7 +112,8 @@ class StepReader:
         reader = self._reader
         path = self._claim(place)
         kind = self._kind(place)
-        timeout = reader.optional(place, "timeout") if kind in {"node", *CONTAINERS} else None
+        timed = "timeout" in actions.KEYS_OF.get(kind or "", ())
+        timeout = reader.optional(place, "timeout") if timed else None
         step = Step(
             path=path,
             pointer=self._problems.pointer(place.path),
@@ -150,8 +141,8 @@ class StepReader:
         )
         self.book.drafts[path] = draft
         when = reader.optional(place, "when")
-        condition = None if when is None else self._condition(when, draft)
-        action = self._actions[kind](place.at(kind), draft) if kind else _UNREAD
+        condition = None if when is None else self.condition(when, draft)
+        action = actions.READERS[kind](self, place.at(kind), draft) if kind else _UNREAD
         draft.step = replace(step, when=condition, action=action)
         return path
 
@@ -173,24 +164,23 @@ class StepReader:
     def _kind(self, place: Place) -> str | None:
         """The step's action, when it has exactly one and that is built; judges the keys of the step."""
         keys = self._reader.mapping(place)
-        actions = [key for key in keys if key in ACTIONS or key in UNBUILT_ACTIONS]
-        unbuilt = [key for key in actions if key in UNBUILT_ACTIONS]
+        named = [key for key in keys if key in actions.READERS or key in actions.UNBUILT]
+        unbuilt = [key for key in named if key in actions.UNBUILT]
         for key in unbuilt:
             self._reader.unbuilt((*place.path, key), key)
-        kind = actions[0] if actions and not unbuilt else None
-        fitting = _KEYS_OF.get(kind or "", () if kind else _PARTIAL_KEYS)
-        known = (*COMMON_KEYS, *ACTIONS, *_PARTIAL_KEYS)
-        inner = ("steps",) if unbuilt else ()  # belongs to the unbuilt action
-        self._reader.known_keys(place, known, UNBUILT_KEYS, ignored=(*UNBUILT_ACTIONS, *inner))
-        for key in _PARTIAL_KEYS:
+        kind = named[0] if named and not unbuilt else None
+        fitting = actions.KEYS_OF.get(kind or "", () if kind else PARTIAL_KEYS)
+        known = (*COMMON_KEYS, *actions.READERS, *PARTIAL_KEYS)
+        self._reader.known_keys(place, known, UNBUILT_KEYS, ignored=actions.UNBUILT)
+        for key in PARTIAL_KEYS:
             if key in keys and key not in fitting:
                 message = f"{key} does not go with {kind}"
                 self._problems.add(ProblemCode.MISPLACED_KEY, (*place.path, key), message)
-        for key in actions[1:]:
-            message = f"a step has one action, and this one has {actions[0]} already"
+        for key in named[1:]:
+            message = f"a step has one action, and this one has {named[0]} already"
             self._problems.add(ProblemCode.SEVERAL_ACTIONS, (*place.path, key), message, "make it two steps")
-        if not actions:
-            hint = f"give it one of: {', '.join(ACTIONS)}"
+        if not named:
+            hint = f"give it one of: {', '.join(actions.READERS)}"
             self._problems.add(ProblemCode.NO_ACTION, place, "this step has no action", hint)
         return kind
 
@@ -200,104 +190,23 @@ class StepReader:
         named = [(item, self._reader.text(item)) for item in self._reader.items(place, "a list of step ids")]
         return [(item, name) for item, name in named if name is not None]
 
-    # -- expressions -------------------------------------------------------------------------------
-
-    def _condition(self, place: Place | None, draft: Draft) -> Expression:
+    def condition(
+        self, place: Place | None, draft: Draft, *, roots: Iterable[str] = (), inside: bool = False
+    ) -> Expression:
+        """A bool that the draft asks for; see `Read` for what it may read."""
         if place is None:
             return NEVER
         condition = self._reader.condition(place)
-        draft.reads += [(place.path, reference) for reference in condition.references]
+        for reference in condition.references:
+            draft.reads.append(Read(place.path, reference, frozenset(roots), inside))
         return condition
 
-    def _template(self, place: Place, draft: Draft) -> Template:
+    def template(
+        self, place: Place, draft: Draft, *, roots: Iterable[str] = (), inside: bool = False
+    ) -> Template:
+        """A value that the draft works out; see `Read` for what it may read."""
         template = self._reader.template(place)
         for reference in template.references:
-            draft.reads.append((place.inside(reference.pointer).path, reference))
+            where = place.inside(reference.pointer).path
+            draft.reads.append(Read(where, reference, frozenset(roots), inside))
         return template
-
-    # -- actions -----------------------------------------------------------------------------------
-
-    def _node(self, place: Place, draft: Draft) -> Action:
-        text = self._reader.text(place)
-        name, version = "", None
-        try:
-            name, version = ("", None) if text is None else split_node(text)
-        except ValueError as error:
-            self._problems.add(ProblemCode.BAD_NAME, place, str(error), f"a name is {NAME_RULE}")
-        if name == hookstep.NODE:
-            message = f"{hookstep.NODE} is no step: what starts runs is a trigger of the flow"
-            hint = "write it in spec.triggers; only a first step of id, node and with is moved there"
-            self._problems.add(ProblemCode.BAD_VALUE, place, message, hint)
-        given = self._reader.optional(draft.place, "with")
-        if given is None:
-            return NodeAction(name, version, compile_template({}))
-        template = self._template(given, draft)
-        one = isinstance(given.value, str) and (only_expression(given.value) or template is NOTHING)
-        if not isinstance(given.value, dict) and not one:
-            self._reader.wrong_type(given, "an object, or one template that gives an object")
-        return NodeAction(name, version, template)
-
-    def _if(self, place: Place, draft: Draft) -> Action:
-        self._reader.known_keys(place, ("when", "then", "else"))
-        condition = self._condition(self._reader.required(place, "when"), draft)
-        then = self.scope(self._reader.required(place, "then"), draft.step.path, 0)
-        return IfAction(
-            condition, (then, self.scope(self._reader.optional(place, "else"), draft.step.path, 1))
-        )
-
-    def _switch(self, place: Place, draft: Draft) -> Action:
-        cases = self._reader.items(place, "a list of cases")
-        self._check_count(place, len(cases))
-        conditions: list[Expression | None] = []
-        branches: list[Scope] = []
-        for number, case in enumerate(cases[:MAX_BRANCHES]):
-            is_else = "else" in self._reader.mapping(case, "a case: {when, steps} or {else}")
-            self._reader.known_keys(case, ("else",) if is_else else ("when", "steps"))
-            if is_else and number < len(cases) - 1:
-                message = "nothing comes after else"
-                self._problems.add(ProblemCode.BAD_VALUE, case, message, "make it the last case")
-            when = None if is_else else self._reader.required(case, "when")
-            conditions.append(None if is_else else self._condition(when, draft))
-            steps = self._reader.required(case, "else" if is_else else "steps")
-            branches.append(self.scope(steps, draft.step.path, number))
-        return SwitchAction(tuple(conditions), tuple(branches))
-
-    def _parallel(self, place: Place, draft: Draft) -> Action:
-        self._reader.known_keys(place, ("branches", "join"))
-        join = self._reader.optional(place, "join")
-        if join is not None and (join.value == "any" or type(join.value) is int):
-            self._reader.unbuilt(join.path, f"parallel with join: {join.value}")
-        elif join is not None and join.value != "all":
-            self._reader.bad_choice(join, str(join.value), ("all",))
-        inner = self._reader.required(place, "branches")
-        named = {} if inner is None else self._reader.mapping(inner, "an object {name: list of steps}")
-        branches: list[Scope] = []
-        if inner is not None:
-            self._check_count(inner, len(named))
-            for number, name in enumerate(list(named)[:MAX_BRANCHES]):
-                branch = inner.at(name)
-                self._reader.identifier(Place(name, branch.path), "the name of a branch")
-                branches.append(self.scope(branch, draft.step.path, number))
-        return ParallelAction(tuple(named), tuple(branches))
-
-    def _check_count(self, place: Place, count: int) -> None:
-        if not 1 <= count <= MAX_BRANCHES:
-            message = f"{count} branches: there are between 1 and {MAX_BRANCHES}"
-            self._problems.add(ProblemCode.LIMIT_EXCEEDED, place, message)
-
-    def _set(self, place: Place, draft: Draft) -> Action:
-        self._reader.mapping(place)
-        return SetAction(self._template(place, draft))
-
-    def _return(self, place: Place, draft: Draft) -> Action:
-        return ReturnAction(self._template(place, draft))
-
-    def _fail(self, place: Place, draft: Draft) -> Action:
-        self._reader.known_keys(place, ("message", "code"))
-        message = self._reader.required(place, "message")
-        code = self._reader.text(self._reader.optional(place, "code"))
-        if code is not None and code not in CODES:
-            self._reader.bad_choice(place.at("code"), code, CODES)
-        if message is None or self._reader.text(message) is None:
-            return FailAction(NOTHING, code or "ABORTED")
-        return FailAction(self._template(message, draft), code or "ABORTED")

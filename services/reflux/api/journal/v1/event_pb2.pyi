@@ -445,22 +445,32 @@ Global___StepSettled: _TypeAlias = StepSettled  # noqa: Y015
 
 @_typing.final
 class StepEntered(_message.Message):
-    """A container began, with these of its branches."""
+    """A container began, with these of its branches; of a try and a while, each time one more begins."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_FIELD_NUMBER: _builtins.int
     BRANCHES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
+    count: _builtins.int
+    """Items of a foreach."""
     @_builtins.property
     def branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Indices in the step's own order: one for if and switch (none when no case holds), all for parallel."""
+        """Indices in the step's own order: one for if and switch (none when no case holds), all for parallel; of try
+        the one that begins now. Empty for loops and waits.
+        """
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When a wait is over."""
 
     def __init__(
         self,
@@ -468,10 +478,12 @@ class StepEntered(_message.Message):
         step: _builtins.str = ...,
         branches: _abc.Iterable[_builtins.int] | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "count", b"count", "step", b"step", "time", b"time", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

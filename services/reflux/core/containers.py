@@ -1,0 +1,244 @@
+"""What follows in a container: its branches and iterations, one after the other, and what it gives.
+
+A container is asked about (`finish_container`) whenever none of its lists goes on: then a `try` may begin a
+handler, a `while` one more iteration, and any other container settles. The answer depends on what was
+recorded alone, so asking again after a takeover gives the same.
+
+What a container gives: `if`, `switch` and `try` the output of the last step, in list order, of the branch
+that counts; `parallel` an object with that of each branch; `foreach` a list with a value per item; `while`
+the value of its last iteration. Null where there is no such step, or it did not succeed.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from reflux.core import event as ev
+from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json, JsonValue
+from reflux.core.event import RunPhase, StepState
+from reflux.core.expression import ErrorCode, Expression, ExpressionError
+from reflux.core.flow.model import (
+    ForeachAction,
+    Loop,
+    ParallelAction,
+    Scope,
+    TryAction,
+    WhileAction,
+    branches_of,
+)
+from reflux.core.names import StepPath
+from reflux.core.reasons import Reason
+from reflux.core.state import (
+    MAX_RUN_BYTES,
+    MAX_STEP_RUNS,
+    Frame,
+    RunState,
+    StepRun,
+    caught,
+    error_of,
+    no_room,
+)
+
+
+def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
+    """The value of a condition.
+
+    Raises:
+        ExpressionError: it cannot be evaluated, or is no bool.
+    """
+    value = condition.evaluate(values)
+    if not isinstance(value, bool):
+        message = (
+            f"a condition must give true or false, not {type(value).__name__}; compare it with something"
+        )
+        raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, condition.source)
+    return value
+
+
+def gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
+    """The end of a step that needs no node: with its output, if there is room for it."""
+    size = len(output.raw)
+    failure = None
+    if size > MAX_DOCUMENT_BYTES:
+        message = f"the output of step {path} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
+        failure = ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
+    elif state.stored + size > MAX_RUN_BYTES:
+        failure = no_room(path)
+    if failure is not None:
+        return _failed(path, failure, now)
+    return ev.StepSettled(path, StepState.SUCCEEDED, now, output=output)
+
+
+def last_output(state: RunState, scope: Scope, prefix: str) -> Json:
+    """What the last step of a list gave."""
+    last = state.steps[StepPath(prefix + scope.last)] if scope.last is not None else None
+    return (last.output if last else None) or NULL
+
+
+def finish_container(state: RunState, path: StepPath, now: datetime) -> ev.Event:
+    """What follows now that none of the container's lists goes on."""
+    closing = state.closing.get(path)
+    if closing is not None and closing.state is not RunPhase.SUCCEEDED:
+        to = StepState.FAILED if closing.state is RunPhase.FAILED else StepState.CANCELED
+        return ev.StepSettled(path, to, now, failure=closing.failure)
+    run = state.steps[path]
+    action = run.step.action
+    try:
+        match action:
+            case TryAction():
+                return _next_of_try(state, path, action, now)
+            case WhileAction():
+                return go_on(state, path, action, now)
+            case ForeachAction():
+                return gave(state, path, Json.of(_results(state, run, action)), now)
+            case _:
+                return gave(state, path, _output(state, run), now)
+    except ExpressionError as error:
+        return _unreadable(path, error, now)
+
+
+def _output(state: RunState, run: StepRun) -> Json:
+    """Of the branch taken: what its last step gave. Of parallel: that, by branch."""
+    action = run.step.action
+    scopes = branches_of(action)
+    if isinstance(action, ParallelAction):
+        return Json.of(
+            {
+                name: last_output(state, scope, run.prefix).value
+                for name, scope in zip(action.names, scopes, strict=True)
+            }
+        )
+    return last_output(state, scopes[run.branches[0]], run.prefix) if run.branches else NULL
+
+
+def _next_of_try(state: RunState, path: StepPath, action: TryAction, now: datetime) -> ev.Event:
+    """The body is over: its handler, then `finally`, then the end, which is that of whoever ran last."""
+    run = state.steps[path]
+    over = {frame.branch: frame for frame in run.over}
+    ended = max((number for number in over if number <= len(action.handlers)), default=0)
+    failure = _failure_of(over[ended])
+    if failure is not None and ended == 0:
+        try:
+            handler = _handler(state, path, action, failure)
+        except ExpressionError as error:
+            handler, failure = None, _unreadable(path, error, now).failure
+        if handler is not None:
+            return ev.StepEntered(path, (handler,), now)
+    number = len(action.handlers) + 1
+    if action.last is not None and number not in over:
+        return ev.StepEntered(path, (number,), now)
+    failure = (_failure_of(over[number]) if number in over else None) or failure
+    if failure is not None:
+        return _failed(path, failure, now)
+    return gave(state, path, last_output(state, branches_of(action)[ended], run.prefix), now)
+
+
+def _failure_of(frame: Frame) -> ev.Failure | None:
+    return frame.closing.failure if frame.closing is not None else None
+
+
+def _handler(state: RunState, path: StepPath, action: TryAction, failure: ev.Failure) -> int | None:
+    """The number of the branch that takes the failure, or None.
+
+    Raises:
+        ExpressionError: a condition cannot be evaluated.
+    """
+    values = {**state.values_of(path), "error": caught(failure)}
+    for number, condition in enumerate(action.conditions, start=1):
+        if condition is None or holds(condition, values):
+            return number
+    return None
+
+
+def begin_foreach(state: RunState, path: StepPath, action: ForeachAction, now: datetime) -> ev.Event:
+    """Its items, counted.
+
+    Raises:
+        ExpressionError: what it goes through cannot be evaluated, or is no list.
+    """
+    items = items_of(action, state.values_of(path))
+    steps = len(items) * max(1, len(action.body.steps))
+    if len(state.steps) + steps > MAX_STEP_RUNS:
+        message = f"{len(items)} items make {steps} steps; a run has at most {MAX_STEP_RUNS}"
+        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
+    return ev.StepEntered(path, (), now, count=len(items))
+
+
+def items_of(action: ForeachAction, values: Mapping[str, JsonValue]) -> list[JsonValue]:
+    """What a foreach goes through, by what it sees.
+
+    Raises:
+        ExpressionError: it cannot be evaluated, or is no list.
+    """
+    items = action.items.evaluate(values)
+    if not isinstance(items, list):
+        message = f"foreach goes through a list, not {type(items).__name__}"
+        raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(items).raw.decode()[:200])
+    return items
+
+
+def _results(state: RunState, run: StepRun, action: ForeachAction) -> list[JsonValue]:
+    """One value per item, in their order; of an iteration that failed, its error.
+
+    Raises:
+        ExpressionError: a `result` cannot be evaluated.
+    """
+    frames = sorted(run.over, key=lambda frame: frame.index)
+    return [
+        {"error": error_of(failure)} if (failure := _failure_of(frame)) else _result(state, frame, action)
+        for frame in frames
+    ]
+
+
+def _result(state: RunState, frame: Frame, action: Loop) -> JsonValue:
+    """What an iteration gives.
+
+    Raises:
+        ExpressionError: its `result` cannot be evaluated.
+    """
+    if action.result is not None:
+        return action.result.evaluate(frame.values)
+    return last_output(state, action.body, frame.prefix).value
+
+
+def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -> ev.Event:
+    """One more iteration of a while, or its end.
+
+    Raises:
+        ExpressionError: the condition or the `result` cannot be evaluated.
+    """
+    run = state.steps[path]
+    former = run.over[-1] if run.over else None
+    values = former.values if former is not None else _before_the_first(state, path, action)
+    if holds(action.condition, {**values, "index": run.begun}):
+        if run.begun < action.max and len(state.steps) < MAX_STEP_RUNS:
+            return ev.StepEntered(path, (), now)
+        message = f"the condition of {path} still holds after {run.begun} iterations"
+        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
+    if former is not None:
+        return gave(state, path, Json.of(_result(state, former, action)), now)
+    nothing = action.result.evaluate({**values, "index": 0}) if action.result is not None else None
+    return gave(state, path, Json.of(nothing), now)
+
+
+def _before_the_first(state: RunState, path: StepPath, action: WhileAction) -> dict[str, JsonValue]:
+    """What the condition sees before any iteration: the body's steps are there, and have not run."""
+    values = state.values_of(path)
+    outside = values["steps"]
+    assert isinstance(outside, dict)
+    unseen: dict[str, JsonValue] = {}
+    scopes = [action.body]
+    while scopes:
+        for name in scopes.pop().steps:
+            unseen[name] = {"state": StepState.PENDING.value, "attempts": 0, "error": None, "version": None}
+            scopes.extend(branches_of(state.flow.steps[name].action))
+    return {**values, "steps": {**outside, **unseen}}
+
+
+def _failed(path: StepPath, failure: ev.Failure, now: datetime) -> ev.StepSettled:
+    return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
+
+
+def _unreadable(path: StepPath, error: ExpressionError, now: datetime) -> ev.StepSettled:
+    """A step one of whose expressions cannot be evaluated."""
+    failure = ev.Failure("INVALID_ARGUMENT", Reason.EXPRESSION_FAILED, error.render(), step=path)
+    return _failed(path, failure, now)

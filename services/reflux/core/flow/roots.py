@@ -1,0 +1,20 @@
+"""The roots of expressions: what a name at the front of a reference means."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ROOTS: Final = ("input", "vars", "steps", "run", "flow", "trigger")
+"""Read everywhere."""
+INDEX: Final = "index"
+"""Number of the iteration, from 0; read inside loops."""
+UNBUILT_ROOTS: Final = frozenset({"self"})
+RESERVED_ROOTS: Final = frozenset({*ROOTS, *UNBUILT_ROOTS, INDEX, "error", "request"})
+"""No item of a foreach may be called so."""
+FIELDS: Final = {
+    "run": ("id", "started_at", "attempt"),
+    "flow": ("name", "version"),
+    "trigger": ("id", "type"),
+    "error": ("code", "reason", "message", "retryable", "step"),
+}
+STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")

@@ -1,0 +1,249 @@
+"""How a run moves: lists of steps are entered, their steps settle, and lists and containers end.
+
+- A step is *ready* once all it waits for have settled; `pending` counts what is missing, so that settling a
+  step costs its dependants only, never a scan.
+- A list that was entered is a **frame**. It is *over* once none of its steps is unsettled. What that means
+  for its container is the container's rule (`_frame_over`): the next iteration begins, the race is won, or
+  the container is *closable*, and the walker decides what follows.
+- A frame *ends early* when a step in it failed for good, or when its container does. A container ends early
+  when a frame failed and its rule does not catch that (`_frame_failed`), when its time is over, or when what
+  is around it does; the run itself also after a cancel and a return.
+- Ending early cancels what has no outside effect at once; an attempt that may have one keeps its step RUNNING
+  until its outcome is known, and a step that was about to ask again for an effect of which nobody knows is
+  PARKED. Nothing ends over a PARKED step but a cancel of the run, which lists it as unresolved.
+
+Everything here follows from what was recorded and decides nothing: the same journal gives the same state.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from reflux.core import event as ev
+from reflux.core.document import Json, JsonValue
+from reflux.core.event import RunPhase, StepState
+from reflux.core.flow.model import (
+    ForeachAction,
+    ItemError,
+    Loop,
+    OnError,
+    ParallelAction,
+    Scope,
+    TryAction,
+    branches_of,
+)
+from reflux.core.names import StepPath
+from reflux.core.state import ROOT, Closing, Frame, RunState, StepRun, error_of
+
+CANCELED = Closing(RunPhase.CANCELED)
+
+
+def create(state: RunState, scope: Scope, prefix: str, parent: StepPath) -> None:
+    """Adds the steps of a list and of all lists inside, but for bodies of loops: those come by iteration."""
+    for name in scope.steps:
+        path = StepPath(prefix + name)
+        step = state.flow.steps[name]
+        state.steps[path] = StepRun(step, prefix, parent)
+        for inner in branches_of(step.action):
+            create(state, inner, prefix, path)
+
+
+def enter(
+    state: RunState,
+    container: StepPath,
+    scope: Scope,
+    *,
+    prefix: str,
+    values: dict[str, JsonValue],
+    index: int = 0,
+) -> Frame:
+    """Begins a list of steps, which exist. Once all that begin together have, say `entered`."""
+    steps = tuple(StepPath(prefix + name) for name in scope.steps)
+    frame = Frame(container, scope.branch, index, prefix, steps, values, open=len(steps))
+    state.frames.setdefault(container, []).append(frame)
+    for path in steps:
+        run = state.steps[path]
+        run.frame = frame
+        missing = len(run.step.after)
+        state.pending[path] = missing
+        if not missing:
+            state.ready[path] = None
+    return frame
+
+
+def entered(state: RunState, frames: Iterable[Frame], time: datetime) -> None:
+    """Sees to what was over before it began: empty lists."""
+    for frame in frames:
+        if not frame.open:
+            _frame_over(state, frame, time)
+
+
+def next_iteration(state: RunState, path: StepPath, action: Loop) -> None:
+    """Begins one more iteration of a loop: its steps come into being, and see what the loop sees."""
+    run = state.steps[path]
+    index = run.begun
+    run.begun += 1
+    prefix = f"{path}[{index}]/"
+    around = state.values_of(path)
+    outside = around["steps"]
+    assert isinstance(outside, dict)
+    state.shown[prefix] = dict(outside)
+    create(state, action.body, prefix, path)
+    values = {**around, "steps": state.shown[prefix], "index": index}
+    if isinstance(action, ForeachAction):
+        values[action.name] = run.items[index]
+    enter(state, path, action.body, prefix=prefix, values=values, index=index)
+
+
+def settle(
+    state: RunState, path: StepPath, to: StepState, time: datetime, output: Json | None = None
+) -> None:
+    """Ends a step, frees its dependants, and ends its list early when it failed for good."""
+    run = state.steps[path]
+    frame = run.frame
+    assert frame is not None, f"step {path} settles in a list that was not entered"
+    land(state, run)
+    run.state = to
+    run.output = output
+    state.stored += len(output.raw) if output is not None else 0
+    run.finish_time = time
+    run.over.clear()
+    run.items = ()
+    for waiting in (state.ready, state.due, state.timers, state.closable, state.deadlines, state.frames):
+        waiting.pop(path, None)
+    for number, scope in enumerate(branches_of(run.step.action)):
+        if number not in (run.branches or ()):
+            skip_all(state, scope, run.prefix, time)
+    show(state, path, run)
+    frame.open -= 1
+    for name in run.step.dependants:
+        dependant = StepPath(run.prefix + name)
+        state.pending[dependant] -= 1
+        if not state.pending[dependant] and state.steps[dependant].state is StepState.PENDING:
+            state.ready[dependant] = None
+    if to is StepState.FAILED and run.step.on_error is OnError.FAIL:
+        _frame_failed(state, frame, Closing(RunPhase.FAILED, failure=run.failure), time)
+    if not frame.open:
+        _frame_over(state, frame, time)
+
+
+def skip_all(state: RunState, scope: Scope, prefix: str, time: datetime) -> None:
+    """Marks a branch that is not taken; nothing waits for its steps but each other."""
+    for name in scope.steps:
+        path = StepPath(prefix + name)
+        run = state.steps[path]
+        run.state = StepState.SKIPPED
+        run.skip_reason = ev.SkipReason.BRANCH
+        run.finish_time = time
+        show(state, path, run)
+        for inner in branches_of(run.step.action):
+            skip_all(state, inner, prefix, time)
+
+
+def show(state: RunState, path: StepPath, run: StepRun) -> None:
+    """Makes a settled step readable to expressions.
+
+    `attempts` are those with an outcome: of one that was abandoned the journal may know nothing.
+    """
+    shown: dict[str, JsonValue] = {
+        "state": run.state.value,
+        "attempts": len(run.finished),
+        "error": None,
+        "version": run.finished[-1].assignment.answered_by if run.finished else None,
+    }
+    if run.output is not None:
+        shown["output"] = run.output.value
+    if run.failure is not None and run.state is StepState.FAILED:
+        shown["error"] = error_of(run.failure)
+    state.shown[run.prefix][path.removeprefix(run.prefix)] = shown
+
+
+def close(state: RunState, container: StepPath, closing: Closing, time: datetime) -> None:
+    """Ends a container early; the first reason stands, but a cancel goes over everything."""
+    if container in state.closing and closing.state is not RunPhase.CANCELED:
+        return
+    state.closing[container] = closing
+    state.deadlines.pop(container, None)
+    frames = tuple(state.frames.get(container, ()))
+    for frame in frames:
+        _end_early(state, frame, CANCELED, time)
+    if not frames:
+        state.closable[container] = None
+
+
+def park(state: RunState, path: StepPath, run: StepRun) -> None:
+    """Leaves a step to a person: nobody knows what became of its effect, and it may not be asked again."""
+    land(state, run)
+    run.state = StepState.PARKED
+    state.due.pop(path, None)
+    state.parked[path] = None
+
+
+def land(state: RunState, run: StepRun) -> None:
+    """Takes what is in flight for a step as over."""
+    if run.flight is not None:
+        run.flight = None
+        state.flights -= 1
+
+
+def _frame_failed(state: RunState, frame: Frame, closing: Closing, time: datetime) -> None:
+    """A step of the frame failed for good: the frame ends early, and perhaps its container with it."""
+    if frame.closing is not None:
+        return
+    frame.closing = closing
+    if _survives(state, frame):
+        _end_early(state, frame, closing, time)
+    else:
+        close(state, frame.container, closing, time)
+
+
+def _survives(state: RunState, frame: Frame) -> bool:
+    """Whether its container goes on when this frame has failed."""
+    if frame.container == ROOT:
+        return False
+    run = state.steps[frame.container]
+    match run.step.action:
+        case TryAction():
+            return True  # what follows is decided when all of it is over
+        case ForeachAction() as action:
+            return action.on_item_error is ItemError.COLLECT
+        case ParallelAction() as action:
+            begun = (*run.over, *state.frames[frame.container])
+            failed = sum(each.closing is not None for each in begun)
+            return len(action.branches) - failed >= action.needed
+        case _:
+            return False
+
+
+def _end_early(state: RunState, frame: Frame, closing: Closing, time: datetime) -> None:
+    """Begins nothing more in a frame, and gives up what can be given up."""
+    frame.closing = frame.closing or closing
+    for path in frame.steps:
+        run = state.steps[path]
+        waits = run.state in (StepState.PENDING, StepState.RETRYING) or path in state.timers
+        if waits or run.flies_pure:
+            if run.unresolved is None:
+                settle(state, path, StepState.CANCELED, time)
+            else:
+                park(state, path, run)
+        elif run.branches is not None and run.state is StepState.RUNNING:
+            close(state, path, CANCELED, time)
+
+
+def _frame_over(state: RunState, frame: Frame, time: datetime) -> None:
+    """No step of the frame is unsettled: what that means for its container."""
+    container = frame.container
+    going_on = state.frames.get(container, [])
+    if frame not in going_on:
+        return  # it was found out while its last steps were being cancelled
+    going_on.remove(frame)
+    if container != ROOT and container not in state.closing:
+        run = state.steps[container]
+        run.over.append(frame)
+        match run.step.action:
+            case ForeachAction() as action if run.begun < len(run.items):
+                next_iteration(state, container, action)
+            case ParallelAction() as action if going_on:
+                if sum(each.closing is None for each in run.over) >= action.needed:
+                    close(state, container, Closing(RunPhase.SUCCEEDED), time)
+    if not going_on:
+        state.closable[container] = None

@@ -1,0 +1,232 @@
+"""What is known of a run: the state that `reflux.core.run` folds and the walker reads.
+
+The state is a plain mutable value owned by whoever folds it, because copying a run of ten thousand steps for
+each event would cost more than the run. `reflux.core.frames` says how its parts move.
+
+    RunState
+      ├─ steps    path → StepRun      one per step; steps of a loop's body come with each iteration
+      ├─ frames   container → Frames  the lists of steps that were entered and are not over
+      └─ ready, due, timers, …        what the walker has to look at
+
+A **path** names a step within its run: `price`, or `lines[3]/price` in the fourth iteration of `lines`. What
+stands before the step's own id is its *prefix*; all steps of one iteration share it, branches included, so a
+path is the prefix and the id.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from reflux.core import event as ev
+from reflux.core.document import Json, JsonValue
+from reflux.core.effect import EffectClass
+from reflux.core.event import SETTLED, RunPhase, StepState
+from reflux.core.flow.model import Flow, ForeachAction, Step, WhileAction, branches_of
+from reflux.core.names import RunId, StepPath
+from reflux.core.reasons import Reason
+
+ROOT: Final = StepPath("")
+"""The run itself, as the container of the top list."""
+
+MAX_RUN_BYTES: Final = 64 << 20
+"""Of a run's input and all its outputs as JSON: what one run may hold in memory."""
+
+MAX_STEP_RUNS: Final = 100_000
+"""Steps of one run, those of every iteration included."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """An attempt whose outcome is not known yet."""
+
+    started: ev.AttemptStarted
+    claim: ev.EffectClaimed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Why a container, or one list in it, ends early, and how it will end."""
+
+    state: RunPhase
+    """SUCCEEDED after a return, or when enough branches of a parallel have; FAILED, or CANCELED."""
+    output: Json | None = None
+    failure: ev.Failure | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A list of steps that was entered: the top list, a branch, an iteration."""
+
+    container: StepPath
+    branch: int
+    index: int
+    """Of the iteration; 0 for branches."""
+    prefix: str
+    steps: tuple[StepPath, ...]
+    values: dict[str, JsonValue]
+    """What the expressions of its steps see."""
+    open: int
+    """Steps that have not settled."""
+    closing: Closing | None = None
+    """It ends early; None: it goes on, or ended well."""
+
+
+@dataclass(slots=True)
+class StepRun:
+    """One step in one run, or in one iteration of it."""
+
+    step: Step
+    prefix: str = ""
+    parent: StepPath = ROOT
+    """The container around it."""
+    frame: Frame | None = None
+    """The list it stands in; None before that was entered."""
+    state: StepState = StepState.PENDING
+    attempt: int = 0
+    """Number of the newest attempt; 0 before the first."""
+    used: int = 0
+    """Attempts that count against the step's retry policy."""
+    generation: int = 0
+    """Rises when the next attempt must carry another idempotency key."""
+    flight: Flight | None = None
+    finished: list[ev.AttemptFinished] = field(default_factory=list)
+    claims: dict[int, ev.EffectClaimed] = field(default_factory=dict)
+    """By the number of the attempt, in order."""
+    branches: tuple[int, ...] | None = None
+    """Indices of the branches that were entered; None before, and for steps without branches."""
+    over: list[Frame] = field(default_factory=list)
+    """Its lists that are over, in that order; kept while the step runs."""
+    items: Sequence[JsonValue] = ()
+    """What a foreach goes through; kept while it runs."""
+    begun: int = 0
+    """Iterations of a loop."""
+    output: Json | None = None
+    failure: ev.Failure | None = None
+    skip_reason: ev.SkipReason | None = None
+    start_time: datetime | None = None
+    finish_time: datetime | None = None
+
+    @property
+    def unresolved(self) -> ev.AttemptFinished | None:
+        """The last attempt, if nobody knows what became of its outside effect."""
+        last = self.finished[-1] if self.finished else None
+        return last if last is not None and last.outcome is ev.Outcome.AMBIGUOUS else None
+
+    @property
+    def ending(self) -> bool:
+        """Whether the list it stands in ends early: nothing new may begin for it."""
+        return self.frame is not None and self.frame.closing is not None
+
+    @property
+    def flies_pure(self) -> bool:
+        """Whether what is in flight can be given up without a trace."""
+        return self.flight is not None and self.flight.started.assignment.effect is EffectClass.PURE
+
+
+@dataclass(slots=True)
+class RunState:
+    """Everything the walker knows of a run. Made by `run.begin`, changed by `run.evolve` alone."""
+
+    id: RunId
+    flow: Flow
+    created: ev.RunCreated
+    values: dict[str, JsonValue]
+    """What expressions of the top list see: input, vars, steps, run, flow."""
+    steps: dict[StepPath, StepRun] = field(default_factory=dict)
+    shown: dict[str, dict[str, JsonValue]] = field(default_factory=dict)
+    """By prefix: what `steps` is to expressions there."""
+    pending: dict[StepPath, int] = field(default_factory=dict)
+    """How many of the steps it waits for have not settled."""
+    ready: dict[StepPath, None] = field(default_factory=dict)
+    due: dict[StepPath, datetime] = field(default_factory=dict)
+    """Steps that wait for the time of their next attempt."""
+    timers: dict[StepPath, datetime] = field(default_factory=dict)
+    """Steps whose whole work is to wait until then."""
+    frames: dict[StepPath, list[Frame]] = field(default_factory=dict)
+    closable: dict[StepPath, None] = field(default_factory=dict)
+    """Containers none of whose lists goes on: what follows must be decided."""
+    closing: dict[StepPath, Closing] = field(default_factory=dict)
+    deadlines: dict[StepPath, datetime] = field(default_factory=dict)
+    """When the total time of a container in progress, or of the run, is over."""
+    parked: dict[StepPath, None] = field(default_factory=dict)
+    flights: int = 0
+    stored: int = 0
+    """Bytes of the input and of all outputs."""
+    quarantine: ev.Failure | None = None
+    cancel: ev.CancelRequested | None = None
+    finished: ev.RunFinished | None = None
+
+    @property
+    def phase(self) -> RunPhase:
+        """Where the run stands, as people see it."""
+        if self.finished:
+            return self.finished.state
+        if self.cancel:
+            return RunPhase.CANCELING
+        moves = self.ready or self.due or self.timers or self.flights
+        moves = moves or (self.closable and ROOT not in self.closing)
+        if self.quarantine or (self.parked and not moves):
+            return RunPhase.PARKED
+        return RunPhase.RUNNING
+
+    @property
+    def unresolved_effects(self) -> tuple[StepPath, ...]:
+        """Steps whose outside effect is not known."""
+        return tuple(self.parked)
+
+    def values_of(self, path: StepPath) -> dict[str, JsonValue]:
+        """What the expressions of a step see."""
+        frame = self.steps[path].frame
+        return self.values if frame is None else frame.values
+
+    def children(self, path: StepPath) -> Iterator[StepPath]:
+        """The steps directly in the lists of a container that were entered."""
+        if path == ROOT:
+            yield from self.flow.root.steps
+            return
+        run = self.steps[path]
+        action = run.step.action
+        if isinstance(action, ForeachAction | WhileAction):
+            for index in range(run.begun):
+                yield from _paths(f"{path}[{index}]/", action.body.steps)
+        else:
+            scopes = branches_of(action)
+            for number in run.branches or ():
+                yield from _paths(run.prefix, scopes[number].steps)
+
+    def around(self, path: StepPath) -> Iterator[StepPath]:
+        """The containers around a step, the innermost first, the run itself last."""
+        while path != ROOT:
+            path = self.steps[path].parent
+            yield path
+
+    def waits_for(self, path: StepPath) -> list[StepPath]:
+        """The steps that must settle before this one is looked at, and have not."""
+        run = self.steps[path]
+        return [name for name in _paths(run.prefix, run.step.after) if self.steps[name].state not in SETTLED]
+
+
+def _paths(prefix: str, ids: tuple[StepPath, ...]) -> tuple[StepPath, ...]:
+    return tuple(StepPath(prefix + each) for each in ids) if prefix else ids
+
+
+def no_room(path: StepPath) -> ev.Failure:
+    """The run's outputs are together more than a run may hold."""
+    message = f"the outputs of this run are more than {MAX_RUN_BYTES >> 20} MiB together with that of {path}"
+    return ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
+
+
+def error_of(failure: ev.Failure) -> dict[str, JsonValue]:
+    """A failure as expressions see it, as the `error` of a step."""
+    return {
+        "code": failure.code,
+        "reason": str(failure.reason),
+        "message": failure.message,
+        "retryable": failure.retryable,
+    }
+
+
+def caught(failure: ev.Failure) -> dict[str, JsonValue]:
+    """The `error` of a catch: the failure, and the step in which it arose."""
+    return {**error_of(failure), "step": failure.step}

@@ -1,0 +1,51 @@
+"""Loops and waits over the real stores: iterations are taken up where they were, a wait costs no memory."""
+
+import asyncio
+
+PURE = {"node": "work.pure"}
+
+
+async def test_a_foreach_goes_on_with_the_items_that_have_no_outcome(begin, mesh):
+    """The orchestrator goes in the middle: what is recorded is not done again; the list keeps its order."""
+    reached = asyncio.Event()
+
+    async def hang_at_seven(given, envelope, context):
+        if given["n"] == 7 and not reached.is_set():
+            reached.set()
+            await asyncio.sleep(60)
+        return {"double": 2 * given["n"]}
+
+    mesh.script = hang_at_seven
+    loop = {
+        "id": "each",
+        "foreach": {"in": "{{ input.numbers }}", "as": "n", "parallel": 3},
+        "steps": [{"id": "one", **PURE, "with": {"n": "{{ n }}"}}],
+        "result": "{{ steps.one.output.double }}",
+    }
+    async with begin() as client:
+        flow = await client.save("loops", loop)
+        run = await client.start(flow, {"numbers": [*range(20)]})
+        await reached.wait()
+    async with begin() as client:
+        final = await client.until(run["id"], "SUCCEEDED")
+        events = await client.events(run["id"])
+
+    assert final["output"] == [2 * n for n in range(20)]
+    done = [event["step"] for event in events if event["kind"] == "AttemptFinished"]
+    assert sorted(done) == sorted(f"each[{n}]/one" for n in range(20))
+    assert mesh.count("each[7]/one") == 2
+
+
+async def test_a_wait_leaves_memory_and_comes_back(begin, mesh, database_dsn):
+    """A run that waits for longer than a moment is a row; its time brings it back, in anybody's hands."""
+    nap = {"id": "nap", "wait": {"for": "4s"}}
+    async with begin() as client:
+        run = await client.start(await client.save("naps", nap, {"id": "after", **PURE}))
+        steps = await client.steps(run["id"])
+        assert steps["nap"]["waiting"]["why"] == "waits for its time"
+        assert steps["nap"]["waiting"]["until"] is not None
+    assert mesh.count("after") == 0
+    async with begin() as client:
+        await client.until(run["id"], "SUCCEEDED")
+
+    assert mesh.count("after") == 1

@@ -1,0 +1,147 @@
+"""`try`: a failure inside is caught by the first handler that wants it; `finally` comes after in any case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reflux.core.effect import EffectClass
+from reflux.core.event import RunPhase
+from reflux.core.reasons import Reason
+from tests.support.walk import Walk, ambiguous, done, failed, flow_of, node
+
+
+def attempt(*steps: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """A try around `steps`; `last` is its finally."""
+    if "last" in parts:
+        parts["finally"] = parts.pop("last")
+    return {"id": "t", "try": {"steps": list(steps), **parts}}
+
+
+def catch(*steps: dict[str, Any], when: str | None = None) -> dict[str, Any]:
+    """A handler."""
+    return {"steps": list(steps)} if when is None else {"when": when, "steps": list(steps)}
+
+
+def test_without_a_failure_no_handler_runs():
+    """The output is that of the body; the handlers' steps are SKIPPED."""
+    walk = Walk(flow_of(attempt(node("a"), catch=[catch(node("h"))])), {"a": [done({"n": 1})]}).run()
+    assert walk.trace == ["enter t [0]", "start a 1", "a DONE SUCCEEDED", "t SUCCEEDED", "run SUCCEEDED"]
+    assert walk.output("t") == {"n": 1}
+    assert walk.states("h") == {"h": "SKIPPED"}
+
+
+def test_the_first_handler_whose_condition_holds_takes_the_failure():
+    """It sees the error; what it gives is what the try gives, and the run goes on."""
+    handlers = [
+        catch(node("no"), when="{{ error.code == 'UNAVAILABLE' }}"),
+        catch(
+            node("yes", **{"with": {"why": "{{ error.step + ': ' + error.message }}"}}),
+            when="{{ error.code == 'NOT_FOUND' }}",
+        ),
+        catch(node("late")),
+    ]
+    walk = Walk(flow_of(attempt(node("a"), catch=handlers), node("z")))
+    walk.answers = {"a": [failed("NOT_FOUND")], "yes": [done({"n": 2})]}
+    assert walk.run().trace == [
+        "enter t [0]",
+        "start a 1",
+        "a NO_EFFECT FAILED",
+        "enter t [2]",
+        "start yes 1",
+        "yes DONE SUCCEEDED",
+        "t SUCCEEDED",
+        "start z 1",
+        "z DONE SUCCEEDED",
+        "run SUCCEEDED",
+    ]
+    assert walk.started[1].input.value == {"why": "a: it says no"}
+    assert walk.output("t") == {"n": 2}
+
+
+def test_a_failure_that_no_handler_wants_goes_on():
+    """The try fails with it."""
+    walk = Walk(
+        flow_of(attempt(node("a"), catch=[catch(node("h"), when="{{ false }}")])), {"a": [failed("ABORTED")]}
+    )
+    assert walk.run().trace[-2:] == ["t FAILED NODE_FAULT", "run FAILED"]
+    assert walk.finished.failure is not None
+    assert walk.finished.failure.code == "ABORTED"
+
+
+def test_finally_comes_after_success_after_a_handler_and_after_a_failure():
+    """Once in each case, and it changes nothing of the outcome when it succeeds."""
+    flow = flow_of(
+        attempt(node("a"), catch=[catch(node("h"), when="{{ error.code == 'NOT_FOUND' }}")], last=[node("f")])
+    )
+    for answer, handled, end in (
+        (done(), False, RunPhase.SUCCEEDED),
+        (failed("NOT_FOUND"), True, RunPhase.SUCCEEDED),
+        (failed("ABORTED"), False, RunPhase.FAILED),
+    ):
+        walk = Walk(flow, {"a": [answer]}).run()
+        assert [command.step for command in walk.started] == ["a", *(["h"] if handled else []), "f"]
+        assert walk.finished.state is end
+
+
+def test_a_failure_in_finally_is_the_failure_of_the_try():
+    """Also when the body had failed with another one."""
+    flow = flow_of(attempt(node("a"), last=[node("f")]))
+    walk = Walk(flow, {"a": [failed("ABORTED")], "f": [failed("NOT_FOUND")]}).run()
+    assert walk.finished.failure is not None
+    assert walk.finished.failure.step == "f"
+
+
+def test_a_failing_handler_fails_the_try_after_finally():
+    """Its failure, not the one it was called for."""
+    flow = flow_of(attempt(node("a"), catch=[catch(node("h"))], last=[node("f")]))
+    walk = Walk(flow, {"a": [failed("ABORTED")], "h": [failed("NOT_FOUND")]}).run()
+    assert [command.step for command in walk.started] == ["a", "h", "f"]
+    assert walk.finished.failure is not None
+    assert walk.finished.failure.step == "h"
+
+
+def test_the_rest_of_the_body_is_over_before_a_handler_begins():
+    """What cannot be given up is waited for."""
+    body = [{**node("a"), "needs": []}, {**node("b"), "needs": []}]
+    walk = Walk(flow_of(attempt(*body, catch=[catch(node("h"))])), effects={"b": EffectClass.IDEMPOTENT})
+    walk.answers = {"a": [failed(after=1)], "b": [done(after=5, claimed_by="x@1")]}
+    walk.run()
+    assert [at for at, line in walk.timed if line == "start h 1"] == [5]
+
+
+def test_a_cancel_is_not_caught():
+    """Neither a handler nor finally begins after it."""
+    walk = Walk(
+        flow_of(attempt(node("a"), catch=[catch(node("h"))], last=[node("f")])), {"a": [done(after=9)]}
+    )
+    walk.run(until=1).cancel()
+    assert walk.finished.state is RunPhase.CANCELED
+    assert [command.step for command in walk.started] == ["a"]
+
+
+def test_an_effect_that_nobody_knows_is_not_caught():
+    """The run is PARKED; a handler would act as if it had not happened."""
+    walk = Walk(
+        flow_of(attempt(node("a"), catch=[catch(node("h"))])),
+        {"a": [ambiguous("pay@1")]},
+        effects={"a": EffectClass.AT_MOST_ONCE},
+    ).run()
+    assert walk.state.phase is RunPhase.PARKED
+    assert [command.step for command in walk.started] == ["a"]
+
+
+def test_a_condition_that_cannot_be_evaluated_fails_the_try_after_finally():
+    """The failure names the condition's fault."""
+    flow = flow_of(attempt(node("a"), catch=[catch(node("h"), when="{{ input.n }}")], last=[node("f")]))
+    walk = Walk(flow, {"a": [failed()]}, input={"n": 1}).run()
+    assert [command.step for command in walk.started] == ["a", "f"]
+    assert walk.finished.failure is not None
+    assert walk.finished.failure.reason is Reason.EXPRESSION_FAILED
+
+
+def test_steps_of_the_body_can_be_read_by_handlers_and_afterwards():
+    """They may have no output, and reading provides for that."""
+    last = node("z", **{"with": {"n": "{{ steps.a.?output.?n ?? 7 }}"}})
+    handler = node("h", **{"with": {"state": "{{ steps.a.state }}"}})
+    walk = Walk(flow_of(attempt(node("a"), catch=[catch(handler)]), last), {"a": [failed()]}).run()
+    assert [command.input.value for command in walk.started[1:]] == [{"state": "FAILED"}, {"n": 7}]
