@@ -5,7 +5,7 @@
 | 0 | OK | done, and what was asked about is well; a diff found nothing |
 | 1 | FAILED | what was asked about is not well: a run FAILED or was CANCELED, a plan has problems, a diff |
 | | | found something, a proxy refused a route; or a defect of the server |
-| 2 | USAGE | a wrong option, argument, document or setting (INVALID_ARGUMENT) |
+| 2 | USAGE | a wrong option, argument, document, setting or proof of who asks (INVALID_ARGUMENT, …) |
 | 3 | NOT_FOUND | nothing of that name or id |
 | 4 | CONFLICT | it changed since it was read, or the name or handle is taken |
 | 5 | UNREACHABLE | nothing answers there, or not now; the same command may work later |
@@ -55,6 +55,7 @@ _BY_CODE: Final = {
     8: Exit.UNREACHABLE,  # RESOURCE_EXHAUSTED
     10: Exit.CONFLICT,  # ABORTED
     14: Exit.UNREACHABLE,  # UNAVAILABLE
+    16: Exit.USAGE,  # UNAUTHENTICATED
 }
 
 _BY_RUN_STATE: Final = {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     errors.InvalidArgument: 2,
+    errors.Unauthenticated: 2,
     errors.NotFound: 3,
     errors.AlreadyExists: 4,
     errors.Conflict: 4,
@@ -46,12 +47,12 @@ def test_each_kind_of_error_has_its_status(
 
 def test_every_leaf_of_the_tree_is_listed_here() -> None:
     """A new kind of error must be given its status."""
-    leaves, todo = set(), [errors.RefluxError]
-    while todo:
-        kind = todo.pop()
-        todo += kind.__subclasses__()
-        if not kind.__subclasses__():
-            leaves.add(kind)
+    tree = {
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.RefluxError)
+    }
+    leaves = {kind for kind in tree if not tree & set(kind.__subclasses__())}
     assert leaves == set(KINDS)
 
 
