@@ -62,12 +62,26 @@ def test_every_command_of_the_readme_works(up: Path):
     script = "\n".join(["set -euo pipefail", *strict])
     script = script.replace("http://localhost:4000", edge).replace(".reflux/", f"{up}/")
     done = subprocess.run(
-        ["bash", "-c", script], check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
+        ["bash", "-c", script],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "REFLUX_DATA_DIR": str(up)},
+        capture_output=True,
+        text=True,
+        timeout=160,
     )
 
     assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert len(lines) >= 9
+    assert len(lines) >= 19
     assert "event: end" in done.stdout
+
+
+def test_every_file_that_the_readme_names_is_there():
+    """A link to nothing is a promise of nothing."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / "README.md").read_text())
+    local = [link for link in links if "://" not in link]
+    assert len(local) > 20
+    assert [link for link in local if not (ROOT / link).exists()] == []
 
 
 def test_the_node_of_the_readme_registers_and_is_called(up: Path):
