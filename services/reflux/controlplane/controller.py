@@ -109,7 +109,7 @@ class Controller:
         wanted = graph.build(self.catalog.versions, [each.route for each in self.routes])
         if wanted != self._graph:
             self._graph = wanted
-            self.fleet.publish(snapshot.build(wanted, self._collector))
+            self.fleet.publish(snapshot.build(wanted).traced(self._collector))
 
     async def _record(self) -> None:
         """Write down who is connected, who took what and who refused what; lead back what was refused."""

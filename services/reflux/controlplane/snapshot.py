@@ -8,7 +8,7 @@ proxy is told only of what differs.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -53,6 +53,13 @@ class Snapshot:
     collector: Collector | None = None
     """Where proxies send their spans; None: they make none."""
 
+    def traced(self, collector: Collector | None) -> Snapshot:
+        """The same, with the proxies telling `collector`; None: as it is."""
+        if collector is None:
+            return self
+        cluster_of_it = {tracing.CLUSTER: xds.encode(xds.CLUSTER, tracing.cluster(collector))}
+        return replace(self, clusters={**self.clusters, **cluster_of_it}, collector=collector)
+
     def view(self, proxy: Proxy) -> View:
         """What `proxy` shall have."""
         if proxy.mesh is None:
@@ -62,21 +69,16 @@ class Snapshot:
         return dict(zip(KINDS, (self.clusters, self.endpoints, listeners, self.routes), strict=True))
 
 
-def build(graph: Graph, collector: Collector | None = None) -> Snapshot:
-    """Serialize the configuration of a graph, with tracing when there is a collector."""
+def build(graph: Graph) -> Snapshot:
+    """Serialize the configuration of a graph."""
     leaves = {leaf.name: _leaf(leaf) for leaf in graph.leaves}
     composites = {composite.name: _composite(composite) for composite in graph.composites}
     return Snapshot(
-        clusters=leaves | composites | _collector(collector),
+        clusters=leaves | composites,
         endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
         routes={listener.ROUTES: _routes(graph.nodes)},
         revisions={node.node: node.revision for node in graph.nodes},
-        collector=collector,
     )
-
-
-def _collector(of: Collector | None) -> dict[str, bytes]:
-    return {tracing.CLUSTER: xds.encode(xds.CLUSTER, tracing.cluster(of))} if of else {}
 
 
 def _routes(nodes: Iterable[NodeGraph]) -> bytes:

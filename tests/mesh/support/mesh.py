@@ -101,7 +101,7 @@ class Mesh:
             endpoints.setdefault(node.version, []).append(node.endpoint)
         versions = [Version(NODE, version, tuple(each)) for version, each in endpoints.items()]
         wanted = graph.build(versions, [Route(NODE, self.revision, targets)])
-        self.fleet.publish(snapshot.build(wanted, self.collector))
+        self.fleet.publish(snapshot.build(wanted).traced(self.collector))
 
     async def settled(self) -> None:
         """Wait until Envoy has accepted the newest snapshot; fail with its words if it refuses."""
@@ -132,7 +132,7 @@ async def mesh_on(folder: Path, collector: Collector | None = None) -> AsyncIter
     """A mesh without nodes and routes yet; with a collector it traces."""
     changed = asyncio.Event()
     fleet = Fleet(changed.set)
-    fleet.publish(snapshot.build(graph.build([], []), collector))
+    fleet.publish(snapshot.build(graph.build([], [])).traced(collector))
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(control_plane(fleet))
         proxy = await stack.enter_async_context(envoy(folder, cluster="mesh", controlplane=port))

@@ -22,7 +22,7 @@ def decoded(kind: str, raw: bytes) -> Any:
 
 def test_without_a_collector_nothing_of_it_is_sent() -> None:
     """Neither a cluster nor a tracer: Envoy does nothing for it."""
-    view = snapshot.build(build([], [])).view(PROXY)
+    view = snapshot.build(build([], [])).traced(None).view(PROXY)
     assert view[xds.CLUSTER] == {}
     assert view[xds.LISTENER] == {"mesh": xds.encode(xds.LISTENER, listener.mesh("127.0.0.7", 4001))}
     assert b"opentelemetry" not in view[xds.LISTENER]["mesh"]
@@ -30,7 +30,7 @@ def test_without_a_collector_nothing_of_it_is_sent() -> None:
 
 def test_with_one_the_proxy_gets_its_cluster_and_a_tracer() -> None:
     """Both, or the listener would name a cluster that is not there."""
-    view = snapshot.build(build([], []), PLAIN).view(PROXY)
+    view = snapshot.build(build([], [])).traced(PLAIN).view(PROXY)
     cluster = decoded(xds.CLUSTER, view[xds.CLUSTER][tracing.CLUSTER])
     [host] = cluster.load_assignment.endpoints[0].lb_endpoints
     address = host.endpoint.address.socket_address
