@@ -18,6 +18,7 @@ from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceStub
 from reflux.controlplane.graph import Endpoint, Version
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ class Catalog:
 async def watch(registry: Address, on_catalog: Callable[[Catalog], None]) -> None:
     """Call `on_catalog` with every catalog the registry sends, for ever."""
     away = False
-    while True:
+    for _ in forever():
         async with rpc.channel(registry) as channel:
             try:
                 async for message in EndpointServiceStub(channel).WatchCatalog(pb.WatchCatalogRequest()):

@@ -22,6 +22,7 @@ from reflux.controlplane.defaults import first_route
 from reflux.controlplane.fleet import Fleet
 from reflux.controlplane.store import State
 from reflux.runtime import logs
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ class Controller:
 
     async def run(self) -> None:
         """Turn for ever."""
-        while True:
+        for _ in forever():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_SECONDS):
                     await self._wake.wait()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reflux.controlplane import metrics
 from reflux.runtime import logs
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class ProxyWatch:
     async def run(self) -> None:
         """Ask, for ever."""
         with self.shown():
-            while True:
+            for _ in forever():
                 await self.look()
                 await asyncio.sleep(PAUSE_SECONDS)
 

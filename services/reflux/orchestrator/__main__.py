@@ -49,6 +49,7 @@ from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import Pool, open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
+from reflux.runtime.tasks import forever
 from reflux.runtime.trace_export import exporting
 
 SERVICES: Final = (
@@ -241,7 +242,7 @@ class Orchestrator:
 
     async def _forget_start_keys(self) -> None:
         """Every orchestrator does, now and then; that two do at once costs nothing."""
-        while True:
+        for _ in forever():
             await asyncio.sleep(FORGET_SECONDS)
             with suppress(psycopg.Error):
                 await forget_expired(self._pool)

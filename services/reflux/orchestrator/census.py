@@ -16,6 +16,7 @@ from reflux.core.event import RunPhase
 from reflux.orchestrator import metrics
 from reflux.orchestrator.store.pool import fetch
 from reflux.runtime import logs
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,7 @@ class Census:
     async def run(self) -> None:
         """Count until cancelled."""
         with metrics.RUNS_UNFINISHED.watched(self._current):
-            while True:
+            for _ in forever():
                 ours = self._ours()
                 if ours:
                     try:

@@ -37,6 +37,7 @@ from reflux.orchestrator.worker import EVICT_AFTER, ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
+from reflux.runtime.tasks import forever
 
 POLL_SECONDS: Final = 1.0
 MAX_RECOVERIES: Final = 5
@@ -114,7 +115,7 @@ class Intake:
             group.create_task(self._poll_forever())
 
     async def _adopt_forever(self) -> None:
-        while True:
+        for _ in forever():
             taken = await self._adopting.get()
             try:
                 await self._adopt(taken)
@@ -143,7 +144,7 @@ class Intake:
                     await self._give(loaded, lease)
 
     async def _poll_forever(self) -> None:
-        while True:
+        for _ in forever():
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._look.wait()

@@ -29,6 +29,7 @@ from reflux.core.expression import Expression, ExpressionProblem, compile_expres
 from reflux.core.reasons import Reason
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
+from reflux.runtime.tasks import forever
 
 RECONNECT_SECONDS: Final = 0.5
 SCHEMA_TIMEOUT_SECONDS: Final = 5.0
@@ -208,7 +209,7 @@ def _known(snapshot: Mapping[str, T] | None) -> Mapping[str, T]:
 
 async def _follow(watch: Callable[[], AsyncIterator[Any]], on_snapshot: Callable[[Any], None]) -> None:
     """Hands every snapshot of a stream on, and opens the stream again whenever it ends."""
-    while True:
+    for _ in forever():
         try:
             async for snapshot in watch():
                 on_snapshot(snapshot)

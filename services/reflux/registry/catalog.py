@@ -15,6 +15,7 @@ import psycopg
 
 from reflux.registry import metrics
 from reflux.runtime import logs
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ class LiveCatalog:
         return {(each.node, each.version): len(each.endpoints) for each in self.newest.versions}
 
     async def _keep(self) -> None:
-        while True:
+        for _ in forever():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_SECONDS):
                     await self._wake.wait()

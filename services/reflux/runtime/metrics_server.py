@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reflux.runtime import logs
 from reflux.runtime.settings import Address
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ async def serve_metrics(
         bound: told where it listens in the end.
     """
     answers = _Answers(service)
-    while True:
+    for _ in forever():
         try:
             server = await asyncio.start_server(
                 answers.converse, address.host, address.port, limit=MAX_HEAD_BYTES

@@ -20,6 +20,7 @@ import grpc
 
 from reflux.api.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from reflux.runtime import logs, rpc
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from reflux.sdk.definition import NodeVersion
@@ -56,7 +57,7 @@ class Registration:
     async def keep(self) -> None:
         """Register, renew, register again; runs until cancelled."""
         backoff = _FIRST_BACKOFF
-        while True:
+        for _ in forever():
             try:
                 lease = await (self._renew() if self._endpoint_id else self._register())
                 backoff, self._away = _FIRST_BACKOFF, False

@@ -37,6 +37,7 @@ from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, Stopped
 from reflux.runtime.logs import get_logger
 from reflux.runtime.postgres import connection_parameters, enter_service
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -205,7 +206,7 @@ class Lane(Generic[ItemT, AnswerT]):
         return connection
 
     async def _serve(self, connection: Connection) -> None:
-        while True:
+        for _ in forever():
             if not self._queue:
                 if self._closing:
                     return

@@ -28,6 +28,7 @@ from reflux.orchestrator.store.errors import LeaseLost
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.members import Taken, uptime
 from reflux.runtime.logs import get_logger
+from reflux.runtime.tasks import forever, heed_cancel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -135,7 +136,7 @@ class Lease:
 
     async def _live_on(self) -> None:
         """Life after life."""
-        while True:
+        for _ in forever():
             try:
                 await self._membership.prepare()
                 async with asyncio.timeout(self._seconds):
@@ -155,6 +156,7 @@ class Lease:
         metrics.LEASE_CHANGES.at("joined").add()
         log.info("lease_joined", member=member)
         try:
+            heed_cancel()  # lost while joining
             async with asyncio.TaskGroup() as life:
                 tasks = life.create_task(self._beat(member)), life.create_task(self._look(member))
                 await self._over.wait()
@@ -168,7 +170,7 @@ class Lease:
 
     async def _beat(self, member: MemberId) -> None:
         """Renew until it turns out that there is nothing to renew; the database may be away for a while."""
-        while True:
+        for _ in forever():
             await asyncio.sleep(self._seconds / 3)
             try:
                 async with asyncio.timeout(self._seconds / 3):
@@ -180,7 +182,7 @@ class Lease:
 
     async def _look(self, member: MemberId) -> None:
         """End the lives of others that are over, and keep to the fair share."""
-        while True:
+        for _ in forever():
             try:
                 await self._balance(member)
             except _AWAY as error:

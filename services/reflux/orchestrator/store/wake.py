@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from reflux.core.names import RunId
 from reflux.runtime.logs import get_logger
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -124,7 +125,7 @@ class Wake:
 
     async def _forever(self, work: Callable[[Redis], Awaitable[None]]) -> None:
         pause = _FIRST_PAUSE
-        while True:
+        for _ in forever():
             client = Redis.from_url(
                 self._url,
                 socket_timeout=_SECONDS,
@@ -143,7 +144,7 @@ class Wake:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _tell(self, client: Redis) -> None:
-        while True:
+        for _ in forever():
             if self._words:
                 await client.publish(Channel.INBOX, orjson.dumps(list(_pop(self._words))))
             if self._marks:
@@ -157,7 +158,7 @@ class Wake:
     async def _hear(self, client: Redis) -> None:
         async with client.pubsub(ignore_subscribe_messages=True) as subscription:
             await subscription.subscribe(*Channel)
-            while True:
+            for _ in forever():
                 message = await subscription.get_message(timeout=_SECONDS)
                 if message is not None and message["type"] == "message":
                     self._spread(message["channel"].decode(), message["data"])
