@@ -64,7 +64,7 @@ async def test_it_grows_shrinks_and_is_rolled_back(platform: Platform) -> None:
             for share in SHARES:
                 await _share(platform, share)
             back = await platform.routing.RollbackRoute(
-                pb.RollbackRouteRequest(node="ai.chat", revision=1), timeout=20
+                pb.RollbackRouteRequest(node="demo.chat", revision=1), timeout=20
             )
             assert back.state == pb.Route.APPLIED
             await platform.answered_by("1.0.0", draw="9999")

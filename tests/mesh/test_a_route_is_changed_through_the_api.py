@@ -92,7 +92,7 @@ async def test_a_refusal_has_envoys_words_and_the_former_route_serves(
         route = await platform.get()
         assert (route.revision, route.state) == (1, pb.Route.REJECTED)
         assert "unknown cluster 'nowhere'" in route.refusal
-        back = pb.RollbackRouteRequest(node="ai.chat", revision=2)
+        back = pb.RollbackRouteRequest(node="demo.chat", revision=2)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await platform.routing.RollbackRoute(back, timeout=20)
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION

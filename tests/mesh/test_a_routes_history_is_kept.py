@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.mesh.support.platform import Platform
     from tests.support.rest import Answer
 
-ROUTE = "/api/routes/ai.chat"
+ROUTE = "/api/routes/demo.chat"
 CANARY = ({"version": "1.0.0", "weight": 9000}, {"version": "2.0.0", "weight": 1000, "fallback": ["1.0.0"]})
 ALL_NEW = ({"version": "1.0.0", "weight": 0}, {"version": "2.0.0", "weight": 10_000, "try_timeout": "2s"})
 
@@ -89,7 +89,7 @@ async def test_going_back_is_a_new_revision_that_serves(changed: Platform) -> No
     await changed.answered_by("1.0.0", draw="8999")
     await changed.answered_by("2.0.0", draw="9000")
     assert (await changed.rest("GET", f"{ROUTE}:diff?from_revision=2")).ok()["changes"] == []
-    request = pb.RollbackRouteRequest(node="ai.chat", revision=1, note="enough")
+    request = pb.RollbackRouteRequest(node="demo.chat", revision=1, note="enough")
     route = await changed.routing.RollbackRoute(request, timeout=20, metadata=(("x-reflux-actor", "grace"),))
     assert (route.revision, route.author, route.note) == (5, "grace", "enough")
 
@@ -150,12 +150,12 @@ async def test_a_revision_whose_version_is_no_longer_known_is_refused_by_name(
                   SET document = replace(document::text, '2.0.0', '0.9.0')::jsonb WHERE revision = 2"""
         )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await changed.routing.RollbackRoute(pb.RollbackRouteRequest(node="ai.chat", revision=2), timeout=20)
+        await changed.routing.RollbackRoute(pb.RollbackRouteRequest(node="demo.chat", revision=2), timeout=20)
     failure = rpc.read(refused.value)
     assert (failure.code, failure.reason) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         Reason.NODE_VERSION_NOT_FOUND,
     )
-    assert failure.metadata == {"node": "ai.chat", "revision": "2", "versions": "0.9.0"}
+    assert failure.metadata == {"node": "demo.chat", "revision": "2", "versions": "0.9.0"}
     assert "0.9.0" in failure.message
     assert (await changed.get()).revision == 3

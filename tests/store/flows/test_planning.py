@@ -129,7 +129,7 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
     document["spec"]["steps"] += [
         {"id": "b", "nod": "x"},
         {"id": "c", "node": "http.request@9", "when": "{{ steps.z.output }}"},
-        {"id": "d", "wait": {"for": "1s"}},
+        {"id": "d", "approve": {}},
     ]
     plan = await flows.plan(document)
     assert not plan.valid
@@ -139,7 +139,7 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
         ("UNKNOWN_KEY", "/spec/steps/1/nod"),
         ("UNKNOWN_VERSION", "/spec/steps/2/node"),
         ("UNKNOWN_STEP", "/spec/steps/2/when"),
-        ("NOT_SUPPORTED_YET", "/spec/steps/3/wait"),
+        ("NOT_SUPPORTED_YET", "/spec/steps/3/approve"),
     ]
     assert [step.step for step in plan.steps] == ["a", "c"]
 

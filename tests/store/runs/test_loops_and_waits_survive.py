@@ -41,9 +41,10 @@ async def test_a_wait_leaves_memory_and_comes_back(begin, mesh, database_dsn):
     nap = {"id": "nap", "wait": {"for": "4s"}}
     async with begin() as client:
         run = await client.start(await client.save("naps", nap, {"id": "after", **PURE}))
-        steps = await client.steps(run["id"])
-        assert steps["nap"]["waiting"]["why"] == "waits for its time"
-        assert steps["nap"]["waiting"]["until"] is not None
+        async with asyncio.timeout(10):
+            while (waiting := (await client.steps(run["id"]))["nap"]["waiting"])["until"] is None:
+                await asyncio.sleep(0.02)
+        assert waiting["why"] == "waits for its time"
     assert mesh.count("after") == 0
     async with begin() as client:
         await client.until(run["id"], "SUCCEEDED")
