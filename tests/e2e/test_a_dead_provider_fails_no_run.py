@@ -96,6 +96,7 @@ def test_a_killed_provider_costs_no_run(asking: Stack, openai: Provider):
     for run in runs:
         (attempt,) = run["attempts"]
         assert attempt["answered_by"] == "anthropic"
-        fell_back = attempt["chosen"] == "openai"
-        assert (attempt["reason"] == "fallback") == fell_back
+        # After five failures in a row it is passed over untried.
+        went_elsewhere = attempt["chosen"] == "openai"
+        assert (attempt["reason"] in ("fallback", "ejected")) == went_elsewhere
         assert run["output"]["model"] == "claude-haiku-5-5"

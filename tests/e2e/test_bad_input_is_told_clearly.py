@@ -45,8 +45,8 @@ def places(answer):
             "STEP_NOT_BEFORE",
         ),
         (
-            flow({"id": "x", "foreach": {"in": "{{ input.l }}"}, "steps": []}),
-            "/spec/steps/0/foreach",
+            flow({"id": "x", "approve": {"form": {"type": "object"}}}),
+            "/spec/steps/0/approve",
             "NOT_SUPPORTED_YET",
         ),
         (

@@ -198,11 +198,14 @@ def test_a_route_is_changed_by_shares(reflux: Reflux):
 
 def test_the_status_shows_the_stack(reflux: Reflux, stack: Stack):
     """Parts with their processes, URLs, versions and runs; 5 and the reason where nothing is."""
-    shown = reflux("status", "--json").json
+    ended = reflux("status", "--json", status=None)
+    shown = ended.json
     nobody = reflux("status", "--server", "127.0.0.1:1", status=5)
 
     assert shown["server"] == stack.edge
-    assert shown["trouble"] == []
+    # The example's node ran for a while and is gone; that is trouble, and rightly said.
+    assert [trouble for trouble in shown["trouble"] if "pricing.quote" not in trouble] == []
+    assert ended.status == (1 if shown["trouble"] else 0)
     assert {part["name"]: part["pid"] for part in shown["stack"]["parts"]} == {
         name: part["pid"] for name, part in stack.state["parts"].items()
     }
@@ -211,6 +214,27 @@ def test_the_status_shows_the_stack(reflux: Reflux, stack: Stack):
         (each["node"], each["version"], each["state"]) for each in shown["api"]["versions"]
     }
     assert "nothing answers at 127.0.0.1:1" in nobody.stderr
+
+
+def test_a_route_is_taken_back(reflux: Reflux):
+    """What changed is told, going back is one command, and the history says so."""
+    reflux("route", "set", "http.request", "1.0.0=80", "2.0.0=20")
+    assert "2.0.0" in reflux("route", "diff", "http.request", status=1).stdout
+    assert "is APPLIED" in reflux("route", "rollback", "http.request").stdout
+    newest, former, *_ = reflux("route", "history", "http.request", "--json").json["revisions"]
+    assert newest["state"] == "APPLIED"
+    assert newest["targets"] != former["targets"]
+
+
+def test_triggers_are_shown(reflux: Reflux, tmp_path: Path):
+    """Those of a flow, where they listen and how senders prove who they are."""
+    hook = {"id": "hook", "type": "webhook", "path": "from-the-shell", "respond": "run"}
+    spec = {"triggers": [hook], "steps": [{"id": "a", "set": {"n": 1}}]}
+    (tmp_path / "hooked.json").write_text(json.dumps({"name": "hooked-from-the-shell", "spec": spec}))
+    reflux("flow", "apply", "hooked.json")
+    assert "/hooks/from-the-shell" in reflux("trigger", "list").stdout
+    shown = reflux("trigger", "get", "hooked-from-the-shell", "hook", "--json").json
+    assert (shown["type"], shown["method"], shown["auth"]) == ("WEBHOOK", "POST", "none")
 
 
 def test_what_is_not_there_is_3(reflux: Reflux):

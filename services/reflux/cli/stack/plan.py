@@ -159,8 +159,8 @@ def _services(
     async def migrations() -> None:
         await migrate(settings.postgres_dsn)
 
-    def service(name: str, *arguments: str) -> Part:
-        own = settings.model_copy(update={"metrics_address": metrics[name]})
+    def service(name: str, *arguments: str, **other: Any) -> Part:
+        own = settings.model_copy(update={"metrics_address": metrics[name], **other})
         return Service(arguments or (name,), own, folder.logs.path(name)).part(name)
 
     nodes = [service(f"node-{version}", "node", version) for version in node_versions] or [service("nodes")]
@@ -170,11 +170,7 @@ def _services(
         envoy_part(_envoy(settings, folder)),
         *nodes,
         # `advertise` is where nodes are; the orchestrator is found where it binds.
-        Service(
-            ("orchestrator",),
-            settings.model_copy(update={"advertise": None}),
-            folder.logs.path("orchestrator"),
-        ).part("orchestrator"),
+        service("orchestrator", advertise=None),
     ]
 
 
