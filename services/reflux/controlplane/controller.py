@@ -19,16 +19,18 @@ import psycopg
 
 from reflux.controlplane import graph, metrics, snapshot
 from reflux.controlplane.defaults import first_route
+from reflux.controlplane.envoy import xds
 from reflux.controlplane.fleet import Fleet
 from reflux.controlplane.store import State
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from reflux.controlplane.catalog import Catalog
     from reflux.controlplane.store import RouteStore, StoredRoute
+    from reflux.controlplane.subscription import Refusal
     from reflux.runtime.collector import Collector
 
 TURN_SECONDS: Final = 1.0
@@ -128,8 +130,9 @@ class Controller:
             return
         for report in reports:
             if report.refusal:
+                guilty = blamed(report.refusal, pending)
                 words = f"{report.proxy}: {report.refusal.words}"
-                for node, revision in await self._store.reject(report.proxy, pending, words):
+                for node, revision in await self._store.reject(report.proxy, guilty, words):
                     metrics.REVISIONS_REJECTED.at(node).add()
                     log.error("route_rejected", node=node, revision=revision, proxy=report.proxy)
                     self._wake.set()
@@ -137,3 +140,18 @@ class Controller:
                 await self._store.acknowledge(report.proxy, pending)
         if await self._store.settle():
             self._wake.set()
+
+
+def blamed(refusal: Refusal, pending: Mapping[str, int]) -> Mapping[str, int]:
+    """The revisions that may be why a proxy refused.
+
+    Of clusters Envoy names the ones it does not take. Some belong to no route, such as the collector's: then
+    no route is to blame, and none must be taken back for it.
+    """
+    if refusal.kind != xds.CLUSTER:
+        return pending
+    return {
+        node: revision
+        for node, revision in pending.items()
+        if f"{node}~" in refusal.words or f"{node}@" in refusal.words
+    }

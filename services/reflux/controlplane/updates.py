@@ -9,7 +9,6 @@ then each of them says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from reflux.controlplane.store import State
@@ -59,11 +58,14 @@ class Updates:
 
     async def _outcome(self, node: str, revision: int) -> Standing:
         """Where the revision stands once it is settled, or when the wait is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_SECONDS):
-                turns = self._controller.turns
-                self._controller.wake()
-                while (standing := await self._store.standing(node, revision)).state is State.PENDING:
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        turns = self._controller.turns
+        self._controller.wake()
+        while (standing := await self._store.standing(node, revision)).state is State.PENDING:
+            # Around the turns alone: a time-out could be lost inside of psycopg (`runtime.tasks`).
+            try:
+                async with asyncio.timeout_at(deadline):
                     turns = await self._controller.turned(turns)
-                return standing
-        return await self._store.standing(node, revision)
+            except TimeoutError:
+                break
+        return standing

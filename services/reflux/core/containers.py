@@ -25,6 +25,7 @@ from reflux.core.flow.model import (
     WhileAction,
     branches_of,
 )
+from reflux.core.frames import size_of
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import (
@@ -101,9 +102,10 @@ def _output(state: RunState, run: StepRun) -> Json:
     action = run.step.action
     scopes = branches_of(action)
     if isinstance(action, ParallelAction):
+        won = {frame.branch for frame in run.over if frame.closing is None}
         return Json.of(
             {
-                name: last_output(state, scope, run.prefix).value
+                name: last_output(state, scope, run.prefix).value if scope.branch in won else None
                 for name, scope in zip(action.names, scopes, strict=True)
             }
         )
@@ -156,9 +158,9 @@ def begin_foreach(state: RunState, path: StepPath, action: ForeachAction, now: d
         ExpressionError: what it goes through cannot be evaluated, or is no list.
     """
     items = items_of(action, state.values_of(path))
-    steps = len(items) * max(1, len(action.body.steps))
-    if len(state.steps) + steps > MAX_STEP_RUNS:
-        message = f"{len(items)} items make {steps} steps; a run has at most {MAX_STEP_RUNS}"
+    steps = len(items) * size_of(state.flow, action.body)
+    if steps > state.room:
+        message = f"{len(items)} items make {steps} steps; a run has at most {MAX_STEP_RUNS} in all"
         return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
     return ev.StepEntered(path, (), now, count=len(items))
 
@@ -210,9 +212,11 @@ def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -
     former = run.over[-1] if run.over else None
     values = former.values if former is not None else _before_the_first(state, path, action)
     if holds(action.condition, {**values, "index": run.begun}):
-        if run.begun < action.max and len(state.steps) < MAX_STEP_RUNS:
+        room = size_of(state.flow, action.body) <= state.room
+        if run.begun < action.max and room:
             return ev.StepEntered(path, (), now)
         message = f"the condition of {path} still holds after {run.begun} iterations"
+        message += "" if room else f", and a run has at most {MAX_STEP_RUNS} steps"
         return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
     if former is not None:
         return gave(state, path, Json.of(_result(state, former, action)), now)

@@ -33,7 +33,7 @@ class Json:
         """The document of a value.
 
         Raises:
-            TypeError: `value` is no JSON value.
+            TypeError: `value` is no JSON value, or nested some hundred levels deep.
         """
         document = cls(orjson.dumps(value))
         document._value = value

@@ -22,6 +22,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import RunPhase, StepState
 from reflux.core.flow.model import (
+    Flow,
     ForeachAction,
     ItemError,
     Loop,
@@ -45,6 +46,14 @@ def create(state: RunState, scope: Scope, prefix: str, parent: StepPath) -> None
         state.steps[path] = StepRun(step, prefix, parent)
         for inner in branches_of(step.action):
             create(state, inner, prefix, path)
+
+
+def size_of(flow: Flow, scope: Scope) -> int:
+    """Steps that `create` adds for a list."""
+    return sum(
+        1 + sum(size_of(flow, inner) for inner in branches_of(flow.steps[name].action))
+        for name in scope.steps
+    )
 
 
 def enter(
@@ -86,8 +95,11 @@ def next_iteration(state: RunState, path: StepPath, action: Loop) -> None:
     around = state.values_of(path)
     outside = around["steps"]
     assert isinstance(outside, dict)
-    state.shown[prefix] = dict(outside)
+    state.shown[prefix] = {name: outside[name] for name in action.outside if name in outside}
+    before = len(state.steps)
     create(state, action.body, prefix, path)
+    if isinstance(action, ForeachAction):
+        state.promised -= len(state.steps) - before
     values = {**around, "steps": state.shown[prefix], "index": index}
     if isinstance(action, ForeachAction):
         values[action.name] = run.items[index]
@@ -106,6 +118,8 @@ def settle(
     run.output = output
     state.stored += len(output.raw) if output is not None else 0
     run.finish_time = time
+    if len(run.items) > run.begun and isinstance(run.step.action, ForeachAction):
+        state.promised -= (len(run.items) - run.begun) * size_of(state.flow, run.step.action.body)
     run.over.clear()
     run.items = ()
     for waiting in (state.ready, state.due, state.timers, state.closable, state.deadlines, state.frames):
@@ -131,6 +145,8 @@ def skip_all(state: RunState, scope: Scope, prefix: str, time: datetime) -> None
     for name in scope.steps:
         path = StepPath(prefix + name)
         run = state.steps[path]
+        if run.state is StepState.SKIPPED:
+            continue
         run.state = StepState.SKIPPED
         run.skip_reason = ev.SkipReason.BRANCH
         run.finish_time = time
@@ -176,6 +192,7 @@ def park(state: RunState, path: StepPath, run: StepRun) -> None:
     run.state = StepState.PARKED
     state.due.pop(path, None)
     state.parked[path] = None
+    state.parked_in.update(state.around(path))
 
 
 def land(state: RunState, run: StepRun) -> None:

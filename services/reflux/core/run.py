@@ -31,6 +31,7 @@ from reflux.core.frames import (
     next_iteration,
     park,
     settle,
+    size_of,
     skip_all,
 )
 from reflux.core.reasons import Reason
@@ -186,6 +187,7 @@ def _step_entered(state: RunState, event: ev.StepEntered) -> None:
                 raise ValueError(
                     f"{path} goes through {len(run.items)} items, and once went through {event.count}"
                 )
+            state.promised += event.count * size_of(state.flow, action.body)
             for _ in range(min(event.count, action.parallel)):
                 next_iteration(state, path, action)
             if not run.items:
@@ -200,14 +202,17 @@ def _step_entered(state: RunState, event: ev.StepEntered) -> None:
 def _enter_branches(state: RunState, path: StepPath, run: StepRun, event: ev.StepEntered) -> None:
     """Those of a try come one after the other; all others at once, and the rest of them never."""
     scopes = branches_of(run.step.action)
-    is_try = isinstance(run.step.action, TryAction)
     run.branches = (*(run.branches or ()), *event.branches)
+    action = run.step.action
+    handlers = len(action.handlers) if isinstance(action, TryAction) else 0
+    finally_begins = isinstance(action, TryAction) and event.branches[0] > handlers
     for number, scope in enumerate(scopes):
-        if number not in run.branches and not is_try:
+        # Until `finally` begins nobody knows which handler is never needed.
+        if number not in run.branches and (finally_begins or not isinstance(action, TryAction)):
             skip_all(state, scope, run.prefix, event.time)
     values = state.values_of(path)
-    ended = run.over[0].closing if is_try and run.over else None
-    if ended is not None and ended.failure is not None:
+    ended = run.over[0].closing if handlers and run.over else None
+    if ended is not None and ended.failure is not None and not finally_begins:
         values = {**values, "error": caught(ended.failure)}
     frames = [
         enter(state, path, scopes[number], prefix=run.prefix, values=values) for number in event.branches

@@ -150,6 +150,10 @@ class RunState:
     deadlines: dict[StepPath, datetime] = field(default_factory=dict)
     """When the total time of a container in progress, or of the run, is over."""
     parked: dict[StepPath, None] = field(default_factory=dict)
+    parked_in: set[StepPath] = field(default_factory=set)
+    """Containers, the run among them, with a PARKED step inside: no timeout fires over it."""
+    promised: int = 0
+    """Steps that loops in progress will still bring."""
     flights: int = 0
     stored: int = 0
     """Bytes of the input and of all outputs."""
@@ -174,6 +178,11 @@ class RunState:
     def unresolved_effects(self) -> tuple[StepPath, ...]:
         """Steps whose outside effect is not known."""
         return tuple(self.parked)
+
+    @property
+    def room(self) -> int:
+        """Steps that further loops may bring."""
+        return MAX_STEP_RUNS - len(self.steps) - self.promised
 
     def values_of(self, path: StepPath) -> dict[str, JsonValue]:
         """What the expressions of a step see."""

@@ -10,8 +10,8 @@ What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Final, assert_never
+from datetime import datetime
+from typing import assert_never
 
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
@@ -20,7 +20,7 @@ from reflux.core.containers import begin_foreach, finish_container, gave, go_on,
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
 from reflux.core.expression import ErrorCode, ExpressionError
-from reflux.core.flow.durations import parse_duration
+from reflux.core.flow.durations import LONGEST_WAIT, format_duration, parse_duration, parse_moment
 from reflux.core.flow.model import (
     FailAction,
     ForeachAction,
@@ -40,9 +40,6 @@ from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
 
-LONGEST_WAIT: Final = timedelta(days=366)
-"""No `wait` is longer."""
-
 
 def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
@@ -52,13 +49,13 @@ def decide(state: RunState, now: datetime) -> Command | None:
         return _finish_early(state, closing, now)
     if state.quarantine is not None:
         return None
+    for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
+        return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))
     for path, deadline in state.deadlines.items():
-        if now >= deadline and not _holds_parked(state, path):
+        if now >= deadline and path not in state.parked_in:
             return Record(ev.TimedOut(path, now))
     for path in state.ready:
         return _begin_step(state, path, now)
-    for path in state.closable:
-        return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))
     for path, at in state.due.items():
         if at <= now:
             return _attempt(state, path, now)
@@ -72,13 +69,8 @@ def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
     if state.finished or state.quarantine:
         return None
-    deadlines = [at for path, at in state.deadlines.items() if not _holds_parked(state, path)]
+    deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
     return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
-
-
-def _holds_parked(state: RunState, container: StepPath) -> bool:
-    """Whether a PARKED step is inside: no timeout fires over it."""
-    return any(container in state.around(path) for path in state.parked)
 
 
 def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
@@ -158,13 +150,11 @@ def _until(action: WaitAction, values: Mapping[str, JsonValue], now: datetime) -
     assert template is not None, "a wait has one of the two"
     value = template.evaluate(values)
     try:
-        if action.duration is not None:
-            return now + min(parse_duration(value), LONGEST_WAIT)
-        until = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if until is not None and until.tzinfo is not None:
-            return min(max(until.astimezone(UTC), now), now + LONGEST_WAIT)
-        message = "a point in time is a text with its zone, such as 2026-01-31T12:00:00Z"
-    except ValueError as error:
+        until = now + parse_duration(value) if action.duration is not None else parse_moment(value)
+        if until - now <= LONGEST_WAIT:
+            return max(until, now)
+        message = f"a wait is at most {format_duration(LONGEST_WAIT)} long"
+    except (ValueError, OverflowError) as error:
         message = str(error)
     raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(value).raw.decode()[:200])
 

@@ -89,8 +89,8 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         exporter = await stack.enter_async_context(exporting(Collector.of(settings)))
         tracer = None
         if exporter is not None:
-            instance = str(settings.orchestrator_address)
-            tracer = Tracer(exporter, ratio=settings.trace_ratio, instance=instance)
+            instance = places.reached(settings, settings.orchestrator_address, through=settings.mesh_address)
+            tracer = Tracer(exporter, ratio=settings.trace_ratio, instance=str(instance))
         await Orchestrator(settings, pool, members_pool, mesh_channel, tracer).run(ready)
 
 

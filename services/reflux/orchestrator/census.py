@@ -47,7 +47,9 @@ class Census:
         with metrics.RUNS_UNFINISHED.watched(self._current):
             for _ in forever():
                 ours = self._ours()
-                if ours:
+                if not ours:
+                    self._counted = {}
+                else:
                     try:
                         self._counted = await self._count()
                     except (psycopg.Error, OSError, TimeoutError) as error:

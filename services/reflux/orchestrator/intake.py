@@ -25,6 +25,7 @@ from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
+from reflux.core.walker import next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.store import runs, wakeups
@@ -213,9 +214,11 @@ class Intake:
         if state is None:
             await self._give_up(loaded, lease, words)
             return
+        metrics.walked_again(next_wake(state), self._clock.now())
         self._writer.read_again(loaded.run_id)
         # Nobody can answer the calls of a former life; an evicted run has none, and was not recovered.
-        recovered = state.flights > 0 or (state.phase is RunPhase.RUNNING and not state.due)
+        waits = state.due or state.timers
+        recovered = state.flights > 0 or (state.phase is RunPhase.RUNNING and not waits)
         run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state), unproven=recovered)
         now = self._clock.now()
         events: list[ev.Event] = []

@@ -172,7 +172,7 @@ def _attempt(state: RunState, event: ev.AttemptFinished) -> None:
 
 
 def _settled(state: RunState, event: ev.StepSettled) -> None:
-    """Of interest for a step that had called its node and was then canceled."""
+    """Of interest for a step that had called its node and could not go on; what is cancelled has no event."""
     _step(state, event.step, event.state, event.time)
 
 

@@ -118,8 +118,14 @@ class RunServicer(RunServiceServicer):
     async def ListStepRuns(  # noqa: N802
         self, request: pb.ListStepRunsRequest, _context: Context
     ) -> HttpBody:
-        """Every step of a run."""
-        return _body(run_view.steps_document(await self._reader.state(_run_id(request.run_id))))
+        """A page of a run's steps; they are only ever added, so a place among them stays theirs."""
+        run_id = _run_id(request.run_id)
+        scope = f"steps {run_id}"
+        size = pages.page_size(request.page_size or run_view.STEPS_PAGE)
+        first = pages.read_token(scope, request.page_token, first=0, parse=int)
+        state = await self._reader.state(run_id)
+        token = pages.write_token(scope, str(first + size)) if len(state.steps) > first + size else ""
+        return _body(run_view.steps_document(state, first, size, token))
 
     async def ListEvents(self, request: pb.ListEventsRequest, _context: Context) -> HttpBody:  # noqa: N802
         """A page of the journal."""

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -34,6 +35,8 @@ from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec
 
+STEPS_PAGE: Final = 1_000
+"""Steps in one answer."""
 SHOWN_BYTES: Final = 2 << 20
 """Of inputs and outputs in one answer about steps."""
 
@@ -76,10 +79,12 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
     )
 
 
-def steps_document(state: RunState) -> bytes:
-    """The StepRuns of a run; inputs and outputs as long as there is room for them."""
+def steps_document(
+    state: RunState, first: int = 0, limit: int = STEPS_PAGE, next_page_token: str = ""
+) -> bytes:
+    """A page of the StepRuns of a run; inputs and outputs as long as there is room for them."""
     steps, room = [], SHOWN_BYTES
-    for path, run in state.steps.items():
+    for path, run in islice(state.steps.items(), first, first + limit):
         step = _step(state, path, run)
         size = len(_dump({"input": step["input"], "output": step["output"]}))
         if size > room:
@@ -87,7 +92,7 @@ def steps_document(state: RunState) -> bytes:
         else:
             room -= size
         steps.append(step)
-    return _dump({"steps": steps})
+    return _dump({"steps": steps, "next_page_token": next_page_token})
 
 
 def event_document(seq: int, time: datetime, event: ev.Event) -> bytes:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from reflux.runtime.settings import Settings
 
-_HEADER: Final = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
+_HEADER: Final = re.compile(r"(?!grpc-|host$)[a-z0-9_.-]+(?<!-bin)")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
@@ -100,6 +100,9 @@ def _authorities(certificate: Path | None) -> bytes:
             "this machine has no list of authorities; name a PEM file in OTEL_EXPORTER_OTLP_CERTIFICATE"
         )
     try:
-        return Path(given).read_bytes()
-    except OSError as error:
-        raise ValueError(f"the authorities for the collector cannot be read: {error}") from None
+        content = Path(given).read_bytes()
+        # What Envoy does not take it would refuse together with every route that is on its way.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ValueError(f"the authorities for the collector are no readable PEM file: {error}") from None
+    return content

@@ -29,6 +29,8 @@ REQUEST_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 16
 """At once; more are closed without a word."""
 MAX_HEAD_BYTES: Final = 16 << 10
+FRESH_SECONDS: Final = 0.5
+"""Who asks more often gets the same answer again."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -73,6 +75,8 @@ class _Answers:
         self._exposition: Any = None
         self._loading = asyncio.Lock()
         self._connections = 0
+        self._said = b""
+        self._stale_at = 0.0
 
     def close(self) -> None:
         if self._exposition is not None:
@@ -105,12 +109,19 @@ class _Answers:
         if method != "GET":
             return _response("405 Method Not Allowed", _TEXT, b"there is GET /metrics\n", "allow: GET\r\n")
         try:
-            exposition = await self._loaded()
-            text: bytes = exposition.text()
+            text = self._text(await self._loaded())
         except Exception as error:
             log.exception("metrics_failed", error=type(error).__name__)
             return _response("500 Internal Server Error", _TEXT, b"the log says why\n")
         return _response("200 OK", self._content_type, text)
+
+    def _text(self, exposition: Any) -> bytes:
+        """What there is to say, worked out at most once in `FRESH_SECONDS`: it holds the loop up."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._stale_at:
+            self._said = exposition.text()
+            self._stale_at = asyncio.get_running_loop().time() + FRESH_SECONDS
+        return self._said
 
     async def _loaded(self) -> Any:
         """The exposition, whose libraries are loaded in a thread: calls are served meanwhile."""

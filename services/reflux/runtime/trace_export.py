@@ -158,8 +158,13 @@ class Exporter:
                     break
                 await self._pause(pause)
                 pause *= 2
+            except Exception as error:  # noqa: BLE001 - whatever a collector says, the next spans go out
+                log.warning("spans_answered_oddly", error=type(error).__name__)
+                break
             else:
-                rejected = min(self._in_hand, max(0, answer.partial_success.rejected_spans))
+                # None: the answer could not be read, so nobody knows what was taken.
+                if answer is not None:
+                    rejected = min(self._in_hand, max(0, answer.partial_success.rejected_spans))
                 break
         self.stats.exported += self._in_hand - rejected
         self._drop(rejected)

@@ -50,3 +50,16 @@ async def test_a_wait_leaves_memory_and_comes_back(begin, mesh, database_dsn):
         await client.until(run["id"], "SUCCEEDED")
 
     assert mesh.count("after") == 1
+
+
+async def test_coming_back_from_a_wait_is_no_recovery(begin, mesh):
+    """Read again in the same hands as planned: a recovery would count towards quarantine."""
+    naps = {
+        "id": "naps",
+        "while": {"when": "{{ index < 2 }}", "max": 2, "steps": [{"id": "nap", "wait": {"for": "3s"}}]},
+    }
+    async with begin() as client:
+        run = await client.start(await client.save("naps-twice", naps))
+        await client.until(run["id"], "SUCCEEDED")
+        events = await client.events(run["id"])
+    assert "RunRecovered" not in {event["kind"] for event in events}

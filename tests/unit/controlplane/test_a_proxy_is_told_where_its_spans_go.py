@@ -39,6 +39,13 @@ def test_with_one_the_proxy_gets_its_cluster_and_a_tracer() -> None:
     assert b"x-key" in view[xds.LISTENER]["mesh"]
 
 
+def test_a_key_with_a_percent_sign_is_what_envoy_sends() -> None:
+    """It reads values as format strings; a lone % would cost every span of every try."""
+    collector = Collector(PLAIN.endpoint, (("authorization", "Basic a%b"),))
+    [header] = tracing.manager(collector)["provider"]["typed_config"]["grpc_service"]["initial_metadata"]
+    assert header == {"key": "authorization", "value": "Basic a%%b"}
+
+
 def test_a_collector_can_hold_nothing_up() -> None:
     """Its name need not resolve before everything else is served, and what hangs is bounded."""
     cluster = decoded(xds.CLUSTER, xds.encode(xds.CLUSTER, tracing.cluster(PLAIN)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
@@ -137,14 +138,20 @@ def test_keys_are_not_in_the_representation() -> None:
 
 
 def test_with_tls_the_authorities_are_read_here() -> None:
-    """A file that is named, or the machine's own; one that cannot be read ends the process."""
-    Path("ca.pem").write_text("PEM")
+    """A file that is named, or the machine's own. What is no PEM is refused, before Envoy does it."""
+    authority = ssl.get_default_verify_paths().cafile
+    assert authority is not None
+    Path("ca.pem").write_bytes(Path(authority).read_bytes())
     tls = Settings.load(otlp_endpoint="https://c:4317", otlp_certificate="ca.pem")
     found = Collector.of(tls)
     assert found is not None
-    assert (found.endpoint.tls, found.authorities) == (True, b"PEM")
-    with pytest.raises(ValueError, match="cannot be read"):
-        Collector.of(Settings.load(otlp_endpoint="https://c:4317", otlp_certificate="nowhere.pem"))
+    assert (found.endpoint.tls, found.authorities) == (True, Path(authority).read_bytes())
+    Path("empty.pem").touch()
+    Path("text.pem").write_text("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+    Path("binary.pem").write_bytes(b"\x30\x82\xff")
+    for name in ("nowhere.pem", "empty.pem", "text.pem", "binary.pem"):
+        with pytest.raises(ValueError, match="no readable PEM file"):
+            Collector.of(Settings.load(otlp_endpoint="https://c:4317", otlp_certificate=name))
 
 
 def test_a_child_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

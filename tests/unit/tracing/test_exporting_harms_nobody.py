@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import grpc
 import pytest
 
 from reflux.core.trace import SpanContext
@@ -162,3 +164,27 @@ async def test_without_a_collector_there_is_no_exporter():
     """And nothing that could cost anything."""
     async with exporting(None) as exporter:
         assert exporter is None
+
+
+async def test_a_collector_that_talks_nonsense_costs_what_it_was_told_and_no_more():
+    """Its answer cannot be read; the next spans are sent all the same."""
+    asked = []
+
+    def answer(request: bytes, _) -> bytes:
+        asked.append(request)
+        return b"\xff\xff\xff"
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    method = grpc.unary_unary_rpc_method_handler(answer)
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    async with exporter_to(f"http://127.0.0.1:{port}") as exporter:
+        for number in (1, 2):
+            exporter.add(ONE, span(number))
+            async with asyncio.timeout(10):
+                while len(asked) < number:
+                    await asyncio.sleep(0.02)
+    server.stop(None)
+    assert (exporter.stats.exported, exporter.stats.dropped) == (0, 2)

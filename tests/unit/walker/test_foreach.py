@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from reflux.core import containers, state
 from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase, StepState
 from reflux.core.reasons import Reason
@@ -157,3 +158,29 @@ def test_an_item_whose_effect_nobody_knows_is_not_collected():
     ).run()
     assert walk.state.phase is RunPhase.PARKED
     assert walk.state.unresolved_effects == ("l[0]/a",)
+
+
+def test_an_iteration_is_given_what_it_reads_and_no_more():
+    """A loop behind many steps costs what it uses, not a copy of all of them."""
+    steps = [{"id": f"s{n}", "set": {"n": n}} for n in range(20)]
+    loop = each(
+        [1, 2], node("a", **{"with": {"n": "{{ steps.s7.output.n }}"}}), result="{{ steps.s3.output.n }}"
+    )
+    walk = Walk(flow_of(*steps, loop)).run()
+    assert [command.input.value for command in walk.started] == [{"n": 7}, {"n": 7}]
+    assert walk.output("l") == [3, 3]
+    assert set(walk.state.shown["l[0]/"]) == {"s7", "s3", "a"}
+
+
+def test_steps_in_branches_of_the_body_count_and_so_do_loops_beside(monkeypatch):
+    """What a run may have is promised once, not to each loop again."""
+    for module in (state, containers):
+        monkeypatch.setattr(module, "MAX_STEP_RUNS", 100)
+    branch = {"id": "i", "if": {"when": "{{ true }}", "then": [node("a")], "else": [node("b"), node("c")]}}
+    walk = Walk(flow_of(each("{{ input.n }}", branch)), input={"n": [0] * 30}).run()
+    assert walk.trace[0] == "l FAILED LOOP_LIMIT"
+    beside = {"id": "m", "needs": [], "foreach": {"in": "{{ input.n }}", "as": "it"}, "steps": [node("x")]}
+    walk = Walk(
+        flow_of({**each("{{ input.n }}", node("a")), "needs": []}, beside), input={"n": [0] * 60}
+    ).run()
+    assert "m FAILED LOOP_LIMIT" in walk.trace

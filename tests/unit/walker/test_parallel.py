@@ -124,3 +124,11 @@ def test_a_race_is_not_over_while_a_loser_may_be_acting():
     assert walk.run().timed[-2:] == [(9, "p SUCCEEDED"), (9, "run SUCCEEDED")]
     walk = Walk(flow, {"a": [ambiguous("x@1", after=9)], "c": [done(after=1)]}, effects=effects).run()
     assert walk.state.phase is RunPhase.PARKED
+
+
+def test_a_loser_gives_null_also_when_its_last_step_was_done():
+    """Only a branch that succeeded has a say."""
+    loser = [{**node("y1"), "needs": []}, {**node("y2"), "needs": []}]
+    walk = Walk(flow_of(race("any", l=[node("x")], r=loser)))
+    walk.answers = {"x": [done({"w": 1}, after=2)], "y1": [done(after=9)], "y2": [done({"l": 1})]}
+    assert walk.run().output("p") == {"l": {"w": 1}, "r": None}

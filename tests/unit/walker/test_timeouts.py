@@ -121,3 +121,11 @@ def test_the_next_wake_is_the_earliest_timer():
     assert (next_wake(walk.state) - START).total_seconds() == 5
     walk.run(until=6)
     assert (next_wake(walk.state) - START).total_seconds() == 60
+
+
+def test_what_was_done_in_time_is_not_undone_by_who_finds_it_late():
+    """The outcome was recorded before the deadline; the orchestrator died before it drew the conclusion."""
+    flow = flow_of(node("a"), policies={"timeout": "5s"})
+    walk = Walk(flow, {"a": [done(after=1)]}).run()
+    heir = walk.crashed(keep=3, after=10).run()
+    assert heir.trace == ["recovered", "run SUCCEEDED"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
@@ -145,3 +147,23 @@ def test_steps_of_the_body_can_be_read_by_handlers_and_afterwards():
     handler = node("h", **{"with": {"state": "{{ steps.a.state }}"}})
     walk = Walk(flow_of(attempt(node("a"), catch=[catch(handler)]), last), {"a": [failed()]}).run()
     assert [command.input.value for command in walk.started[1:]] == [{"state": "FAILED"}, {"n": 7}]
+
+
+@pytest.mark.parametrize(("answer", "state"), [(done(), "SKIPPED"), (failed("NOT_FOUND"), "SUCCEEDED")])
+def test_finally_reads_handlers_that_were_not_needed_as_skipped(answer, state):
+    """Their state is there whatever happened."""
+    last = node("f", **{"with": {"s": "{{ steps.h.state }}", "n": "{{ steps.h.?output ?? 1 }}"}})
+    walk = Walk(flow_of(attempt(node("a"), catch=[catch(node("h"))], last=[last])), {"a": [answer]}).run()
+    assert walk.finished.state is RunPhase.SUCCEEDED
+    assert walk.started[-1].input.value["s"] == state
+
+
+def test_error_is_that_of_the_catch_around_also_in_an_inner_finally():
+    """An inner failure does not leak into it."""
+    last = node("f", **{"with": {"s": "{{ error.step }}"}})
+    inner = {
+        "id": "i",
+        "try": {"steps": [node("b")], "catch": [catch(when="{{ false }}")], "finally": [last]},
+    }
+    walk = Walk(flow_of(attempt(node("a"), catch=[catch(inner)])), {"a": [failed()], "b": [failed()]}).run()
+    assert walk.started[-1].input.value == {"s": "a"}

@@ -56,3 +56,21 @@ def test_a_cancel_ends_it_at_once():
     walk = Walk(flow_of({"id": "w", "wait": {"for": "10m"}})).run(until=60).cancel()
     assert walk.finished.state is RunPhase.CANCELED
     assert walk.states() == {"w": StepState.CANCELED}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("until", "9999-12-31T23:59:59-12:00"),
+        ("until", "0001-01-01T00:00:00+12:00"),
+        ("for", 1e10),
+        ("for", "800d"),
+    ],
+)
+def test_a_time_out_of_reach_fails_the_step_and_ends_nothing_early(key, value):
+    """No wait is longer than a year and a day; a longer one is refused, never shortened."""
+    walk = Walk(flow_of({"id": "w", "wait": {key: "{{ input.n }}"}}), input={"n": value}).run()
+    assert walk.finished.failure is not None
+    assert walk.finished.failure.reason is Reason.EXPRESSION_FAILED
+    assert walk.timed[-1][0] == 0
+    assert walk.trace[0] == "w FAILED EXPRESSION_FAILED"

@@ -58,9 +58,14 @@ def get_steps(reflux: Session, run_id: str) -> list[dict[str, Any]]:
     """The StepRuns of a run, in document order."""
     from reflux.api.run.v1.run_service_pb2 import ListStepRunsRequest
 
-    answer = read(reflux.runs.ListStepRuns(ListStepRunsRequest(run_id=run_id), timeout=SECONDS))
-    steps: list[dict[str, Any]] = answer["steps"]
-    return steps
+    steps: list[dict[str, Any]] = []
+    request = ListStepRunsRequest(run_id=run_id)
+    while True:
+        answer = read(reflux.runs.ListStepRuns(request, timeout=SECONDS))
+        steps += answer["steps"]
+        if not answer.get("next_page_token"):
+            return steps
+        request.page_token = answer["next_page_token"]
 
 
 def show_steps(out: Output, steps: Sequence[dict[str, Any]]) -> None:

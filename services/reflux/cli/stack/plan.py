@@ -21,9 +21,10 @@ from reflux.cli.stack.part import Once, Part
 from reflux.cli.stack.postgres import PostgresServer
 from reflux.cli.stack.services import Service
 from reflux.cli.stack.valkey import ValkeyServer
+from reflux.runtime.collector import Collector
 from reflux.runtime.metrics_server import PATH as METRICS_PATH
 from reflux.runtime.migrate import migrate
-from reflux.runtime.settings import Address
+from reflux.runtime.settings import Address, SettingsError
 
 if TYPE_CHECKING:
     import subprocess
@@ -64,6 +65,7 @@ def make_plan(
 
     Raises:
         ListenError: an address is not loopback and that was not confirmed.
+        SettingsError: the authorities that vouch for the collector cannot be read.
         PortError: a port is taken.
         WheelMissingError: an embedded server is not installed.
         PostgresError: the embedded database has lost its passwords.
@@ -79,6 +81,10 @@ def make_plan(
         _check_listen(f"{name}_address", _host(settings, name), consent=insecure_listen)
     served = _served(node_versions)
     metrics_host = _metrics_host(settings, consent=insecure_listen)
+    try:
+        Collector.of(settings)
+    except ValueError as error:  # else every service would end with it, again and again
+        raise SettingsError(f"otlp_certificate: {error}") from None
     claimed = ports.claim(_wanted(settings) | {f"metrics.{part}": (metrics_host, 0) for part in served})
     stores: list[Part | Once] = []
     update: dict[str, Any] = {

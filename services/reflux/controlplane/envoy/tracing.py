@@ -79,7 +79,8 @@ def cluster(of: Collector) -> dict[str, Any]:
 
 def manager(of: Collector) -> dict[str, Any]:
     """`tracing` of the connection manager of the mesh listener."""
-    headers = [{"key": key, "value": value} for key, value in of.headers]
+    # Envoy reads the values as format strings, and drops every span over one that is none.
+    headers = [{"key": key, "value": value.replace("%", "%%")} for key, value in of.headers]
     service = {
         "envoy_grpc": {"cluster_name": CLUSTER},
         "timeout": EXPORT_TIMEOUT,

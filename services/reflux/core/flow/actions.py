@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from reflux.core.expression import compile_template
 from reflux.core.flow import hookstep
+from reflux.core.flow.durations import LONGEST_WAIT, parse_moment
 from reflux.core.flow.model import (
     Action,
     FailAction,
@@ -47,7 +48,6 @@ MAX_ITERATIONS: Final = 10_000
 MAX_PARALLEL: Final = 1_000
 """Iterations at once."""
 SHORTEST_WAIT: Final = timedelta(milliseconds=1)
-LONGEST_WAIT: Final = timedelta(days=366)
 
 
 def _node(steps: StepReader, place: Place, draft: Draft) -> Action:
@@ -216,10 +216,16 @@ def _time(steps: StepReader, place: Place | None, draft: Draft) -> Template | No
     """A time, checked at once when nothing is to be worked out."""
     if place is None:
         return None
-    if place.path[-1] == "for" and not (isinstance(place.value, str) and "{{" in place.value):
+    constant = not (isinstance(place.value, str) and "{{" in place.value)
+    if constant and place.path[-1] == "for":
         steps.reader.duration(place, SHORTEST_WAIT, LONGEST_WAIT)
     elif steps.reader.text(place) is None:
         return NOTHING
+    elif constant:
+        try:
+            parse_moment(place.value)
+        except ValueError as error:
+            steps.reader.problems.add(ProblemCode.BAD_VALUE, place, str(error))
     return steps.template(place, draft)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
-from reflux.core.flow.model import Flow, NodeAction, ScopeId
+from reflux.core.flow.model import Flow, ForeachAction, NodeAction, ScopeId, WhileAction
 from reflux.core.flow.order import order_steps
 from reflux.core.flow.policies import read_policies
 from reflux.core.flow.problems import Path, Place, Problem, ProblemCode, Problems
@@ -190,6 +190,11 @@ def _read_schema(reader: Reader, place: Place | None) -> Schema | None:
 
 
 def _assemble(book: Draftbook, order: Order) -> dict[StepPath, Step]:
+    outside = _read_in_loops(book)
+    for path, names in outside.items():
+        step = book.drafts[path].step
+        assert isinstance(step.action, ForeachAction | WhileAction)
+        book.drafts[path].step = replace(step, action=replace(step.action, outside=frozenset(names)))
     dependants: dict[StepPath, list[StepPath]] = {path: [] for path in book.drafts}
     for path in book.drafts:
         for former in order.after[path]:
@@ -200,3 +205,19 @@ def _assemble(book: Draftbook, order: Order) -> dict[StepPath, Step]:
         )
         for path, draft in book.drafts.items()
     }
+
+
+def _read_in_loops(book: Draftbook) -> dict[StepPath, set[str]]:
+    """For each loop: the ids of all steps that are read by it and inside it."""
+    found: dict[StepPath, set[str]] = {}
+    for path, draft in book.drafts.items():
+        around = [path]
+        while (parent := book.drafts[around[-1]].step.parent) is not None:
+            around.append(parent)
+        loops = [
+            each for each in around if isinstance(book.drafts[each].step.action, ForeachAction | WhileAction)
+        ]
+        names = {str(read.reference.path[1]) for read in draft.reads if len(read.reference.path) > 1}
+        for loop in loops:
+            found.setdefault(loop, set()).update(names)
+    return found

@@ -7,7 +7,7 @@ fraction where there is only one unit (`1.5s`).
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 _DURATION = re.compile(
     r"(?:(?P<days>\d{1,6})d)?(?:(?P<hours>\d{1,9})h)?(?:(?P<minutes>\d{1,9})m(?!s))?"
@@ -17,6 +17,9 @@ _DURATION = re.compile(
 _FRACTION = re.compile(r"(?P<number>\d{1,9}\.\d{1,6})(?P<unit>ms|[dhms])", re.ASCII)
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _MAX_SECONDS = 1e11  # more is no time that anybody means, and a timedelta would overflow
+
+LONGEST_WAIT = timedelta(days=366)
+"""No `wait` is longer."""
 
 RULE = "such as 250ms, 30s, 15m, 1h30m or 7d"
 
@@ -40,6 +43,24 @@ def parse_duration(value: object) -> timedelta:
         if value and parts:
             return timedelta(**{unit: int(number) for unit, number in parts.groupdict(default="0").items()})
     raise ValueError(f"a duration is a text {RULE}, or a number of seconds")
+
+
+def parse_moment(value: object) -> datetime:
+    """Read a point in time with its zone, as RFC 3339 writes it; the result is in UTC.
+
+    >>> parse_moment("2026-01-31T12:00:00+01:00").isoformat()
+    '2026-01-31T11:00:00+00:00'
+
+    Raises:
+        ValueError: it is none, has no zone, or lies before the year 1 or after 9999.
+    """
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a point in time is a text with its zone, such as 2026-01-31T12:00:00Z")
 
 
 def format_duration(duration: timedelta) -> str:

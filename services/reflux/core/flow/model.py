@@ -187,6 +187,8 @@ class ForeachAction:
     result: Template | None
     """Gives an iteration's value in the output; None: the output of the body's last step."""
     body: Scope
+    outside: frozenset[str] = frozenset()
+    """Ids of the steps around it that an iteration reads: all that it is given of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ class WhileAction:
     result: Template | None
     """Gives the output, seen by the last iteration; None: the output of its last step."""
     body: Scope
+    outside: frozenset[str] = frozenset()
+    """As of a foreach."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,9 @@ class _Checker:
     def _check_order(self, reader: StepPath, step: StepPath, read: Read) -> None:
         near, far = self._meet(reader, step)
         if near == far:
-            if self._later_part_of_try(reader, step, near):
+            if self._later_part_of_try(reader, step, near) and (loop := self._loop_between(step, near)):
+                self._invisible(step, loop, read)
+            elif self._later_part_of_try(reader, step, near):
                 self._check_output(step, read, f"{near} may have failed before it")
             else:
                 why = _why_inside(reader, step, near)

@@ -9,8 +9,8 @@ ROOTS: Final = ("input", "vars", "steps", "run", "flow", "trigger")
 INDEX: Final = "index"
 """Number of the iteration, from 0; read inside loops."""
 UNBUILT_ROOTS: Final = frozenset({"self"})
-RESERVED_ROOTS: Final = frozenset({*ROOTS, *UNBUILT_ROOTS, INDEX, "error", "request"})
-"""No item of a foreach may be called so."""
+RESERVED_ROOTS: Final = frozenset({*ROOTS, *UNBUILT_ROOTS, INDEX, "error", "request", "inputs", "nodes"})
+"""No item of a foreach may be called so; the last two are older names of others."""
 FIELDS: Final = {
     "run": ("id", "started_at", "attempt"),
     "flow": ("name", "version"),
