@@ -33,6 +33,7 @@ NAMES = ("openai", "anthropic", "local")
 BEHAVIOURS = {
     "ok": "answers",
     "slow": "waits `seconds` before each word",
+    "think": "shows `times` times, each after `seconds`, that it is alive, and only then says its first word",
     "status": "answers `status`; `retry_after`, `message`, `type` or the whole `body` may be given",
     "cut": "closes the connection after `words` words",
     "end": "ends the stream properly after `words` words, but without its last events",
@@ -157,6 +158,13 @@ class Reply:
     """Tokens of the question."""
 
 
+async def think(player: Player) -> AsyncIterator[None]:
+    """Once for each sign of life before the first word."""
+    for _ in range(int(player.how["times"]) if player.does == "think" else 0):
+        await asyncio.sleep(float(player.how["seconds"]))
+        yield
+
+
 class Cut(Exception):
     """Close the connection, now."""
 
@@ -211,13 +219,13 @@ def simplest(schema: Any) -> Any:
 
 
 async def sse(request: web.Request, events: AsyncIterator[tuple[str | None, Any]]) -> web.StreamResponse:
-    """Server-sent events, each flushed."""
+    """Server-sent events, each flushed; without name and data a comment, which is none."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     async for name, data in events:
         text = data if isinstance(data, str) else json.dumps(data)
         head = f"event: {name}\n" if name else ""
-        await response.write(f"{head}data: {text}\n\n".encode())
+        await response.write(f"{head}data: {text}\n\n".encode() if name or data else b": thinking\n\n")
     return response
 
 
@@ -283,6 +291,9 @@ async def completions(player: Player, request: web.Request, body: dict[str, Any]
     if "no-such" in body["model"]:
         said = f"The model `{body['model']}` does not exist or you do not have access to it."
         return web.json_response(openai_error("invalid_request_error", said, "model_not_found"), status=404)
+    if "not-ours" in body["model"]:
+        said = f"Project `proj_1` does not have access to model `{body['model']}`"
+        return web.json_response(openai_error("invalid_request_error", said, "model_not_found"), status=403)
     if (instead := disturbed(player, openai_error)) is not None:
         return instead
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
@@ -317,6 +328,8 @@ async def _chunks(player: Player, reply: Reply, base: Any, usage: Any) -> AsyncI
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         return {**base, "object": "chat.completion.chunk", "choices": [choice]}
 
+    async for _ in think(player):
+        yield None, None
     if not (player.does == "hang" and not player.how.get("words")):
         yield None, chunk({"role": "assistant", "content": ""})
     async for word in speak(player, reply):
@@ -353,6 +366,9 @@ async def messages(player: Player, request: web.Request, body: dict[str, Any]) -
         return web.json_response(said, status=400)
     if "no-such" in body["model"]:
         return web.json_response(anthropic_error("not_found_error", f"model: {body['model']}"), status=404)
+    if "not-ours" in body["model"]:
+        said = f"Your organization does not have access to {body['model']}."
+        return web.json_response(anthropic_error("permission_error", said), status=403)
     if (instead := disturbed(player, anthropic_error)) is not None:
         return instead
     schema = body.get("output_config", {}).get("format", {}).get("schema")
@@ -370,6 +386,8 @@ async def _events(player: Player, reply: Reply, model: str) -> AsyncIterator[tup
     usage |= {"service_tier": player.how.get("tier", "standard")}
     message = {"id": f"msg_{player.requests}", "type": "message", "role": "assistant", "model": model}
     message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+    async for _ in think(player):
+        yield event("ping")
     if not (player.does == "hang" and not player.how.get("words")):
         yield event("message_start", message=message)
         yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})

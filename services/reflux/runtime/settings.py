@@ -205,8 +205,12 @@ class Settings(BaseSettings):
     ai_local_stream: bool = True
     """Whether that server's answers are read as a stream; `false` for a server that has no streams. Then a
     server that falls silent is noticed only when the step's time is over."""
-    ai_idle_seconds: float = Field(default=30.0, ge=0.1, le=600.0)
-    """Seconds a provider may be silent, before its first word too, until the next version is asked."""
+    ai_idle_seconds: float = Field(default=60.0, ge=0.1, le=600.0)
+    """Seconds a provider may be silent, before its first word too, until the next version is asked. Its pings
+    and comments are no silence. A model that may think for longer without any sign of life needs more, since
+    each such silence counts against the version; with 120 s or more, which is all the time a try has, a
+    provider that hangs leaves none for the next one.
+    """
 
     # Execution.
     shards: int = Field(default=64, ge=1, le=4096)

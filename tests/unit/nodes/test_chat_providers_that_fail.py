@@ -8,6 +8,8 @@ import grpc
 import pytest
 
 from reflux.core.reasons import Reason
+from reflux.nodes.ai_chat.chat import ATTEMPT_SECONDS
+from reflux.runtime.settings import Settings
 from tests.unit.nodes.chat import ASKED, VARIABLES, VERSIONS, ask, chat
 
 Code = grpc.StatusCode
@@ -96,6 +98,49 @@ async def test_a_model_nobody_has_is_the_fault_of_who_named_it(provider, version
     assert "no-such-model" in named.failure.message
     default = await ask(provider, version, **{f"ai_{version}_model": "no-such-model"})
     assert seen(default) == (Code.UNAVAILABLE, Reason.PROVIDER_REFUSED, NODE)
+
+
+async def test_a_model_the_account_may_not_use_is_the_fault_of_who_named_it(provider, version):
+    """A 403, as for a bad key; but whoever names such a model must not eject the version for everybody."""
+    named = await ask(provider, version, ASKED | {"providers": {version: {"model": "not-ours"}}})
+    assert seen(named) == (Code.FAILED_PRECONDITION, Reason.PROVIDER_DECLINED, TARGET)
+    assert "no access to the model" in named.failure.message
+    default = await ask(provider, version, **{f"ai_{version}_model": "not-ours"})
+    assert seen(default) == (Code.UNAVAILABLE, Reason.PROVIDER_REFUSED, NODE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"type": "permission_error", "message": "Your key may not use this endpoint"}},
+        {"error": {"type": "permission_error", "message": "Only gpt-9.1, gpt-9-mini and my-gpt-9"}},
+        "<html>gpt-9 is not served in your country</html>",
+    ],
+)
+async def test_a_key_without_rights_is_the_operators_whatever_model_was_named(provider, version, body):
+    """A refusal that is not about the model, or of a server in between, would meet every other call too."""
+    provider.tell(version, "status", status=403, body=body)
+    answer = await ask(provider, version, ASKED | {"providers": {version: {"model": "gpt-9"}}})
+    assert seen(answer) == (Code.UNAVAILABLE, Reason.PROVIDER_REFUSED, NODE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["output_config.format.schema.properties.credit balance: not supported", "credit balance: not supported"],
+)
+async def test_words_that_quote_the_input_make_nobody_ill(provider, version, words):
+    """An error may repeat a property of the flow's schema; what it is called must not eject the version."""
+    provider.tell(version, "status", status=400, type="invalid_request_error", message=words)
+    given = ASKED | {"json_schema": {"type": "object", "properties": {"credit balance": {"type": "number"}}}}
+    answer = await ask(provider, version, given)
+    assert seen(answer) == (Code.INVALID_ARGUMENT, Reason.PROVIDER_DECLINED, TARGET)
+
+
+@pytest.mark.parametrize("version", ["openai", "local"])
+async def test_only_anthropic_says_in_words_that_it_has_no_money(provider, version):
+    """OpenAI has a code for it, and what stands behind a gateway or `local` may say anything."""
+    provider.tell(version, "status", status=400, message="Your credit balance: no such property")
+    assert seen(await ask(provider, version)) == (Code.INVALID_ARGUMENT, Reason.PROVIDER_DECLINED, TARGET)
 
 
 async def test_a_parameter_the_model_has_no_use_for_is_told(provider):
@@ -195,6 +240,29 @@ async def test_a_slow_provider_that_speaks_is_not_silent(provider, version):
     long = {"messages": [{"role": "user", "content": "word " * 13 + "end"}]}
     answer = await ask(provider, version, long, ai_idle_seconds=3)
     assert answer.output["text"].endswith("end")
+
+
+async def test_a_model_that_thinks_before_its_first_word_is_not_silent(provider, version):
+    """The provider's pings and comments, which no SDK tells of, are signs of life."""
+    provider.tell(version, "think", seconds=0.25, times=16)
+    answer = await ask(provider, version, ai_idle_seconds=3)
+    assert answer.output["text"] == "You said: one two three"
+
+
+def test_a_model_may_think_for_a_minute_and_leaves_as_much_to_the_next_provider():
+    """By default: without any sign of life a thinking model looks like a provider that hangs."""
+    default = Settings.model_fields["ai_idle_seconds"].default
+    assert default == 60 == ATTEMPT_SECONDS / 2
+
+
+async def test_a_model_still_thinking_at_the_deadline_ejects_nobody(provider, version):
+    """A model that thinks and a short `timeout.attempt` are the input's, though no word has come yet."""
+    async with chat(provider, version) as call:
+        await call(ASKED, timeout=60)
+        provider.tell(version, "think", seconds=0.1, times=1000)
+        answer = await call(ASKED, timeout=4)
+    assert seen(answer) == (Code.DEADLINE_EXCEEDED, Reason.PROVIDER_TIMEOUT, TARGET)
+    assert "timeout.attempt" in answer.failure.message
 
 
 async def test_an_answer_on_its_way_at_the_deadline_ejects_nobody(provider, version):

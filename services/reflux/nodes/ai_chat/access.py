@@ -19,12 +19,12 @@ class Access:
     """How a provider is reached."""
 
     provider: ProviderName
+    idle_seconds: float
     key: str = field(default="", repr=False)
     url: str | None = field(default=None, repr=False)
     """None: the SDK's own."""
     model: str | None = None
     """Asked where the input names none."""
-    idle_seconds: float = 30.0
     streams: bool = True
     missing: str | None = None
     """What the operator has to do before this version can answer; None: nothing."""

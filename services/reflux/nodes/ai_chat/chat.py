@@ -78,7 +78,7 @@ class Chat:
         draft = Draft()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._ask(ctx, wire, given, draft, model=model, names_model=named is not None)
+                await self._ask(ctx, wire, given, draft, model=model, named=named)
         except TimeoutError:
             fault = faults.still_speaking(self._access, draft.length) if draft.begun else None
             raise fault or faults.silent(self._access) from None
@@ -95,7 +95,7 @@ class Chat:
             raise faults.not_configured(self._access, "install REFLUX with its extra `llm`") from None
 
     async def _ask(
-        self, ctx: Context[Chat], wire: Wire, given: Input, draft: Draft, *, model: str, names_model: bool
+        self, ctx: Context[Chat], wire: Wire, given: Input, draft: Draft, *, model: str, named: str | None
     ) -> None:
         """The one place where a provider is called; its span speaks OpenTelemetry's GenAI conventions."""
         described = {
@@ -107,7 +107,7 @@ class Chat:
             try:
                 await wire.ask(given, model, draft)
             except Exception as error:
-                fault = wire.explain(error, names_model=names_model)
+                fault = wire.explain(error, named=named)
                 if fault is None:
                     raise
                 raise fault from None

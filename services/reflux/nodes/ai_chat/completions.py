@@ -92,14 +92,15 @@ class Completions:
         else:
             question |= {"stream": True, "stream_options": {"include_usage": True}}
             async with await self._create(**question) as stream:
+                draft.source = stream.response
                 async for chunk in stream:
                     self._take(chunk, draft)
         if draft.finish is None:
             raise Nonsense("it was cut off")
 
-    def explain(self, error: Exception, *, names_model: bool) -> NodeFault | TargetFault | None:
+    def explain(self, error: Exception, *, named: str | None) -> NodeFault | TargetFault | None:
         """See `Wire`."""
-        return wire.explain(error, openai, self._access, names_model=names_model)
+        return wire.explain(error, openai, self._access, named=named)
 
     async def close(self) -> None:
         """See `Wire`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from reflux.nodes.ai_chat.faults import Nonsense
 
@@ -14,10 +14,20 @@ MAX_TEXT: Final = 1 << 20
 """Characters; more would fit into no run."""
 
 
+class Arriving(Protocol):
+    """What a draft has to know of the HTTP response it is read from."""
+
+    @property
+    def num_bytes_downloaded(self) -> int:
+        """Of its body, so far."""
+
+
 @dataclass(slots=True)
 class Draft:
     """What has arrived so far."""
 
+    source: Arriving | None = None
+    """The stream it is read from, from its first moment."""
     id: str = ""
     model: str = ""
     parts: list[str] = field(default_factory=list)
@@ -36,8 +46,12 @@ class Draft:
 
     @property
     def begun(self) -> bool:
-        """Whether the model has said a word."""
-        return self.length > 0
+        """Whether the provider is at work on the answer.
+
+        Any byte tells it, and not the first word only: a model may think for minutes before that, while its
+        provider sends pings and comments, which the SDKs keep to themselves.
+        """
+        return self.source is not None and self.source.num_bytes_downloaded > 0
 
     def add(self, text: str | None) -> None:
         """More words.

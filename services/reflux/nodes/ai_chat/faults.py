@@ -9,12 +9,15 @@ the node has only just started          DEADLINE_EXCEEDED    NODE_FAULT         
 not reached, 5xx, 529, 409, cut off     UNAVAILABLE          PROVIDER_UNAVAILABLE     yes
 an answer that makes no sense           UNAVAILABLE          PROVIDER_UNAVAILABLE     yes
 silent, 408                             DEADLINE_EXCEEDED    PROVIDER_TIMEOUT         yes
-still speaking when the time was over   DEADLINE_EXCEEDED    PROVIDER_TIMEOUT         no: the input's
-404 for the input's model               FAILED_PRECONDITION  PROVIDER_DECLINED        no: the input's
+answering when the time was over        DEADLINE_EXCEEDED    PROVIDER_TIMEOUT         no: the input's
+404 or 403 for the input's model        FAILED_PRECONDITION  PROVIDER_DECLINED        no: the input's
 400 413 422                             INVALID_ARGUMENT     PROVIDER_DECLINED        no: the input's
 
 What an operator must mend falls back as well: a run should not fail because a key has expired. The input's
-faults do not, since another provider's answer to a broken question would hide it.
+faults do not, since another provider's answer to a broken question would hide it. And what falls back also
+counts against the version, which is ejected for everybody: so no input should be able to cause it. Words that
+could repeat the input never decide that a provider is ill, only that it is not. Silence remains: a model that
+thinks without a sign of life for longer than `idle_seconds` cannot be told from a provider that hangs.
 
 A provider's words are quoted for the input's faults only, where the author of the flow needs them: what it
 says about a key may contain part of it. The key itself is taken out of whatever is quoted.
@@ -22,6 +25,7 @@ says about a key may contain part of it. The key itself is taken out of whatever
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 _EXCERPT: Final = 500
 _TOKENLESS: Final = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
 _LIMITED: Final = frozenset({"rate_limit_error", "rate_limit_exceeded"})
+_BROKE: Final = "Your credit balance"
+"""How Anthropic begins to say so, with the status and the type of an invalid request."""
 
 
 class Nonsense(Exception):
@@ -77,6 +83,18 @@ class Refusal:
         said = self._error().get("message") or (self.body if isinstance(self.body, str) else "")
         return " ".join(str(said).split())[:_EXCERPT]
 
+    def is_about(self, model: str) -> bool:
+        """Whether `model` is what is refused: there is none of that name, or not for this account.
+
+        A 404 or a 403 of some server in between is about the way, and most 403 are about the key.
+        """
+        if not self.is_documented or self.status not in {403, 404}:
+            return False
+        alone = rf"(?<![\w.-]){re.escape(model)}(?![\w-]|\.\w)"
+        return (
+            self.status == 404 or "model_not_found" in self.kinds or re.search(alone, self.words) is not None
+        )
+
 
 def not_configured(access: Access, what: str) -> NodeFault:
     """The operator has something to do first."""
@@ -100,7 +118,7 @@ def nonsense(access: Access, how: str) -> NodeFault:
 
 
 def silent(access: Access) -> NodeFault:
-    """Nothing was heard for `idle_seconds`, or until the deadline."""
+    """Nothing was heard for `idle_seconds`, or nothing at all until the deadline."""
     message = f"ai.chat@{access.provider}: the provider is silent"
     return NodeFault(
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -130,23 +148,25 @@ def no_json(access: Access) -> TargetFault:
     )
 
 
-def of_refusal(refusal: Refusal, access: Access, *, names_model: bool) -> NodeFault | TargetFault:
+def of_refusal(refusal: Refusal, access: Access, *, named: str | None) -> NodeFault | TargetFault:
     """An error status, or an error in the middle of a stream.
 
     Args:
         refusal: what the provider said.
         access: whose provider.
-        names_model: whether the input named the model; else the operator did.
+        named: the model that the input named; None: the operator's was asked.
     """
     status, kinds = refusal.status or _status_of(refusal.kinds), refusal.kinds
-    # Anthropic says of an account without money that the request is invalid.
-    broke = kinds & _TOKENLESS or (status == 400 and "credit balance" in refusal.words)
-    if broke or status in {401, 402, 403}:
+    # Only the beginning of the words is the provider's own: further on they may quote the input.
+    broke = access.provider == "anthropic" and status == 400 and refusal.words.startswith(_BROKE)
+    if broke or kinds & _TOKENLESS:
+        return _ill(access, _operator(status), Reason.PROVIDER_REFUSED, status)
+    if named is not None and refusal.is_about(named):
+        return _declined(grpc.StatusCode.FAILED_PRECONDITION, refusal, access)
+    if status in {401, 402, 403}:
         return _ill(access, _operator(status), Reason.PROVIDER_REFUSED, status)
     if status == 429:
         return _limited(refusal, access)
-    if status == 404 and names_model and refusal.is_documented:
-        return _declined(grpc.StatusCode.FAILED_PRECONDITION, refusal, access)
     if 300 <= status < 400 or status in {404, 405}:
         return _ill(
             access, f"{_operator(status)}, or its URL or default model", Reason.PROVIDER_REFUSED, status
@@ -179,7 +199,9 @@ def _limited(refusal: Refusal, access: Access) -> NodeFault:
 
 
 def _declined(code: grpc.StatusCode, refusal: Refusal, access: Access) -> TargetFault:
-    words = access.redact(refusal.words) or "without a word"
+    # A 403 may speak of the key that lacks the right as well.
+    no_access = "its account has no access to the model that the step names"
+    words = no_access if refusal.status == 403 else access.redact(refusal.words) or "without a word"
     return TargetFault(
         code,
         f"ai.chat@{access.provider}: the provider declines the input ({refusal.status}): {words}",

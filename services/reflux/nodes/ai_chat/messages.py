@@ -81,6 +81,7 @@ class Messages:
         counted: dict[str, int] = {}
         whole = False
         async with await self._create(**_question(given, model), stream=True) as stream:
+            draft.source = stream.response
             async for event in stream:
                 seen = _Event.model_validate(event)
                 _take(seen, draft, counted)
@@ -89,9 +90,9 @@ class Messages:
             raise Nonsense("it was cut off")
         draft.usage = _usage(counted)
 
-    def explain(self, error: Exception, *, names_model: bool) -> NodeFault | TargetFault | None:
+    def explain(self, error: Exception, *, named: str | None) -> NodeFault | TargetFault | None:
         """See `Wire`."""
-        return wire.explain(error, anthropic, self._access, names_model=names_model)
+        return wire.explain(error, anthropic, self._access, named=named)
 
     async def close(self) -> None:
         """See `Wire`."""

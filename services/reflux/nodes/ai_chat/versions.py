@@ -58,7 +58,9 @@ async def openai(given: Input, ctx: Context[Chat]) -> Output:
 
     Needs OPENAI_API_KEY; OPENAI_BASE_URL names a gateway. The model is `providers.openai.model`, else
     REFLUX_AI_OPENAI_MODEL. When the provider is down, limited or refuses the operator's key the call falls
-    back as the route says; what the provider declines in the input fails the step (PROVIDER_DECLINED).
+    back as the route says, and so it does when nothing is heard from it for REFLUX_AI_IDLE_SECONDS: a model
+    that may think for longer before its first word needs more of them. What the provider declines in the
+    input fails the step (PROVIDER_DECLINED).
     """
     return await ctx.resources.perform(given, ctx)
 
@@ -76,7 +78,8 @@ async def anthropic(given: Input, ctx: Context[Chat]) -> Output:
 
     Needs ANTHROPIC_API_KEY; ANTHROPIC_BASE_URL names a gateway. The model is `providers.anthropic.model`,
     else REFLUX_AI_ANTHROPIC_MODEL. When the provider is down, limited or refuses the operator's key the call
-    falls back as the route says; what it declines in the input fails the step (PROVIDER_DECLINED).
+    falls back as the route says, and so it does when nothing, not even a ping, is heard from it for
+    REFLUX_AI_IDLE_SECONDS; what it declines in the input fails the step (PROVIDER_DECLINED).
     """
     return await ctx.resources.perform(given, ctx)
 
@@ -93,6 +96,8 @@ async def local(given: Input, ctx: Context[Chat]) -> Output:
     """Asks a language model behind any OpenAI-compatible server, such as one of your own.
 
     Needs REFLUX_AI_LOCAL_URL, and REFLUX_AI_LOCAL_KEY where the server wants a key. The model is
-    `providers.local.model`, else REFLUX_AI_LOCAL_MODEL. Its cost is not known here and so null.
+    `providers.local.model`, else REFLUX_AI_LOCAL_MODEL. Its cost is not known here and so null. A server from
+    which nothing is heard for REFLUX_AI_IDLE_SECONDS is given up, and the call falls back as the route says;
+    for one that loads or thinks for longer before its first word raise them.
     """
     return await ctx.resources.perform(given, ctx)

@@ -33,8 +33,8 @@ class Wire(Protocol):
     async def ask(self, given: Input, model: str, draft: Draft) -> None:
         """Ask, and fill the draft; what the SDK raises passes."""
 
-    def explain(self, error: Exception, *, names_model: bool) -> NodeFault | TargetFault | None:
-        """An error as a fault; None for what nobody foresaw."""
+    def explain(self, error: Exception, *, named: str | None) -> NodeFault | TargetFault | None:
+        """An error as a fault; None for what nobody foresaw. `named`: the model that the input named."""
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -52,6 +52,9 @@ def http_client(access: Access) -> httpx2.AsyncClient:
 
     # It tells each request with its whole URL, in whose query a gateway may want a key.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # The limit is between any two bytes, pings and comments included. Once the stream has begun its end is an
+    # ill provider's fault as well: one that hangs in the middle must be given up while there is time for the
+    # next. Nothing tells it from a model that thinks without a sign of life: so the default is generous.
     # Without streams nothing is heard until the whole answer is there: the attempt's time is the only limit.
     idle = access.idle_seconds if access.streams else None
     return httpx2.AsyncClient(
@@ -63,7 +66,7 @@ def http_client(access: Access) -> httpx2.AsyncClient:
 
 
 def explain(
-    error: Exception, sdk: Any, access: Access, *, names_model: bool
+    error: Exception, sdk: Any, access: Access, *, named: str | None
 ) -> NodeFault | TargetFault | None:
     """An error of `sdk`, of the HTTP client below it, or of reading what came, as a fault."""
     import httpx2
@@ -72,7 +75,7 @@ def explain(
         return faults.nonsense(access, str(error))
     if isinstance(error, sdk.APIStatusError):
         refusal = Refusal(_status(error), error.body, error.response.headers)
-        return faults.of_refusal(refusal, access, names_model=names_model)
+        return faults.of_refusal(refusal, access, named=named)
     if isinstance(error, sdk.APITimeoutError | httpx2.TimeoutException):
         return _timeout(error, access)
     if isinstance(error, sdk.APIConnectionError | httpx2.TransportError):
@@ -82,7 +85,7 @@ def explain(
     if isinstance(error, UnicodeDecodeError | httpx2.DecodingError):
         return faults.nonsense(access, "its bytes are no text")
     if isinstance(error, sdk.APIError):  # in the middle of a stream
-        return faults.of_refusal(Refusal(0, error.body), access, names_model=names_model)
+        return faults.of_refusal(Refusal(0, error.body), access, named=named)
     return None
 
 
