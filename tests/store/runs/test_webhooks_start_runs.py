@@ -19,6 +19,7 @@ from reflux.api.trigger.v1 import trigger_service_pb2 as pb
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.core.errors import RefluxError
 from reflux.core.reasons import Reason
+from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.runtime import rpc
 
 if TYPE_CHECKING:
@@ -176,6 +177,41 @@ async def test_a_sender_waits_no_longer_than_the_trigger_says(begin, mesh):
         run = orjson.loads((await deliver(client)).run)
         assert run["state"] == "RUNNING"
         await client.cancel(run["id"])
+
+
+async def test_who_says_so_is_not_made_to_wait(begin, mesh):
+    """The run is durable and goes on; a gateway without room for one more asks like this."""
+    go = asyncio.Event()
+
+    async def work(given, envelope, context):
+        await go.wait()
+
+    mesh.script = work
+    async with begin() as client:
+        await client.save("orders", STEP, triggers=[hook(respond="run", timeout="300s")])
+        request = pb.DeliverWebhookRequest(method="POST", path="orders", do_not_wait=True)
+        answer = await TriggerServiceStub(client.channel).DeliverWebhook(request, timeout=60)
+        assert (answer.response, answer.run, answer.duplicate) == (pb.Trigger.ACCEPTED, b"", False)
+        go.set()
+        await client.until(answer.run_id, "SUCCEEDED")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "a\0b"), ("PO\0ST", "a"), ("TRACE", "a"), ("POST", "A"), ("POST", "/orders")],
+)
+async def test_a_path_that_can_be_nobodys_is_not_looked_up(begin, monkeypatch, method, path):
+    """Strangers cost no read with it, and what the database could not even be asked is no defect."""
+    async with begin() as client:
+        await client.save("orders", STEP, triggers=[hook()])
+        monkeypatch.setattr(TriggerStore, "owners", None)
+        stub = TriggerServiceStub(client.channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            await stub.DeliverWebhook(pb.DeliverWebhookRequest(method=method, path=path), timeout=60)
+        with pytest.raises(grpc.RpcError) as missing:
+            await stub.GetTrigger(pb.GetTriggerRequest(flow_id="orders", trigger_id=f"A\0{path}"))
+    assert rpc.to_error(refused.value).reason is Reason.WEBHOOK_NOT_FOUND
+    assert rpc.to_error(missing.value).reason is Reason.TRIGGER_NOT_FOUND
 
 
 async def test_only_who_has_the_secret_may_send(begin, monkeypatch):
