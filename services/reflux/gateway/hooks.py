@@ -16,7 +16,7 @@ only after they have sent.
 Each names the run in `x-reflux-run-id`.
 
 A delivery passes two phases, each with a bound of its own. It is read, within `BODY_SECONDS`: slow senders
-keep others out for no longer than that. Then it may wait for its run, for minutes: those that wait are counted
+keep others out for no longer than that. Then it may wait for its run, for minutes: those that do are counted
 apart, and no path has more than its share of them. Whoever finds no room to wait is not refused: its run is
 made durable and it gets 202 at once, as with `accepted`.
 """
