@@ -235,6 +235,30 @@ async def test_only_who_has_the_secret_may_send(begin, monkeypatch):
     assert run["input"]["headers"]["webhook-id"] == "d1"
 
 
+async def test_an_event_of_stripe_starts_one_run_however_often_it_comes(begin, monkeypatch):
+    """It has no header of its own: the id stands in the body, signed, and what is around it may change."""
+    monkeypatch.setenv("STRIPE_SECRET", "whsec_test")
+
+    def sent(body: bytes, stamp: int) -> dict[str, str]:
+        mac = hmac.new(b"whsec_test", f"{stamp}.".encode() + body, "sha256").hexdigest()
+        return {"stripe_signature": f"t={stamp},v1={mac}"}
+
+    async with begin() as client:
+        trigger = hook(auth="hmac", secret={"env": "STRIPE_SECRET"}, signature="stripe")
+        await client.save("orders", STEP, triggers=[trigger])
+        now = int(time.time())
+        events = [b'{"id": "evt_1", "pending_webhooks": %d}' % n for n in (2, 2, 1)]
+        first, again, later = [await deliver(client, e, **sent(e, now - n)) for n, e in enumerate(events)]
+        other = await deliver(client, b'{"id": "evt_2"}', **sent(b'{"id": "evt_2"}', now))
+        nameless = [await deliver(client, b'{"id": 1}', **sent(b'{"id": 1}', now)) for _ in range(2)]
+        long = b'{"id": "%s"}' % (b"x" * 257)
+        error = await refusal(deliver(client, long, **sent(long, now)))
+    assert {first.run_id, again.run_id, later.run_id} == {first.run_id}
+    assert [answer.duplicate for answer in (first, again, later, other)] == [False, True, True, False]
+    assert nameless[0].run_id != nameless[1].run_id
+    assert error.reason is Reason.ARGUMENT_INVALID
+
+
 async def test_a_secret_that_is_not_set_keeps_the_delivery_out(begin, caplog):
     """The operator's matter: worth another try for the sender, with the variable's name in the log alone."""
     async with begin() as client:
