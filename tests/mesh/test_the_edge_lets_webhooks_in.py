@@ -17,9 +17,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_hooks_are_served_by_the_gateway_under_any_name(edge: Edge) -> None:
-    """Senders know a public name; every method and any content type pass untouched."""
+    """Senders know a public name; any content type passes untouched. A GET is for names of this network."""
     for host in ("hooks.shop.example", "localhost", "10.1.2.3"):
         for method in ("POST", "GET", "PUT", "PATCH", "DELETE"):
+            if (method, host) == ("GET", "hooks.shop.example"):
+                continue
             body = None if method == "GET" else b"\x00"
             reply = await edge.http(method, "/hooks/shop/orders?flow_id=a", body, host=host)
             assert (reply.status, reply.body) == (200, b"gateway /hooks/shop/orders?flow_id=a")
@@ -39,6 +41,26 @@ async def test_a_page_from_elsewhere_delivers_nothing(edge: Edge) -> None:
     assert (await edge.http("POST", "/hooks/a", b"{}", **own)).status == 403
     assert (await edge.http("POST", "/hooks/a", b"{}", origin="https://evil.example")).status == 403
     assert (await edge.http("POST", "/hooks/a", b"{}", origin="http://localhost:5173")).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_what_browsers_send_without_an_origin_comes_by_no_foreign_name(edge: Edge, method: str) -> None:
+    """A page whose owner points its name at this machine may get what it likes of its own origin."""
+    for path in ("/hooks/a", "/hooks/a?x=1"):
+        assert (await edge.http(method, path, host="evil.example")).status == 403
+        assert (
+            await edge.http(method, path, host="evil.example", sec_fetch_site="same-origin")
+        ).status == 403
+
+
+async def test_an_image_in_a_page_starts_no_run(edge: Edge) -> None:
+    """Neither does a link or a form there; an address that somebody types, and a program, may."""
+    for site in ("cross-site", "same-site", "none, cross-site", ""):
+        assert (await edge.http("GET", "/hooks/a", sec_fetch_site=site)).status == 403
+    for headers in ({}, {"sec_fetch_site": "none"}, {"sec_fetch_site": "same-origin"}):
+        assert (await edge.http("GET", "/hooks/a", **headers)).body == b"gateway /hooks/a"
+    ours = {"origin": "http://localhost:5173", "sec_fetch_site": "same-site"}
+    assert (await edge.http("GET", "/hooks/a", **ours)).status == 200
 
 
 async def test_a_path_of_a_hook_has_one_spelling(edge: Edge) -> None:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"  # over the size limit named in the message
     CONTENT_TYPE_UNSUPPORTED = "CONTENT_TYPE_UNSUPPORTED"  # neither application/json nor application/yaml
     ARGUMENT_INVALID = "ARGUMENT_INVALID"  # a parameter has a wrong form or an unknown value
+    BODY_TOO_SLOW = "BODY_TOO_SLOW"  # not all of it came within the time the message names; send it again
     PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"  # noqa: S105 - not made by us, or made for another list
 
     # Flows.

@@ -8,8 +8,10 @@ import pytest
 
 from reflux.api.flow.v1 import flow_service_pb2 as pb
 from reflux.core.errors import AlreadyExists, InvalidArgument, RefluxError
+from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
-from reflux.orchestrator.triggers.store import TriggerStore
+from reflux.orchestrator.triggers.store import TriggerStore, replace_triggers
+from reflux.runtime.postgres import load_sql
 from tests.store.flows.conftest import refusal
 
 
@@ -111,6 +113,41 @@ async def test_a_path_is_free_when_its_flow_lets_go_of_it(flows):
     await flows.create(hooked("two", "orders"))
     await flows.call("DeleteFlow", pb.DeleteFlowRequest(flow_id="two"))
     await flows.create(hooked("three", "orders"))
+
+
+async def test_what_was_saved_while_the_flow_was_deleted_goes_too(flows):
+    """Deleting waits for who is saving, and takes along what that has saved."""
+    made = await flows.create(hooked("one", "a"))
+    compiled = compile_flow(hooked("one", "b")).flow
+    values = {"flow_id": made["id"], "name": "one", "expected_version": 1, "author": "x"}
+    content = {"digest": "d", "description": "", "spec": b"{}", "ui": b"{}"}
+    async with flows.pool.connection() as saver:
+        async with saver.transaction():
+            await saver.execute(load_sql("reflux.orchestrator.flows", "save_version"), values | content)
+            await replace_triggers(saver, made["id"], 2, compiled.triggers)
+            deleting = asyncio.ensure_future(flows.call("DeleteFlow", pb.DeleteFlowRequest(flow_id="one")))
+            await blocked(flows, saver)
+        await deleting
+    assert await rows(flows) == []
+    await flows.create(hooked("heir", "b"))
+
+
+async def test_a_deleted_flow_owns_nothing(flows):
+    """Whatever is left of it: nobody is told to change a flow that is not there."""
+    made = await flows.create(hooked("one", "a"))
+    async with flows.pool.connection() as connection:
+        await connection.execute(
+            "UPDATE flows SET deleted_at = clock_timestamp() WHERE id = %(id)s", {"id": made["id"]}
+        )
+    assert await TriggerStore(flows.pool).owners([("POST", "a")]) == []
+
+
+async def blocked(flows, holder):
+    """Returns once somebody waits for what `holder` has locked."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE %(pid)s = ANY(pg_blocking_pids(pid))"
+    async with asyncio.timeout(30), flows.pool.connection() as connection:
+        while await (await connection.execute(query, {"pid": holder.info.backend_pid})).fetchone() is None:
+            await asyncio.sleep(0.01)
 
 
 async def test_of_many_who_want_a_path_at_once_one_gets_it(flows):

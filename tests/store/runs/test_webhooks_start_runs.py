@@ -19,6 +19,7 @@ from reflux.api.trigger.v1 import trigger_service_pb2 as pb
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.core.errors import RefluxError
 from reflux.core.reasons import Reason
+from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.runtime import rpc
 
 if TYPE_CHECKING:
@@ -178,6 +179,41 @@ async def test_a_sender_waits_no_longer_than_the_trigger_says(begin, mesh):
         await client.cancel(run["id"])
 
 
+async def test_who_says_so_is_not_made_to_wait(begin, mesh):
+    """The run is durable and goes on; a gateway without room for one more asks like this."""
+    go = asyncio.Event()
+
+    async def work(given, envelope, context):
+        await go.wait()
+
+    mesh.script = work
+    async with begin() as client:
+        await client.save("orders", STEP, triggers=[hook(respond="run", timeout="300s")])
+        request = pb.DeliverWebhookRequest(method="POST", path="orders", do_not_wait=True)
+        answer = await TriggerServiceStub(client.channel).DeliverWebhook(request, timeout=60)
+        assert (answer.response, answer.run, answer.duplicate) == (pb.Trigger.ACCEPTED, b"", False)
+        go.set()
+        await client.until(answer.run_id, "SUCCEEDED")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "a\0b"), ("PO\0ST", "a"), ("TRACE", "a"), ("POST", "A"), ("POST", "/orders")],
+)
+async def test_a_path_that_can_be_nobodys_is_not_looked_up(begin, monkeypatch, method, path):
+    """Strangers cost no read with it, and what the database could not even be asked is no defect."""
+    async with begin() as client:
+        await client.save("orders", STEP, triggers=[hook()])
+        monkeypatch.setattr(TriggerStore, "owners", None)
+        stub = TriggerServiceStub(client.channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            await stub.DeliverWebhook(pb.DeliverWebhookRequest(method=method, path=path), timeout=60)
+        with pytest.raises(grpc.RpcError) as missing:
+            await stub.GetTrigger(pb.GetTriggerRequest(flow_id="orders", trigger_id=f"A\0{path}"))
+    assert rpc.to_error(refused.value).reason is Reason.WEBHOOK_NOT_FOUND
+    assert rpc.to_error(missing.value).reason is Reason.TRIGGER_NOT_FOUND
+
+
 async def test_only_who_has_the_secret_may_send(begin, monkeypatch):
     """Right, wrong, none, replayed; and nothing of the proof is kept."""
     monkeypatch.setenv("SHOP_SECRET", "whsec_" + base64.b64encode(KEY).decode())
@@ -197,6 +233,30 @@ async def test_only_who_has_the_secret_may_send(begin, monkeypatch):
     assert right["webhook_signature"].removeprefix("v1,") not in kept
     assert "webhook-signature" not in kept
     assert run["input"]["headers"]["webhook-id"] == "d1"
+
+
+async def test_an_event_of_stripe_starts_one_run_however_often_it_comes(begin, monkeypatch):
+    """It has no header of its own: the id stands in the body, signed, and what is around it may change."""
+    monkeypatch.setenv("STRIPE_SECRET", "whsec_test")
+
+    def sent(body: bytes, stamp: int) -> dict[str, str]:
+        mac = hmac.new(b"whsec_test", f"{stamp}.".encode() + body, "sha256").hexdigest()
+        return {"stripe_signature": f"t={stamp},v1={mac}"}
+
+    async with begin() as client:
+        trigger = hook(auth="hmac", secret={"env": "STRIPE_SECRET"}, signature="stripe")
+        await client.save("orders", STEP, triggers=[trigger])
+        now = int(time.time())
+        events = [b'{"id": "evt_1", "pending_webhooks": %d}' % n for n in (2, 2, 1)]
+        first, again, later = [await deliver(client, e, **sent(e, now - n)) for n, e in enumerate(events)]
+        other = await deliver(client, b'{"id": "evt_2"}', **sent(b'{"id": "evt_2"}', now))
+        nameless = [await deliver(client, b'{"id": 1}', **sent(b'{"id": 1}', now)) for _ in range(2)]
+        long = b'{"id": "%s"}' % (b"x" * 257)
+        error = await refusal(deliver(client, long, **sent(long, now)))
+    assert {first.run_id, again.run_id, later.run_id} == {first.run_id}
+    assert [answer.duplicate for answer in (first, again, later, other)] == [False, True, True, False]
+    assert nameless[0].run_id != nameless[1].run_id
+    assert error.reason is Reason.ARGUMENT_INVALID
 
 
 async def test_a_secret_that_is_not_set_keeps_the_delivery_out(begin, caplog):

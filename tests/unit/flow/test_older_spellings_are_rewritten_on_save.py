@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from reflux.core.flow import Jitter, OnError, compile_flow, digest
 
 
@@ -140,6 +142,28 @@ def test_a_first_step_webhook_trigger_becomes_a_trigger():
     assert result.inputs == {"a": {"n": "{{ input.n }}"}}
     again = compile_flow({"name": "older", "spec": result.spec})
     assert (again.spec, again.flow.digest) == (result.spec, result.flow.digest)
+
+
+@pytest.mark.parametrize(
+    ("older", "present"),
+    [
+        ("steps['hook'].output.n", "input.n"),
+        ('nodes[ "hook" ]["output"].n', "input.n"),
+        ("steps.hook['output']", "input"),
+        ("steps.hook.?output", "input"),
+        ("steps.hook.?output.n.m ?? 1", "input.?n.m ?? 1"),
+        ("steps.?hook.output['n'] ?? 1", "input[?'n'] ?? 1"),
+        ("steps[?'hook'].output[?0] ?? 1", "input[?0] ?? 1"),
+        ("(steps.hook.?output).n ?? 1", "(input).?n ?? 1"),
+        ("steps.hook.?output ?? input.a", "input ?? input.a"),
+        ("steps . hook . output . n", "input . n"),
+    ],
+)
+def test_what_the_first_step_gave_is_read_however_its_keys_are_written(older, present):
+    """In brackets and optional ones; what might have been missing still may."""
+    hook = {"id": "hook", "node": "webhook.trigger", "with": {"path": "orders"}}
+    result = saved(steps=[hook, {"id": "a", "set": {"x": f"{{{{ {older} }}}}, {{{{ {older} }}}}"}}])
+    assert result.spec["steps"][0]["set"] == {"x": f"{{{{ {present} }}}}, {{{{ {present} }}}}"}
 
 
 def test_a_trigger_that_is_there_comes_before_the_one_that_is_moved():

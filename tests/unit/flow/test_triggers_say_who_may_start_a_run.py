@@ -63,8 +63,11 @@ def test_a_scheme_is_named_or_described(signature, meaning):
 
 
 def test_the_delivery_id_is_where_the_sender_writes_it():
-    """GitHub has a header of its own, and anybody may name one."""
+    """GitHub has a header of its own, Stripe writes it in the body, and anybody may name a header."""
     secret = {"env": "KEY"}
+    stripe = {"auth": "hmac", "secret": secret, "signature": "stripe"}
+    assert hook(**stripe).delivery_id is None
+    assert hook(**stripe, delivery_id="X-Event-Id").delivery_id == "x-event-id"
     assert hook(auth="hmac", secret=secret, signature="github").delivery_id == "x-github-delivery"
     assert hook(delivery_id="X-Request-Id").delivery_id == "x-request-id"
 
@@ -119,4 +122,7 @@ def test_headers_that_hold_or_prove_a_secret_are_hidden():
     """Whatever the sender calls them."""
     hidden = ("authorization", "proxy-authorization", "cookie", "webhook-signature", "x-hub-signature-256")
     assert all(map(is_hidden, (*hidden, "x-gitlab-token", "x-api-key", "x-reflux-actor")))
+    others = ("x-shopify-hmac-sha256", "authentication", "x-auth-key", "x-access-key", "x-session")
+    assert all(map(is_hidden, (*others, "x-goog-iap-jwt-assertion", "x-amzn-oidc-data")))
+    assert is_hidden("x-forwarded-client-cert")
     assert not any(map(is_hidden, ("content-type", "webhook-id", "x-github-event", "user-agent")))

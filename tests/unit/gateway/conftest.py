@@ -37,13 +37,15 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(orchestrator: Orchestrator, *, limit: int = 100, **pace: float) -> AsyncIterator[Gateway]:
+async def running(
+    orchestrator: Orchestrator, *, limit: int = 100, body_seconds: float = 30.0, **pace: float
+) -> AsyncIterator[Gateway]:
     """A gateway over `orchestrator`; `pace` changes single values of PACE."""
     started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with rpc.channel(orchestrator.address) as channel:
         watches = Watches(RunServiceStub(channel), replace(PACE, **pace), limit)
         serving = serve_http(
-            application(watches, Hooks(TriggerServiceStub(channel), limit)),
+            application(watches, Hooks(TriggerServiceStub(channel), limit, body_seconds)),
             Address("127.0.0.1", 0),
             on_ready=started.set_result,
             on_stop=watches.stop,

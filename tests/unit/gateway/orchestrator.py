@@ -78,6 +78,8 @@ class Orchestrator(RunServiceServicer, TriggerServiceServicer):
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         if self.refusals:
             raise self.refusals.pop(0)
+        if request.do_not_wait:
+            return DeliverWebhookResponse(run_id=RUN)
         try:
             await self.answers.wait()
         except asyncio.CancelledError:

@@ -194,6 +194,56 @@ async def test_a_sender_that_leaves_takes_its_place_along(orchestrator: Orchestr
     del reader
 
 
+async def test_a_sender_that_is_too_slow_is_sent_away(orchestrator: Orchestrator) -> None:
+    """Its place is free again, it hears why, and nothing of it has gone further."""
+    async with running(orchestrator, limit=1, body_seconds=0.3) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(b"POST /hooks/a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345")
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readuntil(b"]}")
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert Reason.BODY_TOO_SLOW.value.encode() in body
+        async with gateway.client.post("/hooks/a", data=b"x") as response:
+            assert response.status == 202
+        writer.close()
+    assert [delivery.body for delivery in orchestrator.deliveries] == [b"x"]
+
+
+async def test_runs_that_are_waited_for_keep_nobody_out(orchestrator: Orchestrator) -> None:
+    """Those of one flow have a quarter of the room; the next one has its run id at once, others may wait."""
+    orchestrator.answers.clear()
+    orchestrator.delivered = ended("SUCCEEDED", output=1)
+    async with running(orchestrator, limit=8) as gateway:
+        waiting = [asyncio.ensure_future(gateway.client.post("/hooks/slow")) for _ in range(2)]
+        await until(lambda: len(orchestrator.deliveries) == 2)
+        for _ in range(10):
+            async with gateway.client.post("/hooks/slow") as response:
+                assert response.status == 202
+                assert await response.json() == {"run_id": RUN, "duplicate": False}
+        other = asyncio.ensure_future(gateway.client.post("/hooks/other"))
+        await until(lambda: len(orchestrator.deliveries) == 13)
+        orchestrator.answers.set()
+        assert [(await task).status for task in (*waiting, other)] == [200] * 3
+        async with gateway.client.post("/hooks/slow") as response:
+            assert response.status == 200
+    asked = [(delivery.path, delivery.do_not_wait) for delivery in orchestrator.deliveries]
+    assert asked == [("slow", False)] * 2 + [("slow", True)] * 10 + [("other", False), ("slow", False)]
+
+
+async def test_of_all_paths_together_no_more_wait_than_there_is_room(orchestrator: Orchestrator) -> None:
+    """Whoever comes then is heard all the same."""
+    orchestrator.answers.clear()
+    async with running(orchestrator, limit=4) as gateway:
+        waiting = [asyncio.ensure_future(gateway.client.post(f"/hooks/{n}")) for n in range(4)]
+        await until(lambda: len(orchestrator.deliveries) == 4)
+        async with gateway.client.post("/hooks/next") as response:
+            assert response.status == 202
+        assert orchestrator.deliveries[-1].do_not_wait
+        orchestrator.answers.set()
+        await asyncio.gather(*waiting)
+
+
 async def test_a_sender_that_stops_waiting_is_not_waited_for(orchestrator: Orchestrator) -> None:
     """Its place is free at once, and the orchestrator hears of it: a run may take minutes."""
     orchestrator.answers.clear()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import pytest
 
 from reflux.core.errors import InvalidArgument
 from reflux.core.reasons import Reason
 from reflux.orchestrator.triggers.bodies import MAX_FIELDS, read_body, read_query
 from reflux.orchestrator.triggers.requests import Delivery, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = 'multipart/form-data; boundary="b 1"'
@@ -16,6 +23,25 @@ MULTIPART = 'multipart/form-data; boundary="b 1"'
 def parts(*texts: str) -> bytes:
     lines = [f"--b 1\r\n{text}\r\n" for text in texts]
     return "".join([*lines, "--b 1--\r\n"]).encode()
+
+
+def file_called(name: str) -> str:
+    return f'Content-Disposition: form-data; name="a"; filename="{name}"\r\n\r\n'
+
+
+@contextmanager
+def counted_calls() -> Iterator[list[int]]:
+    """How many functions are called within the body, Python's own included: the work on any machine."""
+    calls = [0]
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
 
 
 def delivery(body: bytes = b"", query: str = "", **headers: str) -> Delivery:
@@ -85,6 +111,66 @@ def test_what_is_not_what_it_says_is_refused(content_type, raw):
     with pytest.raises(InvalidArgument) as caught:
         read_body(content_type, raw)
     assert caught.value.reason is Reason.DOCUMENT_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "extended",
+    [
+        "filename*=idna''abc",
+        "filename*=unicode_escape''%5Cud800",
+        "filename*5000000000000*=us-ascii''a",
+        "filename*0=a; filename*1=b",
+        "name*=utf-8''b",
+    ],
+)
+def test_a_parameter_that_names_its_own_charset_is_refused(extended):
+    """A sender does not choose which decoder runs; nor does what such a decoder raises become our defect."""
+    raw = parts(f'Content-Disposition: form-data; name="a"; {extended}\r\n\r\n1')
+    for content_type, body in ((MULTIPART, raw), (f"text/plain; {extended}", b"a")):
+        with pytest.raises(InvalidArgument) as caught:
+            read_body(content_type, body)
+        assert caught.value.reason is Reason.DOCUMENT_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("disposition", "filename"),
+    [
+        ('form-data; name=a; filename="b; c=d.txt"', "b; c=d.txt"),
+        ('form-data;NAME=a ;; filename="say \\"hi\\" \\\\ C:\\x";', 'say "hi" \\ C:\\x'),
+        ('form-data; name="a";\r\n filename=b.txt', "b.txt"),
+        ('form-data; name="a"; filename=""', ""),
+    ],
+)
+def test_a_name_in_quotes_is_what_it_says(disposition, filename):
+    """Semicolons inside, the two escapes of forms, gaps, folded lines; a backslash of a browser is one."""
+    value = read_body(MULTIPART, parts(f"Content-Disposition: {disposition}\r\n\r\n1"))
+    assert value == {"a": {"filename": filename, "content_type": "text/plain", "base64": "MQ=="}}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "raw"),
+    [
+        ('text/plain; charset="' + ";" * 58_000, b"a"),
+        ('text/plain; charset="' + ";" * 58_000 + '"', b"a"),
+        ('text/plain; charset="' + "\\" * 1_000, b"a"),
+        ("text/plain; charset=" + " ;" * 500 + "=", b"a"),
+        (MULTIPART, parts(*[file_called(";" * 3_950)] * 253)),
+    ],
+)
+def test_a_field_costs_no_more_than_its_characters(content_type, raw):
+    """Whoever reaches a hook may send these; deliveries are read where everything else runs."""
+    with counted_calls() as calls, pytest.raises(InvalidArgument) as caught:
+        read_body(content_type, raw)
+    assert caught.value.reason is Reason.DOCUMENT_UNREADABLE
+    assert calls[0] < 10_000
+
+
+def test_many_files_with_hard_names_are_read_in_one_pass():
+    """What is as long as it may be costs a fixed number of steps for each part."""
+    with counted_calls() as calls:
+        value = read_body(MULTIPART, parts(*[file_called(";" * 900)] * 900))
+    assert [file["filename"] for file in value["a"]] == [";" * 900] * 900
+    assert calls[0] < 900 * 60
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "rot13", "idna", "unicode_escape", "utf-16", "x"])

@@ -6,9 +6,10 @@
       - {id: a, set: {x: "{{ steps.hook.output.n }}"}}       - {id: a, set: {x: "{{ input.n }}"}}
 
 What such a step gave was what had started the run, and that is the run's input now: `steps.hook.output` is
-read as `input`. A `needs` that names the step loses it, for nothing has to be waited for. What else could be
-said about it (`steps.hook.state`, say) is left as it is, and there is no such step then. `with` is the
-trigger, all but its id and type, which the step has said; an id is in lower case then, as names are.
+read as `input`, however its keys are written. A `needs` that names the step loses it, for nothing has to be
+waited for. What else could be said about it (`steps.hook.state`, say) is left as it is, and there is no such
+step then. `with` is the trigger, all but its id and type, which the step has said; an id is in lower case
+then, as names are.
 
 A step that says more than id, node and `with`, or that is not the first one, is left where it is, for the
 compiler to refuse: what it says would be lost.
@@ -93,12 +94,32 @@ def _renamed(text: str, step_id: str) -> str:
         references = compile_template(text).references
     except ExpressionProblem:
         return text
-    read = re.compile(rf"[\s(]*((?:steps|nodes)\s*\.\s*{re.escape(step_id)}\s*\.\s*output)\b")
+    read = _reading(step_id)
     pieces: list[str] = []
     done = 0
     for reference in sorted(references, key=lambda found: found.start):
         older = read.match(text, reference.start, reference.end)
-        if older:
-            pieces += [text[done : older.start(1)], "input"]
-            done = older.end(1)
+        if older is None:
+            continue
+        pieces += [text[done : older.start("read")], "input"]
+        done = older.end("read")
+        further = _FURTHER.match(text, done, reference.end)
+        if further and "?" in older["read"]:
+            # After an optional key each one may be missing; the input is there, so the next one says it.
+            pieces.append(f"{further['selects']}?")
+            done = further.end()
     return "".join([*pieces, text[done:]])
+
+
+_FURTHER: Final = re.compile(r"(?P<selects>[\s)]*[.\[]\s*)\??")
+"""How a selection goes on."""
+
+
+def _reading(step_id: str) -> re.Pattern[str]:
+    """What reads the output of the step, in every way to write a key."""
+
+    def key(name: str) -> str:
+        quoted = f"'{re.escape(name)}'|\"{re.escape(name)}\""
+        return rf"\s*(?:\.\s*\??\s*{re.escape(name)}\b|\[\s*\??\s*(?:{quoted})\s*\])"
+
+    return re.compile(rf"[\s(]*(?P<read>(?:steps|nodes){key(step_id)}{key('output')})")

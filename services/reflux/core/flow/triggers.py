@@ -8,7 +8,7 @@ triggers:
     auth: hmac                     # none by default
     secret: { env: SHOP_SECRET }   # a variable of the orchestrator's environment
     signature: standard            # the default; or github, stripe, {header, prefix, encoding}
-    delivery_id: webhook-id        # the default; x-github-delivery with github
+    delivery_id: webhook-id        # the default; x-github-delivery with github, the body's id with stripe
     respond: run                   # accepted by default
     timeout: 30s                   # with respond: run; the default
     input: { order: "{{ request.body }}" }
@@ -30,6 +30,7 @@ from reflux.core.flow.webhook import (
     Scheme,
     Webhook,
     is_hidden,
+    is_ours,
     normal_path,
 )
 from reflux.core.names import NAME_RULE, is_name
@@ -70,7 +71,7 @@ _PRESETS: Final[Mapping[str, tuple[Scheme, str, str]]] = {
     "github": (Scheme.PLAIN, "x-hub-signature-256", "sha256="),
 }
 """Scheme, header and prefix."""
-_DELIVERY_IDS: Final = {"github": "x-github-delivery"}
+_DELIVERY_IDS: Final[Mapping[str, str | None]] = {"github": "x-github-delivery", "stripe": None}
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]{1,100}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _RESERVED: Final = ("REFLUX_", "OTEL_", "PG")
@@ -138,7 +139,7 @@ class _Trigger:
             delivery_id=self._delivery_id(hmac, preset),
             respond=respond,
             timeout=self._timeout(respond),
-            input=self._input(),
+            input=self._input(hmac),
         )
 
     def _is_webhook(self, kind: Place | None) -> bool:
@@ -220,7 +221,13 @@ class _Trigger:
     def _plain(self, where: Place, secret: str) -> Hmac:
         reader = self._reader
         reader.known_keys(where, ("header", "prefix", "encoding"))
-        header = self._header(reader.required(where, "header"))
+        named = reader.required(where, "header")
+        header = self._header(named)
+        if named is not None and is_ours(header):
+            message = f"{header} never comes in: the edge takes headers of the platform away"
+            self._problems.add(
+                ProblemCode.BAD_VALUE, named, message, "name the header that the sender writes"
+            )
         prefix = reader.text(reader.optional(where, "prefix")) or ""
         encoding = reader.choice(reader.optional(where, "encoding"), Encoding, Encoding.HEX)
         return Hmac(secret, Scheme.PLAIN, header, prefix, encoding)
@@ -258,7 +265,7 @@ class _Trigger:
 
     # -- what becomes of it ------------------------------------------------------------------------
 
-    def _delivery_id(self, hmac: Hmac | None, preset: str) -> str:
+    def _delivery_id(self, hmac: Hmac | None, preset: str) -> str | None:
         where = self._reader.optional(self._place, "delivery_id")
         if where is None:
             return _DELIVERY_IDS.get(preset, "webhook-id")
@@ -266,8 +273,8 @@ class _Trigger:
         if hmac is not None and hmac.scheme is Scheme.STANDARD and name != "webhook-id":
             message = "standard webhooks name a delivery in webhook-id, which is signed"
             self._problems.add(ProblemCode.BAD_VALUE, where, message, "remove delivery_id")
-        elif is_hidden(name):
-            message = f"{name} may hold a secret, and a delivery id is kept"
+        elif is_hidden(name) or (hmac is not None and name and name == hmac.header):
+            message = f"{name} may hold or prove a secret, and a delivery id is kept"
             self._problems.add(ProblemCode.BAD_VALUE, where, message, "name another header")
         return name
 
@@ -280,16 +287,16 @@ class _Trigger:
             self._problems.add(ProblemCode.MISPLACED_KEY, where, message, "add respond: run")
         return self._reader.duration(where, SHORTEST, LONGEST) or _DEFAULT_TIMEOUT
 
-    def _input(self) -> Template | None:
+    def _input(self, hmac: Hmac | None) -> Template | None:
         where = self._reader.optional(self._place, "input")
         if where is None:
             return None
         template = self._reader.template(where)
         for reference in template.references:
-            self._check(where.inside(reference.pointer).path, reference)
+            self._check(where.inside(reference.pointer).path, reference, hmac)
         return template
 
-    def _check(self, path: Path, reference: Reference) -> None:
+    def _check(self, path: Path, reference: Reference, hmac: Hmac | None) -> None:
         """Judge one read of a trigger's input: there is a request, and no run yet."""
         root, *fields = reference.path
         field = str(fields[0]) if fields else None
@@ -303,12 +310,12 @@ class _Trigger:
             message = f"request has no {field[:100]!r}"
             self._problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, _REQUEST_FIELDS)
         elif root == "request" and field == "headers" and len(fields) > 1:
-            self._check_header(path, str(fields[1]))
+            self._check_header(path, str(fields[1]), hmac)
 
-    def _check_header(self, path: Path, name: str) -> None:
+    def _check_header(self, path: Path, name: str, hmac: Hmac | None) -> None:
         if name != name.lower():
             message = f"{name[:100]!r} is never there: names of headers are in lower case"
             self._problems.add(ProblemCode.UNKNOWN_FIELD, path, message, f"write {name.lower()[:100]}")
-        elif is_hidden(name):
-            message = f"{name[:100]!r} is not shown: an input is kept, and this may hold a secret"
+        elif is_hidden(name) or (hmac is not None and name == hmac.header):
+            message = f"{name[:100]!r} is not shown: an input is kept, and this may hold or prove a secret"
             self._problems.add(ProblemCode.UNKNOWN_FIELD, path, message)

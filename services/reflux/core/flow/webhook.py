@@ -10,7 +10,9 @@ scheme is HMAC-SHA-256 over the body's bytes as they came; they differ in what s
 | `github`   | `x-hub-signature-256` | `sha256=<hex>`         | `<body>`                | the text itself   |
 | `plain`    | any                   | prefix, hex or base64  | `<body>`                | the text itself   |
 
-`github` is `plain` with its header, prefix and delivery id filled in. Sources: the specification of Standard
+`github` is `plain` with its header, prefix and delivery id filled in. Of the ids of deliveries, those of
+`standard` (`webhook-id`) and of `stripe` (the body's `id`) are signed; the header that names a delivery with
+`plain` is not, so it keeps apart only what the sender itself repeats. Sources: the specification of Standard
 Webhooks 1.0.0; the pages of GitHub and Stripe on validating deliveries.
 
 The input of the run is the trigger's `input`, over the roots `request` and `vars`; without one it is the
@@ -92,8 +94,10 @@ class Webhook:
     """Below /hooks/, without a slash at either end."""
     hmac: Hmac | None
     """None: anybody may send."""
-    delivery_id: str
-    """Header that names a delivery, in lower case: what comes twice under one id starts one run."""
+    delivery_id: str | None
+    """Header that names a delivery, in lower case: what comes twice under one id starts one run. None: the
+    body's `id` names it, as Stripe has it.
+    """
     respond: Respond
     timeout: timedelta
     """How long a sender waits for the run's output."""
@@ -130,8 +134,29 @@ def is_hidden(header: str) -> bool:
     Signatures are hidden because an input is kept for ever, and a kept request that could be sent again is a
     key of its own.
     """
-    return any(word in header for word in _SECRETS) or header.startswith(_OURS)
+    return any(word in header for word in SECRET_WORDS) or is_ours(header)
 
 
-_SECRETS: Final = ("authorization", "cookie", "signature", "token", "secret", "password", "api-key", "apikey")
-_OURS: Final = ("x-reflux-", "x-envoy-")
+def is_ours(header: str) -> bool:
+    """Whether the edge takes a header away from what comes from outside, for it is the platform's own."""
+    return header.startswith(("x-reflux-", "x-envoy-"))
+
+
+SECRET_WORDS: Final = (
+    "access-key",
+    "api-key",
+    "apikey",
+    "assertion",
+    "auth",
+    "client-cert",
+    "cookie",
+    "hmac",
+    "jwt",
+    "oidc",
+    "password",
+    "secret",
+    "session",
+    "signature",
+    "token",
+)
+"""A header with one of these in its name is hidden: rather one too many than a key that is kept."""

@@ -3,7 +3,7 @@
 Each change is one statement or one short transaction, and carries the version that its author had seen: two
 authors at the same time cannot undo each other without knowing. Documents go in and out as bytes; nothing
 here reads them. The triggers that a version declares are written in the transaction that makes it, and go in
-the statement that deletes the flow, so that a path never leads to a flow that does not declare it.
+the one that deletes the flow, so that a path never leads to a flow that does not declare it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg.errors import UniqueViolation
 from reflux.core.errors import AlreadyExists
 from reflux.core.names import FlowId, is_id, is_name
 from reflux.core.reasons import Reason
-from reflux.orchestrator.triggers.store import find_owners, path_taken, replace_triggers
+from reflux.orchestrator.triggers.store import drop_triggers, find_owners, path_taken, replace_triggers
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
@@ -167,8 +167,15 @@ class FlowStore:
 
     async def delete(self, key: str) -> FlowId | None:
         """Delete a flow by id or name; None when there is none."""
-        rows = await self._fetch("delete_flow", _key(key)) if _may_exist(key) else []
-        return FlowId(str(rows[0][0])) if rows else None
+        if not _may_exist(key):
+            return None
+        async with self._pool.connection() as connection, connection.transaction():
+            gone = await (await connection.execute(_sql("delete_flow"), _key(key))).fetchone()
+            if gone is None:
+                return None
+            flow_id = FlowId(str(gone[0]))
+            await drop_triggers(connection, flow_id)
+        return flow_id
 
     async def find(self, key: str, version: int | None = None) -> StoredFlow | None:
         """A flow by id or name, with `version` or else its current one; None when either is not there."""

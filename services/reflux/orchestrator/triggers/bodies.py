@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import base64
 import re
-from email import message_from_string
-from email.message import Message
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import parse_qsl
 
 from reflux.core.errors import InvalidArgument
 from reflux.core.reasons import Reason
+from reflux.orchestrator.triggers.fields import read_field, read_head
 from reflux.runtime import documents
 
 if TYPE_CHECKING:
@@ -54,18 +53,20 @@ def read_body(content_type: str, raw: bytes) -> JsonValue:
     """
     if not raw:
         return None
-    head = Message()
-    head["content-type"] = content_type
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json"):
         return documents.parse_json(raw, what=_WHAT)
     if kind == "application/x-www-form-urlencoded":
         return read_query(_decode(raw, "utf-8"), what="the form")
     if kind == "multipart/form-data":
-        return _multipart(str(head.get_param("boundary", "")), raw)
+        return _multipart(_parameter(content_type, "boundary", ""), raw)
     if kind.startswith("text/"):
-        return _decode(raw, str(head.get_param("charset", "utf-8")))
+        return _decode(raw, _parameter(content_type, "charset", "utf-8"))
     return {"content_type": content_type, "base64": base64.b64encode(raw).decode()}
+
+
+def _parameter(content_type: str, name: str, default: str) -> str:
+    return read_field(content_type, f"the content type of {_WHAT}")[1].get(name, default)
 
 
 def read_query(text: str, *, what: str = "the query") -> dict[str, JsonValue]:
@@ -121,16 +122,19 @@ def _part(part: bytes) -> tuple[str, JsonValue]:
     head, separator, content = part.partition(b"\r\n\r\n")
     if not separator or len(head) > MAX_PART_HEAD:
         _refuse(f"a part of {_WHAT} has no end of its headers within {MAX_PART_HEAD} bytes")
-    headers = message_from_string(head.decode(errors="replace").lstrip())
-    name = headers.get_param("name", header="content-disposition")
-    if not isinstance(name, str):
+    padding, _, lines = head.decode(errors="replace").partition("\r\n")
+    if padding.strip(" \t"):
+        _refuse(f"{_WHAT} has a line that only begins with its boundary")
+    headers = read_head(lines, f"a part of {_WHAT}") if lines else {}
+    _, said = read_field(headers.get("content-disposition", ""), f"the disposition of a part of {_WHAT}")
+    kind, details = read_field(headers.get("content-type", ""), f"the content type of a part of {_WHAT}")
+    if "name" not in said:
         _refuse(f"a part of {_WHAT} has no name")
-    filename = headers.get_filename()
-    if filename is None:
-        return name, _decode(content, str(headers.get_param("charset", "utf-8")))
-    return name, {
-        "filename": filename,
-        "content_type": headers.get_content_type(),
+    if "filename" not in said:
+        return said["name"], _decode(content, details.get("charset", "utf-8"))
+    return said["name"], {
+        "filename": said["filename"],
+        "content_type": kind or "text/plain",
         "base64": base64.b64encode(content).decode(),
     }
 

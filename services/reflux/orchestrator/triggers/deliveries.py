@@ -102,10 +102,15 @@ class Deliveries:
 
 
 def _once(flow: Resolved, hook: Webhook, delivery: Delivery) -> StartOnce | None:
-    named = delivery.named(hook.delivery_id)
-    if named is None:
-        return None
-    return StartOnce(f"trigger:{flow.flow_id}/{hook.id}", named, sha256(delivery.body).digest())
+    """What makes a delivery the same as another one."""
+    scope = f"trigger:{flow.flow_id}/{hook.id}"
+    if hook.delivery_id is not None:
+        named = delivery.named(hook.delivery_id)
+        return None if named is None else StartOnce(scope, named, sha256(delivery.body).digest())
+    # An id inside a verified body names what happened, not what is written of it: a later attempt may tell it
+    # with other counters beside it (an event's `pending_webhooks`), and is the same delivery.
+    event = delivery.named_in_body()
+    return None if event is None else StartOnce(scope, event, sha256(event.encode()).digest())
 
 
 def _input(flow: Resolved, hook: Webhook, delivery: Delivery) -> Json:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from reflux.core.errors import NotFound
+from reflux.core.flow.webhook import METHODS, normal_path
 from reflux.core.reasons import Reason
 from reflux.orchestrator.flows.cache import CURRENT_SECONDS
 
@@ -52,6 +53,8 @@ class WebhookPaths:
             Defect: what was saved cannot be compiled any more.
             psycopg.Error: the database is away.
         """
+        if method not in METHODS or normal_path(path) != path:  # no flow can declare it
+            raise _nothing_there(method, path)
         way = (method, path)
         owner = self._remembered(way)
         found = None if owner is None else await self._declared(owner, way)

@@ -9,6 +9,7 @@ from reflux.core.errors import InvalidArgument, Violation
 from reflux.core.flow.webhook import is_hidden
 from reflux.core.reasons import Reason
 from reflux.orchestrator.triggers.bodies import read_body, read_query
+from reflux.runtime import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,12 +39,20 @@ class Delivery:
             InvalidArgument: ARGUMENT_INVALID, it can be no id.
         """
         text = self.headers.get(header)
-        if text is None:
+        return None if text is None else _delivery_id(text, header)
+
+    def named_in_body(self) -> str | None:
+        """The delivery id that is the body's `id`; None when the body is no JSON object with such a text.
+
+        Raises:
+            InvalidArgument: ARGUMENT_INVALID, it can be no id.
+        """
+        try:
+            body = documents.parse_json(self.body, what="the body")
+        except InvalidArgument:  # whoever reads the body by its content type says so
             return None
-        if 0 < len(text) <= MAX_DELIVERY_ID and text.isascii() and text.isprintable():
-            return text
-        message = f"{header} names this delivery in 1 to {MAX_DELIVERY_ID} printable ASCII characters"
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=[Violation(header, message)])
+        text = body.get("id") if isinstance(body, dict) else None
+        return _delivery_id(text, "id") if isinstance(text, str) else None
 
     def value(self, signature: str | None) -> dict[str, JsonValue]:
         """The root `request`; `signature` is the header that proves the sender, which is not in it.
@@ -65,6 +74,13 @@ class Delivery:
             "query": read_query(self.query),
             "body": read_body(self.headers.get("content-type", ""), self.body),
         }
+
+
+def _delivery_id(text: str, place: str) -> str:
+    if 0 < len(text) <= MAX_DELIVERY_ID and text.isascii() and text.isprintable():
+        return text
+    message = f"{place} names this delivery in 1 to {MAX_DELIVERY_ID} printable ASCII characters"
+    raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=[Violation(place, message)])
 
 
 def joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

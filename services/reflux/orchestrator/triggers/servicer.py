@@ -8,6 +8,7 @@ from reflux.api.trigger.v1 import trigger_service_pb2 as pb
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceServicer
 from reflux.core.errors import NotFound
 from reflux.core.flow.webhook import Respond
+from reflux.core.names import is_name
 from reflux.core.reasons import Reason
 from reflux.orchestrator import run_view
 from reflux.orchestrator.flows.cache import flow_not_found
@@ -39,7 +40,8 @@ class TriggerServicer(TriggerServiceServicer):
         """Raises NotFound."""
         del context
         flow_id = await self._flow_id(request.flow_id)
-        trigger = await self._store.get(flow_id, request.trigger_id)
+        known = is_name(request.trigger_id)
+        trigger = await self._store.get(flow_id, request.trigger_id) if known else None
         if trigger is None:
             shown = request.trigger_id[:100]
             message = f"flow {request.flow_id} has no trigger {shown!r}"
@@ -70,10 +72,11 @@ class TriggerServicer(TriggerServiceServicer):
         delivery = Delivery(request.method, request.path, request.query, headers, request.body)
         delivered = await self._deliveries.deliver(delivery)
         hook, launched = delivered.hook, delivered.launched
+        respond = Respond.ACCEPTED if request.do_not_wait else hook.respond
         answer = pb.DeliverWebhookResponse(
-            run_id=launched.run_id, duplicate=launched.first is None, response=_RESPONSES[hook.respond]
+            run_id=launched.run_id, duplicate=launched.first is None, response=_RESPONSES[respond]
         )
-        if hook.respond is Respond.RUN:
+        if respond is Respond.RUN:
             state = await self._waiter.settled(launched.run_id, hook.timeout)
             answer.run = run_view.run_document(state)
         return answer
@@ -87,6 +90,8 @@ class TriggerServicer(TriggerServiceServicer):
 
 def _key(text: str) -> tuple[str, str]:
     flow_name, trigger_id = text.split(" ")
+    if not (is_name(flow_name) and is_name(trigger_id)):
+        raise ValueError("no page of triggers ends there")
     return flow_name, trigger_id
 
 

@@ -1,7 +1,7 @@
 """Triggers in PostgreSQL: who has which path, for deliveries, for lists, and for whoever wants one.
 
 The rows follow the flows' current versions: `replace_triggers` is called inside the transaction that makes a
-version, and deleting a flow takes its rows along in the same statement.
+version, `drop_triggers` inside the one that deletes a flow, after it has the flow to itself.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ async def replace_triggers(
     Raises:
         psycopg.errors.UniqueViolation: of `triggers_by_path`: another flow has one of the paths.
     """
-    dropped = await connection.execute(_sql("drop_triggers"), {"flow_id": flow_id})
-    born: dict[str, datetime] = dict(await dropped.fetchall())
+    born = await drop_triggers(connection, flow_id)
     if not declared:
         return
     values: dict[str, object] = {
@@ -102,8 +101,18 @@ async def replace_triggers(
     await connection.execute(_sql("add_triggers"), values)
 
 
+async def drop_triggers(connection: Connection, flow_id: FlowId) -> dict[str, datetime]:
+    """Take a flow's triggers away, whoever saved them; when each had come, by id.
+
+    To be called in a transaction that has locked the flow's row by a statement before: this one sees, with a
+    snapshot of its own, what those that were waited for have saved.
+    """
+    dropped = await connection.execute(_sql("drop_triggers"), {"flow_id": flow_id})
+    return dict(await dropped.fetchall())
+
+
 async def find_owners(connection: Connection, ways: Sequence[tuple[str, str]]) -> list[Owner]:
-    """Who has these (method, path)."""
+    """Which flows that are not deleted have these (method, path)."""
     values = {"methods": [method for method, _ in ways], "paths": [path for _, path in ways]}
     rows = await (await connection.execute(_sql("find_owners"), values)).fetchall()
     return [

@@ -217,6 +217,7 @@ class DeliverWebhookRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
+    DO_NOT_WAIT_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """HTTP method, e.g. POST."""
     path: _builtins.str
@@ -225,6 +226,8 @@ class DeliverWebhookRequest(_message.Message):
     """Query string as it came, without the question mark."""
     body: _builtins.bytes
     """Body, byte for byte."""
+    do_not_wait: _builtins.bool
+    """Answer once the run is durable, also for a trigger that responds with the run: response is ACCEPTED then."""
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderField]:
         """Header fields as they came, names in lower case."""
@@ -237,10 +240,11 @@ class DeliverWebhookRequest(_message.Message):
         query: _builtins.str = ...,
         headers: _abc.Iterable[Global___HeaderField] | None = ...,
         body: _builtins.bytes = ...,
+        do_not_wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "method", b"method", "path", b"path", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "do_not_wait", b"do_not_wait", "headers", b"headers", "method", b"method", "path", b"path", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,7 +291,7 @@ class DeliverWebhookResponse(_message.Message):
     duplicate: _builtins.bool
     """The delivery had come before; this is the run it started then."""
     response: Global___Trigger.Response.ValueType
-    """What the sender gets."""
+    """What the sender gets; ACCEPTED where the request said do_not_wait."""
     run: _builtins.bytes
     """The run as JSON (reflux.api.run.v1.Run), as it stands; only when response is RUN."""
     def __init__(

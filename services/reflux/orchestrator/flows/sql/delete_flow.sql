@@ -1,10 +1,6 @@
--- Marks a flow as deleted; its name and its triggers' paths are free from here on.
-WITH gone AS (
-    UPDATE flows
-       SET deleted_at = clock_timestamp()
-     WHERE (id = %(id)s OR name = %(name)s) AND deleted_at IS NULL
-    RETURNING id
-), freed AS (
-    DELETE FROM triggers WHERE flow_id IN (SELECT id FROM gone)
-)
-SELECT id FROM gone
+-- Marks a flow as deleted; its name is free from here on. Waits for who is just saving it, so its triggers are
+-- taken away by a statement of their own (drop_triggers), which sees what was saved meanwhile.
+UPDATE flows
+   SET deleted_at = clock_timestamp()
+ WHERE (id = %(id)s OR name = %(name)s) AND deleted_at IS NULL
+RETURNING id
