@@ -112,7 +112,10 @@ async fn greet(address: &str) -> Result<(), Box<dyn Error>> {
 
     watch(&mut runs, &run.id).await?;
 
-    let list = ListStepRunsRequest { run_id: run.id };
+    let list = ListStepRunsRequest {
+        run_id: run.id,
+        ..Default::default()
+    };
     let step_runs: StepRuns = read(runs.list_step_runs(list).await?.into_inner())?;
     for step in step_runs.steps {
         println!("step {} is {}", step.id, step.state);
