@@ -19,6 +19,7 @@ from tests.support.compose import Compose, running_compose, why_not
 from tests.support.ledger import Ledger, running_ledger
 from tests.support.provider import Provider, environment_of, running_provider
 from tests.support.rest import Rest
+from tests.support.runs import ended, start_once
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -104,34 +105,6 @@ def save(compose: Compose, ledger: Ledger, name: str, delay: float = 0.0) -> Non
     compose.rest("PUT", f"/api/flows/{name}?allow_missing=true", document).ok()
 
 
-def start(compose: Compose, name: str, number: int) -> str:
-    """Starts a run once, however often it has to be asked for."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            answer = compose.rest("POST", f"/api/flows/{name}/execute?request_id={name}-{number}", {})
-            if answer.status == 200:
-                return answer.json["id"]
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, "nothing is accepted any more"
-        time.sleep(0.1)
-
-
-def final(compose: Compose, run_id: str) -> dict:
-    """The run when it has ended."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            answer = compose.rest("GET", f"/api/runs/{run_id}")
-            if answer.status == 200 and answer.json["state"] not in ("RUNNING", "CANCELING"):
-                return answer.json
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"run {run_id} has not ended: {answer.body.decode()}")
-
-
 def output(name: str) -> dict[str, str]:
     """What the flow returns."""
     return {"shout": f"{name}-first".upper(), "second": f"{name}-second"}
@@ -203,8 +176,8 @@ def test_metrics_are_served_by_every_service_and_proxy(compose: Compose):
 def test_a_run_can_be_watched_through_the_gateway(compose: Compose, ledger: Ledger):
     """The gateway finds whichever orchestrator answers its name."""
     save(compose, ledger, "watched")
-    run_id = start(compose, "watched", 0)
-    final(compose, run_id)
+    run_id = start_once(compose.rest, "watched", 0)
+    ended(compose.rest, run_id)
     answer = compose.rest("GET", f"/api/runs/{run_id}:watch")
     assert answer.status == 200
     assert b"event: RunFinished" in answer.body or b'"RunFinished"' in answer.body
@@ -240,8 +213,8 @@ def test_an_effect_is_claimed_from_the_orchestrator_that_asked(compose: Compose,
     url = f"{ledger.url}/effect/claimed?run={{{{ run.id }}}}"
     step = {"id": "post", "node": "http.request@2.0.0", "with": {"method": "POST", "url": url}}
     compose.rest.post("/api/flows", {"name": "claimed", "spec": {"steps": [step]}})
-    run_ids = [start(compose, "claimed", number) for number in range(RUNS)]
-    assert {final(compose, run_id)["state"] for run_id in run_ids} == {"SUCCEEDED"}
+    run_ids = [start_once(compose.rest, "claimed", number) for number in range(RUNS)]
+    assert {ended(compose.rest, run_id)["state"] for run_id in run_ids} == {"SUCCEEDED"}
     arrived = [entry["query"]["run"] for entry in ledger.entries() if entry["name"] == "claimed"]
     assert sorted(arrived) == sorted(run_ids)
 
@@ -252,13 +225,13 @@ def test_an_orchestrator_and_a_node_may_die_in_the_middle_of_runs(compose: Compo
     """
     save(compose, ledger, "killed", delay=0.3)
     with ThreadPoolExecutor(RUNS) as pool:
-        starting = [pool.submit(start, compose, "killed", number) for number in range(RUNS)]
+        starting = [pool.submit(start_once, compose.rest, "killed", number) for number in range(RUNS)]
         time.sleep(0.5)
         compose.kill("orchestrator", 1)
         compose.kill("node-http-request-2-0-0", 1)
         run_ids = [started.result() for started in starting]
     for run_id in run_ids:
-        run = final(compose, run_id)
+        run = ended(compose.rest, run_id)
         assert run["state"] == "SUCCEEDED", run
         assert run["output"] == output("killed")
         events = compose.rest.get(f"/api/runs/{run_id}/events?page_size=1000")["events"]
@@ -285,4 +258,4 @@ def test_a_replica_that_comes_back_takes_part(compose: Compose, ledger: Ledger):
         time.sleep(0.2)
     compose.kill("orchestrator", 2)
     save(compose, ledger, "back")
-    assert final(compose, start(compose, "back", 0))["output"] == output("back")
+    assert ended(compose.rest, start_once(compose.rest, "back", 0))["output"] == output("back")

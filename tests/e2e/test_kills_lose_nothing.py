@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.stack.running import alive, descendants, eventually
 from tests.support.ledger import Ledger
+from tests.support.runs import ended, start_once
 from tests.support.stack import Stack, running_stack, start_stack, stop_stack
 
 STEPS = 4
@@ -39,37 +40,9 @@ def save(stack: Stack, ledger: Ledger, name: str) -> None:
     stack.rest("PUT", f"/api/flows/{name}?allow_missing=true", document).ok()
 
 
-def start(stack: Stack, name: str, number: int) -> str:
-    """Starts a run once, however often it has to be asked for."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            answer = stack.rest("POST", f"/api/flows/{name}/execute?request_id={name}-{number}", {})
-            if answer.status == 200:
-                return answer.json["id"]
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, "the stack accepts nothing any more"
-        time.sleep(0.1)
-
-
-def final(stack: Stack, run_id: str) -> dict:
-    """The run when it has ended; asked again while the stack is being repaired."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            answer = stack.rest("GET", f"/api/runs/{run_id}")
-            if answer.status == 200 and answer.json["state"] not in ("RUNNING", "CANCELING"):
-                return answer.json
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"run {run_id} has not ended: {answer.body.decode()}")
-
-
 def judge(stack: Stack, ledger: Ledger, name: str, run_ids: list[str]) -> None:
     """Every run succeeded, recorded each step once, and nothing of it is missing outside."""
-    finals = {run_id: final(stack, run_id) for run_id in run_ids}
+    finals = {run_id: ended(stack.rest, run_id) for run_id in run_ids}
     arrived = {(entry["name"], entry["query"].get("run")) for entry in ledger.entries()}
     for run_id, run in finals.items():
         assert run["state"] == "SUCCEEDED", run
@@ -88,7 +61,7 @@ def test_killing_a_part_in_the_middle_of_runs_loses_none(own_stack: Stack, ledge
     name = f"kill-{part}"
     save(own_stack, ledger, name)
     with ThreadPoolExecutor(RUNS) as pool:
-        starting = [pool.submit(start, own_stack, name, number) for number in range(RUNS)]
+        starting = [pool.submit(start_once, own_stack.rest, name, number) for number in range(RUNS)]
         time.sleep(0.4)
         killed = own_stack.kill(part)
         run_ids = [started.result() for started in starting]
@@ -101,7 +74,7 @@ def test_killing_a_part_in_the_middle_of_runs_loses_none(own_stack: Stack, ledge
 def test_a_paused_orchestrator_harms_nothing(own_stack: Stack, ledger: Ledger):
     """SIGSTOP until after its lease has run out, then SIGCONT: it finds out, joins anew, and all runs end."""
     save(own_stack, ledger, "paused")
-    run_ids = [start(own_stack, "paused", number) for number in range(RUNS)]
+    run_ids = [start_once(own_stack.rest, "paused", number) for number in range(RUNS)]
     own_stack.kill("orchestrator", signal.SIGSTOP)
     time.sleep(11)
     own_stack.kill("orchestrator", signal.SIGCONT)
@@ -115,7 +88,7 @@ def test_the_next_up_resumes_what_a_killed_stack_left(tmp_path, ledger: Ledger):
     stack = start_stack(tmp_path / "data")
     try:
         save(stack, ledger, "resumed")
-        run_ids = [start(stack, "resumed", number) for number in range(RUNS)]
+        run_ids = [start_once(stack.rest, "resumed", number) for number in range(RUNS)]
         pids = descendants(stack.process.pid)
         stack.process.kill()
         stack.process.wait()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.rest import Answer, Rest, send
+from tests.support.runs import ended
 from tests.support.stack import running_stack
 
 if TYPE_CHECKING:
@@ -62,16 +63,6 @@ def refused(answer: Answer) -> tuple[int, str]:
     [info] = [each for each in answer.json["details"] if each["@type"].endswith("ErrorInfo")]
     assert info["domain"] == "reflux.dev"
     return answer.status, info["reason"]
-
-
-def settled(rest: Rest, run_id: str) -> Any:
-    """The run once it has ended."""
-    for _ in range(200):
-        run = rest.get(f"/api/runs/{run_id}")
-        if run["state"] not in ("RUNNING", "CANCELING"):
-            return run
-        time.sleep(0.1)
-    raise AssertionError(f"{run_id} does not end")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +125,7 @@ def test_signatures_are_judged_over_the_raw_bytes(rest: Rest):
     body = b'{ "total" : 1.50 }'
     accepted = post(rest, "signed", body, Content_Type="application/json", **signed(body, "d1"))
     assert accepted.status == 202
-    settled(rest, accepted.json["run_id"])
+    ended(rest, accepted.json["run_id"])
     tight = json.dumps(json.loads(body)).encode()
     for wrong in (signed(tight, "d2"), signed(body, "d2", key=b"another"), {}):
         assert refused(post(rest, "signed", body, **wrong)) == (401, "SIGNATURE_INVALID")
@@ -187,7 +178,7 @@ def test_a_sender_that_waits_is_told_how_it_ended(rest: Rest):
     late = post(rest, "slow", b'{"n": 1}', Content_Type="application/json")
     assert late.status == 202, late.body
     assert late.json["run_id"] == late.headers["x-reflux-run-id"]
-    assert settled(rest, late.json["run_id"])["output"]["result"] == 2
+    assert ended(rest, late.json["run_id"])["output"]["result"] == 2
 
 
 def test_a_body_that_is_too_large_is_refused_at_any_size(rest: Rest):
