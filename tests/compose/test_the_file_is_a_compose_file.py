@@ -1,5 +1,6 @@
 """compose.yaml is what the Compose specification allows, and says what we promise of it; no engine needed."""
 
+import re
 import tomllib
 from ipaddress import ip_address
 from typing import Any
@@ -159,7 +160,20 @@ def test_the_image_has_the_number_of_the_release(document: dict[str, Any]):
 def test_the_documentation_lists_every_variable():
     """services/DEPLOY.md names what can be set, and nothing else."""
     text = composefile.FILE.read_text(encoding="utf-8").replace("$$", "")
-    asked = {part.split(":")[0].split("}")[0] for part in text.split("${")[1:]}
+    asked = set(re.findall(r"\$\{(\w+)", text))
     manual = (ROOT / "services" / "DEPLOY.md").read_text(encoding="utf-8")
     listed = {part.split("`")[0] for part in manual.split("\n| `")[1:]}
     assert listed == asked
+
+
+def test_an_empty_endpoint_turns_traces_off(document: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """Unset, the Jaeger of the file is meant; set to nothing, nobody."""
+    name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    silent = composefile.interpolate(composefile.load(), {**VARIABLES, name: ""})
+    tracing = {
+        each: its["environment"][name] for each, its in ours(document).items() if name in its["environment"]
+    }
+    assert {"orchestrator", "controlplane", "node-http-request-1-0-0"} <= set(tracing)
+    assert set(tracing.values()) == {"http://jaeger:4317"}
+    monkeypatch.setenv(name, silent["services"]["orchestrator"]["environment"][name])
+    assert Settings.load().otlp_endpoint == ""

@@ -18,13 +18,16 @@ VARIABLES = {"SET": "value", "EMPTY": ""}
         ("${NONE:-other}:80", "other:80"),
         ("${NONE:-a${SET}b}", "avalueb"),
         ("${SET:-a${NONE:?never asked for}b}", "value"),
+        ("${SET-other}", "value"),
+        ("${EMPTY-other}", ""),
+        ("${NONE-other}:80", "other:80"),
         ("${SET:?needed}", "value"),
         ("$$HOSTNAME", "$HOSTNAME"),
         ("a } brace", "a } brace"),
     ],
 )
 def test_a_variable_is_replaced(text: str, expected: str):
-    """Empty counts as not set; a default may hold variables."""
+    """Before a colon, empty counts as not set; a default may hold variables."""
     assert interpolate(text, VARIABLES) == expected
     assert interpolate({"key": [text, 7]}, VARIABLES) == {"key": [expected, 7]}
 
@@ -36,7 +39,7 @@ def test_a_needed_variable_is_asked_for(name: str):
         interpolate(f"${{{name}:?say so}}", VARIABLES)
 
 
-@pytest.mark.parametrize("text", ["$SET", "${SET-other}", "${SET:+other}", "${1}", "$"])
+@pytest.mark.parametrize("text", ["$SET", "${SET?needed}", "${SET:+other}", "${1}", "$"])
 def test_a_form_that_the_file_does_not_use_is_refused(text: str):
     """Rather than read otherwise than an engine reads it."""
     with pytest.raises(ValueError, match=r"\$"):

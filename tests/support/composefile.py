@@ -46,6 +46,7 @@ _RUN = {
     "volumes",
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OPERATOR = re.compile(r":?-|:\?")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -89,7 +90,7 @@ def load(file: Path = FILE) -> dict[str, Any]:
 
 
 def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
-    """Replace `${NAME}`, `${NAME:-default}` and `${NAME:?problem}`; `$$` is a dollar.
+    """Replace `${NAME}`, `${NAME:-default}`, `${NAME-default}` and `${NAME:?problem}`; `$$` is a dollar.
 
     Raises:
         UnsetVariable: see there.
@@ -131,13 +132,13 @@ def _variable(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, in
     value, at = variables.get(name[0], ""), name.end()
     if text.startswith("}", at):
         return value, at + 1
-    kind = text[at : at + 2]
-    if kind not in (":-", ":?"):
-        raise ValueError(f"{text!r}: only NAME, NAME:-default and NAME:?problem are used here")
-    if value:
+    operator = _OPERATOR.match(text, at)
+    if operator is None:
+        raise ValueError(f"{text!r}: only NAME, NAME:-default, NAME-default and NAME:?problem are used here")
+    if value or (operator[0] == "-" and name[0] in variables):
         return value, _closing(text, at) + 1
-    other, at = _interpolate(text, at + 2, variables, nested=True)
-    if kind == ":?":
+    other, at = _interpolate(text, operator.end(), variables, nested=True)
+    if operator[0] == ":?":
         raise UnsetVariable(f"{name[0]}: {other}")
     return other, at + 1
 
