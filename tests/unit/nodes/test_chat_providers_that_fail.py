@@ -175,6 +175,7 @@ async def test_a_stream_without_its_end_was_cut_off(provider, version):
         ("overloaded_error", (Code.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, NODE)),
         ("server_error", (Code.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, NODE)),
         ("rate_limit_error", (Code.RESOURCE_EXHAUSTED, Reason.PROVIDER_LIMITED, NODE)),
+        ("invalid_request_error", (Code.INVALID_ARGUMENT, Reason.PROVIDER_DECLINED, TARGET)),
     ],
 )
 async def test_an_error_in_the_middle_of_a_stream_counts_as_one(provider, version, kind, expected):

@@ -180,7 +180,9 @@ def of_refusal(refusal: Refusal, access: Access, *, named: str | None) -> NodeFa
 
 def _status_of(kinds: frozenset[str]) -> int:
     """The status an error in a stream would have had at its beginning."""
-    return 429 if kinds & _LIMITED else 529 if "overloaded_error" in kinds else 500
+    if kinds & _LIMITED:
+        return 429
+    return 529 if "overloaded_error" in kinds else 400 if "invalid_request_error" in kinds else 500
 
 
 def _operator(status: int) -> str:
