@@ -52,7 +52,8 @@ RUNS_BYTES: Final = Gauge("reflux.runs.loaded.size", unit="By", text="Inputs and
 STEP_DURATION: Final = Histogram(
     "reflux.step.duration",
     unit="s",
-    text="From the first attempt of a step to its end, waits between attempts included",
+    text="From the first attempt of a step to its own outcome, waits between attempts included; "
+    "what was cancelled from outside is not in it",
     labels=("node", "state"),
 )
 STEPS_PARKED: Final = Counter(
