@@ -54,7 +54,8 @@ def whole(flow: str, tries: int):
 
     def holds(trace: Trace) -> bool:
         sent = [span for span in trace.spans if span.service == "reflux-envoy" and span.kind == "CLIENT"]
-        return bool(trace.named(f"run {flow}") and trace.named("GET")) and len(sent) == tries
+        answered = all(trace.children(span) for span in sent)
+        return bool(trace.named(f"run {flow}") and trace.named("GET")) and len(sent) == tries and answered
 
     return holds
 

@@ -8,6 +8,7 @@ from urllib.error import URLError
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from reflux.runtime.metrics_server import FRESH_SECONDS
 from tests.support.rest import Rest
 from tests.support.stack import Stack
 
@@ -76,6 +77,7 @@ def test_a_run_moves_the_figures(stack: Stack, rest: Rest, flow: str):
     before = {part: samples(there[part]) for part in ("orchestrator", node, "envoy")}
     ended = rest.post(f"/api/flows/{flow}/execute?wait=60s", {"x": 1})
     assert ended["state"] == "SUCCEEDED"
+    time.sleep(2 * FRESH_SECONDS)  # what was read before is said again until then
     after = {part: samples(there[part]) for part in before}
 
     def risen(part: str, name: str, **labels: str) -> float:
