@@ -1,4 +1,4 @@
-"""The evaluator against an oracle that looks at every minute: no jumps, no search, no arithmetic of offsets."""
+"""The evaluator against an oracle that looks at every minute: no jumps, no search, no sums of offsets."""
 
 from __future__ import annotations
 

@@ -118,6 +118,10 @@ class RunCreated:
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: str = ""
     """W3C traceparent of the request that started it; empty when it brought none."""
+    trigger_type: str = ""
+    """Type of `trigger`; empty: webhook, where there is one."""
+    scheduled_for: datetime | None = None
+    """The moment that the schedule of `trigger` names; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)

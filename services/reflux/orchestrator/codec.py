@@ -111,6 +111,8 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             time=_stamp(event.time),
             trigger=event.trigger,
             traceparent=event.traceparent,
+            trigger_type=event.trigger_type,
+            scheduled_for=_stamp(event.scheduled_for),
         )
     )
 
@@ -125,6 +127,8 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         _time(stored.time),
         trigger=stored.trigger,
         traceparent=stored.traceparent,
+        trigger_type=stored.trigger_type,
+        scheduled_for=_time(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
     )
 
 

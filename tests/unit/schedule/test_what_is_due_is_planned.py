@@ -82,7 +82,7 @@ def test_how_far_back_is_looked_changes_nothing_but_the_count(every):
     first = IntervalRule(every).next_after(NOON)
     firings = schedule(Catchup.ALL, every=every).plan(first, now, KEY)
     count = (now - first) // every + 1
-    newest = [first + n * every for n in range(count)][-MAX_CATCHUP:]
+    newest = [first + n * every for n in range(max(0, count - MAX_CATCHUP), count)]
     assert list(firings.due) == newest
     assert firings.following == newest[-1] + every
 
