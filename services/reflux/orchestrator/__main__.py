@@ -6,7 +6,7 @@ nothing new, let attempts with effects finish, write what is in hand, give the s
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
@@ -39,6 +39,8 @@ from reflux.orchestrator.tracing import Tracer
 from reflux.orchestrator.triggers.deliveries import Deliveries
 from reflux.orchestrator.triggers.paths import WebhookPaths
 from reflux.orchestrator.triggers.planning import TriggerPlanner
+from reflux.orchestrator.triggers.scheduler import Scheduler
+from reflux.orchestrator.triggers.schedules import ScheduleStore
 from reflux.orchestrator.triggers.servicer import TriggerServicer
 from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.orchestrator.waiting import Waiter
@@ -153,8 +155,25 @@ class Orchestrator:
             clock=self._clock,
             pool=pool,
         )
+        schedules = ScheduleStore(pool)
+        self._scheduler = Scheduler(
+            store=schedules,
+            flows=flows,
+            launcher=launcher,
+            lease=self._lease,
+            pool=pool,
+            heard=self._left_words,
+        )
         self._trigger_servicer = TriggerServicer(
-            flows=store, store=triggers, deliveries=deliveries, waiter=waiter
+            flows=store,
+            cache=flows,
+            store=triggers,
+            schedules=schedules,
+            deliveries=deliveries,
+            launcher=launcher,
+            waiter=waiter,
+            reader=reader,
+            clock=self._clock,
         )
         self._run_servicer = RunServicer(
             pool=pool,
@@ -171,6 +190,11 @@ class Orchestrator:
         """Tells who waits here, and through Redis/Valkey who waits elsewhere."""
         self._changes.tell(run_id)
         self._wake.tell_runs({run_id: last_seq})
+
+    def _left_words(self, run_ids: Sequence[RunId]) -> None:
+        """Tells who owns these runs."""
+        self._wake.tell_inbox(run_ids)
+        self._intake.look()
 
     def unknown(self) -> None:
         """Begins a new life as a member."""
@@ -194,6 +218,7 @@ class Orchestrator:
                     self._hear_words(),
                     self._hear_runs(),
                     self._forget_start_keys(),
+                    self._scheduler.run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None

@@ -83,6 +83,18 @@ ATTEMPTS_IN_FLIGHT: Final = Gauge(
 TIMER_LATENESS: Final = Histogram(
     "reflux.timer.lateness", unit="s", text="How long after its time a waiting run was walked again"
 )
+FIRINGS: Final = Counter(
+    "reflux.firings",
+    unit="{firing}",
+    text="Firings of schedules: fired (a run began), skipped (an earlier run went on), missed (nobody was "
+    "there), failed (no run could be begun)",
+    labels=("outcome",),
+)
+FIRING_LATENESS: Final = Histogram(
+    "reflux.firing.lateness",
+    unit="s",
+    text="How long after its time, jitter included, a firing was found due",
+)
 CLAIMS: Final = Counter(
     "reflux.claims", unit="{claim}", text="Claims of nodes that are about to act", labels=("verdict",)
 )

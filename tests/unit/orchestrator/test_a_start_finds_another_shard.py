@@ -11,7 +11,7 @@ import pytest
 from reflux.core.document import Json
 from reflux.core.names import FlowId
 from reflux.orchestrator.flows.cache import Resolved
-from reflux.orchestrator.launcher import MAX_TRIES, Launcher, StartOnce
+from reflux.orchestrator.launcher import MAX_TRIES, Cause, Launcher, StartOnce
 from reflux.orchestrator.store.errors import CommitUnknown, ShardLost, Undecided
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.start import Started, StartRequest
@@ -54,7 +54,7 @@ class Platform:
         part = cast("Any", self)
         launcher = Launcher(lease=part, starter=part, worker=part, clock=part)
         flow = Resolved(FlowId("f"), "f", 1, flow_of(node("a")))
-        return await launcher.launch(flow, Json(b"{}"), once=ONCE, actor="me", trigger="hook")
+        return await launcher.launch(flow, Json(b"{}"), once=ONCE, actor="me", cause=Cause("hook"))
 
 
 def begun(request: StartRequest) -> Started:

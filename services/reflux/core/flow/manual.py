@@ -8,9 +8,9 @@ triggers:
     form: { type: object, required: [order], properties: { order: { type: string } } }
     input: { order: "{{ form.order }}", by: hand }
 
-`form` is the JSON Schema of what the person fills in; what does not fit it starts nothing. Without one, anything
-may be sent. The input of the run is the trigger's `input`, over the roots `form` and `vars`; without one it is
-what the person sent, `{}` if nothing.
+`form` is the JSON Schema of what the person fills in; what does not fit it starts nothing. Without one,
+anything may be sent. The input of the run is the trigger's `input`, over the roots `form` and `vars`; without
+one it is what the person sent, `{}` if nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.flow.schema import Schema, SchemaProblem
-from reflux.core.flow.triggerparts import read_id, read_input
+from reflux.core.flow.triggerparts import InputScope, read_id, read_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ def read_manual(reader: Reader, place: Place, variables: Mapping[str, JsonValue]
         title=_text(reader, place, "title", MAX_TITLE),
         description=_text(reader, place, "description", MAX_DESCRIPTION),
         form=_form(reader, place),
-        input=read_input(reader, place, variables, "form", None),
+        input=read_input(reader, place, InputScope(variables, "form")),
     )
 
 

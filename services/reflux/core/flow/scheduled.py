@@ -5,7 +5,7 @@ triggers:
     type: cron
     cron: "0 2 * * mon-fri"        # five fields, or @daily and its like; core.schedule says what they mean
     timezone: Europe/Oslo          # UTC by default
-    catchup: last                  # the default; none or all: what becomes of firings that nobody was there for
+    catchup: last                  # the default; none or all: of firings that nobody was there for
     overlap: skip                  # allow by default; or cancel: while an earlier run of this trigger goes on
     jitter: 30s                    # none by default: each firing is started later by less than this
     input: { day: "{{ schedule.local }}" }
@@ -14,8 +14,8 @@ triggers:
     every: 15m                     # 1s to 366d
     anchor: 2026-01-05T06:00:00Z   # where counting begins; 1970 by default
 
-Runs of one trigger are told apart by the moment the schedule names (`scheduled_for`), which jitter and lateness
-do not move. The input reads `vars` and `schedule`; without one it is `{}`.
+Firings of one trigger are told apart by the moment that the rule names (`scheduled_for`), which jitter and
+lateness do not move. The input reads `vars` and `schedule`; without one it is `{}`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 
 from reflux.core.flow.durations import format_duration, format_moment, parse_moment
 from reflux.core.flow.problems import ProblemCode
-from reflux.core.flow.triggerparts import read_id, read_input
+from reflux.core.flow.triggerparts import InputScope, read_id, read_input
 from reflux.core.schedule import (
     Catchup,
     Cron,
@@ -116,7 +116,7 @@ def read_scheduled(
         _overlap(reader, place),
     )
     trigger_id = read_id(reader, place)
-    template = read_input(reader, place, variables, "schedule", SCHEDULE_FIELDS)
+    template = read_input(reader, place, InputScope(variables, "schedule", SCHEDULE_FIELDS))
     if rule is None:
         return None
     pointer = reader.problems.pointer(place.path)
@@ -170,7 +170,9 @@ def _jitter(reader: Reader, place: Place, rule: Rule | None) -> timedelta:
     if where is None or jitter is None:
         return _NO_DELAY
     if isinstance(rule, IntervalRule) and jitter >= rule.every:
-        message = f"firings {format_duration(rule.every)} apart cannot be spread over {format_duration(jitter)}"
+        message = (
+            f"firings {format_duration(rule.every)} apart cannot be spread over {format_duration(jitter)}"
+        )
         reader.problems.add(ProblemCode.BAD_VALUE, where, message, "write less than every")
         return _NO_DELAY
     return jitter

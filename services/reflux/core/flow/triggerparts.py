@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reflux.core.flow.problems import ProblemCode
@@ -27,41 +28,38 @@ def read_id(reader: Reader, place: Place) -> str:
     return text
 
 
-def read_input(
-    reader: Reader,
-    place: Place,
-    variables: Mapping[str, JsonValue],
-    root: str,
-    fields: Sequence[str] | None,
-) -> Template | None:
-    """The `input` of a trigger that may read `vars` and `root`, whose members are `fields` (None: any)."""
+@dataclass(frozen=True, slots=True)
+class InputScope:
+    """What the input of a trigger may read: constants, and what has started the run."""
+
+    variables: Mapping[str, JsonValue]
+    root: str
+    fields: Sequence[str] | None = None
+    """Members of the root; None: any."""
+
+    def check(self, problems: Problems, path: Path, reference: Reference) -> None:
+        """Judge one read: there is `vars`, and the root, and no run yet."""
+        name, *inner = reference.path
+        field = str(inner[0]) if inner else None
+        if name not in (self.root, "vars"):
+            message = f"{str(name)[:100]!r} cannot be read here: there is no run yet"
+            problems.add_unknown(ProblemCode.UNKNOWN_ROOT, path, message, str(name), (self.root, "vars"))
+        elif field is None:
+            return
+        elif name == "vars" and reference.required > 1 and field not in self.variables:
+            message = f"vars has no {field[:100]!r}"
+            problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, self.variables)
+        elif name == self.root and self.fields is not None and field not in self.fields:
+            message = f"{self.root} has no {field[:100]!r}"
+            problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, self.fields)
+
+
+def read_input(reader: Reader, place: Place, scope: InputScope) -> Template | None:
+    """The `input` of a trigger; None when it has none."""
     where = reader.optional(place, "input")
     if where is None:
         return None
     template = reader.template(where)
     for reference in template.references:
-        path = where.inside(reference.pointer).path
-        check_reference(reader.problems, path, reference, variables, root, fields)
+        scope.check(reader.problems, where.inside(reference.pointer).path, reference)
     return template
-
-
-def check_reference(
-    problems: Problems,
-    path: Path,
-    reference: Reference,
-    variables: Mapping[str, JsonValue],
-    root: str,
-    fields: Sequence[str] | None,
-) -> None:
-    """Judge one read of a trigger's input: there is `vars`, and `root`, and no run yet."""
-    name, *inner = reference.path
-    field = str(inner[0]) if inner else None
-    if name not in (root, "vars"):
-        message = f"{str(name)[:100]!r} cannot be read here: there is no run yet"
-        problems.add_unknown(ProblemCode.UNKNOWN_ROOT, path, message, str(name), (root, "vars"))
-    elif name == "vars" and field is not None and reference.required > 1 and field not in variables:
-        message = f"vars has no {field[:100]!r}"
-        problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, variables)
-    elif name == root and fields is not None and field is not None and field not in fields:
-        message = f"{root} has no {field[:100]!r}"
-        problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, fields)

@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from reflux.core.flow.manual import MANUAL_TYPE, Manual, read_manual
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.flow.scheduled import CRON, INTERVAL, Scheduled, read_scheduled
-from reflux.core.flow.triggerparts import check_reference, read_id
+from reflux.core.flow.triggerparts import InputScope, read_id
 from reflux.core.flow.webhook import (
     METHODS,
     PATH_RULE,
+    TRIGGER_TYPE,
     Encoding,
     Hmac,
     Respond,
     Scheme,
-    TRIGGER_TYPE,
     Webhook,
     is_hidden,
     is_ours,
@@ -300,7 +300,7 @@ class _Webhook:
 
     def _check(self, path: Path, reference: Reference, hmac: Hmac | None) -> None:
         """Judge one read of the input; of the request, no secret is shown."""
-        check_reference(self._problems, path, reference, self._variables, "request", _REQUEST_FIELDS)
+        InputScope(self._variables, "request", _REQUEST_FIELDS).check(self._problems, path, reference)
         if len(reference.path) > 2 and reference.path[:2] == ("request", "headers"):
             self._check_header(path, str(reference.path[2]), hmac)
 
