@@ -45,7 +45,7 @@ async def declared(desk: Desk, *triggers) -> FlowId:
 
 async def due_now(desk: Desk, flow_id: FlowId) -> None:
     await desk.act(
-        "UPDATE schedules SET scheduled_for = now() - interval '1 second', fire_at = now() - interval '1 second'"
+        "UPDATE schedules SET (scheduled_for, fire_at) = (now() - interval '1s', now() - interval '1s')"
         " WHERE flow_id = %s",
         flow_id,
     )
@@ -124,8 +124,8 @@ async def test_an_error_stands_until_a_firing_starts_a_run(desk: Desk) -> None:
         await due_now(desk, flow_id)
         [due] = await look(desk, list(leases.values()))
         following = due.now + timedelta(minutes=1)
-        settled = replace(settled, scheduled_for=following, fire_at=following)
-        assert await store.settle(due, leases[due.shard], settled)
+        moved = replace(settled, scheduled_for=following, fire_at=following)
+        assert await store.settle(due, leases[due.shard], moved)
         shown += await desk.rows("SELECT error_reason, error_at IS NOT NULL FROM schedules")
     assert shown == [("INPUT_INVALID", True), ("INPUT_INVALID", True), (None, False)]
 
