@@ -5,7 +5,6 @@ nothing new, let attempts with effects finish, write what is in hand, give the s
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
@@ -36,13 +35,7 @@ from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
 from reflux.orchestrator.tracing import Tracer
-from reflux.orchestrator.triggers.deliveries import Deliveries
-from reflux.orchestrator.triggers.paths import WebhookPaths
-from reflux.orchestrator.triggers.planning import TriggerPlanner
-from reflux.orchestrator.triggers.scheduler import Scheduler
-from reflux.orchestrator.triggers.schedules import ScheduleStore
-from reflux.orchestrator.triggers.servicer import TriggerServicer
-from reflux.orchestrator.triggers.store import TriggerStore
+from reflux.orchestrator.triggers.wiring import wire as wire_triggers
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
@@ -140,40 +133,23 @@ class Orchestrator:
         self._census = Census(pool, self._lease) if settings.metrics_address else None
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
         waiter = Waiter(worker=self._worker, reader=reader, changes=self._changes)
-        triggers, secrets = TriggerStore(pool), os.environ.get
+        self._triggers = wire_triggers(
+            pool=pool,
+            store=store,
+            flows=flows,
+            launcher=launcher,
+            lease=self._lease,
+            waiter=waiter,
+            reader=reader,
+            clock=self._clock,
+            heard=self._left_words,
+        )
         self._flow_servicer = FlowServicer(
             store=store,
             cache=flows,
             catalog=self.mesh,
             clock=self._clock,
-            triggers=TriggerPlanner(triggers, secrets),
-        )
-        deliveries = Deliveries(
-            paths=WebhookPaths(triggers, flows),
-            launcher=launcher,
-            secrets=secrets,
-            clock=self._clock,
-            pool=pool,
-        )
-        schedules = ScheduleStore(pool)
-        self._scheduler = Scheduler(
-            store=schedules,
-            flows=flows,
-            launcher=launcher,
-            lease=self._lease,
-            pool=pool,
-            heard=self._left_words,
-        )
-        self._trigger_servicer = TriggerServicer(
-            flows=store,
-            cache=flows,
-            store=triggers,
-            schedules=schedules,
-            deliveries=deliveries,
-            launcher=launcher,
-            waiter=waiter,
-            reader=reader,
-            clock=self._clock,
+            triggers=self._triggers.planner,
         )
         self._run_servicer = RunServicer(
             pool=pool,
@@ -218,7 +194,7 @@ class Orchestrator:
                     self._hear_words(),
                     self._hear_runs(),
                     self._forget_start_keys(),
-                    self._scheduler.run(),
+                    self._triggers.scheduler.run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None
@@ -244,7 +220,7 @@ class Orchestrator:
         register = [
             lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
-            lambda server: add_TriggerServiceServicer_to_server(self._trigger_servicer, server),
+            lambda server: add_TriggerServiceServicer_to_server(self._triggers.servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]
         async with grpc_server(address=self._address, register=register, services=SERVICES, reflected=PUBLIC):
