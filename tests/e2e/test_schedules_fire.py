@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_schedule_fires_pauses_and_goes_on(own_stack: Stack):
     assert "next" not in schedule(own_stack)
     preview = rest.get("/api/flows/timed/triggers/often:preview?count=3")["firings"]
     times = [datetime.fromisoformat(each["scheduled_for"]) for each in preview]
-    assert [later - first for first, later in zip(times, times[1:], strict=False)] == [SECOND, SECOND]
+    assert [later - first for first, later in pairwise(times)] == [SECOND, SECOND]
     by_hand = rest.post("/api/flows/timed/triggers/form:fire?request_id=r", {"n": 1})
     assert rest.post("/api/flows/timed/triggers/form:fire?request_id=r", {"n": 1})["id"] == by_hand["id"]
     assert ended(rest, by_hand["id"])["output"] == {"by": {"type": "manual", "id": "form"}}
@@ -96,7 +97,7 @@ def test_the_command_line_knows_schedules(own_stack: Stack):
 
 
 def test_a_killed_orchestrator_loses_no_firing_and_doubles_none(own_stack: Stack):
-    """kill -9 in the middle of firing each second, with catchup: all; every second has its one run."""
+    """Kill -9 in the middle of firing each second, with catchup: all; every second has its one run."""
     save(own_stack, catchup="all", overlap="allow")
     start = len(fired(own_stack))
     eventually(lambda: len(fired(own_stack)) >= start + 2, "it fires")

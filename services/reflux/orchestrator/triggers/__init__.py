@@ -11,8 +11,8 @@ say when something fires next, both written in the transaction that makes the ve
     request → input          `requests` and `bodies`, strictly, and the trigger's own template
     input → run              the launcher, once per delivery id
 
-`scheduler` makes runs of time, one per firing: the owner of a schedule's shard finds it due, starts the run in
-that shard, and moves the schedule on. `byhand` makes them of what people send.
+`scheduler` makes runs of time, one per firing: the owner of a schedule's shard finds it due, starts the run
+in that shard, and moves the schedule on. `byhand` makes them of what people send.
 
 **Once.** A delivery id is a start-once handle within its trigger, kept for 7 days with the digest of the
 raw body. The digest is of what the sender sent, not of the input made of it: a repetition is honest
