@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks, at most: a new schedule may be due at once."""
+CROWDED_SECONDS: Final = 0.05
+"""Between two looks when more is due than one sees."""
 PAGE: Final = 500
 """Schedules of one look."""
 AT_ONCE: Final = 16
@@ -125,7 +127,7 @@ class Scheduler:
             return LOOK_SECONDS
         ahead = timedelta(seconds=LOOK_SECONDS)
         found = await self._store.due(list(leases.values()), ahead=ahead, limit=PAGE)
-        pause = LOOK_SECONDS
+        pause = LOOK_SECONDS if len(found) < PAGE else CROWDED_SECONDS
         for due in found:
             if due.key in self._busy:
                 continue
