@@ -4,16 +4,14 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from reflux.cli.stack.postgres import PostgresServer
 from tests.chaos.corpus import Case
 from tests.chaos.crashing import Moment, Nursery, Scenario, Verdict, world
 from tests.support.ledger import Ledger
-from tests.support.postgres import fresh_database
 from tests.support.scripted_mesh import running_mesh
 
 AT_ONCE = 10
@@ -21,6 +19,8 @@ AT_ONCE = 10
 SAMPLE = 8
 """Moments of a case that are tried, unless all are."""
 
+Databases = Callable[[], AbstractContextManager[str]]
+"""Gives the DSN of a fresh, migrated database."""
 Sweep = dict[tuple[str, Moment], Verdict]
 """By the name of the case and the moment."""
 
@@ -31,9 +31,9 @@ def chosen(moments: Sequence[Moment], seed: str) -> Sequence[Moment]:
         return moments
     draw = random.Random(seed)
     kinds = {moment.point for moment in moments}
-    piles = [
-        draw.sample(pile, len(pile)) for pile in ([m for m in moments if m.point == k] for k in sorted(kinds))
-    ]
+    piles = [[moment for moment in moments if moment.point == kind] for kind in sorted(kinds)]
+    for pile in piles:
+        draw.shuffle(pile)
     dealt = [pile[place] for place in range(len(moments)) for pile in piles if place < len(pile)]
     return dealt[:SAMPLE]
 
@@ -43,8 +43,7 @@ class Arena:
     """What scenarios need."""
 
     forks: Nursery
-    server: PostgresServer
-    template: str
+    databases: Databases
     valkey_url: str
     ledger: Ledger
     folder: Path
@@ -68,7 +67,7 @@ class Arena:
 
     @asynccontextmanager
     async def _scenario(self, case: Case) -> AsyncIterator[Scenario]:
-        with fresh_database(self.server, self.template) as dsn:
+        with self.databases() as dsn:
             async with running_mesh() as mesh, world(self.ledger, mesh):
                 settings = {
                     "postgres_dsn": dsn,

@@ -154,7 +154,7 @@ class Scenario:
         return moments
 
     async def play(self, moment: Moment, signal_number: signal.Signals, ledger: Ledger) -> Verdict:
-        """The orchestrator ends at the moment; the client asks another one for the same, until it has ended."""
+        """The orchestrator ends at the moment; the client asks another one for the same."""
         address, log = self._place("victim")
         order = {"point": moment.point, "number": moment.number, "signal": int(signal_number)}
         victim = self._begin(address, log, **order)

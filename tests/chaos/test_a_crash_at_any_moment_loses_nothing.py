@@ -1,7 +1,7 @@
 """An orchestrator may die, or be paused past its lease, at any moment of its work.
 
-Before and after every statement that begins runs or records events, every claim and every call of a node it is
-killed with SIGKILL, or stopped with SIGSTOP until another one has taken over and finished, and then let go. A
+Before and after every statement that begins runs or records events, every claim and every call of a node it
+is killed with SIGKILL, or stopped with SIGSTOP until another one has taken over and finished, then let go. A
 sample of these moments is tried here, all of them by `make chaos`. The judge is the effect ledger with the
 journal and what the client was told.
 """
