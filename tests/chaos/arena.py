@@ -16,7 +16,7 @@ from tests.support.scripted_mesh import running_mesh
 
 AT_ONCE = 10
 """Scenarios mostly wait: for a lease, for a process to come up."""
-SAMPLE = 8
+SAMPLE = 5
 """Moments of a case that are tried, unless all are."""
 
 Databases = Callable[[], AbstractContextManager[str]]
