@@ -20,6 +20,8 @@ from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.core.errors import RefluxError
 from reflux.core.reasons import Reason
 from reflux.orchestrator import launcher as launching
+from reflux.orchestrator.store.errors import ShardLost
+from reflux.orchestrator.triggers import scheduler
 from reflux.orchestrator.triggers.schedules import ScheduleStore
 from reflux.runtime import clock, rpc
 
@@ -185,6 +187,43 @@ async def test_who_goes_between_start_and_move_is_followed_without_a_gap(begin, 
     assert times == [times[0] + timedelta(seconds=n) for n in range(len(times))]
 
 
+async def test_a_zombie_starts_nothing(begin, database_dsn, monkeypatch):
+    """It found a firing due and lost the shard before it began the run: the heir's run is the only one."""
+    found, go = asyncio.Event(), asyncio.Event()
+    real = scheduler.Scheduler._fire
+    outcomes = []
+
+    async def late(self, due, lease):
+        if not found.is_set():
+            found.set()
+            await go.wait()
+            try:
+                await real(self, due, lease)
+            except ShardLost as error:
+                outcomes.append(error)
+                raise
+        else:
+            await real(self, due, lease)
+
+    monkeypatch.setattr(scheduler.Scheduler, "_fire", late)
+    async with begin() as zombie:
+        await zombie.save("timed", STEP, triggers=[every("1h", anchor=soon().isoformat())])
+        await found.wait()
+        async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as connection:
+            await connection.execute("UPDATE orchestrator.shards SET fencing_token = fencing_token + 1")
+        go.set()
+        await until(zombie, lambda schedule: schedule.fired_count == 1)
+        async with asyncio.timeout(20):
+            while not outcomes:
+                await asyncio.sleep(0.05)
+        assert len(await started(zombie)) == 1
+
+
+def soon() -> datetime:
+    """A whole second about a second from now."""
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+
+
 async def test_the_clock_of_the_process_says_nothing(begin, monkeypatch):
     """Hours ahead: nothing is fired early, and what a run is started for is a moment of the database."""
 
@@ -278,8 +317,7 @@ async def test_a_start_that_nobody_can_take_now_stays_due(begin, monkeypatch):
     monkeypatch.setattr(launching.Worker, "full", lambda self, **kw: full[0] or real(self, **kw))
     async with begin() as client:
         await client.save("timed", STEP, triggers=[every("1h", catchup="none")])
-        anchor = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
-        await replace(client, triggers=[every("1h", catchup="none", anchor=anchor.isoformat())])
+        await replace(client, triggers=[every("1h", catchup="none", anchor=soon().isoformat())])
         await asyncio.sleep(2)
         await asyncio.sleep(1.5)
         waiting = await shown(client)
