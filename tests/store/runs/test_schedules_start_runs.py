@@ -128,9 +128,15 @@ async def test_two_orchestrators_start_one_run_for_each_firing(begin):
         assert max(times) - min(times) >= timedelta(seconds=4)
 
 
-async def test_a_crash_between_the_start_and_the_move_starts_nothing_twice(begin, monkeypatch):
-    """The schedule could not be moved on after its runs had begun: whoever looks next finds them."""
+async def test_a_crash_between_the_start_and_the_move_starts_nothing_twice(begin, mesh, monkeypatch):
+    """The schedule could not be moved on after its runs had begun: whoever looks next finds them, going on."""
     real, broken = ScheduleStore.settle, []
+
+    async def longer_than_a_look(given, envelope, context):
+        await asyncio.sleep(1.2)
+        return {}
+
+    mesh.script = longer_than_a_look
 
     async def fail(self, due, lease, settled):
         if settled.fired and len(broken) < 3:
@@ -143,9 +149,9 @@ async def test_a_crash_between_the_start_and_the_move_starts_nothing_twice(begin
         broken.clear()
         async with begin() as client:
             if overlap == "allow":
-                await client.save("timed", STEP, triggers=[every("2s", catchup="all")])
+                await client.save("timed", STEP, triggers=[every("3s", catchup="all")])
             else:
-                await replace(client, triggers=[every("2s", catchup="all", overlap=overlap)])
+                await replace(client, triggers=[every("3s", catchup="all", overlap=overlap)])
             before = (await shown(client)).fired_count
             await until(client, lambda schedule, before=before: schedule.fired_count >= before + 2)
             runs = await started(client)
