@@ -129,7 +129,7 @@ async def test_two_orchestrators_start_one_run_for_each_firing(begin):
 
 
 async def test_a_crash_between_the_start_and_the_move_starts_nothing_twice(begin, mesh, monkeypatch):
-    """The schedule could not be moved on after its runs had begun: whoever looks next finds them, going on."""
+    """The schedule could not be moved on after its runs had begun: the next look finds them, going on."""
     real, broken = ScheduleStore.settle, []
 
     async def longer_than_a_look(given, envelope, context):
