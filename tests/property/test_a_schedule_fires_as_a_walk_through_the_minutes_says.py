@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
@@ -46,7 +47,8 @@ EXPRESSIONS = st.tuples(
 ).map(" ".join)
 
 
-def numbers(word: str, low: int, high: int) -> set[int]:
+@cache
+def numbers(word: str, low: int, high: int) -> frozenset[int]:
     """What a field names, read another way: by striking out."""
     named = set()
     for term in word.split(","):
@@ -56,7 +58,7 @@ def numbers(word: str, low: int, high: int) -> set[int]:
         named |= {
             n for n in range(low, high + 1) if ends[0] <= n <= ends[1] and (n - ends[0]) % int(step or 1) == 0
         }
-    return named
+    return frozenset(named)
 
 
 def matches(expression: str, local: datetime) -> bool:
