@@ -155,7 +155,11 @@ def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Step
 
 def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepState, datetime | None]:
     """An ambiguous effect may be asked for again with the same key in the same scope, and in no other way."""
-    ambiguous = sum(1 for attempt in run.finished if attempt.outcome is Outcome.AMBIGUOUS) + 1
+    ambiguous = 1 + sum(
+        1
+        for attempt in run.finished
+        if attempt.outcome is Outcome.AMBIGUOUS and attempt.generation == run.generation
+    )
     effect = (run.unresolved or result).assignment.effect
     repeatable = effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
     if ended or not repeatable or ambiguous >= RESOLVE_ATTEMPTS:
