@@ -81,7 +81,7 @@ def test_the_journal_alone_gives_the_same_run(seed, moment):
 @bounded
 @given(seeds, st.lists(moments, min_size=1, max_size=8))
 def test_whatever_is_said_to_a_run_it_ends_and_its_journal_says_the_same(seed, when):
-    """Words at any moment, sensible or not: each is recorded whole or refused, and hearing it again is nothing."""
+    """Words at any moment, sensible or not: each is recorded whole or refused, and heard again is nothing."""
     walk, rng = walk_of(seed), Random(f"words {seed}")
     for number, moment in enumerate(sorted(when)):
         walk.run(moment)

@@ -12,13 +12,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core import event as ev
+from reflux.core import word as said
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, Choice, Outcome, StepState
 from reflux.core.flow import Flow, Join
 from reflux.core.names import StepPath
 from reflux.core.state import ROOT
-from reflux.core.word import Answer, Overrule, Pause, Resume, Signal, Word, WordId
+from reflux.core.word import Overrule, Pause, Resume, Signal, Word, WordId
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def random_word(rng: Random, number: int, state: RunState) -> Word:
             return Signal(number_, "me", rng.choice(SIGNALS), rng.choice(["", "", "k"]), Json.of(number))
         case 2:
             asked = [path for path in state.awaited if not state.awaited[path].signal] or [step]
-            return Answer(number_, "me", rng.choice(asked), rng.random() < 0.5, None, "")
+            return said.Answer(number_, "me", rng.choice(asked), rng.random() < 0.5, None, "")
         case 3:
             return Pause(number_, "me", "")
         case 4:

@@ -74,7 +74,6 @@ def test_a_form_that_does_not_fit_is_refused_with_every_place(approved, form):
 
 def test_the_second_answer_is_told_who_was_first():
     """Only the same answer again is answered alike."""
-    walk = walk_of(ASK, node("b"), answers={"b": [done(after=5)]}).run()
     walk = walk_of(ASK, {"id": "w", "wait": {"for": "1h"}}).run()
     walk.say(answer(form={"limit": 1}))
     walk.say(answer(form={"limit": 1}))

@@ -41,8 +41,7 @@ def test_a_confirmed_effect_is_the_steps_output():
 
 
 def test_a_retry_is_a_new_effect():
-    """Another generation, so another key; no claim of the old one binds it, and the retry policy begins anew."""
-    walk = parked(more=(failed("UNAVAILABLE", claimed_by="pay@2"),))
+    """Another generation, so another key; no old claim binds it, and the retry policy begins anew."""
     walk = Walk(
         flow_of(node("pay", retry={"attempts": 2, "delay": "1s", "jitter": "none"})),
         {"pay": [LOST, failed("UNAVAILABLE"), done()]},
@@ -162,7 +161,7 @@ def test_the_journal_alone_gives_the_same_decisions():
 
 
 def test_a_terminated_run_ends_at_once_and_lists_what_may_have_happened():
-    """What was claimed, is parked or was about to be asked for again; what had not claimed cannot act any more."""
+    """What was claimed, is parked or about to be asked for again; what had not claimed cannot act any more."""
     effects = dict.fromkeys(("claimed", "unclaimed", "parked", "again"), EffectClass.AT_MOST_ONCE)
     effects["again"] = EffectClass.IDEMPOTENT
     names = ("claimed", "unclaimed", "parked", "again", "pure")

@@ -1,4 +1,4 @@
-"""Events that words gave, in their stored form: the part of `reflux.orchestrator.codec` that belongs to them."""
+"""The part of `reflux.orchestrator.codec` for the events that words give."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
