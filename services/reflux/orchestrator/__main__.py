@@ -42,6 +42,10 @@ from reflux.orchestrator.triggers.planning import TriggerPlanner
 from reflux.orchestrator.triggers.servicer import TriggerServicer
 from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.orchestrator.waiting import Waiter
+from reflux.orchestrator.words.service import Words
+from reflux.orchestrator.words.signals import Signals
+from reflux.orchestrator.words.teller import Teller
+from reflux.orchestrator.words.tokens import TokenKey
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
@@ -156,21 +160,34 @@ class Orchestrator:
         self._trigger_servicer = TriggerServicer(
             flows=store, store=triggers, deliveries=deliveries, waiter=waiter
         )
+        teller = Teller(
+            pool=pool,
+            reader=reader,
+            changes=self._changes,
+            wake=self._wake,
+            look=self._intake.look,
+            clock=self._clock,
+        )
+        self._signals = Signals(pool, teller)
+        words = Words(teller=teller, signals=self._signals, reader=reader, mesh=self.mesh, key=TokenKey(pool))
         self._run_servicer = RunServicer(
             pool=pool,
             flows=flows,
             reader=reader,
             launcher=launcher,
             waiter=waiter,
-            intake=self._intake,
             changes=self._changes,
-            wake=self._wake,
+            words=words,
         )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:
         """Tells who waits here, and through Redis/Valkey who waits elsewhere."""
         self._changes.tell(run_id)
         self._wake.tell_runs({run_id: last_seq})
+
+    def waits(self) -> None:
+        """Gives it the signal that it waits for, if that is kept already."""
+        self._signals.look()
 
     def unknown(self) -> None:
         """Begins a new life as a member."""
@@ -190,6 +207,7 @@ class Orchestrator:
                 for part in (
                     self._worker.run(),
                     self._intake.run(),
+                    self._signals.run(),
                     self._wake.run(),
                     self._hear_words(),
                     self._hear_runs(),

@@ -161,7 +161,7 @@ def test_the_journal_alone_gives_the_same_decisions():
 
 
 def test_a_terminated_run_ends_at_once_and_lists_what_may_have_happened():
-    """What was claimed, is parked or about to be asked for again; what had not claimed cannot act any more."""
+    """What was claimed, is parked or about to be asked for again; what had not claimed can act no more."""
     effects = dict.fromkeys(("claimed", "unclaimed", "parked", "again"), EffectClass.AT_MOST_ONCE)
     effects["again"] = EffectClass.IDEMPOTENT
     names = ("claimed", "unclaimed", "parked", "again", "pure")
