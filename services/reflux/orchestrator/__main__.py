@@ -43,9 +43,6 @@ from reflux.orchestrator.triggers.servicer import TriggerServicer
 from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.words.service import Words
-from reflux.orchestrator.words.signals import Signals
-from reflux.orchestrator.words.teller import Teller
-from reflux.orchestrator.words.tokens import TokenKey
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
@@ -160,16 +157,15 @@ class Orchestrator:
         self._trigger_servicer = TriggerServicer(
             flows=store, store=triggers, deliveries=deliveries, waiter=waiter
         )
-        teller = Teller(
-            pool=pool,
-            reader=reader,
+        self._words = Words.over(
+            pool,
+            reader,
+            self.mesh,
             changes=self._changes,
             wake=self._wake,
             look=self._intake.look,
             clock=self._clock,
         )
-        self._signals = Signals(pool, teller)
-        words = Words(teller=teller, signals=self._signals, reader=reader, mesh=self.mesh, key=TokenKey(pool))
         self._run_servicer = RunServicer(
             pool=pool,
             flows=flows,
@@ -177,7 +173,7 @@ class Orchestrator:
             launcher=launcher,
             waiter=waiter,
             changes=self._changes,
-            words=words,
+            words=self._words,
         )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:
@@ -187,7 +183,7 @@ class Orchestrator:
 
     def waits(self) -> None:
         """Gives it the signal that it waits for, if that is kept already."""
-        self._signals.look()
+        self._words.signals.look()
 
     def unknown(self) -> None:
         """Begins a new life as a member."""
@@ -207,7 +203,7 @@ class Orchestrator:
                 for part in (
                     self._worker.run(),
                     self._intake.run(),
-                    self._signals.run(),
+                    self._words.signals.run(),
                     self._wake.run(),
                     self._hear_words(),
                     self._hear_runs(),

@@ -1,4 +1,4 @@
-"""A signal reaches the run that waits for it, wherever and whenever that is, once; and its sender learns what came of it."""
+"""A signal reaches the run that waits for it, wherever that is, once; its sender learns what came of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def eventually(holds: Any) -> None:
 
 
 async def test_a_run_that_waits_for_a_signal_is_a_row_and_the_signal_wakes_it(begin, database_dsn):
-    """It leaves memory with no timer at all, is not taken into memory by a takeover, and is nobody's recovery."""
+    """It leaves memory without a timer, no takeover takes it into memory, and it is nobody's recovery."""
     async with begin() as client:
         run = await client.start(await client.save("waits", WAIT, GIVE))
         await waits(client, run["id"])
@@ -124,7 +124,7 @@ async def test_senders_learn_why_a_signal_is_refused(begin):
 
 
 async def test_of_a_signal_and_a_timeout_one_wins_and_the_sender_learns_which(begin):
-    """Many of them at the very moment: who was told that a step took it finds it in the output, and nobody else."""
+    """At the very moment: who was told that a step took it finds it in the output, and nobody else."""
     step = {"id": "w", "wait": {"signal": "shipped", "timeout": "1s", "on_timeout": "continue"}}
     async with begin() as client:
         flow = await client.save("race", step, GIVE)

@@ -31,14 +31,20 @@ from reflux.orchestrator.words.documents import (
     signal_name,
     step_of,
 )
+from reflux.orchestrator.words.signals import Signals
+from reflux.orchestrator.words.teller import Teller
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from reflux.core.names import RunId, StepPath
     from reflux.core.state import RunState
+    from reflux.orchestrator.changes import Changes
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.mesh_view import MeshView
-    from reflux.orchestrator.words.signals import Signals
-    from reflux.orchestrator.words.teller import Teller
+    from reflux.orchestrator.store.wake import Wake
+    from reflux.runtime.clock import Clock
+    from reflux.runtime.postgres import Pool
 
 _ANSWER: Final = ("approved", "form", "comment", "request_id")
 
@@ -56,10 +62,28 @@ class Words:
         key: tokens.TokenKey,
     ) -> None:
         self._teller = teller
-        self._signals = signals
+        self.signals = signals
+        """Somebody must `run` it."""
         self._reader = reader
         self._mesh = mesh
         self._key = key
+
+    @classmethod
+    def over(
+        cls,
+        pool: Pool,
+        reader: JournalReader,
+        mesh: MeshView,
+        *,
+        changes: Changes,
+        wake: Wake,
+        look: Callable[[], None],
+        clock: Clock,
+    ) -> Words:
+        """With its parts; `look` makes the runs that are owned here hear at once."""
+        teller = Teller(pool=pool, reader=reader, changes=changes, wake=wake, look=look, clock=clock)
+        key = tokens.TokenKey(pool)
+        return cls(teller=teller, signals=Signals(pool, teller), reader=reader, mesh=mesh, key=key)
 
     async def cancel(self, request: pb.CancelRunRequest, actor: str) -> HttpBody:
         """The run once the journal shows it; a finished one as it is; CANCELING if that takes too long."""
@@ -104,7 +128,7 @@ class Words:
         key, signal_id = signal_key(given.text("key", MAX_KEY)), given.id("signal_id")
         # Runs hear it under an id that no sender to the run itself is likely to use for something else.
         word = Signal(WordId(f"{name}:{key}:{signal_id}"), actor, name, key, given.json("payload") or NULL)
-        sent = await self._signals.send(signal_id, word)
+        sent = await self.signals.send(signal_id, word)
         return _body(
             {
                 "signal_id": signal_id,
