@@ -157,15 +157,7 @@ class Orchestrator:
         self._trigger_servicer = TriggerServicer(
             flows=store, store=triggers, deliveries=deliveries, waiter=waiter
         )
-        self._words = Words.over(
-            pool,
-            reader,
-            self.mesh,
-            changes=self._changes,
-            wake=self._wake,
-            look=self._intake.look,
-            clock=self._clock,
-        )
+        self._words = self._words_over(pool, reader)
         self._run_servicer = RunServicer(
             pool=pool,
             flows=flows,
@@ -174,6 +166,17 @@ class Orchestrator:
             waiter=waiter,
             changes=self._changes,
             words=self._words,
+        )
+
+    def _words_over(self, pool: Pool, reader: JournalReader) -> Words:
+        return Words.over(
+            pool,
+            reader,
+            self.mesh,
+            changes=self._changes,
+            wake=self._wake,
+            look=self._intake.look,
+            clock=self._clock,
         )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:

@@ -24,12 +24,24 @@ if TYPE_CHECKING:
         (("resume", RUN), ("ResumeRunRequest", "", {"reason": ""})),
         (("terminate", RUN), ("TerminateRunRequest", "", {"reason": ""})),
         (("skip", RUN, "lines[3]/ok"), ("SkipStepRequest", "lines[3]/ok", {"reason": ""})),
-        (("answer", RUN, "ok", "--reject", "--comment", "no"), ("AnswerStepRequest", "ok", {"approved": False, "comment": "no"})),
-        (("answer", RUN, "ok", "--approve", "--form", '{"n": 1}'), ("AnswerStepRequest", "ok", {"approved": True, "comment": "", "form": {"n": 1}})),
-        (("complete", RUN, "pay", "confirm", "--output", "[1]"), ("CompleteStepRequest", "pay", {"choice": "confirm", "reason": "", "output": [1]})),
-        (("complete", RUN, "pay", "fall_back", "--version", "2.0.0"), ("CompleteStepRequest", "pay", {"choice": "fall_back", "reason": "", "version": "2.0.0"})),
+        (
+            ("answer", RUN, "ok", "--reject", "--comment", "no"),
+            ("AnswerStepRequest", "ok", {"approved": False, "comment": "no"}),
+        ),
+        (
+            ("answer", RUN, "ok", "--approve", "--form", '{"n": 1}'),
+            ("AnswerStepRequest", "ok", {"approved": True, "comment": "", "form": {"n": 1}}),
+        ),
+        (
+            ("complete", RUN, "pay", "confirm", "--output", "[1]"),
+            ("CompleteStepRequest", "pay", {"choice": "confirm", "reason": "", "output": [1]}),
+        ),
+        (
+            ("complete", RUN, "pay", "fall_back", "--version", "2.0.0"),
+            ("CompleteStepRequest", "pay", {"choice": "fall_back", "reason": "", "version": "2.0.0"}),
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_command_says_one_thing(server: FakeServer, reflux: Reflux, command, said) -> None:
     """With a handle of its own, so that it can be repeated; the run's state is printed."""
     ended = reflux("run", *command, ok=True)
