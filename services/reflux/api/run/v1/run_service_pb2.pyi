@@ -1281,7 +1281,7 @@ class AnswerStepRequest(_message.Message):
     run_id: _builtins.str
     """UUID."""
     step: _builtins.str
-    """Path of the step, such as ok, or lines[3]/ok (as one segment of a URL: lines%5B3%5D%2Fok)."""
+    """Path of the step, such as ok or lines[3]/ok."""
     @_builtins.property
     def document(self) -> _httpbody_pb2.HttpBody:
         """An Answer as JSON or YAML."""
