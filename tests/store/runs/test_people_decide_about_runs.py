@@ -177,6 +177,29 @@ async def test_a_paused_run_begins_nothing_until_it_is_resumed(begin, mesh):
     assert idle.reason == "RUN_FINISHED"
 
 
+async def test_a_resume_gives_a_run_in_quarantine_another_chance(begin, mesh, monkeypatch):
+    """It goes on where it stood, and its recoveries are counted anew."""
+    reached = asyncio.Event()
+
+    async def hang(given, envelope, context):
+        reached.set()
+        await asyncio.sleep(30)
+
+    mesh.script = hang
+    async with begin() as client:
+        run = await client.start(await client.save("chance", {"id": "a", "node": "work.pure"}))
+        await reached.wait()
+    monkeypatch.setattr("reflux.orchestrator.intake.MAX_RECOVERIES", 0)
+    async with begin() as client:
+        quarantined = await client.until(run["id"], "PARKED")
+        monkeypatch.undo()
+        mesh.script = None
+        await say(client, "ResumeRun", run["id"], reason="mended")
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert quarantined["error"]["reason"] == "QUARANTINED"
+    assert final["error"] is None
+
+
 async def test_a_terminated_run_ends_at_once_and_lists_what_may_have_happened(begin, mesh):
     """It waits for no attempt in flight; a claim after it is refused."""
     claimed, late = asyncio.Event(), asyncio.Event()
