@@ -196,9 +196,11 @@ def _signal(state: RunState, word: Signal, now: datetime) -> tuple[ev.Event, ...
         raise Refused(Reason.SIGNAL_TOO_LATE, message)
     received = ev.SignalReceived(word.id, word.name, word.key, word.payload, word.actor, now)
     wanted = state.paused is None and any(fits(received, awaited) for awaited in state.awaited.values())
-    full = len(state.signals) >= MAX_SIGNALS or state.stored + len(word.payload.raw) > MAX_RUN_BYTES
-    if full and not wanted:
+    if len(state.signals) >= MAX_SIGNALS and not wanted:
         message = f"the run keeps {len(state.signals)} signals that no step has taken yet, and no more"
+        raise Exhausted(Reason.SIGNALS_FULL, message)
+    if state.stored + len(word.payload.raw) > MAX_RUN_BYTES:
+        message = f"the run holds as much as it may: {MAX_RUN_BYTES >> 20} MiB"
         raise Exhausted(Reason.SIGNALS_FULL, message)
     return (received,)
 

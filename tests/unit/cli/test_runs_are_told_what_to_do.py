@@ -8,7 +8,7 @@ import pytest
 
 from reflux.core.errors import Refused
 from reflux.core.reasons import Reason
-from tests.unit.cli.shapes import RUN, a_run
+from tests.unit.cli.shapes import CREATED, RUN, a_run, a_step, an_event, finished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +95,47 @@ def test_a_terminated_run_lists_what_nobody_knows(server: FakeServer, reflux: Re
     """On stderr, for a person to look after."""
     server.runs.run = a_run("CANCELED", unresolved_effects=["pay"])
     assert "pay" in reflux("run", "terminate", RUN, ok=True).stderr
+
+
+def test_a_watch_tells_what_was_said_and_by_whom(server: FakeServer, reflux: Reflux) -> None:
+    """A line each: the signal, the answer, the pause and its end, the decision."""
+    said = {"actor": "ada", "word": "w", "time": None}
+    server.runs.events = [
+        CREATED,
+        an_event(2, "SignalReceived", name="shipped", key="o-1", payload=1, **said),
+        an_event(3, "StepAnswered", "ok", approved=False, form=None, comment="too much", **said),
+        an_event(4, "RunPaused", reason="lunch", **said),
+        an_event(5, "RunResumed", reason="", **said),
+        an_event(6, "StepOverruled", "pay", choice="fall_back", version="2.0.0", reason="ill", **said),
+        an_event(7, "RunTerminated", reason="now", **said),
+        finished(8, "CANCELED"),
+    ]
+    shown = reflux("run", "watch", RUN).stdout
+    for line in (
+        "signal shipped with the key o-1 from ada",
+        "ok: rejected by ada: too much",
+        "run paused by ada: lunch",
+        "run resumed by ada",
+        "pay: fall_back 2.0.0, decided by ada: ill",
+        "run terminated by ada: now",
+    ):
+        assert line in shown
+
+
+def test_why_shows_what_is_asked(server: FakeServer, reflux: Reflux) -> None:
+    """In the words of the flow, beside whom it waits for."""
+    waiting = {"why": "waits for an answer of ada", "until": None}
+    asked = {
+        "message": "Pay 3?",
+        "form": True,
+        "who": ["ada"],
+        "until": None,
+        "answered_by": "",
+        "approved": False,
+    }
+    server.runs.run = a_run("RUNNING")
+    step = a_step(id="ok", action="approve", node="", state="RUNNING", attempts=[], waiting=waiting)
+    server.runs.steps = [step | {"approval": asked}]
+    shown = reflux("run", "why", RUN, ok=True).stdout
+    assert "It asks: Pay 3?" in shown
+    assert "waits for an answer of ada" in shown

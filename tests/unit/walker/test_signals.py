@@ -146,6 +146,15 @@ def test_a_run_keeps_so_many_signals_and_no_more():
     assert walk.finished.state is RunPhase.SUCCEEDED
 
 
+def test_a_run_that_holds_as_much_as_it_may_takes_no_signal(monkeypatch):
+    """Not even one that a step waits for: its output would be too much."""
+    monkeypatch.setattr("reflux.core.word.MAX_RUN_BYTES", 100)
+    walk = Walk(flow_of(SHIPPED)).run()
+    assert refusal(walk, signal(payload="x" * 100)) is Reason.SIGNALS_FULL
+    walk.say(signal(payload="x" * 50))
+    assert walk.finished.state is RunPhase.SUCCEEDED
+
+
 def test_a_wait_in_a_loop_takes_one_signal_in_each_iteration():
     """Also those that came before; when the loop is over a further one comes too late."""
     loop = {

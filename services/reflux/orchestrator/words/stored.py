@@ -1,8 +1,8 @@
 """Words as they lie in the inbox: a kind, and JSON.
 
 What was put there by an older version is read by every newer one: fields are only added, with what their
-absence means. A word of a kind that this version does not know is left where it is, for an orchestrator that
-does (in the middle of an upgrade there is one).
+absence means. A word of a kind that this version does not know (an upgrade is under way, and a newer
+orchestrator has put it there) is not heard; its sender is told to ask again.
 """
 
 from typing import Any, Final
