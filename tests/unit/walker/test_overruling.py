@@ -10,7 +10,7 @@ from reflux.core.errors import InvalidArgument, NotFound, Refused
 from reflux.core.event import Choice, RunPhase, SkipReason
 from reflux.core.reasons import Reason
 from reflux.core.word import Overrule, Terminate
-from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
+from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node, not_sent
 
 ONCE = {"pay": EffectClass.AT_MOST_ONCE}
 LOST = ambiguous("pay@1")
@@ -181,3 +181,16 @@ def test_a_terminated_run_ends_at_once_and_lists_what_may_have_happened():
     with pytest.raises(Refused) as over:
         walk.say(Terminate("t2", "ada", "now"))
     assert over.value.reason is Reason.RUN_FINISHED
+
+
+def test_what_a_person_begins_anew_has_its_patience_anew():
+    """A mesh that takes no call just then does not fail it for what was tried long before."""
+    effects = {"pay": EffectClass.AT_MOST_ONCE}
+    walk = Walk(flow_of(node("pay")), {"pay": [never("pay@1")]}, effects=effects).run(until=1)
+    heir = walk.crashed(after=1).run()
+    assert heir.states() == {"pay": "PARKED"}
+    heir.answers = {"pay": [not_sent(), done()]}
+    heir.now = heir.now.replace(hour=9)
+    heir.say(decide("retry")).run()
+    assert [line for line in heir.trace if "NOT_SENT" in line] == ["pay NOT_SENT RETRYING +0.2s"]
+    assert heir.finished.state is RunPhase.SUCCEEDED
