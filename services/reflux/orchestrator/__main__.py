@@ -37,6 +37,7 @@ from reflux.orchestrator.store.wake import Wake
 from reflux.orchestrator.tracing import Tracer
 from reflux.orchestrator.triggers.wiring import wire as wire_triggers
 from reflux.orchestrator.waiting import Waiter
+from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
@@ -151,15 +152,26 @@ class Orchestrator:
             clock=self._clock,
             triggers=self._triggers.planner,
         )
+        self._words = self._words_over(pool, reader)
         self._run_servicer = RunServicer(
             pool=pool,
             flows=flows,
             reader=reader,
             launcher=launcher,
             waiter=waiter,
-            intake=self._intake,
+            changes=self._changes,
+            words=self._words,
+        )
+
+    def _words_over(self, pool: Pool, reader: JournalReader) -> Words:
+        return Words.over(
+            pool,
+            reader,
+            self.mesh,
             changes=self._changes,
             wake=self._wake,
+            look=self._intake.look,
+            clock=self._clock,
         )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:
@@ -171,6 +183,10 @@ class Orchestrator:
         """Tells who owns these runs."""
         self._wake.tell_inbox(run_ids)
         self._intake.look()
+
+    def waits(self) -> None:
+        """Gives it the signal that it waits for, if that is kept already."""
+        self._words.signals.look()
 
     def unknown(self) -> None:
         """Begins a new life as a member."""
@@ -190,6 +206,7 @@ class Orchestrator:
                 for part in (
                     self._worker.run(),
                     self._intake.run(),
+                    self._words.signals.run(),
                     self._wake.run(),
                     self._hear_words(),
                     self._hear_runs(),

@@ -30,16 +30,13 @@ from reflux.api.routing.v1.routing_service_pb2_grpc import (
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
-from reflux.api.trigger.v1 import trigger_service_pb2 as trigger_pb
-from reflux.api.trigger.v1.trigger_service_pb2_grpc import (
-    TriggerServiceServicer,
-    add_TriggerServiceServicer_to_server,
-)
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.controlplane import document
 from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, RefluxError, Violation
 from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, rpc
+from tests.unit.cli.fake_triggers import Triggers
 from tests.unit.cli.shapes import RUN, TIME, a_run
 
 if TYPE_CHECKING:
@@ -199,6 +196,10 @@ class Runs(RunServiceServicer):
         self.executed: list[run_pb.ExecuteFlowRequest] = []
         self.listed: list[run_pb.ListRunsRequest] = []
         self.cancelled: list[bytes] = []
+        self.said: list[tuple[str, str, dict[str, Any]]] = []
+        """The kind of request (or the name of a signal), the step, the document."""
+        self.taken_by = "w"
+        """The step that takes signals; empty: none does."""
         self.events: list[dict[str, Any]] = []
         self.watched: list[int] = []
         self.breaks_after: list[int] = []
@@ -249,6 +250,28 @@ class Runs(RunServiceServicer):
         self._check(request.run_id)
         self.cancelled.append(request.document.data)
         return body(self.run)
+
+    def _said(self, request: Any, context: Any) -> HttpBody:
+        """Any other thing that is said to the run; `said` has what it was."""
+        self._check(request.run_id)
+        step = getattr(request, "step", "")
+        self.said.append((type(request).__name__, step, orjson.loads(request.document.data)))
+        return body(self.run)
+
+    PauseRun = ResumeRun = TerminateRun = SkipStep = CompleteStep = AnswerStep = _said
+
+    def SignalRun(self, request: run_pb.SignalRunRequest, context: Any) -> HttpBody:
+        self._said(request, context)
+        return body({"run_id": RUN, "signal_id": "s", "step": self.taken_by})
+
+    def SendSignal(self, request: run_pb.SendSignalRequest, context: Any) -> HttpBody:
+        self.said.append((request.signal, "", orjson.loads(request.document.data)))
+        runs = [RUN] if self.taken_by else []
+        return body({"signal_id": "s", "run_ids": runs, "keep_time": None if runs else TIME})
+
+    def GetApprovalToken(self, request: Any, context: Any) -> run_pb.ApprovalToken:
+        self._check(request.run_id)
+        return run_pb.ApprovalToken(token=f"token-of-{request.step}")
 
     def _check(self, run_id: str) -> None:
         if run_id != RUN:
@@ -373,81 +396,6 @@ class Routes(RoutingServiceServicer):
         if not 1 <= number <= len(self.revisions):
             raise NotFound(Reason.ROUTE_NOT_FOUND, f"there is no revision {number}")
         return self.revisions[number - 1]
-
-
-class Triggers(TriggerServiceServicer):
-    """A webhook, a schedule that has failed once, and a form."""
-
-    def __init__(self) -> None:
-        self.webhook = trigger_pb.Trigger(
-            id="incoming",
-            flow_name="orders",
-            flow_version=3,
-            type=trigger_pb.Trigger.WEBHOOK,
-            method="POST",
-            path="/hooks/orders",
-            auth="hmac",
-            response=trigger_pb.Trigger.RUN,
-        )
-        self.night = trigger_pb.Trigger(
-            id="night",
-            flow_name="orders",
-            flow_version=3,
-            type=trigger_pb.Trigger.CRON,
-            schedule=trigger_pb.Schedule(
-                cron="0 2 * * *",
-                timezone="Europe/Oslo",
-                jitter="0s",
-                catchup="last",
-                overlap="skip",
-                last_run_id="r1",
-                last_error=trigger_pb.FiringError(reason="INPUT_INVALID", message="does not fit"),
-                fired_count=7,
-                failed_count=1,
-            ),
-        )
-        self.night.schedule.next.fire_time.FromJsonString("2026-03-01T01:00:00Z")
-        self.form = trigger_pb.Trigger(
-            id="refund",
-            flow_name="orders",
-            flow_version=3,
-            type=trigger_pb.Trigger.MANUAL,
-            title="Refund an order",
-            form='{"type":"object"}',
-        )
-        self.fired: list[trigger_pb.FireTriggerRequest] = []
-
-    def ListTriggers(self, request: Any, context: Any) -> trigger_pb.ListTriggersResponse:
-        shown = request.flow_id in ("", "orders")
-        return trigger_pb.ListTriggersResponse(
-            triggers=[self.webhook, self.night, self.form] if shown else []
-        )
-
-    def GetTrigger(self, request: Any, context: Any) -> trigger_pb.Trigger:
-        for trigger in (self.webhook, self.night, self.form):
-            if (request.flow_id, request.trigger_id) == ("orders", trigger.id):
-                return trigger
-        raise NotFound(Reason.FLOW_NOT_FOUND, "there is no such trigger")
-
-    def PauseTrigger(self, request: Any, context: Any) -> trigger_pb.Trigger:
-        self.night.schedule.paused = True
-        return self.GetTrigger(request, context)
-
-    def ResumeTrigger(self, request: Any, context: Any) -> trigger_pb.Trigger:
-        self.night.schedule.paused = False
-        return self.GetTrigger(request, context)
-
-    def FireTrigger(self, request: trigger_pb.FireTriggerRequest, context: Any) -> HttpBody:
-        self.fired.append(request)
-        return body(a_run("RUNNING", input=documents.parse(request.form, what="the form") or {}))
-
-    def PreviewTrigger(self, request: Any, context: Any) -> trigger_pb.PreviewTriggerResponse:
-        answer = trigger_pb.PreviewTriggerResponse()
-        for day in range(request.count):
-            firing = answer.firings.add()
-            firing.scheduled_for.FromJsonString(f"2026-03-{day + 1:02}T01:00:00Z")
-            firing.fire_time.FromJsonString(f"2026-03-{day + 1:02}T01:00:07Z")
-        return answer
 
 
 class FakeServer:

@@ -23,7 +23,6 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-import orjson
 import psycopg
 
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json
@@ -34,12 +33,13 @@ from reflux.core.flow.durations import format_moment
 from reflux.core.flow.scheduled import Scheduled
 from reflux.core.reasons import Reason
 from reflux.core.schedule import Overlap
+from reflux.core.word import Cancel, WordId
 from reflux.orchestrator import metrics
-from reflux.orchestrator.intake import CANCEL
 from reflux.orchestrator.launcher import Cause, StartOnce
 from reflux.orchestrator.store import inbox
 from reflux.orchestrator.store.start import find_started
 from reflux.orchestrator.triggers.schedules import FiringProblem, Settled
+from reflux.orchestrator.words import stored
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
 
@@ -235,9 +235,9 @@ class Scheduler:
         unfinished = await self._store.unfinished(flow.flow_id, actor)
         if unfinished and overlap is Overlap.SKIP:
             return _Skipped()
-        word = orjson.dumps({"actor": actor, "reason": "a later firing of the trigger takes its place"})
+        word = stored.encode(Cancel(WordId(""), actor, "a later firing of the trigger takes its place"))
         for run_id in unfinished:
-            await inbox.put(self._pool, run_id, CANCEL, word)
+            await inbox.put(self._pool, run_id, *word)
         if unfinished:
             self._heard(unfinished)
         return None
