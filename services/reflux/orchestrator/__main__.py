@@ -41,6 +41,7 @@ from reflux.orchestrator.triggers.paths import WebhookPaths
 from reflux.orchestrator.triggers.planning import TriggerPlanner
 from reflux.orchestrator.triggers.servicer import TriggerServicer
 from reflux.orchestrator.triggers.store import TriggerStore
+from reflux.orchestrator.upkeep import Terms, Upkeep
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
@@ -136,6 +137,7 @@ class Orchestrator:
         )
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
+        self._upkeep = Upkeep(pool, Terms.of_days(settings.run_retention_days))
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
         waiter = Waiter(worker=self._worker, reader=reader, changes=self._changes)
         triggers, secrets = TriggerStore(pool), os.environ.get
@@ -194,6 +196,7 @@ class Orchestrator:
                     self._hear_words(),
                     self._hear_runs(),
                     self._forget_start_keys(),
+                    self._upkeep.run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None
