@@ -1,7 +1,7 @@
 """Orchestrators come and go while hundreds of runs go on: shards move, and nothing is lost or done twice.
 
-Each orchestrator is a process of its own, over real PostgreSQL and Valkey. The nodes are scripted here, so what
-they did is a ledger that no orchestrator can write.
+Each orchestrator is a process of its own, over real PostgreSQL and Valkey. The nodes are scripted here, so
+what they did is a ledger that no orchestrator can write.
 """
 
 import asyncio
