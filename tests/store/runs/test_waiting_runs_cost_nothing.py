@@ -30,9 +30,9 @@ def read(monkeypatch):
     counts = Counter()
     journals = runs.journals
 
-    def counted(pool, run_ids):
+    def counted(pool, run_ids, **options):
         counts.update(run_ids)
-        return journals(pool, run_ids)
+        return journals(pool, run_ids, **options)
 
     monkeypatch.setattr(runs, "journals", counted)
     return counts

@@ -105,11 +105,13 @@ async def adopt(
         after = page[-1].run_id
 
 
-async def journals(pool: Pool, run_ids: Sequence[RunId]) -> AsyncIterator[tuple[RunId, list[JournalRow]]]:
-    """The whole journals of `run_ids`, one run at a time, ordered by id; nothing for a run without events.
+async def journals(
+    pool: Pool, run_ids: Sequence[RunId], *, limit: int
+) -> AsyncIterator[tuple[RunId, list[JournalRow]]]:
+    """The first `limit` events of each run, one run at a time, ordered by id; nothing for a run without.
 
-    One statement, read as fast as the caller takes it: memory holds one journal and a few rows. The
-    connection is held meanwhile, so the caller folds and does nothing else in between.
+    One statement, read as fast as the caller takes it: memory holds the events of one run and a few rows.
+    The connection is held meanwhile, so the caller does nothing else in between.
     """
     current: RunId | None = None
     rows: list[JournalRow] = []
@@ -117,7 +119,7 @@ async def journals(pool: Pool, run_ids: Sequence[RunId]) -> AsyncIterator[tuple[
         cursor = connection.cursor(binary=True)
         arrays.register(cursor)
         statement = cursor.stream(
-            store_sql("read_journals"), {"run_ids": arrays.uuids(run_ids)}, size=_CHUNK_ROWS
+            store_sql("read_journals"), {"run_ids": arrays.uuids(run_ids), "limit": limit}, size=_CHUNK_ROWS
         )
         async for run, seq, recorded_at, payload in statement:
             run_id = RunId(str(run))
