@@ -5,23 +5,15 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from psycopg import AsyncConnection
 
 from bench.waiting import copy_run
+from reflux.orchestrator.dispatch import MAX_CALLS_OF_A_NODE
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.pool import store_sql
-from reflux.runtime.postgres import enter_service
+from tests.support.waiting import die, rows, waiting_run
 
-WAITING, DUE = 2_000, 7
+WAITING, DUE, HERD = 2_000, 7, 600
 FLOW = ({"id": "pause", "wait": {"for": "4s"}}, {"id": "work", "node": "work.pure"})
-
-
-@pytest.fixture
-async def session(database_dsn):
-    """A session of the orchestrator's role."""
-    async with await AsyncConnection.connect(database_dsn, autocommit=True) as connection:
-        await enter_service(connection, "orchestrator")
-        yield connection
 
 
 @pytest.fixture
@@ -38,38 +30,10 @@ def read(monkeypatch):
     return counts
 
 
-async def _rows(session, statement, *parameters):
-    return await (await session.execute(statement, parameters)).fetchall()
-
-
-async def _original(begin, session):
-    """A run that waits in the tables, and is in nobody's memory."""
-    async with begin() as client:
-        started = await client.start(await client.save("waits", *FLOW))
-        async with asyncio.timeout(10):
-            while (
-                await _rows(session, "SELECT 1 FROM runs WHERE wake_at > created_at + interval '3 s'")
-            ) == []:
-                await asyncio.sleep(0.02)
-    return started["id"]
-
-
-async def _die(session):
-    """Whoever owned the shards died."""
-    await session.execute(
-        "INSERT INTO members (id, address, state, joined_at, lease_until)"
-        " VALUES (gen_random_uuid(), 'dead:1', 'dead', now(), now())"
-    )
-    await session.execute(
-        "UPDATE shards SET fencing_token = fencing_token + 1,"
-        " owner = (SELECT id FROM members WHERE address = 'dead:1')"
-    )
-
-
 @pytest.mark.parametrize("died", [False, True])
 async def test_a_takeover_reads_and_calls_for_what_is_due_only(begin, mesh, session, read, died):
     """Each due run is called for once; those that wait are neither read nor counted as recovered."""
-    original = await _original(begin, session)
+    original = await waiting_run(begin, session, *FLOW)
     await session.execute("DELETE FROM runs WHERE id <> %s", (original,))
     now = datetime.now(UTC)
     later = now + timedelta(days=1)
@@ -78,7 +42,7 @@ async def test_a_takeover_reads_and_calls_for_what_is_due_only(begin, mesh, sess
     await session.execute("UPDATE runs SET wake_at = %s WHERE id = %s", (later, original))
     await asyncio.sleep(4.5)  # their time comes
     if died:
-        await _die(session)
+        await die(session)
     mesh.calls.clear()
     read.clear()
     async with begin() as client:
@@ -86,14 +50,14 @@ async def test_a_takeover_reads_and_calls_for_what_is_due_only(begin, mesh, sess
             await client.until(run_id, "SUCCEEDED")
         loads = dict(read)
         await asyncio.sleep(1.5)  # another look at what is due
-        states = dict(await _rows(session, "SELECT state, count(*) FROM runs GROUP BY state"))
-        touched = await _rows(
+        states = dict(await rows(session, "SELECT state, count(*) FROM runs GROUP BY state"))
+        touched = await rows(
             session,
             "SELECT id FROM runs WHERE id = ANY (%s) AND (recoveries > 0 OR wake_at <> %s)",
             waiting,
             later,
         )
-        grown = await _rows(
+        grown = await rows(
             session,
             "SELECT run_id FROM journal WHERE run_id = ANY (%s) GROUP BY run_id HAVING count(*) <> 2",
             waiting,
@@ -104,9 +68,36 @@ async def test_a_takeover_reads_and_calls_for_what_is_due_only(begin, mesh, sess
     assert touched == grown == []
 
 
+async def test_many_that_are_due_at_once_are_called_for_once_each_and_not_all_at_once(begin, mesh, session):
+    """After a long night each run is taken up once, and calls in flight stay within their bound."""
+    original = await waiting_run(begin, session, *FLOW)
+    await session.execute("DELETE FROM runs WHERE id <> %s", (original,))
+    await asyncio.sleep(4.5)  # its time comes
+    due = await copy_run(session, original, HERD, now=datetime.now(UTC), wake=datetime.now(UTC))
+    await die(session)
+    in_flight = most = 0
+
+    async def count(given, envelope, context):
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0.3)
+        in_flight -= 1
+        return {}
+
+    mesh.script = count
+    mesh.calls.clear()
+    async with begin(), asyncio.timeout(60):
+        while (await rows(session, "SELECT count(*) FROM runs WHERE state = 'SUCCEEDED'")) < [(HERD,)]:
+            await asyncio.sleep(0.1)
+    calls = Counter(call["x-reflux-run-id"] for call in mesh.calls)
+    assert {run_id: calls[run_id] for run_id in due} == dict.fromkeys(due, 1)
+    assert most <= MAX_CALLS_OF_A_NODE
+
+
 async def test_looking_for_what_is_due_reads_no_waiting_run(begin, session):
     """By the database's own account, with and without statistics: the index passes over what waits."""
-    original = await _original(begin, session)
+    original = await waiting_run(begin, session, *FLOW)
     now = datetime.now(UTC)
     await copy_run(session, original, WAITING, now=now, wake=now + timedelta(days=1))
     await session.execute("DELETE FROM runs WHERE id = %s", (original,))
@@ -118,7 +109,7 @@ async def test_looking_for_what_is_due_reads_no_waiting_run(begin, session):
 async def _read_by_adoption(session):
     """Rows of runs that adopting all shards takes out of the tables, those it throws away included."""
     total = 0
-    for shard, token in await _rows(session, "SELECT id, fencing_token FROM shards"):
+    for shard, token in await rows(session, "SELECT id, fencing_token FROM shards"):
         parameters = {
             "shard": shard,
             "token": token,
