@@ -21,7 +21,7 @@ LOOP = {
 
 
 async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin, mesh, session, monkeypatch):
-    """However long counting takes, no look at what is due is faster: after its last death a run stays down."""
+    """However long counting takes, no look at what is due is faster: after its last death a run rests."""
     steps = {"id": "pause", "wait": {"for": "4s"}}, {"id": "work", "node": "work.pure"}
     original = await waiting_run(begin, session, *steps)
     await session.execute("DELETE FROM runs WHERE id <> %s", (original,))
