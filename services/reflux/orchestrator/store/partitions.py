@@ -5,7 +5,7 @@ before partitions were made for their time, and those that outlived theirs. All 
 and end at a multiple of the period after a Monday, so that whoever makes them makes the same ones; when the
 period is changed, the next span is what lies between the last one and the next such moment.
 
-What is done to partitions is done by functions of the database (migration 0004): one statement each, one at a
+What is done to partitions is done by functions of the database: one statement each, one at a
 time, and none waits for a lock for long. `Refusal` says why nothing happened; nothing here is lost by coming
 again later.
 """

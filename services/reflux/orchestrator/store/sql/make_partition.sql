@@ -1,2 +1,2 @@
--- Makes the partitions of a span; see migration 0004.
+-- Makes the partitions of a span.
 SELECT make_partition(%(name)s, %(first)s::uuid, %(bound)s::uuid, %(present)s, %(most)s::integer)
