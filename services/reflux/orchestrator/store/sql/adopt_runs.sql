@@ -1,6 +1,7 @@
 -- One page of a shard's runs that belong in its owner's memory: not finished, not parked, not waiting for a time
--- that is more than 5 s ahead (`start_runs` sets that for a new run), or for a word (the year 9999). Those that wait are not
--- even looked at: who has a time to wake at has not finished (a constraint), and saying so would only offer another index.
+-- that is more than 5 s ahead (`start_runs` sets that for a new run), or for a word (the year 9999).
+-- Those that wait are not even looked at: who has a time to wake at has not finished (a constraint), and saying so
+-- would only offer another index.
 -- Each counts the death of its former owner, if that is why it comes: before anything of the run is read, so that
 -- a run that kills its reader is counted too.
 WITH held AS MATERIALIZED (
