@@ -36,6 +36,7 @@ from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
 from reflux.orchestrator.tracing import Tracer
 from reflux.orchestrator.triggers.wiring import wire as wire_triggers
+from reflux.orchestrator.upkeep import Terms, Upkeep
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
@@ -132,6 +133,7 @@ class Orchestrator:
         )
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
+        self._upkeep = Upkeep(pool, Terms.of_days(settings.run_retention_days))
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
         waiter = Waiter(worker=self._worker, reader=reader, changes=self._changes)
         self._triggers = wire_triggers(
@@ -212,6 +214,7 @@ class Orchestrator:
                     self._hear_runs(),
                     self._forget_start_keys(),
                     self._triggers.scheduler.run(),
+                    self._upkeep.run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None

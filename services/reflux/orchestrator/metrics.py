@@ -130,6 +130,20 @@ LEASE_CHANGES: Final = Counter(
     text="Lives joined here, how each ended, and deaths of others declared from here",
     labels=("change",),
 )
+PARTITIONS: Final = Gauge(
+    "reflux.partitions",
+    unit="{partition}",
+    text="Spans of time with a partition of runs, as last seen from here",
+)
+PARTITION_CHANGES: Final = Counter(
+    "reflux.partitions.changes",
+    unit="{change}",
+    text="Partitions made and dropped from here, and why not: busy, taken, left (to DEFAULT), crowded, gone",
+    labels=("change",),
+)
+RUNS_FORGOTTEN: Final = Counter(
+    "reflux.runs.forgotten", unit="{run}", text="Runs deleted from here because their retention is over"
+)
 
 PARKED: Final = RUNS_SETTLED.at(RunPhase.PARKED.value)
 GRANTED: Final = CLAIMS.at("granted")
