@@ -33,7 +33,7 @@ STYLES: Final = {
     **dict.fromkeys(("FAILED", "REJECTED", "AMBIGUOUS", "restarting"), "bold red"),
     **dict.fromkeys(("PARKED", "RETRYING", "CANCELING", "APPLYING", "ABSENT", "stopping"), "yellow"),
     **dict.fromkeys(("RUNNING", "starting"), "cyan"),
-    **dict.fromkeys(("PENDING", "SKIPPED", "CANCELED", "unchanged", "stopped"), "dim"),
+    **dict.fromkeys(("QUEUED", "PENDING", "SKIPPED", "CANCELED", "unchanged", "stopped"), "dim"),
 }
 """Colours of states; a cell with one of these words has it."""
 

@@ -13,6 +13,9 @@ from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
 
+DEFAULT_PRIORITY = 5
+"""Of a run whose flow names none."""
+
 
 class StepState(StrEnum):
     """Where a step stands. The settled ones are `SETTLED`."""
@@ -36,6 +39,7 @@ SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, S
 class RunPhase(StrEnum):
     """Where a run stands. The last three before PARKED are final."""
 
+    QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     CANCELING = "CANCELING"
     SUCCEEDED = "SUCCEEDED"
@@ -118,6 +122,17 @@ class RunCreated:
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: str = ""
     """W3C traceparent of the request that started it; empty when it brought none."""
+    priority: int = DEFAULT_PRIORITY
+    """0 to 9: who is first among the runs of its flow."""
+    queued: bool = False
+    """Whether it had to wait for a limit of its flow: it begins with `RunAdmitted`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAdmitted:
+    """A run that was queued may begin."""
+
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +252,7 @@ class RunFinished:
 
 Event = (
     RunCreated
+    | RunAdmitted
     | AttemptStarted
     | EffectClaimed
     | AttemptFinished

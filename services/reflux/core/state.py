@@ -157,6 +157,8 @@ class RunState:
     flights: int = 0
     stored: int = 0
     """Bytes of the input and of all outputs."""
+    queued: bool = False
+    """It waits for a limit of its flow: nothing of it may begin."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
     finished: ev.RunFinished | None = None
@@ -172,7 +174,7 @@ class RunState:
         moves = moves or (self.closable and ROOT not in self.closing)
         if self.quarantine or (self.parked and not moves):
             return RunPhase.PARKED
-        return RunPhase.RUNNING
+        return RunPhase.QUEUED if self.queued else RunPhase.RUNNING
 
     @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:

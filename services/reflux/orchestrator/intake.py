@@ -28,7 +28,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
-from reflux.orchestrator.store import runs, wakeups
+from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
@@ -166,7 +166,13 @@ class Intake:
         for word in due.words:
             words[word.run_id].append(word)
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
-            self._answer(self._worker.runs[run_id], words.pop(run_id))
+            run, said = self._worker.runs[run_id], words.pop(run_id)
+            if (
+                run.state.phase is RunPhase.QUEUED
+            ):  # about to leave memory: the next look reads what it has now
+                said = [word for word in said if word.kind != slots.ADMITTED]
+            if said:
+                self._answer(run, said)
         shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in self._broken}
         shards |= {run_id: said[0].shard for run_id, said in words.items()}
         if self._worker.full():
@@ -222,6 +228,12 @@ class Intake:
         run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state), unproven=recovered)
         now = self._clock.now()
         events: list[ev.Event] = []
+        if state.phase is RunPhase.QUEUED:
+            queued = await slots.queued(self._pool, run.id)
+            if not self._holds(lease) or run.id in self._worker.runs:
+                return  # meanwhile
+            run.begins_at = queued.start_at
+            events = [ev.RunAdmitted(now)] if queued.admitted and not _cancels(words) else []
         if recovered and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)

@@ -9,6 +9,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
 from reflux.core.event import RunPhase
+from reflux.core.flow.limits import claim_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
@@ -27,6 +28,7 @@ LEASE_SECONDS: Final = 5.0
 """How long a start waits for this orchestrator to own a shard, right after it joined."""
 MAX_TRIES: Final = 5
 """Of a start that finds its shard gone."""
+QUEUED_TAIL: Final = codec.queued_tail()
 TRY_SECONDS: Final = 0.05
 """Before the second try; each later one waits as much longer."""
 
@@ -83,8 +85,9 @@ class Launcher:
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
 
         Raises:
-            InvalidArgument: the input does not fit the flow's schema.
+            InvalidArgument: the input does not fit the flow's schema, or gives a limit of the flow no key.
             AlreadyExists: the handle was used for something else.
+            Exhausted: a limit of the flow refuses the run (CONCURRENCY_LIMIT, RATE_LIMIT); try again.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
         _check(flow, document)
@@ -92,10 +95,11 @@ class Launcher:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full(runs=MAX_NEW_RUNS):
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
+        claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(
-            flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent
+            flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent, claim.priority
         )
         request = StartRequest(
             lease=await self._shard(),
@@ -109,11 +113,15 @@ class Launcher:
             scope=once.scope if once else "",
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
+            claim=claim,
+            queued_tail=QUEUED_TAIL,
         )
         started, lease = await self._start(request)
         metrics.started(created=started.created)
         if not started.created:
             return Launched(started.run_id, None)
+        if started.queued:  # it costs no memory: who admits it leaves a word
+            return Launched(run_id, begin(run_id, flow.flow, replace(created, queued=True)))
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
         if run_id not in self._worker.runs and lease in self._lease.held():
             shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)

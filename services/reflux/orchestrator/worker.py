@@ -22,7 +22,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
@@ -90,6 +90,8 @@ class ActiveRun:
     """Bytes of its state that `Worker.bytes` counts."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """It is in memory no more."""
+    begins_at: datetime | None = None
+    """When a queued run may begin, if that is known: what its row says as long as it is queued."""
     settled: bool = False
     """It left because it is durably finished or parked: `state` then is what its journal says."""
 
@@ -323,13 +325,18 @@ class Worker:
         failure = None
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
+        if phase is RunPhase.QUEUED:
+            return RunUpdate(phase, wake_at=run.begins_at, progressed=False)
         wake = None if phase is RunPhase.PARKED else state.created.time
-        if self._waits(state) and (later := next_wake(state)) is not None:
+        if self._waits(run) and (later := next_wake(state)) is not None:
             wake = later
         return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
 
-    def _waits(self, state: RunState) -> bool:
+    def _waits(self, run: ActiveRun) -> bool:
         """Whether nothing can happen to the run for long, so that it need not be in memory."""
+        state = run.state
+        if state.phase is RunPhase.QUEUED:
+            return run.begins_at is None or run.begins_at - self._clock.now() > EVICT_AFTER
         if self.draining or state.flights or state.ready or state.closable or state.finished:
             return False
         wake = next_wake(state)
@@ -360,7 +367,7 @@ class Worker:
         run.settled = run.state.phase in FINAL or run.state.phase is RunPhase.PARKED
         if run.state.phase is RunPhase.PARKED:
             metrics.PARKED.add()
-        if run.settled or self._waits(run.state):
+        if run.settled or self._waits(run):
             self.drop(run)
 
     def _not_committed(self, run: ActiveRun, first_seq: int, error: BaseException | None) -> None:
@@ -384,7 +391,7 @@ class Worker:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        wake = next_wake(run.state)
+        wake = run.begins_at if run.state.queued else next_wake(run.state)
         if wake is None or self.draining:
             return
         seconds = max(0.0, (wake - self._clock.now()).total_seconds())
@@ -392,8 +399,10 @@ class Worker:
 
     def _on_timer(self, run: ActiveRun) -> None:
         if self.runs.get(run.id) is run:
-            metrics.walked_again(next_wake(run.state), self._clock.now())
-            self.walk(run)
+            now = self._clock.now()
+            metrics.walked_again(next_wake(run.state), now)
+            admitted = run.state.queued and run.begins_at is not None and run.begins_at <= now
+            self.walk(run, [ev.RunAdmitted(now)] if admitted else ())
 
     # Calls in flight.
 

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id.", autocompletion=completion.runs)]
-STATES = ("RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED", "PARKED")
+STATES = ("QUEUED", "RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED", "PARKED")
 
 
 @app.command("list")

@@ -1,5 +1,5 @@
--- One page of a shard's runs that belong in its owner's memory: not finished, not parked, not waiting for a time
--- that is more than 5 s ahead (`start_runs` sets that for a new run). Each counts the death of its former owner, if that is why it comes: before anything of the run is
+-- One page of a shard's runs that belong in its owner's memory: not finished, not parked, not queued, not waiting
+-- for a time that is more than 5 s ahead (`start_runs` sets that for a new run). Each counts the death of its former owner, if that is why it comes: before anything of the run is
 -- read, so that a run that kills its reader is counted too.
 WITH held AS MATERIALIZED (
     SELECT id FROM shards WHERE id = %(shard)s AND fencing_token = %(token)s FOR SHARE
@@ -7,7 +7,7 @@ WITH held AS MATERIALIZED (
     SELECT runs.id, runs.recoveries
       FROM runs JOIN held ON runs.shard = held.id
      WHERE runs.finished_at IS NULL
-       AND runs.state <> 'PARKED'
+       AND runs.state NOT IN ('PARKED', 'QUEUED')
        AND (runs.wake_at IS NULL OR runs.wake_at <= now() + interval '5 seconds')
        AND runs.id > %(after)s::uuid
      ORDER BY runs.id

@@ -1,8 +1,11 @@
 -- One batch of the journal: events, the rows of their runs, and the words that were folded into them.
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
--- so do the rows under them. Answers which leases are held, and the time of recording.
--- A finished run stays as it finished, whatever is written later.
--- Only the shard row is locked, and only while this statement runs: a takeover waits for it, no longer.
+-- so do the rows under them.
+-- A finished run stays as it finished, whatever is written later. What it held of its flow's slots is given on in
+-- this very statement; if none of the runs that end here was limited, nothing is asked (see 0004_limits).
+-- Answers which leases are held, the time of recording, and which runs got a slot.
+-- Of what others write, only the shard row and the limits of flows and keys are locked, and only while this
+-- statement runs: a takeover waits for it, no longer.
 WITH held AS MATERIALIZED (
     SELECT lease.place, shards.id AS shard
       FROM shards
@@ -32,10 +35,14 @@ WITH held AS MATERIALIZED (
                    progressed, error_code, error_reason, error_message, error_step)
       JOIN held USING (place)
      WHERE runs.id = new.id AND runs.shard = held.shard AND runs.finished_at IS NULL
+ RETURNING runs.id, runs.limited AND runs.finished_at IS NOT NULL AS frees
+), handed AS MATERIALIZED (
+    SELECT release_slots(one.run_ids) AS run_ids
+      FROM (SELECT array_agg(id) AS run_ids FROM moved WHERE frees HAVING count(*) > 0) AS one
 ), folded AS (
     DELETE FROM inbox
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
       JOIN held USING (place)
      WHERE inbox.shard = held.shard AND inbox.run_id = word.run_id AND inbox.id = word.id
 )
-SELECT place, now() FROM held
+SELECT place, now(), (SELECT run_ids FROM handed) FROM held
