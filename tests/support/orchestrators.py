@@ -32,8 +32,8 @@ class Fleet:
         address = self.clients[number].address
         environment = self.environment | {"REFLUX_ORCHESTRATOR_ADDRESS": str(address)}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "reflux.cli", "serve", "orchestrator",
-            env=os.environ | environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            sys.executable, "-m", "reflux.cli", "serve", "orchestrator", env=os.environ | environment,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         self.processes[number : number + 1] = [process]
         async with asyncio.timeout(START_SECONDS):
