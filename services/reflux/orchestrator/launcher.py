@@ -20,7 +20,7 @@ from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.start import Started, Starter, StartRequest
-from reflux.orchestrator.worker import MAX_NEW_RUNS, ActiveRun, Worker
+from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
 
@@ -93,7 +93,7 @@ class Launcher:
         _check(flow, document)
         if self._worker.draining:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
-        if self._worker.full(runs=MAX_NEW_RUNS):
+        if self._worker.full_for(flow.flow_id):
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
         claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
         now = self._clock.now()

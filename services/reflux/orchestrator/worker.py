@@ -40,6 +40,7 @@ from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
 from reflux.orchestrator.dispatch import Places, prepare, too_late
+from reflux.orchestrator.fairness import Shares, Turn
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
@@ -100,6 +101,11 @@ class ActiveRun:
         """Its id."""
         return self.state.id
 
+    @property
+    def turn(self) -> Turn:
+        """In whose turn something is done for it."""
+        return Turn(self.state.created.flow_id, self.state.created.priority)
+
 
 class Host(Protocol):
     """Who must know what happens to runs. Nothing here may wait."""
@@ -140,12 +146,17 @@ class Worker:
         self._places = Places()
         self._group: asyncio.TaskGroup | None = None
         self._bytes = 0
+        self._shares = Shares()
         self.draining = False
         """Nothing new is begun: no run, no step."""
 
     def full(self, *, runs: int = MAX_RUNS) -> bool:
         """Whether no more runs should be taken on."""
         return len(self.runs) >= runs or self._bytes >= MAX_BYTES
+
+    def full_for(self, flow_id: str) -> bool:
+        """Whether no run of this flow should be started here."""
+        return self.full(runs=MAX_NEW_RUNS) or self._shares.used_up(flow_id, MAX_NEW_RUNS - len(self.runs))
 
     async def run(self) -> None:
         """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
@@ -163,6 +174,7 @@ class Worker:
     def add(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
         """Takes a run on and advances it."""
         self.runs[run.id] = run
+        self._shares.add(run.turn.flow)
         self.walk(run, events, words)
 
     def walk(
@@ -203,6 +215,7 @@ class Worker:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
             self._bytes -= run.weight
+            self._shares.drop(run.turn.flow)
         if run.timer is not None:
             run.timer.cancel()
         for call in run.calls.values():
@@ -415,7 +428,7 @@ class Worker:
         if started.assignment.effect is EffectClass.PURE:
             slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._show_slow, run, started)
         try:
-            result = await self._result(order)
+            result = await self._result(run, order)
             flight = run.state.steps[order.step].flight
             if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
                 return
@@ -430,12 +443,12 @@ class Worker:
                 slow.cancel()
         self.walk(run, [finished])
 
-    async def _result(self, order: Order) -> AttemptResult:
+    async def _result(self, run: ActiveRun, order: Order) -> AttemptResult:
         """What became of an order, its wait for a place included."""
         now = self._clock.now()
         left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
         try:
-            async with self._places.place(order.node, seconds=left):
+            async with self._places.place(order.node, run.turn, seconds=left):
                 await self._writer.room()
                 return await self._caller.call(order)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""Slots of a flow and key: taken with a run's beginning, given on with its end, whoever does what at one time."""
+"""Slots of a flow and key: taken with a run's beginning, given on with its end, whatever else happens."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_only_the_oldest_are_asked_to_end_and_each_once(desk: Desk) -> Non
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_many_keys_at_once_never_lock_each_other_out(desk: Desk, seed: int) -> None:
-    """Two orchestrators start and end runs of the same keys in batches of any order: no deadlock, no drift."""
+    """Two orchestrators start and end runs of the same keys in batches of any order: no deadlock, no leak."""
     leases = await desk.leases()
     chance = Random(seed)
     starters, writers = [Starter(desk.dsn) for _ in range(2)], [Writer(desk.dsn) for _ in range(2)]

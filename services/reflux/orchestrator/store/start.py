@@ -19,6 +19,7 @@ from reflux.core.errors import AlreadyExists, Exhausted
 from reflux.core.flow.limits import NO_CLAIM
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
+from reflux.orchestrator.fairness import Turn
 from reflux.orchestrator.store import arrays, slots
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.lane import Lane, LaneStats
@@ -94,7 +95,12 @@ class Starter:
     """Begins runs in groups. Somebody must `run` it."""
 
     def __init__(self, dsn: str) -> None:
-        self._lane: Lane[StartRequest, Started] = Lane(dsn, name="start", write=_write)
+        self._lane: Lane[StartRequest, Started] = Lane(
+            dsn,
+            name="start",
+            write=_write,
+            turn=lambda request: Turn(request.flow_id, request.claim.priority),
+        )
 
     @property
     def stats(self) -> LaneStats:

@@ -4,7 +4,7 @@
 WITH held AS MATERIALIZED (
     SELECT id FROM shards WHERE id = %(shard)s AND fencing_token = %(token)s FOR SHARE
 ), page AS (
-    SELECT runs.id, runs.recoveries
+    SELECT runs.id, runs.recoveries, runs.flow_id, runs.priority
       FROM runs JOIN held ON runs.shard = held.id
      WHERE runs.finished_at IS NULL
        AND runs.state NOT IN ('PARKED', 'QUEUED')
@@ -19,6 +19,6 @@ WITH held AS MATERIALIZED (
      WHERE runs.id = page.id AND %(died)s
  RETURNING runs.id, runs.recoveries
 )
-SELECT id, coalesce(adopted.recoveries, page.recoveries)
+SELECT id, coalesce(adopted.recoveries, page.recoveries), page.flow_id, page.priority
   FROM page LEFT JOIN adopted USING (id)
  ORDER BY id
