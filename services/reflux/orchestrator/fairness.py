@@ -4,7 +4,7 @@ A burst of one flow must not starve another, and nobody may wait for ever. So wh
 and flows take turns (start-time fair queueing: Goyal, Vin, Cheng, SIGCOMM 1996): each flow has a *tag*, the
 virtual time of its next turn; the flow with the smallest tag is next, and its next tag is `1 / weight` later;
 virtual time is the tag served last. A flow that comes anew begins there: it has saved up nothing. One that
-had its turn and comes back pays for that turn first, so that nobody is passed by one who comes again and again.
+had its turn and comes back pays for that turn first, so nobody is passed by one who comes again and again.
 
 - Within a flow the higher priority is first, then who came first.
 - The weight of a turn is the priority of who takes it, plus one: a flow of priority 9 gets ten turns for one
