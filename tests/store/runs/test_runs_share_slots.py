@@ -1,12 +1,18 @@
 """At most so many runs of a flow and key go on at once; others wait, are refused, or push the oldest out."""
 
 import asyncio
+from http import HTTPStatus
 
 import grpc
 import psycopg
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
+
+from reflux.api.trigger.v1.trigger_service_pb2 import DeliverWebhookRequest, HeaderField
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
+from reflux.gateway import errors
+from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
 
@@ -185,6 +191,79 @@ async def test_the_higher_priority_is_first_and_then_who_came_first(begin, mesh)
 
     assert gate.order == [1, 3, 5, 2, 4, 6]
     assert final["priority"] == 0
+
+
+async def test_a_parked_run_keeps_its_slot(begin, mesh):
+    """Nobody knows whether it acted: who waits goes on waiting, until a person ends it."""
+
+    async def vanish(given, envelope, context):
+        if envelope["x-reflux-step"] == "pay":
+            await claim(envelope)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone after the claim")
+        return {}
+
+    mesh.script = vanish
+    async with begin() as client:
+        await client.save("payments", {"id": "pay", "node": "work.once"}, policies=limited(limit=1))
+        first = await client.start("payments")
+        await client.until(first["id"], "PARKED")
+        second = await client.start("payments")
+        waits = await client.run(second["id"])
+        ended = await client.cancel(first["id"])
+        await client.until(second["id"], "PARKED")
+
+    assert (waits["state"], waits["queue"]["held"]) == ("QUEUED", 1)
+    assert ended["state"] == "CANCELED"
+
+
+async def test_the_time_in_the_queue_is_not_the_runs_own(begin, mesh):
+    """A flow's timeout begins with the run: waiting longer than that fails nobody."""
+    mesh.script = gate = Gate()
+    async with begin() as client:
+        policies = {**limited(limit=1), "timeout": "3s"}
+        await client.save("hasty", STEP, policies=policies)
+        first = await client.start("hasty", {"n": 1})
+        second = await client.start("hasty", {"n": 2})
+        failed = await client.until(first["id"], "FAILED")
+        gate.let_all_go()
+        await client.until(second["id"], "SUCCEEDED")
+
+    assert failed["error"]["reason"] == "TIMEOUT"
+
+
+async def test_a_webhook_over_the_limit_is_told_to_come_again(begin, mesh):
+    """RESOURCE_EXHAUSTED, which the gateway answers as 429; the same delivery may come again."""
+    mesh.script = gate = Gate()
+    hook = {"id": "hook", "type": "webhook", "path": "strict"}
+    async with begin() as client:
+        await client.save("hooked", STEP, triggers=[hook], policies=limited(limit=1, overflow="reject"))
+        deliver = TriggerServiceStub(client.channel).DeliverWebhook
+        await deliver(delivery("one"))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await deliver(delivery("two"))
+        gate.let_all_go()
+        async with asyncio.timeout(20):
+            while (answer := await again(deliver)) is None:
+                await asyncio.sleep(0.05)
+
+    assert refusal(refused.value)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CONCURRENCY_LIMIT")
+    assert errors.HTTP[grpc.StatusCode.RESOURCE_EXHAUSTED] == HTTPStatus.TOO_MANY_REQUESTS
+    assert not answer.duplicate
+
+
+def delivery(name):
+    """A delivery to the path of the test."""
+    return DeliverWebhookRequest(
+        method="POST", path="strict", headers=[HeaderField(name="webhook-id", value=name)], body=b"{}"
+    )
+
+
+async def again(deliver):
+    """The second delivery once more; None while it is refused."""
+    try:
+        return await deliver(delivery("two"))
+    except grpc.aio.AioRpcError:
+        return None
 
 
 @pytest.mark.parametrize(
