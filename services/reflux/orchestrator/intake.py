@@ -258,6 +258,11 @@ class Intake:
         row = await runs.get(self._pool, loaded.run_id)
         if row is None or row.state is not RunPhase.PARKED:
             self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
+        elif admitted := [word.id for word in words if word.kind == slots.ADMITTED]:
+            # It keeps the slot until a person ends it, and needs no word about it.
+            with suppress(Exhausted, Stopped):
+                self._writer.read_again(loaded.run_id)
+                self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [], None, admitted))
 
     def _park(self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str) -> None:
         failure = ev.Failure("INTERNAL", reason, message)

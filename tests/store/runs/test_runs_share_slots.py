@@ -216,6 +216,33 @@ async def test_a_parked_run_keeps_its_slot(begin, mesh):
     assert ended["state"] == "CANCELED"
 
 
+async def test_a_run_that_cannot_be_read_keeps_its_slot_until_a_person_ends_it(begin, mesh, database_dsn):
+    """It is PARKED when its turn comes, and what told it so is not told again and again."""
+    mesh.script = gate = Gate()
+    async with (
+        begin() as client,
+        await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as admin,
+    ):
+        await client.save("damaged", STEP, policies=limited(limit=1))
+        first, second, third = [await client.start("damaged", {"n": n}) for n in (1, 2, 3)]
+        await admin.execute(
+            "UPDATE orchestrator.journal SET payload = %s WHERE run_id = %s", (b"\xff", second["id"])
+        )
+        gate.let_all_go()
+        await client.until(first["id"], "SUCCEEDED")
+        await client.row(second["id"], "PARKED")
+        waits = await client.run(third["id"])
+        async with asyncio.timeout(20):
+            while await (await admin.execute("SELECT FROM orchestrator.inbox")).fetchone() is not None:
+                await asyncio.sleep(0.05)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await client.cancel(second["id"])  # it is ended, and can be shown by nobody
+        await client.until(third["id"], "SUCCEEDED")
+
+    assert (waits["queue"]["position"], waits["queue"]["held"]) == (1, 1)
+    assert await slots_left(database_dsn) == (0, 0)
+
+
 async def test_the_time_in_the_queue_is_not_the_runs_own(begin, mesh):
     """A flow's timeout begins with the run: waiting longer than that fails nobody."""
     mesh.script = gate = Gate()

@@ -60,6 +60,9 @@ CREATE INDEX rates_full ON rates (full_at);
 -- Gives free slots of these keys, which are locked, to the first in their queues, and tells all but `known`.
 -- Answers who got one.
 CREATE FUNCTION hand_slots(flow_ids uuid[], keys text[], known uuid[]) RETURNS uuid[] AS $$
+DECLARE
+    got uuid[];
+BEGIN
     WITH free AS (
         SELECT limits.flow_id, limits.key, limits.slots - limits.held AS places
           FROM limits JOIN unnest(flow_ids, keys) AS wanted (flow_id, key) USING (flow_id, key)
@@ -85,8 +88,10 @@ CREATE FUNCTION hand_slots(flow_ids uuid[], keys text[], known uuid[]) RETURNS u
         INSERT INTO inbox (shard, run_id, kind, payload, created_at)
         SELECT shard, run_id, 'admitted', '', now() FROM handed WHERE run_id <> ALL (known)
     )
-    SELECT coalesce(array_agg(run_id), '{}') FROM handed
-$$ LANGUAGE sql VOLATILE;
+    SELECT coalesce(array_agg(handed.run_id), '{}') INTO got FROM handed;
+    RETURN got;
+END
+$$ LANGUAGE plpgsql VOLATILE;
 
 -- The slots of runs that end, or their places in the queue. Answers who got a slot.
 CREATE FUNCTION release_slots(ended uuid[]) RETURNS uuid[] AS $$
@@ -122,6 +127,7 @@ $$ LANGUAGE plpgsql VOLATILE;
 
 -- Asks the oldest runs of a key to end, as many as it has more than slots.
 CREATE FUNCTION ask_oldest_to_end(asked_flow uuid, asked_key text) RETURNS void AS $$
+BEGIN
     WITH oldest AS (
         SELECT slots.run_id
           FROM slots
@@ -138,8 +144,9 @@ CREATE FUNCTION ask_oldest_to_end(asked_flow uuid, asked_key text) RETURNS void 
     SELECT shard, run_id, 'cancel',
            convert_to('{"actor": "policies.concurrency", "reason": "a newer run of its key takes its place"}', 'UTF8'),
            now()
-      FROM told
-$$ LANGUAGE sql VOLATILE;
+      FROM told;
+END
+$$ LANGUAGE plpgsql VOLATILE;
 
 -- What becomes of new runs of limited flows, in the order in which they come. All arrays are of one length; a run
 -- without a slot_key or a rate_key (NULL) has no limit of that kind. Times are in microseconds.
@@ -157,8 +164,8 @@ DECLARE
     moment timestamptz;
     next_full timestamptz;
     start_at timestamptz;
-    verdicts text[] := '{}';
-    starts timestamptz[] := '{}';
+    verdicts text[] := array_fill('begin'::text, ARRAY[cardinality(run_ids)]);
+    starts timestamptz[] := array_fill(NULL::timestamptz, ARRAY[cardinality(run_ids)]);
 BEGIN
     INSERT INTO limits AS known (flow_id, key, slots)
     SELECT DISTINCT ON (one.flow_id, one.key COLLATE "C") one.flow_id, one.key, one.slots
@@ -174,11 +181,27 @@ BEGIN
         ON CONFLICT (flow_id, key) DO UPDATE SET full_at = known.full_at;
     moment := clock_timestamp();  -- after the wait for the locks
 
+    -- Most runs ask for nothing but a slot, and wait if there is none: all of them at once.
+    WITH waiting AS (
+        INSERT INTO slots (run_id, flow_id, key, shard, priority, held)
+        SELECT one.run_id, one.flow_id, one.slot_key, one.shard, one.priority, false
+          FROM unnest(run_ids, flow_ids, shards, priorities, slot_keys, slot_overflows, rate_keys) WITH ORDINALITY
+               AS one (run_id, flow_id, shard, priority, slot_key, slot_overflow, rate_key, place)
+         WHERE one.slot_key IS NOT NULL AND one.slot_overflow = 'queue' AND one.rate_key IS NULL
+         ORDER BY one.place
+     RETURNING slots.flow_id, slots.key
+    )
+    UPDATE limits SET queued = limits.queued + given.number
+      FROM (SELECT waiting.flow_id, waiting.key, count(*) AS number FROM waiting GROUP BY 1, 2) AS given
+     WHERE limits.flow_id = given.flow_id AND limits.key = given.key;
+
+    -- What becomes of the others depends on those before them.
     FOR asked IN
         SELECT * FROM unnest(run_ids, flow_ids, shards, priorities, slot_keys, slot_limits, slot_overflows,
                              rate_keys, rate_limits, rate_periods, rate_overflows) WITH ORDINALITY
             AS one (run_id, flow_id, shard, priority, slot_key, slot_limit, slot_overflow,
                     rate_key, rate_limit, rate_period, rate_overflow, place)
+         WHERE one.rate_key IS NOT NULL OR one.slot_overflow <> 'queue'
          ORDER BY one.place
     LOOP
         start_at := NULL;
@@ -191,8 +214,8 @@ BEGIN
             IF start_at <= moment THEN
                 start_at := NULL;
             ELSIF asked.rate_overflow = 'reject' THEN
-                verdicts := verdicts || 'rate'::text;
-                starts := starts || start_at;
+                verdicts[asked.place] := 'rate';
+                starts[asked.place] := start_at;
                 CONTINUE;
             END IF;
         END IF;
@@ -200,8 +223,7 @@ BEGIN
             SELECT limits.held + limits.queued AS taken, limits.slots INTO known
               FROM limits WHERE limits.flow_id = asked.flow_id AND limits.key = asked.slot_key;
             IF asked.slot_overflow = 'reject' AND known.taken >= known.slots THEN
-                verdicts := verdicts || 'concurrency'::text;
-                starts := starts || NULL::timestamptz;
+                verdicts[asked.place] := 'concurrency';
                 CONTINUE;
             END IF;
             INSERT INTO slots (run_id, flow_id, key, shard, priority, held, start_at)
@@ -216,8 +238,7 @@ BEGIN
             UPDATE rates SET full_at = next_full
              WHERE rates.flow_id = asked.flow_id AND rates.key = asked.rate_key;
         END IF;
-        verdicts := verdicts || 'begin'::text;
-        starts := starts || start_at;
+        starts[asked.place] := start_at;
     END LOOP;
 
     PERFORM hand_slots(array_agg(one.flow_id), array_agg(one.key), run_ids)
