@@ -1,6 +1,6 @@
 """Limits of flows, as the tables keep them: what a new run asks for, and where a queued one stands.
 
-The decisions are the functions of `migrations/0004_limits.sql`, because they must be made under a lock and in
+The decisions are the functions of the migration `limits`, because they must be made under a lock and in
 the transaction that begins a run or ends it. Here are the columns they are asked with, and what is read.
 """
 

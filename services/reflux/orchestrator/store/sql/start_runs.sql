@@ -4,7 +4,8 @@
 -- A new run is due in 5 s: if whoever began it goes away before it takes it on (the caller hung up, the answer got
 -- lost), the poll finds it; who has it in memory says so when it polls. One that must wait for a limit of its flow
 -- is QUEUED instead: due at the time that the rate gives it, or when a word says that it has a slot.
--- Only runs of limited flows stand in the columns of `claim`; without one, nothing is asked (see 0004_limits).
+-- Only runs of limited flows stand in the columns of `claim`; without one, nothing is asked (see the migration
+-- `limits`).
 -- Answers which leases are held, which runs were made, and what became of the limited ones. A run that was not
 -- made under a held lease, nor refused, lost its handle to another one, which only a later statement can see.
 WITH held AS MATERIALIZED (

@@ -2,7 +2,8 @@
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
 -- so do the rows under them.
 -- A finished run stays as it finished, whatever is written later. What it held of its flow's slots is given on in
--- this very statement; if none of the runs that end here was limited, nothing is asked (see 0004_limits).
+-- this very statement; if none of the runs that end here was limited, nothing is asked (see the migration
+-- `limits`).
 -- Answers which leases are held, the time of recording, and which runs got a slot.
 -- Of what others write, only the shard row and the limits of flows and keys are locked, and only while this
 -- statement runs: a takeover waits for it, no longer.
