@@ -39,6 +39,8 @@ MAX_SLOTS: Final = 10_000
 MAX_PER_PERIOD: Final = 1_000_000
 SHORTEST_PERIOD: Final = timedelta(milliseconds=10)
 LONGEST_PERIOD: Final = timedelta(days=31)
+SHORTEST_STEP: Final = timedelta(microseconds=1)
+"""Between two runs: a shorter one would be none for the database."""
 MAX_KEY: Final = 200
 """Characters of a key's value."""
 PRIORITIES: Final = range(10)
@@ -231,6 +233,9 @@ class _Limits:
         limit = self._limit(place, MAX_PER_PERIOD)
         per = reader.required(place, "per")
         period = None if per is None else reader.duration(per, SHORTEST_PERIOD, LONGEST_PERIOD)
+        if period is not None and period / limit < SHORTEST_STEP:
+            message = "this is more often than once in a microsecond"
+            reader.problems.add(ProblemCode.BAD_VALUE, place, message, "write a lower limit or a longer per")
         key = self._key(reader.optional(place, "key"))
         overflow = reader.choice(reader.optional(place, "overflow"), RateOverflow, RateOverflow.QUEUE)
         return Rate(limit, period or SHORTEST_PERIOD, key, overflow)
