@@ -16,7 +16,7 @@ from tests.support.orchestrators import fleet
 
 LIMIT = 2
 KEYS = ("s1", "s2", "s3")
-RUNS = 90
+RUNS = 60
 
 
 class Judge:
