@@ -2,7 +2,8 @@
 -- `ahead`), and words, each kind at most `limit`. Words come oldest first. Runs come by turns of their flows, within
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
--- Words for finished runs are deleted instead, because nobody will fold them.
+-- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go
+-- back to them.
 WITH held AS MATERIALIZED (
     SELECT shards.id
       FROM shards JOIN unnest(%(shards)b, %(tokens)b) AS lease (id, fencing_token) USING (id, fencing_token)
@@ -10,7 +11,12 @@ WITH held AS MATERIALIZED (
     DELETE FROM inbox
      USING held, runs
      WHERE inbox.shard = held.id AND runs.id = inbox.run_id AND runs.finished_at IS NOT NULL
- RETURNING inbox.id
+ RETURNING inbox.id, inbox.run_id, inbox.signal
+), back AS (
+    UPDATE signals
+       SET run_ids = array_remove(signals.run_ids, stale.run_id)
+      FROM stale
+     WHERE signals.id = stale.signal
 ), come AS (
     SELECT runs.id, runs.shard, runs.wake_at, runs.flow_id, runs.priority
       FROM runs JOIN held ON runs.shard = held.id
@@ -25,14 +31,14 @@ WITH held AS MATERIALIZED (
      ORDER BY turn, priority DESC, wake_at
      LIMIT %(limit)s
 ), words AS (
-    SELECT inbox.id, inbox.shard, inbox.run_id, inbox.kind, inbox.payload, inbox.created_at
+    SELECT inbox.id, inbox.shard, inbox.run_id, inbox.kind, inbox.payload, inbox.created_at, inbox.signal
       FROM inbox JOIN held ON inbox.shard = held.id
      WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = inbox.id)
        AND NOT EXISTS (SELECT FROM unnest(%(taken)b) AS taken (id) WHERE taken.id = inbox.id)
      ORDER BY inbox.id
      LIMIT %(limit)s
 )
-(SELECT id AS run_id, shard, wake_at AS at, NULL AS word, NULL AS kind, NULL AS payload
+(SELECT id AS run_id, shard, wake_at AS at, NULL AS word, NULL AS kind, NULL AS payload, NULL AS signal
    FROM timers ORDER BY turn, priority DESC, wake_at)
  UNION ALL
-SELECT run_id, shard, created_at, id, kind, payload FROM words
+SELECT run_id, shard, created_at, id, kind, payload, signal FROM words

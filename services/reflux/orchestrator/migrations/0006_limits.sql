@@ -11,7 +11,7 @@
 
 ALTER TABLE runs DROP CONSTRAINT runs_state_check;
 ALTER TABLE runs ADD CONSTRAINT runs_state_check
-    CHECK (state IN ('QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED', 'PARKED'));
+    CHECK (state IN ('QUEUED', 'RUNNING', 'CANCELING', 'PAUSED', 'SUCCEEDED', 'FAILED', 'CANCELED', 'PARKED'));
 ALTER TABLE runs ADD COLUMN priority smallint NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9);
 ALTER TABLE runs ADD COLUMN limited boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN runs.limited IS 'It has a row in slots, until its end.';
