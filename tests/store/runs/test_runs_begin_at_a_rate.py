@@ -7,6 +7,7 @@ import grpc
 import psycopg
 import pytest
 
+from reflux.api.run.v1 import run_service_pb2 as run_pb
 from tests.store.runs.test_runs_share_slots import refusal
 
 STEP = {"id": "a", "node": "work.pure"}
@@ -126,3 +127,20 @@ async def test_a_slot_that_comes_before_the_time_waits_for_it(begin, mesh, datab
     assert holds["state"] == "QUEUED"
     assert begun >= until
     assert left == (0,)
+
+
+async def test_a_queued_run_that_is_paused_keeps_its_time(begin, mesh):
+    """While it is paused it does not begin, also when its time comes; resumed it goes on."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {"limit": 1, "per": "4s"}})
+        _, second = [await client.start("paced") for _ in range(2)]
+        until = time((await client.run(second["id"]))["waiting"]["until"])
+        await client.runs.PauseRun(run_pb.PauseRunRequest(run_id=second["id"]))
+        await asyncio.sleep(5)
+        paused = await client.run(second["id"])
+        await client.runs.ResumeRun(run_pb.ResumeRunRequest(run_id=second["id"]))
+        await client.until(second["id"], "SUCCEEDED")
+        begun = await begun_at(client, second["id"])
+
+    assert paused["state"] == "PAUSED"
+    assert begun >= until
