@@ -35,7 +35,7 @@ STYLES: Final = {
         ("PARKED", "PAUSED", "RETRYING", "CANCELING", "APPLYING", "ABSENT", "stopping"), "yellow"
     ),
     **dict.fromkeys(("RUNNING", "starting"), "cyan"),
-    **dict.fromkeys(("PENDING", "SKIPPED", "CANCELED", "unchanged", "stopped"), "dim"),
+    **dict.fromkeys(("QUEUED", "PENDING", "SKIPPED", "CANCELED", "unchanged", "stopped"), "dim"),
 }
 """Colours of states; a cell with one of these words has it."""
 

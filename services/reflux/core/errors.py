@@ -79,7 +79,19 @@ class Refused(CallerError):
 
 
 class TryLater(RefluxError):
-    """The same request may succeed later."""
+    """The same request may succeed later; `retry_seconds` from now, if anybody knows."""
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_seconds: float | None = None,
+    ) -> None:
+        super().__init__(reason, message, metadata=metadata, violations=violations)
+        self.retry_seconds = retry_seconds
 
 
 class Unavailable(TryLater):

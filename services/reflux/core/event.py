@@ -13,6 +13,9 @@ from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
 
+DEFAULT_PRIORITY = 5
+"""Of a run whose flow names none."""
+
 
 class StepState(StrEnum):
     """Where a step stands. The settled ones are `SETTLED`."""
@@ -36,6 +39,7 @@ SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, S
 class RunPhase(StrEnum):
     """Where a run stands. The three before PARKED are final."""
 
+    QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     CANCELING = "CANCELING"
     SUCCEEDED = "SUCCEEDED"
@@ -135,10 +139,21 @@ class RunCreated:
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: str = ""
     """W3C traceparent of the request that started it; empty when it brought none."""
+    priority: int = DEFAULT_PRIORITY
+    """0 to 9: who is first among the runs of its flow."""
+    queued: bool = False
+    """Whether it had to wait for a limit of its flow: it begins with `RunAdmitted`."""
     trigger_type: str = ""
     """Type of `trigger`; empty: webhook, where there is one."""
     scheduled_for: datetime | None = None
     """The moment that the schedule of `trigger` names; None: it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAdmitted:
+    """A run that was queued may begin."""
+
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +353,7 @@ class RunTerminated:
 
 Event = (
     RunCreated
+    | RunAdmitted
     | AttemptStarted
     | EffectClaimed
     | AttemptFinished

@@ -31,6 +31,8 @@ class Reason(StrEnum):
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id with another body
     NOT_ACCEPTING = "NOT_ACCEPTING"  # this orchestrator is draining or has lost its lease; try again
 
+    CONCURRENCY_LIMIT = "CONCURRENCY_LIMIT"  # as many runs of this key go on as its flow allows; try again
+    RATE_LIMIT = "RATE_LIMIT"  # runs of this key begin less often than this; RetryInfo says when
     RUN_FINISHED = "RUN_FINISHED"  # nothing can be said to it any more; metadata.state says how it ended
     RUN_NOT_PAUSED = "RUN_NOT_PAUSED"  # there is nothing to resume
     RUN_PAUSED = "RUN_PAUSED"  # somebody has paused it already; metadata says who

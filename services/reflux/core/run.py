@@ -68,7 +68,8 @@ def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
     state.stored = len(created.input.raw)
     create(state, flow.root, "", ROOT)
     enter(state, ROOT, flow.root, prefix="", values=state.values)
-    if flow.timeout is not None:
+    state.queued = created.queued
+    if flow.timeout is not None and not created.queued:
         state.deadlines[ROOT] = created.time + flow.timeout
     return state
 
@@ -119,6 +120,8 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _cancel_requested(state, event)
         case ev.TimedOut():
             _timed_out(state, event)
+        case ev.RunAdmitted():
+            _admitted(state, event)
         case ev.RunRecovered():
             pass  # for the history; who counts recoveries must do so before a run can crash its owner again
         case ev.RunParked():
@@ -146,6 +149,15 @@ def evolve(state: RunState, event: ev.Event) -> None:
             raise ValueError(f"the journal of run {state.id} begins twice")
         case _:
             assert_never(event)
+
+
+def _admitted(state: RunState, event: ev.RunAdmitted) -> None:
+    """Its time begins now: what it waited before is no fault of its own."""
+    if not state.queued:
+        return
+    state.queued = False
+    if state.flow.timeout is not None and ROOT not in state.closing:
+        state.deadlines[ROOT] = event.time + state.flow.timeout
 
 
 def _attempt_started(state: RunState, event: ev.AttemptStarted) -> None:

@@ -180,6 +180,8 @@ class RunState:
     flights: int = 0
     stored: int = 0
     """Bytes of the input and of all outputs."""
+    queued: bool = False
+    """It waits for a limit of its flow: nothing of it may begin."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
     paused: ev.RunPaused | None = None
@@ -200,7 +202,7 @@ class RunState:
             return RunPhase.PAUSED
         if self.parked and not moves:
             return RunPhase.PARKED
-        return RunPhase.RUNNING
+        return RunPhase.QUEUED if self.queued else RunPhase.RUNNING
 
     @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:

@@ -50,7 +50,7 @@ def decide(state: RunState, now: datetime) -> Command | None:
         return None
     if (closing := state.closing.get(ROOT)) is not None:
         return _finish_early(state, closing, now)
-    if state.quarantine is not None:
+    if state.quarantine is not None or state.queued:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
         return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))

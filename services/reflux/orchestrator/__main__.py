@@ -29,6 +29,7 @@ from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.run_servicer import RunServicer
+from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.members import Membership
@@ -108,7 +109,7 @@ class Orchestrator:
         self._clock = DatabaseClock()
         self._changes = Changes()
         self._wake = Wake(settings.redis_url)
-        self._writer = Writer(settings.postgres_dsn)
+        self._writer = Writer(settings.postgres_dsn, admitted=self._admitted)
         self._starter = Starter(settings.postgres_dsn)
         self.mesh = MeshView(settings.registry_address, settings.controlplane_address)
         store = FlowStore(pool)
@@ -190,6 +191,11 @@ class Orchestrator:
         """Gives it the signal that it waits for, if that is kept already."""
         self._words.signals.look()
 
+    def _admitted(self, run_ids: Sequence[RunId]) -> None:
+        """Tells the owners of runs that got a slot, ourselves among them."""
+        self._wake.tell_inbox(run_ids)
+        self._intake.look()
+
     def unknown(self) -> None:
         """Begins a new life as a member."""
         self._lease.rejoin()
@@ -262,8 +268,9 @@ class Orchestrator:
                     self._changes.tell(run_id)
 
     async def _forget_start_keys(self) -> None:
-        """Every orchestrator does, now and then; that two do at once costs nothing."""
+        """Every orchestrator does, now and then; that two do at once costs nothing. Rates go with them."""
         for _ in forever():
             await asyncio.sleep(FORGET_SECONDS)
             with suppress(psycopg.Error):
                 await forget_expired(self._pool)
+                await slots.forget_rates(self._pool)

@@ -14,6 +14,7 @@ import psycopg
 
 from reflux.core.event import RunPhase
 from reflux.orchestrator import metrics
+from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.pool import fetch
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
@@ -29,7 +30,7 @@ PAUSE_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 """Until shard 0 is looked for again."""
 LIMIT: Final = 100_000
-STATES: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PARKED, RunPhase.PAUSED)
+STATES: Final = (RunPhase.QUEUED, RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PARKED, RunPhase.PAUSED)
 
 log = logs.get_logger("census")
 
@@ -41,19 +42,25 @@ class Census:
         self._pool = pool
         self._lease = lease
         self._counted: Mapping[Labels, float] = {}
+        self._slots: Mapping[Labels, float] = {}
 
     async def run(self) -> None:
         """Count until cancelled."""
-        with metrics.RUNS_UNFINISHED.watched(self._current):
+        with (
+            metrics.RUNS_UNFINISHED.watched(self._current),
+            metrics.SLOTS.watched(lambda: self._slots if self._ours() else {}),
+        ):
             for _ in forever():
                 ours = self._ours()
                 if not ours:
-                    self._counted = {}
+                    self._counted, self._slots = {}, {}
                 else:
                     try:
                         self._counted = await self._count()
+                        held, queued = await slots.in_use(self._pool)
+                        self._slots = {("held",): held, ("queued",): queued}
                     except (psycopg.Error, OSError, TimeoutError) as error:
-                        self._counted = {}
+                        self._counted, self._slots = {}, {}
                         log.warning("census_failed", error=str(error))
                 await asyncio.sleep(PAUSE_SECONDS if ours else RETRY_SECONDS)
 

@@ -114,6 +114,8 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             traceparent=event.traceparent,
             trigger_type=event.trigger_type,
             scheduled_for=_stamp(event.scheduled_for),
+            priority=None if event.priority == ev.DEFAULT_PRIORITY else event.priority,
+            queued=event.queued,
         )
     )
 
@@ -130,7 +132,26 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         traceparent=stored.traceparent,
         trigger_type=stored.trigger_type,
         scheduled_for=_time(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
+        priority=stored.priority if stored.HasField("priority") else ev.DEFAULT_PRIORITY,
+        queued=stored.queued,
     )
+
+
+def queued_tail() -> bytes:
+    """Appended to a stored `RunCreated`, it makes that a queued run's.
+
+    Protobuf merges the fields of a message that comes twice (encoding.proto.dev, "Last One Wins"), so whoever
+    knows only in the end whether the run must wait need not encode it anew.
+    """
+    return pb.Event(run_created=pb.RunCreated(queued=True)).SerializeToString()
+
+
+def _encode_admitted(event: ev.RunAdmitted) -> pb.Event:
+    return pb.Event(run_admitted=pb.RunAdmitted(time=_stamp(event.time)))
+
+
+def _decode_admitted(stored: pb.RunAdmitted) -> ev.Event:
+    return ev.RunAdmitted(_time(stored.time))
 
 
 def _encode_started(event: ev.AttemptStarted) -> pb.Event:
@@ -337,6 +358,7 @@ def _decode_run_finished(stored: pb.RunFinished) -> ev.Event:
 
 _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunCreated: _encode_created,
+    ev.RunAdmitted: _encode_admitted,
     ev.AttemptStarted: _encode_started,
     ev.EffectClaimed: _encode_claimed,
     ev.AttemptFinished: _encode_finished,
@@ -352,6 +374,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_created": _decode_created,
+    "run_admitted": _decode_admitted,
     "attempt_started": _decode_started,
     "effect_claimed": _decode_claimed,
     "attempt_finished": _decode_finished,

@@ -1,7 +1,8 @@
 """From a command to an order: what an attempt may meet, and its place among all that are in flight.
 
 Places are bounded for all nodes together and for each alone, so a node that hangs fills its own share and
-leaves the others theirs. Waiting for a place ends with the step's total time.
+leaves the others theirs; those who wait are served by turns of their flows (`fairness`). Waiting for a place
+ends with the step's total time.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key
 from reflux.orchestrator.caller import Order
+from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
 
 DEFAULT_ATTEMPT: Final = timedelta(seconds=60)
@@ -36,23 +38,23 @@ class Places:
     """Who may be in flight."""
 
     def __init__(self) -> None:
-        self._all = asyncio.Semaphore(MAX_CALLS)
-        self._of_node: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._all = FairPlaces(MAX_CALLS)
+        self._of_node: WeakValueDictionary[str, FairPlaces] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def place(self, node: str, *, seconds: float | None) -> AsyncIterator[None]:
-        """A place for one call of `node` within the body.
+    async def place(self, node: str, turn: Turn, *, seconds: float | None) -> AsyncIterator[None]:
+        """A place for one call of `node`, asked for by the flow of `turn`, within the body.
 
         Raises:
             TimeoutError: none became free within `seconds`.
         """
         of_node = self._of_node.get(node)
         if of_node is None:
-            of_node = self._of_node[node] = asyncio.Semaphore(MAX_CALLS_OF_A_NODE)
+            of_node = self._of_node[node] = FairPlaces(MAX_CALLS_OF_A_NODE)
         async with AsyncExitStack() as held:
             async with asyncio.timeout(seconds):
-                await held.enter_async_context(of_node)
-                await held.enter_async_context(self._all)
+                await held.enter_async_context(of_node.place(turn))
+                await held.enter_async_context(self._all.place(turn))
             yield
 
 

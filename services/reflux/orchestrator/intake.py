@@ -30,7 +30,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
-from reflux.orchestrator.store import runs, wakeups
+from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
@@ -196,8 +196,13 @@ class Intake:
             words[word.run_id].append(word)
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
             run = self._worker.runs.get(run_id)  # it may leave memory while another one answers
-            if run is not None:
-                await self._answer(run, words.pop(run_id))
+            if run is None:
+                continue
+            said = words.pop(run_id)
+            if run.state.queued:  # about to leave memory: the next look reads what it has now
+                said = [word for word in said if word.kind != slots.ADMITTED]
+            if said:
+                await self._answer(run, said)
         shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in self._broken}
         shards |= {run_id: said[0].shard for run_id, said in words.items()}
         if self._worker.full():
@@ -256,6 +261,12 @@ class Intake:
         )
         now = self._clock.now()
         events: list[ev.Event] = []
+        if state.queued and not (state.finished or state.cancel or state.quarantine):
+            queued = await slots.queued(self._pool, run.id)
+            if not self._holds(lease) or run.id in self._worker.runs:
+                return  # meanwhile
+            run.begins_at = queued.start_at
+            events = [ev.RunAdmitted(now)] if queued.admitted and not _ends(words) else []
         if recovered and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)
@@ -263,12 +274,15 @@ class Intake:
             await self._answer(run, words)
 
     async def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
+        if admitted := [word.id for word in words if word.kind == slots.ADMITTED]:
+            self._worker.walk(run, (), admitted)  # what it says was asked for when the run was read
+            words = [word for word in words if word.kind != slots.ADMITTED]
         if refused := hear_all(self._worker, run, words, self._clock.now):
             await give_back(self._pool, run.lease, refused)
 
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
         """A run that cannot be folded: words that end it do so as it is, anything else leaves it PARKED."""
-        if any(word.kind in ENDS for word in words):
+        if _ends(words):
             now = self._clock.now()
             failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
             event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
@@ -279,6 +293,11 @@ class Intake:
         row = await runs.get(self._pool, loaded.run_id)
         if row is None or row.state is not RunPhase.PARKED:
             self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
+        elif admitted := [word.id for word in words if word.kind == slots.ADMITTED]:
+            # It keeps the slot until a person ends it, and needs no word about it.
+            with suppress(Exhausted, Stopped):
+                self._writer.read_again(loaded.run_id)
+                self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [], None, admitted))
 
     def _park(
         self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str
@@ -313,6 +332,10 @@ class Intake:
         await self._writer.room()
         while self._worker.full():  # noqa: ASYNC110 - hours of load, not a wait for one thing
             await asyncio.sleep(POLL_SECONDS / 10)
+
+
+def _ends(words: Sequence[Word]) -> bool:
+    return any(word.kind in ENDS for word in words)
 
 
 def _row_of(state: RunState) -> RunUpdate:

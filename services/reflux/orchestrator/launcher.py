@@ -10,6 +10,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
 from reflux.core.event import RunPhase
+from reflux.core.flow.limits import claim_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
@@ -20,7 +21,7 @@ from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.start import Started, Starter, StartRequest
-from reflux.orchestrator.worker import MAX_NEW_RUNS, ActiveRun, Worker
+from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
 
@@ -28,6 +29,7 @@ LEASE_SECONDS: Final = 5.0
 """How long a start waits for this orchestrator to own a shard, right after it joined."""
 MAX_TRIES: Final = 5
 """Of a start that finds its shard gone."""
+QUEUED_TAIL: Final = codec.queued_tail()
 TRY_SECONDS: Final = 0.05
 """Before the second try; each later one waits as much longer."""
 
@@ -101,15 +103,17 @@ class Launcher:
             lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
-            InvalidArgument: the input does not fit the flow's schema.
+            InvalidArgument: the input does not fit the flow's schema, or gives a limit of the flow no key.
             AlreadyExists: the handle was used for something else.
+            Exhausted: a limit of the flow refuses the run (CONCURRENCY_LIMIT, RATE_LIMIT); try again.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
         _check(flow, document)
         if self._worker.draining:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
-        if self._worker.full(runs=MAX_NEW_RUNS):
+        if self._worker.full_for(flow.flow_id):
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
+        claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(
@@ -123,6 +127,7 @@ class Launcher:
             traceparent,
             trigger_type=cause.type,
             scheduled_for=cause.scheduled_for,
+            priority=claim.priority,
         )
         request = StartRequest(
             lease=lease or await self._shard(),
@@ -136,11 +141,15 @@ class Launcher:
             scope=once.scope if once else "",
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
+            claim=claim,
+            queued_tail=QUEUED_TAIL,
         )
         started, begun_in = await self._start(request, bound=lease is not None)
         metrics.started(created=started.created)
         if not started.created:
             return Launched(started.run_id, None)
+        if started.queued:  # it costs no memory: who admits it leaves a word
+            return Launched(run_id, begin(run_id, flow.flow, replace(created, queued=True)))
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
         if run_id not in self._worker.runs and begun_in in self._lease.held():
             shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)

@@ -47,6 +47,22 @@ RUNS_UNFINISHED: Final = Gauge(
     text="Runs in the tables that have not ended, up to 100,000 per state; from the owner of shard 0 alone",
     labels=("state",),
 )
+RUNS_REFUSED: Final = Counter(
+    "reflux.runs.refused",
+    unit="{run}",
+    text="Starts that a limit of their flow refused: concurrency or rate",
+    labels=("limit",),
+)
+RUN_QUEUED: Final = Histogram(
+    "reflux.run.queued", unit="s", text="From the acceptance of a run that had to wait to its beginning"
+)
+SLOTS: Final = Gauge(
+    "reflux.slots",
+    unit="{run}",
+    text="Runs of flows with a limit of concurrency that hold a slot, and that wait for one; "
+    "from the owner of shard 0 alone",
+    labels=("state",),
+)
 RUNS_LOADED: Final = Gauge("reflux.runs.loaded", unit="{run}", text="Runs in memory here")
 RUNS_BYTES: Final = Gauge("reflux.runs.loaded.size", unit="By", text="Inputs and outputs in memory here")
 STEP_DURATION: Final = Histogram(
@@ -153,12 +169,18 @@ _STARTED: Final = RUNS_STARTED.at()
 _REPEATED: Final = STARTS_REPEATED.at()
 _RECOVERED: Final = RUNS_RECOVERED.at()
 _LATENESS: Final = TIMER_LATENESS.at()
+_QUEUED: Final = RUN_QUEUED.at()
 _NONE: Final = "none"
 
 
 def started(*, created: bool) -> None:
     """A start was answered: with a new run, or with an earlier one."""
     (_STARTED if created else _REPEATED).add()
+
+
+def refused(limit: str) -> None:
+    """A limit of its flow refused a run."""
+    RUNS_REFUSED.at(limit).add()
 
 
 def walked_again(wake: datetime | None, now: datetime) -> None:
@@ -214,6 +236,10 @@ def _node(state: RunState, path: StepPath) -> str:
     return action.node if isinstance(action, NodeAction) else _NONE
 
 
+def _admitted(state: RunState, event: ev.RunAdmitted) -> None:
+    _QUEUED.record((event.time - state.created.time).total_seconds())
+
+
 def _recovered(_: RunState, event: ev.RunRecovered) -> None:
     del event
     _RECOVERED.add()
@@ -226,6 +252,7 @@ def _finished(state: RunState, event: ev.RunFinished) -> None:
 
 _COUNTS: Final[dict[type[ev.Event], Callable[..., None]]] = {
     ev.AttemptFinished: _attempt,
+    ev.RunAdmitted: _admitted,
     ev.RunRecovered: _recovered,
     ev.StepSettled: _settled,
     ev.RunFinished: _finished,

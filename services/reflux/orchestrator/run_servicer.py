@@ -22,8 +22,9 @@ from reflux.core.event import FINAL, RunPhase
 from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
+from reflux.core.state import RunState
 from reflux.core.trace import valid_traceparent
-from reflux.orchestrator import codec, run_view
+from reflux.orchestrator import codec, queue_view, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.journal_reader import JournalReader
@@ -82,13 +83,12 @@ class RunServicer(RunServiceServicer):
             flow, document, once=once, actor=_actor(context), traceparent=_traceparent(context)
         )
         if wait is not None:
-            return _body(run_view.run_document(await self._waiter.settled(launched.run_id, wait)))
-        state = launched.first or await self._reader.state(launched.run_id)
-        return _body(run_view.run_document(state))
+            return await self._run(await self._waiter.settled(launched.run_id, wait))
+        return await self._run(launched.first or await self._reader.state(launched.run_id))
 
     async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> HttpBody:  # noqa: N802
         """One run."""
-        return _body(run_view.run_document(await self._reader.state(_run_id(request.run_id))))
+        return await self._run(await self._reader.state(_run_id(request.run_id)))
 
     async def ListRuns(  # noqa: N802
         self, request: pb.ListRunsRequest, _context: Context
@@ -207,6 +207,9 @@ class RunServicer(RunServiceServicer):
     async def CompleteStep(self, request: pb.CompleteStepRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run after a decision about a PARKED step."""
         return await self._words.complete(request, _actor(context))
+
+    async def _run(self, state: RunState) -> HttpBody:
+        return _body(await queue_view.run_document(self._pool, state))
 
     @contextmanager
     def _room_for_a_watcher(self) -> Iterator[None]:

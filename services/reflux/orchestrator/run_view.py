@@ -60,8 +60,10 @@ _ACTIONS: Final[dict[type[Action], str]] = {
 }
 
 
-def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
-    """A Run; `phase` says more than the journal does yet."""
+def run_document(
+    state: RunState, *, phase: RunPhase | None = None, queue: dict[str, Any] | None = None
+) -> bytes:
+    """A Run; `phase` and `queue` (`waiting` and `queue` of a queued run) say more than the journal does."""
     created, finished = state.created, state.finished
     output = finished.output if finished else None
     return _dump(
@@ -80,7 +82,10 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "unresolved_effects": list(state.unresolved_effects),
             "actor": created.actor,
             "trigger": created.trigger,
+            "priority": created.priority,
+            "queue": None,
             "pause": words.pause(state, stamp),
+            **(queue or {}),
         }
     )
 
@@ -151,6 +156,8 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
         return _waiting("a person must look at it: " + state.quarantine.message)
     if state.paused and not state.cancel:
         return _waiting(words.why_paused(state))
+    if state.phase is RunPhase.QUEUED:
+        return _waiting("waits for a limit of its flow")
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
@@ -213,6 +220,8 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return _waiting("a person must look at the run")
     if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
         return _waiting(f"the run is {words.why_paused(state)}")
+    if state.phase is RunPhase.QUEUED:
+        return _waiting("the run waits for its beginning")
     if run.state is StepState.RETRYING:
         return _waiting(_before_retry(run), state.due.get(path))
     if run.flight is not None:

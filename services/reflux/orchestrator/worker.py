@@ -41,6 +41,8 @@ from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
 from reflux.orchestrator.dispatch import Places, prepare, too_late
+from reflux.orchestrator.fairness import Shares, Turn
+from reflux.orchestrator.journaling import is_progress, portions
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
@@ -70,9 +72,6 @@ MAX_NEW_RUNS: Final = 8_000
 MAX_BYTES: Final = 512 << 20
 """Of inputs and outputs in memory; above it nothing more is taken on."""
 
-SUBMISSION_BYTES: Final = 4 << 20
-"""Events of one walk are written in portions of about this size."""
-
 log = logs.get_logger("worker")
 
 
@@ -98,6 +97,8 @@ class ActiveRun:
     """Bytes of its state that `Worker.bytes` counts."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """It is in memory no more."""
+    begins_at: datetime | None = None
+    """When a queued run may begin, if that is known: what its row says as long as it is queued."""
     settled: bool = False
     """It left because it is durably finished or parked: `state` then is what its journal says."""
 
@@ -105,6 +106,11 @@ class ActiveRun:
     def id(self) -> RunId:
         """Its id."""
         return self.state.id
+
+    @property
+    def turn(self) -> Turn:
+        """In whose turn something is done for it."""
+        return Turn(self.state.created.flow_id, self.state.created.priority)
 
 
 class Host(Protocol):
@@ -149,12 +155,17 @@ class Worker:
         self._places = Places()
         self._group: asyncio.TaskGroup | None = None
         self._bytes = 0
+        self._shares = Shares()
         self.draining = False
         """Nothing new is begun: no run, no step."""
 
     def full(self, *, runs: int = MAX_RUNS) -> bool:
         """Whether no more runs should be taken on."""
         return len(self.runs) >= runs or self._bytes >= MAX_BYTES
+
+    def full_for(self, flow_id: str) -> bool:
+        """Whether no run of this flow should be started here."""
+        return self.full(runs=MAX_NEW_RUNS) or self._shares.used_up(flow_id, MAX_NEW_RUNS - len(self.runs))
 
     async def run(self) -> None:
         """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
@@ -172,6 +183,7 @@ class Worker:
     def add(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
         """Takes a run on and advances it."""
         self.runs[run.id] = run
+        self._shares.add(run.turn.flow)
         self.walk(run, events, words)
 
     def walk(
@@ -212,6 +224,7 @@ class Worker:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
             self._bytes -= run.weight
+            self._shares.drop(run.turn.flow)
         if run.timer is not None:
             run.timer.cancel()
         for call in run.calls.values():
@@ -287,14 +300,14 @@ class Worker:
     ) -> asyncio.Future[Recorded] | None:
         """Writes `recorded` in order; the last portion carries what the row says, and the words."""
         row = self._row(run)
-        progressed = run.unproven and any(_is_progress(event) for event in recorded)
+        progressed = run.unproven and any(is_progress(event) for event in recorded)
         changed = row != run.shown or progressed
         waits = changed_waits(run.indexed, run.state)
         if not (recorded or words or changed or waits):
             return None
         update = replace(row, progressed=progressed) if changed else None
-        *portions, last = _portions([codec.encode(event) for event in recorded])
-        for portion in portions:
+        *first, last = portions([codec.encode(event) for event in recorded])
+        for portion in first:
             self._write(run, portion, None, (), ())
         future = self._write(run, last, update, words, held, waits=waits)
         if waits:
@@ -341,15 +354,21 @@ class Worker:
         failure = None
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
+        if state.queued and phase in (RunPhase.QUEUED, RunPhase.PAUSED):
+            later = FOREVER if phase is RunPhase.PAUSED else None
+            return RunUpdate(phase, wake_at=run.begins_at or later, progressed=False)
         wake = None if phase is RunPhase.PARKED else state.created.time
-        if self._waits(state):
+        if self._waits(run):
             wake = next_wake(state) or (FOREVER if wake is not None else None)
         return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
 
-    def _waits(self, state: RunState) -> bool:
+    def _waits(self, run: ActiveRun) -> bool:
         """Whether nothing can happen to the run for long, so that it need not be in memory."""
+        state = run.state
         if self.draining or state.flights or state.finished:
             return False
+        if state.queued and state.cancel is None:
+            return run.begins_at is None or run.begins_at - self._clock.now() > EVICT_AFTER
         if state.paused is not None and state.cancel is None:
             return True
         if state.ready or state.closable:
@@ -382,7 +401,7 @@ class Worker:
         run.settled = run.state.phase in FINAL or run.state.phase is RunPhase.PARKED
         if run.state.phase is RunPhase.PARKED:
             metrics.PARKED.add()
-        if run.settled or self._waits(run.state):
+        if run.settled or self._waits(run):
             self.drop(run)
 
     def _not_committed(self, run: ActiveRun, first_seq: int, error: BaseException | None) -> None:
@@ -406,7 +425,7 @@ class Worker:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        wake = next_wake(run.state)
+        wake = run.begins_at if run.state.queued else next_wake(run.state)
         if wake is None or self.draining:
             return
         seconds = max(0.0, (wake - self._clock.now()).total_seconds())
@@ -414,8 +433,10 @@ class Worker:
 
     def _on_timer(self, run: ActiveRun) -> None:
         if self.runs.get(run.id) is run:
-            metrics.walked_again(next_wake(run.state), self._clock.now())
-            self.walk(run)
+            now = self._clock.now()
+            metrics.walked_again(next_wake(run.state), now)
+            admitted = run.state.queued and run.begins_at is not None and run.begins_at <= now
+            self.walk(run, [ev.RunAdmitted(now)] if admitted else ())
 
     # Calls in flight.
 
@@ -428,7 +449,7 @@ class Worker:
         if started.assignment.effect is EffectClass.PURE:
             slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._show_slow, run, started)
         try:
-            result = await self._result(order)
+            result = await self._result(run, order)
             flight = run.state.steps[order.step].flight
             if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
                 return
@@ -443,12 +464,12 @@ class Worker:
                 slow.cancel()
         self.walk(run, [finished])
 
-    async def _result(self, order: Order) -> AttemptResult:
+    async def _result(self, run: ActiveRun, order: Order) -> AttemptResult:
         """What became of an order, its wait for a place included."""
         now = self._clock.now()
         left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
         try:
-            async with self._places.place(order.node, seconds=left):
+            async with self._places.place(order.node, run.turn, seconds=left):
                 await self._writer.room()
                 return await self._caller.call(order)
         except TimeoutError:
@@ -462,26 +483,6 @@ class Worker:
                 self._submit(run, [started], (), ())
             except (Exhausted, Stopped):
                 self.drop(run)
-
-
-def _portions(payloads: Sequence[bytes]) -> list[list[bytes]]:
-    """`payloads` in portions of at most about `SUBMISSION_BYTES`; one empty portion when there are none."""
-    portions: list[list[bytes]] = [[]]
-    size = 0
-    for payload in payloads:
-        if portions[-1] and size + len(payload) > SUBMISSION_BYTES:
-            portions.append([])
-            size = 0
-        portions[-1].append(payload)
-        size += len(payload)
-    return portions
-
-
-def _is_progress(event: ev.Event) -> bool:
-    """Whether the run got further by this, for the count of recoveries without progress."""
-    return isinstance(event, ev.StepSettled | ev.StepEntered | ev.RunResumed) or (
-        isinstance(event, ev.AttemptFinished) and event.counted
-    )
 
 
 def _acts(state: RunState) -> bool:

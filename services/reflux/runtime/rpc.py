@@ -101,8 +101,14 @@ def to_status(error: RefluxError) -> status_pb2.Status:
         reason=error.reason,
         metadata=error.metadata,
         violations=error.violations,
-        retry_seconds=_RETRY_SECONDS if isinstance(error, TryLater) else None,
+        retry_seconds=_retry_seconds(error),
     )
+
+
+def _retry_seconds(error: RefluxError) -> float | None:
+    if not isinstance(error, TryLater):
+        return None
+    return _RETRY_SECONDS if error.retry_seconds is None else error.retry_seconds
 
 
 def make_status(

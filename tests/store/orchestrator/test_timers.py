@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from reflux.core.event import RunPhase
-from reflux.orchestrator.store import wakeups
+from reflux.core.flow.limits import Claim, Overflow, SlotClaim
+from reflux.core.names import FlowId
+from reflux.orchestrator.store import runs, wakeups
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission
 
 if TYPE_CHECKING:
@@ -73,3 +76,57 @@ async def test_a_crowd_of_timers_comes_oldest_first_and_in_pages(
     rest = await wakeups.poll(desk.pool, [lease], loaded=by_time[:2])
     assert [timer.run_id for timer in rest.timers] == by_time[2:]
     assert not rest.more
+
+
+async def _due(desk: Desk, lease: ShardLease, flow: FlowId, count: int, priority: int = 5) -> list[RunId]:
+    """So many runs of a flow that are due, each a little later than the one before."""
+    run_ids = []
+    for _ in range(count):
+        [run_id] = await desk.start(lease, flow_id=flow, claim=Claim(priority))
+        await desk.act(
+            "UPDATE runs SET wake_at = now() - interval '1 hour' + %s * interval '1 second' WHERE id = %s",
+            await _count(desk),
+            run_id,
+        )
+        run_ids.append(run_id)
+    return run_ids
+
+
+async def _count(desk: Desk) -> int:
+    [(number,)] = await desk.rows("SELECT count(*) FROM runs")
+    assert isinstance(number, int)
+    return number
+
+
+async def test_what_is_due_comes_by_turns_of_flows(desk: Desk) -> None:
+    """One flow's backlog delays no other; within a flow the higher priority is first, then the older one."""
+    [lease, *_] = await desk.leases()
+    burst, other = FlowId(str(uuid4())), FlowId(str(uuid4()))
+    usual = await _due(desk, lease, burst, 6)
+    urgent = await _due(desk, lease, burst, 1, priority=9)
+    late = await _due(desk, lease, other, 2)
+    due = [timer.run_id for timer in (await wakeups.poll(desk.pool, [lease])).timers]
+    assert due == [urgent[0], late[0], usual[0], late[1], *usual[1:]]
+
+
+async def test_a_shard_is_adopted_by_turns_of_flows(desk: Desk) -> None:
+    """The same after a takeover: what was accepted first is not all that comes first."""
+    [lease, *_] = await desk.leases()
+    burst, other = FlowId(str(uuid4())), FlowId(str(uuid4()))
+    backlog = await _due(desk, lease, burst, 5)
+    late = await _due(desk, lease, other, 2)
+    adopted = [one.run_id async for page in runs.adopt(desk.pool, lease, died=False) for one in page]
+    assert set(adopted) == {*backlog, *late}
+    assert [run_id in late for run_id in adopted[:4]].count(True) == 2
+
+
+async def test_a_queued_run_is_not_due_and_not_adopted(desk: Desk) -> None:
+    """It costs no memory: nobody takes it up before it has its slot."""
+    [lease, *_] = await desk.leases()
+    claim = Claim(slot=SlotClaim("k", 1, Overflow.QUEUE))
+    [first] = await desk.start(lease, claim=claim)
+    [second] = await desk.start(lease, claim=claim)
+    ahead = await wakeups.poll(desk.pool, [lease], ahead=timedelta(days=1))
+    adopted = [one.run_id async for page in runs.adopt(desk.pool, lease, died=False) for one in page]
+    assert [timer.run_id for timer in ahead.timers] == [first] == adopted
+    assert second != first

@@ -1,6 +1,7 @@
 """The figures of an orchestrator say what its journals say: no more, no less."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -189,3 +190,39 @@ async def test_firings_of_schedules_are_counted_by_what_became_of_them(begin, me
         assert since(metrics.FIRINGS, "fired") == since(metrics.FIRING_LATENESS) == 1
         assert since(metrics.FIRINGS, "missed") == 0
         go.set()
+
+
+async def test_slots_queues_and_refusals_are_counted(begin, mesh, monkeypatch):
+    """Who holds a slot and who waits, from the tables; who was refused, and how long others waited."""
+    monkeypatch.setattr(census, "PAUSE_SECONDS", 0.1)
+    since, free = Since(), asyncio.Event()
+
+    async def hold(given, envelope, context):
+        await free.wait()
+        return {}
+
+    mesh.script = hold
+    async with begin(metrics_address="127.0.0.1:0") as client:
+        await client.save("queue", {"id": "a", **PURE}, policies={"concurrency": {"limit": 1}})
+        strict = {"concurrency": {"limit": 1, "overflow": "reject"}}
+        await client.save("strict", {"id": "a", **PURE}, policies=strict)
+        runs = [await client.start("queue") for _ in range(3)]
+        runs.append(await client.start("strict"))
+        for _ in range(2):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await client.start("strict")
+        async with asyncio.timeout(20):
+            while metrics.SLOTS.series() != {("held",): 2, ("queued",): 2}:
+                await asyncio.sleep(0.05)
+            while metrics.RUNS_UNFINISHED.series().get(("QUEUED",)) != 2:
+                await asyncio.sleep(0.05)
+        free.set()
+        for run in runs:
+            await client.until(run["id"], "SUCCEEDED")
+        async with asyncio.timeout(20):
+            while metrics.SLOTS.series() != {("held",): 0, ("queued",): 0}:
+                await asyncio.sleep(0.05)
+
+    assert since(metrics.RUNS_REFUSED, "concurrency") == 2
+    assert since(metrics.RUN_QUEUED) == 2
+    assert since(metrics.RUNS_STARTED) == 4

@@ -57,7 +57,8 @@ def test_every_leaf_of_the_tree_is_listed_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "status"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1), ("PARKED", 6), ("RUNNING", 7)]
+    ("state", "status"),
+    [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1), ("PARKED", 6), ("RUNNING", 7), ("QUEUED", 7)],
 )
 def test_a_run_that_was_waited_for_says_how_it_ended(
     server: FakeServer, reflux: Reflux, state: str, status: int

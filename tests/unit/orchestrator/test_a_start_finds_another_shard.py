@@ -37,8 +37,8 @@ class Platform:
     def held(self) -> list[ShardLease]:
         return self.leases
 
-    def full(self, *, runs: int) -> bool:
-        return runs < 0
+    def full_for(self, flow_id: str) -> bool:
+        return not flow_id
 
     def add(self, run: Any) -> None:
         self.runs[run.state.id] = run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -43,8 +44,19 @@ beginnings = st.builds(
 
 KINDS = {
     ev.RunCreated: st.builds(
-        ev.RunCreated, texts.map(FlowId), texts, counts, documents, texts, times, texts, texts
+        ev.RunCreated,
+        texts.map(FlowId),
+        texts,
+        counts,
+        documents,
+        texts,
+        times,
+        texts,
+        texts,
+        st.integers(0, 9),
+        st.booleans(),
     ),
+    ev.RunAdmitted: st.builds(ev.RunAdmitted, times),
     ev.AttemptStarted: st.builds(
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
     ),
@@ -127,6 +139,13 @@ def test_every_fact_survives_its_stored_form(kind):
         assert codec.kind_of(event) == kind.__name__
 
     survives()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(KINDS[ev.RunCreated])
+def test_a_stored_beginning_becomes_that_of_a_queued_run_by_what_is_appended(event: ev.RunCreated) -> None:
+    """The statement that begins a run knows last whether it must wait; nothing else of the event changes."""
+    assert codec.decode(codec.encode(event) + codec.queued_tail()) == replace(event, queued=True)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ def test_a_run_says_everything_flat():
         "unresolved_effects": [],
         "actor": "me",
         "trigger": "",
+        "priority": 5,
+        "queue": None,
         "pause": None,
     }
 

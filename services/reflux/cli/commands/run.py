@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id.", autocompletion=completion.runs)]
-STATES = ("RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED", "PARKED", "PAUSED")
+STATES = ("QUEUED", "RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED", "PARKED", "PAUSED")
 
 
 @app.command("list")
@@ -110,6 +110,7 @@ def get(run_id: RunId, server: Server = None, data_dir: DataDir = None, as_json:
                 ("waits", waiting.get("why")),
                 ("until", local(waiting.get("until"))),
                 ("unresolved effects", ", ".join(run["unresolved_effects"])),
+                ("priority", run.get("priority")),
                 ("started by", run["actor"]),
                 ("created", local(run["create_time"])),
                 ("took", took(run["create_time"], run["finish_time"])),

@@ -122,6 +122,8 @@ def tell(event: dict[str, Any]) -> tuple[str, str]:
         case "RunCreated":
             trigger = f" by trigger {data['trigger']}" if data.get("trigger") else f" by {data['actor']}"
             return f"run of {data['flow_name']}, version {data['flow_version']}, accepted{trigger}", "bold"
+        case "RunAdmitted":
+            return "its turn has come: it begins", ""
         case "AttemptStarted":
             return f"{step}: attempt {data['attempt']} sent", ""
         case "EffectClaimed":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
+from reflux.core.flow.limits import read_limits
 from reflux.core.flow.model import Flow, ForeachAction, NodeAction, ScopeId, WhileAction
 from reflux.core.flow.order import order_steps
 from reflux.core.flow.policies import read_policies
@@ -145,7 +146,9 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     constants = reader.optional(spec, "vars")
     variables = {} if constants is None else reader.constants(constants)
     triggers = read_triggers(reader, reader.optional(spec, "triggers"), variables)
-    timeout, on_error = read_policies(reader, reader.optional(spec, "policies"))
+    policies = reader.optional(spec, "policies")
+    timeout, on_error = read_policies(reader, policies)
+    limits = read_limits(reader, policies, variables)
     listed = reader.required(spec, "steps")
     if listed is not None and listed.value == []:
         reader.problems.add(ProblemCode.MISSING_KEY, listed, "a flow has at least one step")
@@ -170,6 +173,7 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
         scopes=steps.book.scopes,
         steps=assembled,
         triggers=triggers,
+        limits=limits,
     )
     return CompileResult(flow, (), spec.value, calls, inputs, triggers)
 

@@ -25,11 +25,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NewType, TypeAlias, assert_never
 
+from reflux.core.flow.limits import NO_LIMITS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reflux.core.document import JsonValue
     from reflux.core.expression import Expression, Template
+    from reflux.core.flow.limits import Limits
     from reflux.core.flow.schema import Schema
     from reflux.core.flow.triggers import Trigger
     from reflux.core.names import StepPath
@@ -363,6 +366,8 @@ class Flow:
     """Every step, in document order, a container before what it contains."""
     triggers: tuple[Trigger, ...]
     """What starts runs of it by itself."""
+    limits: Limits = NO_LIMITS
+    """When its runs may begin."""
 
     def trigger(self, trigger_id: str) -> Trigger | None:
         """The trigger with this id, or None."""

@@ -9,6 +9,7 @@
 | `runs`    | reading: recovery, lists, one run, its events                          |
 | `inbox`   | words to runs that somebody else may own                               |
 | `partitions` | the tables by time that runs lie in: making, dropping, forgetting   |
+| `slots`   | limits of flows: who may begin, who waits, where                       |
 | `wakeups` | what is due: timers and words, found from the tables alone             |
 | `wake`    | the accelerator: who should look now, through Redis/Valkey             |
 
@@ -17,7 +18,8 @@ Rules:
   a process paused between two statements would hold locks, and so block its own takeover.
 - Whoever writes for a run presents `ShardLease(shard, token)`; the statement locks that shard row FOR SHARE
   and ignores everything under another token. That lock, not any clock, is what makes zombies harmless.
-- Locks are taken in the order shards (by id), then start keys (by scope and key), then rows of runs.
+- Locks are taken in the order shards (by id), then start keys (by scope and key), then rows of runs, then
+  limits and rates (by flow and key). Who has a limit's row touches no row of a former run: words go instead.
 - `now()` is the time of the statement. `clock_timestamp()` stands only where a condition is judged anew after
   waiting for a lock.
 """

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from reflux.core.names import RunId
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost
 from reflux.orchestrator.store.lane import Lane, LaneStats
@@ -24,11 +25,11 @@ from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from reflux.core.event import Failure, RunPhase
-    from reflux.core.names import RunId, StepPath
+    from reflux.core.names import StepPath
     from reflux.orchestrator.words.waits import WaitRow
     from reflux.runtime.postgres import Connection
 
@@ -86,12 +87,15 @@ class Recorded:
 class Writer:
     """The one writer of this orchestrator. Somebody must `run` it.
 
+    `admitted` is told of runs, of any owner, that got a slot by what was written; a word tells each of them.
+
     >>> writer = Writer(settings.postgres_dsn)
     >>> tasks.create_task(writer.run())
     >>> recorded = await writer.submit(Submission(lease, run_id, 7, [payload]))
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, admitted: Callable[[Sequence[RunId]], None] = lambda _: None) -> None:
+        self._admitted = admitted
         self._lane: Lane[Submission, Recorded] = Lane(
             dsn,
             name="journal",
@@ -158,7 +162,10 @@ class Writer:
                 prepare=True,
                 binary=True,
             )  # fmt: skip
-            held = {leases[place - 1]: Recorded(time) for place, time in await cursor.fetchall()}
+            rows = await cursor.fetchall()
+            held = {leases[place - 1]: Recorded(time) for place, time, _ in rows}
+            if rows and rows[0][2]:
+                self._admitted([RunId(str(run_id)) for run_id in rows[0][2]])
         return [
             answer or held.get(one.lease) or ShardLost(one.lease.shard)
             for one, answer in zip(submissions, answers, strict=True)

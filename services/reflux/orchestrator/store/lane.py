@@ -1,7 +1,8 @@
 """A lane: one connection that writes what gathered while the former batch was being written.
 
 No timer, no transaction block: a batch is ONE autocommit statement, and the next one takes whatever waits. An
-idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap.
+idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. Items are
+written in the order in which they come, or by turns of flows where that order means nothing (`turn`).
 
 What happens to an item:
 - Written, or turned down for a reason of its own (`Write` says which): its future has the answer.
@@ -33,6 +34,7 @@ from psycopg.pq import TransactionStatus
 from reflux.core.errors import Exhausted
 from reflux.core.reasons import Reason
 from reflux.orchestrator import metrics
+from reflux.orchestrator.fairness import FairQueue
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, Stopped
 from reflux.runtime.logs import get_logger
@@ -42,6 +44,7 @@ from reflux.runtime.tasks import forever
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from reflux.orchestrator.fairness import Turn
     from reflux.runtime.postgres import Connection
 
 ItemT = TypeVar("ItemT")
@@ -107,6 +110,7 @@ class Lane(Generic[ItemT, AnswerT]):
 
     `write(connection, items)` executes one statement and returns one answer or exception per item, in order;
     `rows(item)` says how many rows one is, for the metrics.
+    `turn(item)` says whose turn it takes, if items are written by turns.
     `refused(item, error)` is told of each bad item before anything after it is written;
     `unknown(items)` of the batch whose outcome nobody knows.
     """
@@ -120,6 +124,7 @@ class Lane(Generic[ItemT, AnswerT]):
         rows: Callable[[ItemT], int] = lambda _: 1,
         refused: Callable[[ItemT], None] = lambda _: None,
         unknown: Callable[[Sequence[ItemT]], None] = lambda _: None,
+        turn: Callable[[ItemT], Turn] | None = None,
     ) -> None:
         self.stats = LaneStats()
         self._dsn = dsn
@@ -130,7 +135,9 @@ class Lane(Generic[ItemT, AnswerT]):
         self._committed_seconds = metrics.COMMIT_DURATION.at(name)
         self._refused = refused
         self._unknown = unknown
-        self._queue: deque[_Entry[ItemT, AnswerT]] = deque()
+        self._queue: deque[_Entry[ItemT, AnswerT]] | FairQueue[_Entry[ItemT, AnswerT]] = (
+            deque() if turn is None else FairQueue(lambda entry: turn(entry.item))
+        )
         self._bytes = 0
         self._flight: Sequence[_Entry[ItemT, AnswerT]] = ()
         self._work = asyncio.Event()
@@ -222,12 +229,11 @@ class Lane(Generic[ItemT, AnswerT]):
     def _gather(self) -> list[_Entry[ItemT, AnswerT]]:
         batch: list[_Entry[ItemT, AnswerT]] = []
         size = 0
-        while (
-            self._queue
-            and len(batch) < BATCH_ITEMS
-            and (not batch or size + self._queue[0].size <= BATCH_BYTES)
-        ):
+        while self._queue and len(batch) < BATCH_ITEMS:
             entry = self._queue.popleft()
+            if batch and size + entry.size > BATCH_BYTES:
+                self._queue.appendleft(entry)
+                break
             size += entry.size
             batch.append(entry)
         self._bytes -= size

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reflux.core.event import Failure, RunPhase
 from reflux.core.names import FlowId, RunId, StepPath
+from reflux.orchestrator.fairness import Turn, in_turns
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.pool import fetch, store_sql
 from reflux.runtime.ids import first_id
@@ -36,6 +37,8 @@ class Adopted(NamedTuple):
     run_id: RunId
     recoveries: int
     """Deaths of its owner since it last made progress, this one included."""
+    turn: Turn
+    """In whose turn it is taken up."""
 
 
 class JournalRow(NamedTuple):
@@ -77,9 +80,11 @@ class RunFilter:
 
 
 async def adopt(
-    pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 500
+    pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 2_000
 ) -> AsyncIterator[list[Adopted]]:
-    """Pages of the shard's runs that belong in its owner's memory, by age; parked and waiting ones do not.
+    """Pages of the shard's runs that belong in its owner's memory; parked, queued and waiting ones do not.
+
+    The pages are by age, and within a page flows take turns.
 
     `died`: the shard comes from an owner that died, which counts as a recovery of each. Nothing is yielded of
     a shard that is not held any more.
@@ -97,9 +102,12 @@ async def adopt(
                 "limit": page_size,
             },
         )
-        page = [Adopted(RunId(str(run_id)), recoveries) for run_id, recoveries in rows]
+        page = [
+            Adopted(RunId(str(run_id)), recoveries, Turn(str(flow_id), priority))
+            for run_id, recoveries, flow_id, priority in rows
+        ]
         if page:
-            yield page
+            yield in_turns(page, lambda one: one.turn)
         if len(page) < page_size:
             return
         after = page[-1].run_id

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from reflux.core.errors import AlreadyExists
+from reflux.core.errors import AlreadyExists, Exhausted
+from reflux.core.flow.limits import NO_CLAIM
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.orchestrator.store import arrays
+from reflux.orchestrator.fairness import Turn
+from reflux.orchestrator.store import arrays, slots
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.lane import Lane, LaneStats
 from reflux.orchestrator.store.pool import fetch
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
+    from reflux.core.flow.limits import Claim
     from reflux.core.names import FlowId
     from reflux.orchestrator.store.journal import ShardLease
     from reflux.runtime.postgres import Connection, Pool
@@ -59,6 +62,15 @@ class StartRequest:
     request_id: str | None = None
     body_digest: bytes = b""
     """Of everything that must be equal for the same `request_id`."""
+    claim: Claim = NO_CLAIM
+    """What it asks for before it may begin."""
+    queued_tail: bytes = b""
+    """Appended to `payload` if it has to wait for that."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether its flow has a limit of any kind."""
+        return self.claim.slot is not None or self.claim.rate is not None
 
     @property
     def handle(self) -> tuple[str, str] | None:
@@ -75,13 +87,20 @@ class Started:
     """Whether it began now: its events are then this orchestrator's to write from 2 on."""
     recorded_at: datetime | None
     """Of event 1, if created."""
+    queued: bool = False
+    """It waits for a limit of its flow: nobody walks it before it is admitted."""
 
 
 class Starter:
     """Begins runs in groups. Somebody must `run` it."""
 
     def __init__(self, dsn: str) -> None:
-        self._lane: Lane[StartRequest, Started] = Lane(dsn, name="start", write=_write)
+        self._lane: Lane[StartRequest, Started] = Lane(
+            dsn,
+            name="start",
+            write=_write,
+            turn=lambda request: Turn(request.flow_id, request.claim.priority),
+        )
 
     @property
     def stats(self) -> LaneStats:
@@ -93,6 +112,7 @@ class Starter:
 
         The future raises:
             AlreadyExists: the request_id was used for something else.
+            Exhausted: a limit of the flow refuses the run (CONCURRENCY_LIMIT, RATE_LIMIT).
             ShardLost, Undecided, CommitUnknown, RowRefused, Stopped: see `store.errors`.
 
         Raises:
@@ -145,11 +165,12 @@ async def forget_expired(pool: Pool) -> int:
 async def _write(connection: Connection, requests: Sequence[StartRequest]) -> Sequence[Started | Exception]:
     """Equal handles within one batch: the first is inserted, the others find it like any loser."""
     leaders = list({request.handle or request.run_id: request for request in reversed(requests)}.values())
-    held, begun = await _insert(connection, leaders)
+    held, begun, refused = await _insert(connection, leaders)
     answers: dict[RunId, Started | Exception] = {
         request.run_id: ShardLost(request.lease.shard) for request in leaders if request.lease not in held
     }
-    answers |= {run_id: Started(run_id, created=True, recorded_at=at) for run_id, at in begun.items()}
+    answers |= refused
+    answers |= {started.run_id: started for started in begun}
     losers = [request for request in requests if request.run_id not in answers]
     if losers:
         answers |= await _find(connection, losers)
@@ -158,8 +179,8 @@ async def _write(connection: Connection, requests: Sequence[StartRequest]) -> Se
 
 async def _insert(
     connection: Connection, requests: Sequence[StartRequest]
-) -> tuple[set[ShardLease], dict[RunId, datetime]]:
-    """The leases that are held, and the runs that were begun with their time."""
+) -> tuple[set[ShardLease], list[Started], dict[RunId, Exhausted]]:
+    """The leases that are held, the runs that were begun, and those that a limit refused."""
     places = {lease: place for place, lease in enumerate(dict.fromkeys(one.lease for one in requests), 1)}
     leases = list(places)
     cursor = await connection.execute(
@@ -178,6 +199,9 @@ async def _insert(
             "actors": arrays.texts([one.actor for one in requests]),
             "created": arrays.times([one.created_at for one in requests]),
             "payloads": arrays.blobs([one.payload for one in requests]),
+            "priorities": arrays.int4s([one.claim.priority for one in requests]),
+            "queued_tails": arrays.blobs([one.queued_tail for one in requests if one.limited]),
+            **slots.claim_columns([(one.run_id, one.claim) for one in requests if one.limited]),
         },
         prepare=True,
         binary=True,
@@ -185,8 +209,19 @@ async def _insert(
     row = await cursor.fetchone()
     if row is None:
         raise psycopg.DataError("the statement answered nothing")
-    held, begun, now = row
-    return {leases[place - 1] for place in held}, {RunId(str(run_id)): now for run_id in begun}
+    held, begun, now, *verdicts = row
+    judged = {RunId(str(run_id)): (verdict, at) for run_id, verdict, at in zip(*verdicts, strict=True)}
+    asked = {one.run_id: one for one in requests} if judged else {}
+    refused = {
+        run_id: slots.refused(verdict, asked[run_id].flow_name, asked[run_id].claim, at, now)
+        for run_id, (verdict, at) in judged.items()
+        if verdict not in ("begin", "queue")
+    }
+    started = [
+        Started(run_id, created=True, recorded_at=now, queued=judged.get(run_id, ("begin",))[0] == "queue")
+        for run_id in (RunId(str(each)) for each in begun)
+    ]
+    return {leases[place - 1] for place in held}, started, refused
 
 
 async def _find(

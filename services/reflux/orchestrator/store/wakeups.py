@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1_000
 """Most timers, and most words, of one answer."""
+WINDOW: Final = 20_000
+"""The oldest timers that are due, among which flows take turns."""
 _NOW: Final = timedelta()
 
 
@@ -51,7 +53,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Each at most `PAGE`, oldest first."""
+    """Each at most `PAGE`: timers by turns of their flows, words oldest first."""
 
     timers: tuple[Timer, ...]
     words: tuple[Word, ...]
@@ -92,6 +94,7 @@ async def poll(
             "loaded": arrays.uuids(loaded),
             "taken": arrays.int8s(list(taken)),
             "limit": PAGE,
+            "window": WINDOW,
         },
         prepare=False,  # planned with its values: how many are loaded decides how they are left out
     )

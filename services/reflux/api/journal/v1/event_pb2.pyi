@@ -38,6 +38,7 @@ class Event(_message.Message):
     RUN_PARKED_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
+    RUN_ADMITTED_FIELD_NUMBER: _builtins.int
     SIGNAL_RECEIVED_FIELD_NUMBER: _builtins.int
     STEP_ANSWERED_FIELD_NUMBER: _builtins.int
     RUN_PAUSED_FIELD_NUMBER: _builtins.int
@@ -89,6 +90,10 @@ class Event(_message.Message):
         """The total time of a container or of the run is over."""
 
     @_builtins.property
+    def run_admitted(self) -> Global___RunAdmitted:
+        """A run that was queued may begin."""
+
+    @_builtins.property
     def signal_received(self) -> Global___SignalReceived:
         """Somebody sent a signal."""
 
@@ -126,6 +131,7 @@ class Event(_message.Message):
         run_parked: Global___RunParked | None = ...,
         run_finished: Global___RunFinished | None = ...,
         timed_out: Global___TimedOut | None = ...,
+        run_admitted: Global___RunAdmitted | None = ...,
         signal_received: Global___SignalReceived | None = ...,
         step_answered: Global___StepAnswered | None = ...,
         run_paused: Global___RunPaused | None = ...,
@@ -133,11 +139,11 @@ class Event(_message.Message):
         step_overruled: Global___StepOverruled | None = ...,
         run_terminated: Global___RunTerminated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -157,6 +163,8 @@ class RunCreated(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
     TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
     SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
@@ -173,6 +181,10 @@ class RunCreated(_message.Message):
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: _builtins.str
     """W3C traceparent of the request that started it; empty when it brought none."""
+    priority: _builtins.int
+    """0 to 9: who is first among the runs of its flow; 5 when absent."""
+    queued: _builtins.bool
+    """It had to wait for a limit of its flow: it begins with RunAdmitted."""
     trigger_type: _builtins.str
     """Type of the trigger: cron, interval or manual; empty: webhook, where there is a trigger."""
     @_builtins.property
@@ -194,16 +206,44 @@ class RunCreated(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         trigger: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        priority: _builtins.int | None = ...,
+        queued: _builtins.bool = ...,
         trigger_type: _builtins.str = ...,
         scheduled_for: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+
+Global___RunCreated: _TypeAlias = RunCreated  # noqa: Y015
+
+@_typing.final
+class RunAdmitted(_message.Message):
+    """A run that was queued may begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunCreated: _TypeAlias = RunCreated  # noqa: Y015
+Global___RunAdmitted: _TypeAlias = RunAdmitted  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):

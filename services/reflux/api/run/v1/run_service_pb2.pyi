@@ -50,6 +50,8 @@ class Run(_message.Message):
         """A step needs a person and nothing else can proceed."""
         PAUSED: Run._State.ValueType  # 7
         """Somebody paused it: nothing begins until it is resumed."""
+        QUEUED: Run._State.ValueType  # 8
+        """Accepted; it waits for a limit of its flow, and nothing of it has begun."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a run stands."""
@@ -70,6 +72,8 @@ class Run(_message.Message):
     """A step needs a person and nothing else can proceed."""
     PAUSED: Run.State.ValueType  # 7
     """Somebody paused it: nothing begins until it is resumed."""
+    QUEUED: Run.State.ValueType  # 8
+    """Accepted; it waits for a limit of its flow, and nothing of it has begun."""
 
     ID_FIELD_NUMBER: _builtins.int
     FLOW_ID_FIELD_NUMBER: _builtins.int
@@ -86,6 +90,8 @@ class Run(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -100,6 +106,8 @@ class Run(_message.Message):
     """Who started it."""
     trigger: _builtins.str
     """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
+    priority: _builtins.int
+    """0 to 9: who is first among the runs of its flow that wait. Not filled in lists."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What it was given. Not filled in lists."""
@@ -132,6 +140,10 @@ class Run(_message.Message):
     def pause(self) -> Global___Pause:
         """Who paused it, and why; absent when it is not paused. Not filled in lists."""
 
+    @_builtins.property
+    def queue(self) -> Global___QueuePlace:
+        """Its place in the queue, while it is QUEUED for a slot. Not filled in lists."""
+
     def __init__(
         self,
         *,
@@ -150,10 +162,12 @@ class Run(_message.Message):
         actor: _builtins.str = ...,
         trigger: _builtins.str = ...,
         pause: Global___Pause | None = ...,
+        priority: _builtins.int = ...,
+        queue: Global___QueuePlace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "pause", b"pause", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "pause", b"pause", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "pause", b"pause", "priority", b"priority", "queue", b"queue", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,6 +204,44 @@ class Pause(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pause: _TypeAlias = Pause  # noqa: Y015
+
+@_typing.final
+class QueuePlace(_message.Message):
+    """A place in the queue for the slots of a flow and key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """From 1: how many are before it, and it."""
+    length: _builtins.int
+    """How many wait."""
+    held: _builtins.int
+    """How many runs have a slot."""
+    limit: _builtins.int
+    """How many may have one."""
+    key: _builtins.str
+    """The key; empty when the flow names none."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        length: _builtins.int = ...,
+        held: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "key", b"key", "length", b"length", "limit", b"limit", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuePlace: _TypeAlias = QueuePlace  # noqa: Y015
 
 @_typing.final
 class Error(_message.Message):

@@ -1,5 +1,7 @@
 -- What is due in some shards that are still held under these tokens: runs whose time has come (or comes within
--- `ahead`), and words, each kind oldest first and at most `limit`. What the owner has in hand is left out.
+-- `ahead`), and words, each kind at most `limit`. Words come oldest first. Runs come by turns of their flows, within
+-- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
+-- so many of others waits until some of those are in hand. What the owner has in hand is left out.
 -- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go
 -- back to them.
 WITH held AS MATERIALIZED (
@@ -15,12 +17,18 @@ WITH held AS MATERIALIZED (
        SET run_ids = array_remove(signals.run_ids, stale.run_id)
       FROM stale
      WHERE signals.id = stale.signal
-), timers AS (
-    SELECT runs.id, runs.shard, runs.wake_at
+), come AS (
+    SELECT runs.id, runs.shard, runs.wake_at, runs.flow_id, runs.priority
       FROM runs JOIN held ON runs.shard = held.id
      WHERE runs.wake_at <= now() + %(ahead)s
        AND NOT EXISTS (SELECT FROM unnest(%(loaded)b) AS loaded (id) WHERE loaded.id = runs.id)
      ORDER BY runs.wake_at
+     LIMIT %(window)s
+), timers AS (
+    SELECT id, shard, wake_at,
+           row_number() OVER (PARTITION BY flow_id ORDER BY priority DESC, wake_at) AS turn, priority
+      FROM come
+     ORDER BY turn, priority DESC, wake_at
      LIMIT %(limit)s
 ), words AS (
     SELECT inbox.id, inbox.shard, inbox.run_id, inbox.kind, inbox.payload, inbox.created_at, inbox.signal
@@ -30,7 +38,7 @@ WITH held AS MATERIALIZED (
      ORDER BY inbox.id
      LIMIT %(limit)s
 )
-SELECT id AS run_id, shard, wake_at AS at, NULL AS word, NULL AS kind, NULL AS payload, NULL AS signal
-  FROM timers
+(SELECT id AS run_id, shard, wake_at AS at, NULL AS word, NULL AS kind, NULL AS payload, NULL AS signal
+   FROM timers ORDER BY turn, priority DESC, wake_at)
  UNION ALL
 SELECT run_id, shard, created_at, id, kind, payload, signal FROM words

@@ -1,11 +1,15 @@
 -- One batch of the journal: events, the rows of their runs, the words that were folded into them, and which steps
 -- wait for a signal under a key (a row without a name: not any more).
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
--- so do the rows under them. Answers which leases are held, and the time of recording.
--- A finished run stays as it finished, whatever is written later.
+-- so do the rows under them.
+-- A finished run stays as it finished, whatever is written later. What it held of its flow's slots is given on in
+-- this very statement; if none of the runs that end here was limited, nothing is asked (see the migration
+-- `limits`).
 -- The oldest and the newest run say again what `run_ids` do, for partitions that have none of them: without that
 -- every commit would look into all of them.
--- Only the shard row is locked, and only while this statement runs: a takeover waits for it, no longer.
+-- Answers which leases are held, the time of recording, and which runs got a slot.
+-- Of what others write, only the shard row and the limits of flows and keys are locked, and only while this
+-- statement runs: a takeover waits for it, no longer.
 WITH held AS MATERIALIZED (
     SELECT lease.place, shards.id AS shard
       FROM shards
@@ -36,6 +40,10 @@ WITH held AS MATERIALIZED (
       JOIN held USING (place)
      WHERE runs.id = new.id AND runs.shard = held.shard AND runs.finished_at IS NULL
        AND runs.id BETWEEN %(oldest_run)s::uuid AND %(newest_run)s::uuid
+ RETURNING runs.id, runs.limited AND runs.finished_at IS NOT NULL AS frees
+), handed AS MATERIALIZED (
+    SELECT release_slots(one.run_ids) AS run_ids
+      FROM (SELECT array_agg(id) AS run_ids FROM moved WHERE frees HAVING count(*) > 0) AS one
 ), folded AS (
     DELETE FROM inbox
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
@@ -55,4 +63,4 @@ WITH held AS MATERIALIZED (
      USING wait
      WHERE wait.name IS NULL AND signal_waits.run_id = wait.run_id AND signal_waits.step = wait.step
 )
-SELECT place, now() FROM held
+SELECT place, now(), (SELECT run_ids FROM handed) FROM held

@@ -1,0 +1,146 @@
+"""Runs of a flow and key begin so often and not more; who comes too early gets a time, or is refused."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import grpc
+import psycopg
+import pytest
+
+from reflux.api.run.v1 import run_service_pb2 as run_pb
+from tests.store.runs.test_runs_share_slots import refusal
+
+STEP = {"id": "a", "node": "work.pure"}
+
+
+def time(text):
+    return datetime.fromisoformat(text)
+
+
+async def begun_at(client, run_id):
+    """When the only step of a run was begun."""
+    [attempt] = (await client.steps(run_id))["a"]["attempts"]
+    return time(attempt["start_time"])
+
+
+async def test_a_burst_begins_at_once_and_the_rest_one_by_one(begin, mesh):
+    """Two of four begin at once; the others know their time, and begin not before it."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {"limit": 2, "per": "4s"}})
+        runs = [await client.start("paced") for _ in range(4)]
+        seen = [(await client.run(run["id"]))["waiting"] for run in runs[2:]]
+        events = [event["kind"] for event in await client.events(runs[3]["id"])]
+        for run in runs:
+            await client.until(run["id"], "SUCCEEDED")
+        begun = [await begun_at(client, run["id"]) for run in runs]
+
+    assert [run["state"] for run in runs] == ["RUNNING", "RUNNING", "QUEUED", "QUEUED"]
+    until = [time(waiting["until"]) for waiting in seen]
+    assert {waiting["why"] for waiting in seen} == {"waits for its time, by the rate of its flow"}
+    assert timedelta(seconds=1.9) <= until[1] - until[0] <= timedelta(seconds=2.1)
+    assert begun[2] >= until[0]
+    assert begun[3] >= until[1]
+    assert begun[1] < until[0]
+    assert events == ["RunCreated"]
+
+
+async def test_keys_do_not_share_a_rate_and_a_repeated_start_uses_none_up(begin, mesh):
+    """Each value of the key has a rate of its own; the same request_id asks for nothing."""
+    async with begin() as client:
+        policies = {"rate": {"key": "{{ input.shop }}", "limit": 1, "per": "1h"}}
+        await client.save("by-shop", STEP, policies=policies)
+        first = await client.start("by-shop", {"shop": "a"}, request_id="once")
+        same = await client.start("by-shop", {"shop": "a"}, request_id="once")
+        other = await client.start("by-shop", {"shop": "b"})
+        waits = await client.start("by-shop", {"shop": "a"})
+        until = (await client.run(waits["id"]))["waiting"]["until"]
+        canceled = await client.cancel(waits["id"])
+
+    assert first["id"] == same["id"]
+    assert other["state"] == "RUNNING"
+    assert timedelta(minutes=59) < time(until) - time(waits["create_time"]) <= timedelta(hours=1)
+    assert canceled["state"] == "CANCELED"
+
+
+async def test_a_start_that_comes_too_early_is_refused_and_told_when(begin, mesh, database_dsn):
+    """RESOURCE_EXHAUSTED with the seconds to wait; a refused start uses up nothing of the rate."""
+    async with begin() as client:
+        policies = {"rate": {"limit": 2, "per": "10m", "overflow": "reject"}}
+        await client.save("strict", STEP, policies=policies)
+        for _ in range(2):
+            await client.start("strict")
+        refusals = []
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await client.start("strict")
+            refusals.append(refusal(refused.value))
+        async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as admin:
+            await admin.execute("UPDATE orchestrator.rates SET full_at = full_at - interval '6 minutes'")
+        later = await client.start("strict")
+        await client.until(later["id"], "SUCCEEDED")
+
+    for code, reason, seconds in refusals:
+        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMIT")
+        assert 290 < seconds <= 300
+
+
+async def test_a_time_survives_the_orchestrator(begin, mesh):
+    """It stands in the run's row: whoever owns the shard then begins the run, not before."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {"limit": 1, "per": "5s"}})
+        first, second = [await client.start("paced") for _ in range(2)]
+        await client.until(first["id"], "SUCCEEDED")
+        until = time((await client.run(second["id"]))["waiting"]["until"])
+    async with begin() as client:
+        await client.until(second["id"], "SUCCEEDED")
+        begun = await begun_at(client, second["id"])
+
+    assert begun >= until
+
+
+async def test_a_slot_that_comes_before_the_time_waits_for_it(begin, mesh, database_dsn):
+    """Both limits hold: the run has its slot, and begins at its time."""
+    free = asyncio.Event()
+
+    async def hold(given, envelope, context):
+        await free.wait()
+        return {}
+
+    mesh.script = hold
+    async with begin() as client:
+        policies = {"rate": {"limit": 1, "per": "5s"}, "concurrency": {"limit": 1}}
+        await client.save("both", STEP, policies=policies)
+        first, second = [await client.start("both") for _ in range(2)]
+        place = await client.run(second["id"])
+        free.set()
+        await client.until(first["id"], "SUCCEEDED")
+        async with asyncio.timeout(10):
+            while (holds := await client.run(second["id"]))["queue"] is not None:
+                await asyncio.sleep(0.05)
+        until = time(holds["waiting"]["until"])
+        await client.until(second["id"], "SUCCEEDED")
+        begun = await begun_at(client, second["id"])
+        async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as admin:
+            left = await (await admin.execute("SELECT count(*) FROM orchestrator.slots")).fetchone()
+
+    assert place["queue"]["position"] == 1
+    assert holds["state"] == "QUEUED"
+    assert begun >= until
+    assert left == (0,)
+
+
+async def test_a_queued_run_that_is_paused_keeps_its_time(begin, mesh):
+    """While it is paused it does not begin, also when its time comes; resumed it goes on."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {"limit": 1, "per": "4s"}})
+        _, second = [await client.start("paced") for _ in range(2)]
+        until = time((await client.run(second["id"]))["waiting"]["until"])
+        await client.runs.PauseRun(run_pb.PauseRunRequest(run_id=second["id"]))
+        await asyncio.sleep(5)
+        paused = await client.run(second["id"])
+        await client.runs.ResumeRun(run_pb.ResumeRunRequest(run_id=second["id"]))
+        await client.until(second["id"], "SUCCEEDED")
+        begun = await begun_at(client, second["id"])
+
+    assert paused["state"] == "PAUSED"
+    assert begun >= until
