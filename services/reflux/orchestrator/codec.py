@@ -97,6 +97,7 @@ def _assignment_in(stored: pb.AttemptFinished) -> ev.Assignment:
         reason=stored.reason,
         tries=stored.tries,
         flags=stored.flags,
+        batch_id=stored.batch_id,
     )
 
 
@@ -193,6 +194,7 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
             reason=assignment.reason,
             tries=assignment.tries,
             flags=assignment.flags,
+            batch_id=assignment.batch_id,
             start_time=_stamp(event.start_time),
             finish_time=_stamp(event.finish_time),
             counted=event.counted,

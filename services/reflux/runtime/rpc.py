@@ -30,7 +30,7 @@ from reflux.core.reasons import Reason
 from reflux.runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from reflux.runtime.settings import Address
 
@@ -221,9 +221,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     It also knows the streams that are open, so that a draining server can end them: their clients see
     UNAVAILABLE (NOT_ACCEPTING) and go elsewhere, instead of holding the server up until its grace is over.
+
+    Args:
+        finite: full names of methods whose streams end by themselves: they are left to, as unary calls are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, finite: Collection[str] = ()) -> None:
+        self._finite = frozenset(finite)
         self._streams: set[asyncio.Task[Any]] = set()
         self._ending = False
 
@@ -246,11 +250,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             "stream" if handler.response_streaming else "unary"
         )
         method, behaviour = handler_call_details.method, getattr(handler, kind)
+        endless = handler.response_streaming and method not in self._finite
         wrapped: Any
         if inspect.isasyncgenfunction(behaviour):
 
             async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-                guard = self._guard(method, context, stream=True)
+                guard = self._guard(method, context, stream=endless)
                 async with guard, aclosing(behaviour(request, context)) as items:
                     async for item in items:
                         yield item
@@ -259,7 +264,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         else:
 
             async def answer(request: Any, context: Any) -> Any:
-                async with self._guard(method, context, stream=handler.response_streaming):
+                async with self._guard(method, context, stream=endless):
                     return await behaviour(request, context)
 
             wrapped = answer
