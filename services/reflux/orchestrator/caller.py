@@ -21,7 +21,7 @@ What the labels prove, and no more:
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 
@@ -38,7 +38,7 @@ from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
-_RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
+RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
 _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 """Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
 
@@ -50,6 +50,17 @@ _SERVED: Final = "x-envoy-upstream-service-time"
 
 _NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING})
 """The node's own words for: not now, and nothing was done."""
+
+
+class Group(NamedTuple):
+    """Attempts that are equal in this may share a call."""
+
+    node: str
+    share: int
+    """Which target of the route, by place."""
+    limit: timedelta
+    most: int
+    """How many may share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ class Order:
     """From sending to the deadline; Envoy gives up a little earlier, so that its account arrives."""
     total_deadline: datetime | None
     """When the step's total time is over, whatever `limit` says."""
+    group: Group | None = None
+    """With whom it may travel; None for one that travels alone."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -83,6 +96,7 @@ class NodeCaller:
     def __init__(
         self, channel: grpc.aio.Channel, claim_address: str, clock: Clock, tracer: Tracer | None = None
     ) -> None:
+        self.channel = channel
         self._execute = channel.unary_unary(
             EXECUTE,
             request_serializer=pb.ExecuteRequest.SerializeToString,
@@ -101,8 +115,8 @@ class NodeCaller:
             response: pb.ExecuteResponse = await call
         except grpc.aio.AioRpcError as error:
             return self._failed(order, error, start)
-        assignment = _assignment(order, _labels(await call.initial_metadata()))
-        return self._answered(order, assignment, response.output, start)
+        assignment = assignment_of(order, labels_of(await call.initial_metadata()))
+        return answered(order, assignment, response.output, start, self._clock.now())
 
     def _envelope(self, order: Order) -> tuple[tuple[str, str], ...]:
         envelope = [
@@ -126,20 +140,9 @@ class NodeCaller:
                 envelope.append(("traceparent", traceparent))
         return tuple(envelope)
 
-    def _answered(
-        self, order: Order, assignment: Assignment, output: bytes, start: datetime
-    ) -> AttemptResult:
-        """A reply; one that is no JSON document of bearable size fails the step, but its effect is done."""
-        document = Json(output)
-        problem = _unfit(order, document)
-        now = self._clock.now()
-        if problem is None:
-            return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
-        return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
-
     def _failed(self, order: Order, error: grpc.aio.AioRpcError, start: datetime) -> AttemptResult:
-        labels = _labels((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
-        assignment = _assignment(order, labels)
+        labels = labels_of((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+        assignment = assignment_of(order, labels)
         report = rpc.read(error)
         missing = _MISSING.get(labels.get("x-reflux-missing", ""))
         sent = not (missing or report.reason in _NOT_TAKEN or _never_left(assignment))
@@ -148,7 +151,7 @@ class NodeCaller:
             code=report.code.name,
             reason=report.reason or _reason(reached=reached),
             message=report.message,
-            retryable=report.code.name in _RETRYABLE,
+            retryable=report.code.name in RETRYABLE,
             step=order.step,
         )
         if missing is not None:
@@ -161,6 +164,17 @@ class NodeCaller:
             failure=failure,
             counted=sent and (reached or report.code is not grpc.StatusCode.UNAVAILABLE),
         )
+
+
+def answered(
+    order: Order, assignment: Assignment, output: bytes, start: datetime, now: datetime
+) -> AttemptResult:
+    """A reply; one that is no JSON document of bearable size fails the step, but its effect is done."""
+    document = Json(output)
+    problem = _unfit(order, document)
+    if problem is None:
+        return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
+    return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
 
 
 def _never_left(assignment: Assignment) -> bool:
@@ -205,12 +219,12 @@ def _unfit(order: Order, document: Json) -> Failure | None:
     return None
 
 
-def _labels(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
+def labels_of(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
     """What Envoy wrote on the reply; `-` is its word for nothing."""
     return {key: "" if value == "-" else value for key, value in metadata or () if key.startswith("x-")}
 
 
-def _assignment(order: Order, labels: Mapping[str, str]) -> Assignment:
+def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     """The assignment as Envoy labelled the reply."""
     chosen = labels.get("x-reflux-chosen", "")
     answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""

@@ -39,8 +39,9 @@ from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
-from reflux.orchestrator.dispatch import Places, prepare, too_late
+from reflux.orchestrator.dispatch import prepare
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.tracing import Tracer
@@ -49,9 +50,6 @@ from reflux.runtime.clock import Clock
 
 EVICT_AFTER: Final = timedelta(seconds=2)
 """A run that waits for longer than this leaves memory."""
-
-SLOW_SECONDS: Final = 0.25
-"""A pure attempt in flight for longer is journaled, so that people can see it."""
 
 DRAIN_SECONDS: Final = 5.0
 
@@ -81,7 +79,7 @@ class ActiveRun:
     """What its row says, or will once everything submitted is committed."""
     unproven: bool = False
     """It was recovered and has made no progress since: until it does, its recoveries go on being counted."""
-    calls: dict[StepPath, asyncio.Task[None]] = field(default_factory=dict)
+    calls: dict[StepPath, Sent] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
     commits: int = 0
     """Submissions that are not committed yet."""
@@ -135,8 +133,7 @@ class Worker:
         self._clock = clock
         self._host = host
         self._tracer = tracer
-        self._places = Places()
-        self._group: asyncio.TaskGroup | None = None
+        self._sender: Sender | None = None
         self._bytes = 0
         self.draining = False
         """Nothing new is begun: no run, no step."""
@@ -148,7 +145,13 @@ class Worker:
     async def run(self) -> None:
         """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._sender = Sender(
+                tasks=group,
+                caller=self._caller,
+                clock=self._clock,
+                room=self._writer.room,
+                traced=self._tracer.wants if self._tracer is not None else lambda _: False,
+            )
             with (
                 metrics.RUNS_LOADED.watched(lambda: {(): len(self.runs)}),
                 metrics.RUNS_BYTES.watched(lambda: {(): self._bytes}),
@@ -398,40 +401,27 @@ class Worker:
     # Calls in flight.
 
     def _send(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
-        assert self._group is not None, "the worker is not running"
-        run.calls[order.step] = self._group.create_task(self._call(run, started, order))
+        assert self._sender is not None, "the worker is not running"
+        pure = started.assignment.effect is EffectClass.PURE
+        slow = partial(self._show_slow, run, started) if pure else None
+        run.calls[order.step] = self._sender.send(order, partial(self._landed, run, started), slow)
 
-    async def _call(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
-        slow: asyncio.TimerHandle | None = None
-        if started.assignment.effect is EffectClass.PURE:
-            slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._show_slow, run, started)
+    def _landed(self, run: ActiveRun, started: ev.AttemptStarted, result: AttemptResult | Exception) -> None:
+        """An attempt has its outcome: it is settled and the run walked, unless both are history."""
+        flight = run.state.steps[started.step].flight
+        if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
+            return
+        run.calls.pop(started.step, None)
+        if isinstance(result, Exception):
+            self._break(run, result)
+            return
         try:
-            result = await self._result(order)
-            flight = run.state.steps[order.step].flight
-            if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
-                return
-            run.calls.pop(order.step, None)
             jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-            finished = settle(run.state, order.step, result, jitter=jitter)
+            finished = settle(run.state, started.step, result, jitter=jitter)
         except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
             self._break(run, error)
             return
-        finally:
-            if slow is not None:
-                slow.cancel()
         self.walk(run, [finished])
-
-    async def _result(self, order: Order) -> AttemptResult:
-        """What became of an order, its wait for a place included."""
-        now = self._clock.now()
-        left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
-        try:
-            async with self._places.place(order.node, seconds=left):
-                await self._writer.room()
-                return await self._caller.call(order)
-        except TimeoutError:
-            later = self._clock.now()
-            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""

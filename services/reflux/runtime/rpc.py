@@ -30,7 +30,16 @@ from reflux.core.reasons import Reason
 from reflux.runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from reflux.runtime.settings import Address
 
@@ -53,6 +62,7 @@ CODES: Final[Mapping[type[RefluxError], grpc.StatusCode]] = {
 }
 """The one table: each leaf of the tree and its code."""
 
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _CLASSES: Final = {code: kind for kind, code in CODES.items()}
 _TRANSPORT: Final = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
@@ -159,8 +169,17 @@ def _cut(text: str) -> str:
 def read(error: grpc.RpcError) -> RpcFailure:
     """What a failed call says, its details included."""
     assert isinstance(error, grpc.aio.AioRpcError | grpc.Call)
+    return _read(error.code(), error.details() or "", _details(error.trailing_metadata()))
+
+
+def read_status(status: status_pb2.Status) -> RpcFailure:
+    """What a status says that came in a message; a code that gRPC does not know is UNKNOWN."""
+    return _read(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
+
+
+def _read(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RpcFailure:
     reason, info, violations = "", {}, []
-    for detail in _details(error.trailing_metadata()):
+    for detail in details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             unpacked = error_details_pb2.ErrorInfo()
             detail.Unpack(unpacked)
@@ -170,7 +189,7 @@ def read(error: grpc.RpcError) -> RpcFailure:
             request = error_details_pb2.BadRequest()
             detail.Unpack(request)
             violations += [Violation(each.field, each.description) for each in request.field_violations]
-    return RpcFailure(error.code(), error.details() or "", reason, info, tuple(violations))
+    return RpcFailure(code, message, reason, info, tuple(violations))
 
 
 def _details(trailers: Any) -> Sequence[Any]:

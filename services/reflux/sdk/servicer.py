@@ -128,7 +128,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             version = self.version
             metrics.CALL_DURATION.at(version.node, version.version, code).record(perf_counter() - began)
 
-    async def ExecuteBatch(  # noqa: N802 - the name in the contract
+    # grpc.aio takes a coroutine that writes as well as a generator.
+    async def ExecuteBatch(  # type: ignore[override]  # noqa: N802 - the name in the contract
         self, request: node_service_pb2.ExecuteBatchRequest, context: Any
     ) -> None:
         """Do the work of several pure calls; see `reflux.sdk.batches`."""
