@@ -37,7 +37,7 @@ async def test_another_description_is_refused(running: Callable[..., Any], chang
 
 
 async def test_the_same_description_is_welcome(running: Callable[..., Any]) -> None:
-    """Whatever the spelling of its schemas; concurrency, timeout and batches are the deployment's business."""
+    """Whatever the spelling of its schemas; what a deployment may tune follows the newest."""
     async with running() as registry:
         await registry.register(input_schema=b'{"type": "object", "title": "x"}')
         await registry.register(
