@@ -184,7 +184,7 @@ async def test_when_no_version_is_well_nobody_is_blamed(mesh: Mesh) -> None:
 
 
 async def test_one_item_that_fails_fails_alone(mesh: Mesh) -> None:
-    """A NodeFault beside answers is neither tried again by Envoy nor the loss of others; a TargetFault counts."""
+    """A NodeFault beside answers is neither tried again by Envoy nor their loss; a TargetFault counts."""
     first, second = await two_versions(mesh)
     results = await Batch(mesh, "work", "node_fault", "target_fault", "work").all()
     assert [each.outcome is Outcome.DONE for each in results] == [True, False, False, True]
