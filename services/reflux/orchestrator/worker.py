@@ -19,7 +19,6 @@ whatever reason, is found by the next look at what is due: there is nothing to r
 """
 
 import asyncio
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -40,6 +39,7 @@ from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
 from reflux.orchestrator.dispatch import prepare
+from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
@@ -80,6 +80,8 @@ class ActiveRun:
     unproven: bool = False
     """It was recovered and has made no progress since: until it does, its recoveries go on being counted."""
     calls: dict[StepPath, Sent] = field(default_factory=dict)
+    held: int = 0
+    """Attempts that wait for the commit of their start."""
     timer: asyncio.TimerHandle | None = None
     commits: int = 0
     """Submissions that are not committed yet."""
@@ -134,6 +136,7 @@ class Worker:
         self._host = host
         self._tracer = tracer
         self._sender: Sender | None = None
+        self._landings: Landings[ActiveRun] = Landings(self.walk)
         self._bytes = 0
         self.draining = False
         """Nothing new is begun: no run, no step."""
@@ -167,7 +170,7 @@ class Worker:
         self.walk(run, events, words)
 
     def walk(
-        self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()
+        self, run: ActiveRun, events: Iterable[ev.Event] = (), words: Sequence[int] = ()
     ) -> asyncio.Future[Recorded] | None:
         """Folds `events`, does everything that follows, and writes it with the `words` it answers.
 
@@ -178,8 +181,10 @@ class Worker:
             return None
         try:
             recorded, held = self._advance(run, events)
-            for path in [path for path in run.calls if run.state.steps[path].flight is None]:
-                run.calls.pop(path).cancel()
+            run.held += len(held)
+            if len(run.calls) + run.held > run.state.flights:
+                for path in [path for path in run.calls if run.state.steps[path].flight is None]:
+                    run.calls.pop(path).cancel()
             future = self._submit(run, recorded, words, held)
             self._weigh(run)
             self._arm(run)
@@ -242,14 +247,15 @@ class Worker:
     # The walk, in order.
 
     def _advance(
-        self, run: ActiveRun, events: Sequence[ev.Event]
+        self, run: ActiveRun, events: Iterable[ev.Event]
     ) -> tuple[list[ev.Event], list[tuple[ev.AttemptStarted, Order]]]:
         """Everything that follows from `events`: what to write, and the calls that wait for the commit."""
         state = run.state
-        recorded = list(events)
+        recorded: list[ev.Event] = []
         held: list[tuple[ev.AttemptStarted, Order]] = []
-        for event in events:
+        for event in events:  # one that is made while this goes on is made of the state as it is then
             evolve(state, event)
+            recorded.append(event)
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
             if isinstance(command, Record):
@@ -347,6 +353,7 @@ class Worker:
         future: asyncio.Future[Recorded],
     ) -> None:
         run.commits -= 1
+        run.held -= len(held)
         error = None if future.cancelled() else future.exception()
         if error is not None or future.cancelled():
             self._not_committed(run, first_seq, error)
@@ -407,7 +414,7 @@ class Worker:
         run.calls[order.step] = self._sender.send(order, partial(self._landed, run, started), slow)
 
     def _landed(self, run: ActiveRun, started: ev.AttemptStarted, result: AttemptResult | Exception) -> None:
-        """An attempt has its outcome: it is settled and the run walked, unless both are history."""
+        """An attempt has its outcome, unless it is history."""
         flight = run.state.steps[started.step].flight
         if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
             return
@@ -415,13 +422,7 @@ class Worker:
         if isinstance(result, Exception):
             self._break(run, result)
             return
-        try:
-            jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-            finished = settle(run.state, started.step, result, jitter=jitter)
-        except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
-            self._break(run, error)
-            return
-        self.walk(run, [finished])
+        self._landings.add(run, started, result)
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""
