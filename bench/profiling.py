@@ -16,6 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import aiohttp
+import orjson
 import uvloop
 
 from bench.client import connected
@@ -26,6 +28,8 @@ from bench.w1 import IN_FLIGHT, STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from bench.stack import Stack
 
 SECONDS: Final = 10
 RATE: Final = 250
@@ -44,6 +48,22 @@ async def _record(pid: int, to: Path) -> None:
         raise RuntimeError(f"py-spy failed: {errors.decode()}")
 
 
+async def _batches(stack: Stack) -> str:
+    """How full calls were, by the orchestrator's metrics."""
+    url = orjson.loads((stack.data / "run" / "stack.json").read_bytes())["urls"]["metrics.orchestrator"]
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        lines = (await response.text()).splitlines()
+    figures = {
+        line.partition("{")[0]: float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith(("reflux_batch_size_sum", "reflux_batch_size_count"))
+    }
+    if not figures:
+        return "no calls were shared"
+    calls, attempts = figures["reflux_batch_size_count"], figures["reflux_batch_size_sum"]
+    return f"{attempts / calls:.1f} attempts in a shared call"
+
+
 async def _profile(kind: str) -> str:
     batched, unary = of_both(lambda node: sequence(STEPS, node))
     flow = batched if kind == "batched" else unary
@@ -57,8 +77,9 @@ async def _profile(kind: str) -> str:
             await asyncio.sleep(2)
             await _record(stack.pid("orchestrator"), recorded)
             sample = await load
+            sizes = await _batches(stack)
         lines = recorded.read_text().splitlines()
-    return f"W1 {kind}, {IN_FLIGHT} in flight: {sample.rate:.0f} runs/s\n\n" + table(lines)
+    return f"W1 {kind}, {IN_FLIGHT} in flight: {sample.rate:.0f} runs/s; {sizes}\n\n" + table(lines)
 
 
 def table(lines: Iterable[str]) -> str:

@@ -38,6 +38,8 @@ class Stack:
     mesh: str
     postgres_dsn: str
     data: Path
+    echo: int
+    """Process id of the echo nodes."""
 
     def pid(self, part: str) -> int:
         """Process id of a part of `reflux up`, e.g. `orchestrator`."""
@@ -66,12 +68,13 @@ async def running_stack(**settings: str) -> AsyncIterator[Stack]:
             stack = await processes.enter_async_context(_child(folder, up, given))
             state = await _state_of(folder / "data", stack)
             registry = given | {"REFLUX_REGISTRY_ADDRESS": f"127.0.0.1:{state['ports']['registry']}"}
-            await processes.enter_async_context(_child(folder, ("bench.echo",), registry))
+            echo = await processes.enter_async_context(_child(folder, ("bench.echo",), registry))
             yield Stack(
                 edge=f"127.0.0.1:{state['ports']['port']}",
                 mesh=f"127.0.0.1:{state['ports']['mesh-port']}",
                 postgres_dsn=_dsn(folder / "data", state["ports"]["postgres"]),
                 data=folder / "data",
+                echo=echo.process.pid,
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

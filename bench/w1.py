@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.bare import bare_limit
 from bench.client import connected
-from bench.counters import transactions
+from bench.counters import cpu_seconds, transactions
 from bench.flows import of_both, sequence
 from bench.load import closed_loop
 from bench.report import rates, show, show_ratio, take_turns
@@ -39,17 +39,38 @@ async def measure(stack: Stack, plan: Plan) -> None:
             in_flight=IN_FLIGHT,
             plan=plan,
         )
-        async with transactions(stack) as counted:
-            sample = await closed_loop(
-                lambda: client.run(batched), in_flight=IN_FLIGHT, seconds=plan.seconds, warmup=plan.warmup
-            )
+        costs: dict[str, dict[str, float]] = {}
+        for name, call in (
+            ("bare limit, unary", lambda: bare.sequence(STEPS)),
+            ("REFLUX, unary", lambda: client.run(unary)),
+            ("bare limit, batched", lambda: bare.sequence_batched(STEPS)),
+            ("REFLUX, batched", lambda: client.run(batched)),
+        ):
+            before = cpu_seconds(stack)
+            async with transactions(stack) as counted:
+                sample = await closed_loop(
+                    call, in_flight=IN_FLIGHT, seconds=plan.seconds, warmup=plan.warmup
+                )
+                after = cpu_seconds(stack)
+            costs[name] = {part: (after[part] - before[part]) / sample.asked for part in before}
+            costs[name]["transactions"] = counted.count / (sample.asked * STEPS)
     show(f"W1: {STEPS} sequential trivial steps, {IN_FLIGHT} in flight", samples)
     limit, ours, shared_limit, shared = (rates(rounds) for rounds in samples.values())
     show_ratio("unary: share of its bare limit (aim: at least 0.70)", ours, limit)
     show_ratio("batched: share of its bare limit", shared, shared_limit)
     show_ratio("batched over the unary bare limit (aim: at least 2.3)", shared, limit)
     show_ratio("batched over unary", shared, ours)
-    print(f"  transactions per step (aim: at most 0.1): {counted.count / (sample.asked * STEPS):.3f}")
+    _show_costs(costs)
+
+
+def _show_costs(costs: dict[str, dict[str, float]]) -> None:
+    print("\n  CPU of a run, ms; transactions of a step (aim: at most 0.1)")
+    parts = list(next(iter(costs.values())))
+    print(f"  {'':<22}" + "".join(f"{part:>15}" for part in [*parts[:-1], "sum", parts[-1]]))
+    for name, cost in costs.items():
+        cpu = [cost[part] * 1000 for part in parts[:-1]]
+        figures = "".join(f"{each:>15.2f}" for each in [*cpu, sum(cpu)])
+        print(f"  {name:<22}{figures}{cost['transactions']:>15.3f}")
 
 
 async def measure_traced(plan: Plan) -> None:

@@ -78,7 +78,8 @@ class BatchCaller:
                 batch.label(labels_of((*(error.initial_metadata() or ()), *trailing)))
             told(batch.rest(rpc.read(error), self._clock.now()))
         finally:
-            stream.cancel()
+            if not stream.done():
+                stream.cancel()
 
 
 class _Batch:

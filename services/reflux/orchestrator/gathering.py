@@ -1,9 +1,10 @@
 """Who travels together: pure attempts that are ready at the same moment and are equal in their `Group`.
 
-Nothing waits for company. What is ready in one turn of the loop leaves at its end. While the last call of a
-group has not been answered at all, further attempts of it gather behind it, but for `PATIENCE_SECONDS` at
-most: under load this makes calls fuller, the busier the fuller, as group commit does with rows; and a node
-that is slow holds nobody back. An attempt that is ready alone travels alone, by `Execute`.
+Nothing waits for company. What is ready in one turn of the loop leaves at its end. While `UNANSWERED` calls
+of a group have not been answered at all, further attempts of it gather behind them, for about as long as a
+first answer of the group takes of late, and for `PATIENCE_SECONDS` at most: under load this makes calls
+fuller, the busier the fuller, as group commit does with rows; and a node that is slow holds nobody back. An
+attempt that is ready alone travels alone, by `Execute`.
 
 Each attempt keeps its place among those in flight until *it* is answered; so a slow one holds its own place
 and nobody else's. One that is cancelled is forgotten here at once; the node, which has one call for all, may
@@ -26,8 +27,17 @@ from reflux.runtime.clock import Clock
 UNANSWERED: Final = 2
 """Calls of a group that may be without any answer before the next attempts gather behind them."""
 
-PATIENCE_SECONDS: Final = 0.005
-"""For how long a call that is not answered makes others gather."""
+PATIENCE_SECONDS: Final = 0.05
+"""For how long a call that is not answered makes others gather, at most."""
+
+FIRST_PATIENCE_SECONDS: Final = 0.005
+"""For how long the first call of a group does."""
+
+_MEMORY: Final = 0.8
+"""What weight the former answers have when one more has come."""
+
+QUEUES: Final = 256
+"""Groups that are remembered while nothing of them is ready."""
 
 SLOW_SECONDS: Final = 0.25
 """A pure attempt in flight for longer is shown."""
@@ -75,8 +85,19 @@ class Queue:
     group: Group
     ready: deque[Companion] = field(default_factory=deque)
     unanswered: int = 0
+    usual: float = FIRST_PATIENCE_SECONDS / 2
+    """Seconds until a first answer, of late."""
     woken: bool = False
     """It will be looked at in the next turn of the loop."""
+
+    def answered(self, seconds: float) -> None:
+        """A first answer took so long."""
+        self.usual = _MEMORY * self.usual + (1 - _MEMORY) * min(seconds, PATIENCE_SECONDS)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a call without any answer makes nobody gather any more."""
+        return min(2 * self.usual, PATIENCE_SECONDS)
 
     def board(self) -> list[Companion]:
         """Takes as many out as one call may carry."""
@@ -105,6 +126,7 @@ class Flight:
         self._counts = True
         """It is one of the group's unanswered calls."""
         self._telling = False
+        self._sent: float | None = None
         self._task: asyncio.Task[None] | None = None
         queue.unanswered += 1
 
@@ -127,8 +149,9 @@ class Flight:
         timers = []
         try:
             await self._wait_for_places()
+            self._sent = loop.time()
             timers = [
-                loop.call_later(PATIENCE_SECONDS, self._answered),
+                loop.call_later(self._queue.patience, self._free),
                 loop.call_later(SLOW_SECONDS, self._show_slow),
             ]
             orders = [companion.order for companion in self._aboard]
@@ -142,7 +165,7 @@ class Flight:
         finally:
             for timer in timers:
                 timer.cancel()
-            self._answered()
+            self._free()
             self._give(self._places)
 
     async def _wait_for_places(self) -> None:
@@ -158,16 +181,22 @@ class Flight:
             companion.flight = None
             self._waited_for -= 1
             self._queue.ready.appendleft(companion)
+        if rest:
+            self._gatherer.wake(self._queue)
 
     def _told(self, results: Sequence[tuple[int, AttemptResult | Exception]]) -> bool:
-        self._answered()
+        if self._sent is not None:
+            self._queue.answered(asyncio.get_running_loop().time() - self._sent)
+            self._sent = None
+        self._free()
         self._telling = True
         for place, result in results:
             self._aboard[place].land(result)
         self._telling = False
         return self._waited_for > 0
 
-    def _answered(self) -> None:
+    def _free(self) -> None:
+        """The next call of the group may leave."""
         if self._counts:
             self._counts = False
             self._queue.unanswered -= 1
@@ -231,7 +260,7 @@ class Gatherer:
             Flight(self, queue, aboard).begin(self._tasks)
         if queue.ready:
             self.wake(queue)
-        elif not queue.unanswered:
+        elif not queue.unanswered and len(self._queues) > QUEUES:
             self._queues.pop(queue.group, None)
 
     def _out_of_time(self, companion: Companion) -> None:
