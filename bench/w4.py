@@ -55,5 +55,5 @@ async def measure(stack: Stack, plan: Plan) -> None:
 
 
 def _milliseconds(run: dict[str, Any]) -> float:
-    begin, end = (datetime.fromisoformat(run[key]) for key in ("start_time", "finish_time"))
+    begin, end = (datetime.fromisoformat(run[key]) for key in ("create_time", "finish_time"))
     return (end - begin).total_seconds() * 1000
