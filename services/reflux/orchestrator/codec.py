@@ -16,6 +16,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
+from reflux.orchestrator.words import codec as words
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -234,7 +235,13 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
 
 def _encode_entered(event: ev.StepEntered) -> pb.Event:
     entered = pb.StepEntered(
-        step=event.step, branches=event.branches, time=_stamp(event.time), count=event.count
+        step=event.step,
+        branches=event.branches,
+        time=_stamp(event.time),
+        count=event.count,
+        key=event.key,
+        message=event.message,
+        who=event.who,
     )
     if event.until is not None:
         entered.until.FromDatetime(event.until)
@@ -248,6 +255,9 @@ def _decode_entered(stored: pb.StepEntered) -> ev.Event:
         _time(stored.time),
         count=stored.count,
         until=_time(stored.until) if stored.HasField("until") else None,
+        key=stored.key,
+        message=stored.message,
+        who=tuple(stored.who),
     )
 
 
@@ -260,6 +270,7 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
             failure=_failure_out(event.failure),
             skip_reason=event.skip_reason or "",
             time=_stamp(event.time),
+            signal=event.signal,
         )
     )
 
@@ -272,6 +283,7 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
         output=_json(stored.output),
         failure=_failure_in(stored),
         skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
+        signal=stored.signal,
     )
 
 
@@ -346,6 +358,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunRecovered: _encode_recovered,
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
+    **words.ENCODERS,
 }
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
@@ -360,4 +373,5 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_recovered": _decode_recovered,
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
+    **words.DECODERS,
 }
