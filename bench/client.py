@@ -10,7 +10,6 @@ import aiohttp
 import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
-from bench.echo import NODE
 from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
@@ -22,57 +21,66 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from bench.flows import Flow
     from bench.stack import Stack
 
-_INPUT: Final = b'{"value":"a trivial step"}'
-_WAIT: Final = "30s"
-_SECONDS: Final = 35.0
-_READY_SECONDS: Final = 30.0
+_WAIT: Final = "60s"
+_SECONDS: Final = 65.0
+_READY_SECONDS: Final = 60.0
 
 
 class Client:
-    """Starts runs of flows that are named `bench-N` for their N steps."""
+    """Starts runs of the flows of `bench.flows`, and waits for each of them to settle."""
 
     def __init__(self, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> None:
         self._flows = FlowServiceStub(channel)
         self._runs = RunServiceStub(channel)
         self._http = http
 
-    async def create(self, steps: int) -> None:
-        """Save the flow, then wait until one run of it succeeds: the node is registered and routed.
+    async def create(self, *flows: Flow) -> None:
+        """Save them, then wait until one run of each succeeds: its node is registered and routed.
 
         Raises:
-            RuntimeError: none succeeded within 30 s; the last run's error is in the message.
+            RuntimeError: none succeeded within 60 s; the last run's error is in the message.
         """
-        document = HttpBody(content_type="application/json", data=orjson.dumps(_flow(steps)))
-        request = ReplaceFlowRequest(flow_id=f"bench-{steps}", document=document, allow_missing=True)
-        await self._flows.ReplaceFlow(request, timeout=_SECONDS)
-        last: RuntimeError | None = None
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                while True:
-                    try:
-                        return await self.run(steps)
-                    except RuntimeError as error:
-                        last = error
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise RuntimeError(f"no run succeeded within {_READY_SECONDS:g} s: {last}") from None
+        for flow in flows:
+            content = {"name": flow.name, "spec": {"steps": flow.steps}}
+            document = HttpBody(content_type="application/json", data=orjson.dumps(content))
+            request = ReplaceFlowRequest(flow_id=flow.name, document=document, allow_missing=True)
+            await self._flows.ReplaceFlow(request, timeout=_SECONDS)
+            last: RuntimeError | None = None
+            try:
+                async with asyncio.timeout(_READY_SECONDS):
+                    while True:
+                        try:
+                            await self.run(flow)
+                            break
+                        except RuntimeError as error:
+                            last = error
+                        await asyncio.sleep(0.2)
+            except TimeoutError:
+                message = f"no run of {flow.name} succeeded within {_READY_SECONDS:g} s: {last}"
+                raise RuntimeError(message) from None
 
-    async def run(self, steps: int) -> None:
-        """One run over gRPC."""
-        body = HttpBody(content_type="application/json", data=_INPUT)
-        request = ExecuteFlowRequest(flow_id=f"bench-{steps}", input=body, wait=_WAIT)
+    async def run(self, flow: Flow) -> dict[str, Any]:
+        """One run over gRPC; its final document."""
+        body = HttpBody(content_type="application/json", data=orjson.dumps(flow.given))
+        request = ExecuteFlowRequest(flow_id=flow.name, input=body, wait=_WAIT)
+        return _checked((await self._runs.ExecuteFlow(request, timeout=_SECONDS)).data)
+
+    async def start(self, flow: Flow) -> str:
+        """A run that is not waited for; its id."""
+        body = HttpBody(content_type="application/json", data=orjson.dumps(flow.given))
+        request = ExecuteFlowRequest(flow_id=flow.name, input=body)
         answer = await self._runs.ExecuteFlow(request, timeout=_SECONDS)
-        _check(orjson.loads(answer.data))
+        return str(orjson.loads(answer.data)["id"])
 
-    async def run_rest(self, steps: int) -> None:
+    async def run_rest(self, flow: Flow) -> dict[str, Any]:
         """One run over REST."""
-        url = f"/api/flows/bench-{steps}/execute?wait={_WAIT}"
-        async with self._http.post(
-            url, data=_INPUT, headers={"content-type": "application/json"}
-        ) as response:
-            _check(orjson.loads(await response.read()))
+        url = f"/api/flows/{flow.name}/execute?wait={_WAIT}"
+        headers = {"content-type": "application/json"}
+        async with self._http.post(url, data=orjson.dumps(flow.given), headers=headers) as response:
+            return _checked(await response.read())
 
 
 @asynccontextmanager
@@ -82,15 +90,8 @@ async def connected(stack: Stack) -> AsyncIterator[Client]:
         yield Client(channel, http)
 
 
-def _flow(steps: int) -> dict[str, Any]:
-    values = ["{{ input.value }}", *(f"{{{{ steps.s{step}.output.value }}}}" for step in range(1, steps))]
-    listed = [
-        {"id": f"s{number}", "node": NODE, "with": {"value": value}}
-        for number, value in enumerate(values, start=1)
-    ]
-    return {"name": f"bench-{steps}", "spec": {"steps": listed}}
-
-
-def _check(run: dict[str, Any]) -> None:
+def _checked(raw: bytes) -> dict[str, Any]:
+    run: dict[str, Any] = orjson.loads(raw)
     if run.get("state") != "SUCCEEDED":
         raise RuntimeError(f"a run ended {run.get('state')}: {run.get('error') or run}")
+    return run

@@ -1,15 +1,20 @@
-"""The trivial node version: it answers with its input. A process of its own, as nodes are."""
+"""The trivial node versions: they answer with their input. One takes batches, the other does not.
+
+A process of its own, as nodes are.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Final
 
 from reflux.runtime import process
 from reflux.runtime.settings import Settings
-from reflux.sdk import EffectClass, Model, node, serve
+from reflux.sdk import EffectClass, Model, NodeVersion, node, serve
 
-NODE = "bench.echo"
+NODE: Final = "bench.echo"
+SINGLE: Final = "bench.single"
 
 
 class Message(Model):
@@ -18,13 +23,25 @@ class Message(Model):
     value: str
 
 
-@node(NODE, "1.0.0", effect=EffectClass.PURE, attempt_timeout=timedelta(seconds=10), max_concurrency=1000)
-async def echo(message: Message) -> Message:
-    """Answer with the input."""
-    return message
+def version(name: str, *, batchable: bool) -> NodeVersion:
+    """A version of one of the two."""
+
+    async def echo(message: Message) -> Message:
+        """Answer with the input."""
+        return message
+
+    return node(
+        name,
+        "1.0.0",
+        effect=EffectClass.PURE,
+        attempt_timeout=timedelta(seconds=20),
+        max_concurrency=1000,
+        batchable=batchable,
+    )(echo)
 
 
 if __name__ == "__main__":
     settings = Settings.load()
     ready = asyncio.Event()
-    process.run(serve([echo], settings, ready=ready), name=NODE, settings=settings, ready=ready)
+    versions = [version(NODE, batchable=True), version(SINGLE, batchable=False)]
+    process.run(serve(versions, settings, ready=ready), name="bench", settings=settings, ready=ready)

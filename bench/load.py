@@ -18,6 +18,8 @@ class Sample:
 
     rate: float
     milliseconds: tuple[float, ...]
+    asked: int
+    """Calls that were answered at all, the warm-up's included."""
 
     @property
     def p50(self) -> float:
@@ -31,7 +33,7 @@ class Sample:
 
 
 async def closed_loop(
-    call: Callable[[], Awaitable[None]], *, in_flight: int, seconds: float, warmup: float
+    call: Callable[[], Awaitable[object]], *, in_flight: int, seconds: float, warmup: float
 ) -> Sample:
     """Keep `in_flight` calls going; count what is answered in the window after `warmup` seconds.
 
@@ -39,19 +41,30 @@ async def closed_loop(
         RuntimeError: nothing was answered in the window.
     """
     latencies: list[float] = []
+    asked = 0
     begin = time.perf_counter() + warmup
     end = begin + seconds
 
     async def client() -> None:
-        while (asked := time.perf_counter()) < end:
+        nonlocal asked
+        while (sent := time.perf_counter()) < end:
             await call()
             answered = time.perf_counter()
+            asked += 1
             if begin <= answered < end:
-                latencies.append((answered - asked) * 1000)
+                latencies.append((answered - sent) * 1000)
 
     async with asyncio.TaskGroup() as clients:
         for _ in range(in_flight):
             clients.create_task(client())
     if not latencies:
         raise RuntimeError(f"nothing was answered within {seconds:g} s")
-    return Sample(len(latencies) / seconds, tuple(sorted(latencies)))
+    return Sample(len(latencies) / seconds, tuple(sorted(latencies)), asked)
+
+
+async def single(call: Callable[[], Awaitable[object]]) -> Sample:
+    """One call as a sample."""
+    begin = time.perf_counter()
+    await call()
+    seconds = time.perf_counter() - begin
+    return Sample(1 / seconds, (seconds * 1000,), 1)

@@ -38,16 +38,26 @@ class Stack:
     mesh: str
     postgres_dsn: str
     data: Path
-    """Its folder; `run/stack.json` in it says which process is which."""
+    echo: int
+    """Process id of the echo nodes."""
+
+    def pid(self, part: str) -> int:
+        """Process id of a part of `reflux up`, e.g. `orchestrator`."""
+        state = _read(self.data / "run" / "stack.json") or {}
+        return int(state["parts"][part]["pid"])
 
 
 @asynccontextmanager
-async def running_stack() -> AsyncIterator[Stack]:
-    """A stack with `bench.echo@1.0.0` within the body, nothing of it afterwards.
+async def running_stack(**settings: str) -> AsyncIterator[Stack]:
+    """A stack with the echo nodes within the body, nothing of it afterwards.
+
+    Args:
+        settings: of REFLUX, beside the defaults: `trace_ratio="0.01"`.
 
     Raises:
         RuntimeError: it did not come up; the last lines of its log are in the message.
     """
+    given = {f"REFLUX_{name.upper()}": value for name, value in settings.items()}
     parent = ROOT / ".reflux"
     parent.mkdir(mode=0o700, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
@@ -55,15 +65,16 @@ async def running_stack() -> AsyncIterator[Stack]:
         async with AsyncExitStack() as processes:
             ports = ("--port", "0", "--mesh-port", "0", "--admin-port", "0")
             up = ("reflux.cli", "up", "--data-dir", str(folder / "data"), *ports)
-            stack = await processes.enter_async_context(_child(folder, up, {}))
+            stack = await processes.enter_async_context(_child(folder, up, given))
             state = await _state_of(folder / "data", stack)
-            registry = {"REFLUX_REGISTRY_ADDRESS": f"127.0.0.1:{state['ports']['registry']}"}
-            await processes.enter_async_context(_child(folder, ("bench.echo",), registry))
+            registry = given | {"REFLUX_REGISTRY_ADDRESS": f"127.0.0.1:{state['ports']['registry']}"}
+            echo = await processes.enter_async_context(_child(folder, ("bench.echo",), registry))
             yield Stack(
                 edge=f"127.0.0.1:{state['ports']['port']}",
                 mesh=f"127.0.0.1:{state['ports']['mesh-port']}",
                 postgres_dsn=_dsn(folder / "data", state["ports"]["postgres"]),
                 data=folder / "data",
+                echo=echo.process.pid,
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

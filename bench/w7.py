@@ -30,6 +30,7 @@ from psycopg import AsyncConnection
 
 from bench.client import connected
 from bench.echo import NODE
+from bench.stack import running_stack
 from bench.waiting import copy_run
 from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
@@ -92,9 +93,14 @@ class Recovery:
     journals: int
 
 
-async def measure(stack: Stack, plan: Plan) -> None:
+async def measure(plan: Plan) -> None:
     """Measure and print; nothing is repeated, so the plan's rounds mean nothing here."""
     del plan
+    async with running_stack() as stack:
+        await _measure(stack)
+
+
+async def _measure(stack: Stack) -> None:
     print(f"\nW7: {WAITING:,} runs wait, {DUE} more are due, and their orchestrator is killed")
     async with connected(stack) as client, _session(stack) as session:
         await client.create(1)

@@ -129,7 +129,7 @@ async def test_it_speaks_health_and_reflection(version):
                 request = health_pb2.HealthCheckRequest(service=service)
                 assert (await stub.Check(request, timeout=5)).status == SERVING
         found = await asyncio.to_thread(_reflected, address)
-    assert [method.name for method in found.methods] == ["Describe", "Execute"]
+    assert [method.name for method in found.methods] == ["Describe", "Execute", "ExecuteBatch"]
 
 
 @pytest.mark.parametrize("value", [b"{", b"[]", b'{"unknown": 1}', b"null", b""])

@@ -42,11 +42,17 @@ from reflux.runtime.settings import Address
 
 Script = Callable[[dict[str, Any], dict[str, str], grpc.aio.ServicerContext], Awaitable[Any]]
 
+Together = Callable[
+    [node_pb.ExecuteBatchRequest, grpc.aio.ServicerContext], AsyncIterator[node_pb.ExecuteBatchResponse]
+]
+
 NODES = {
     "work.pure": node_pb.Effect.PURE,
     "work.keyed": node_pb.Effect.IDEMPOTENT,
     "work.once": node_pb.Effect.AT_MOST_ONCE,
+    "work.batch": node_pb.Effect.PURE,
 }
+"""`work.batch` takes several attempts in one call."""
 
 
 @dataclass
@@ -54,6 +60,9 @@ class Mesh(NodeServiceServicer, EndpointServiceServicer, RoutingServiceServicer)
     """Registry, control plane and every node in one server; `script` is what the nodes do."""
 
     script: Script | None = None
+    together: Together | None = None
+    """What the nodes do with several attempts; else each is answered by its input."""
+    batches: list[node_pb.ExecuteBatchRequest] = field(default_factory=list)
     calls: list[dict[str, str]] = field(default_factory=list)
     address: Address = Address("127.0.0.1", 0)
 
@@ -65,10 +74,19 @@ class Mesh(NodeServiceServicer, EndpointServiceServicer, RoutingServiceServicer)
             output = await self.script(orjson.loads(request.input), envelope, context)
         return node_pb.ExecuteResponse(output=orjson.dumps(output))
 
+    async def ExecuteBatch(self, request, context):
+        self.batches.append(request)
+        if self.together is not None:
+            async for response in self.together(request, context):
+                yield response
+            return
+        yield answer(request, *range(len(request.items)))
+
     async def WatchCatalog(self, request, context):
         versions = []
         for name, effect in NODES.items():
-            version = registry_pb.NodeVersion(node=name, version="1.0.0", digest=name)
+            version = registry_pb.NodeVersion(node=name, version="1.0.0", digest=name, max_concurrency=1000)
+            version.batchable = name == "work.batch"
             setattr(version.effect, "class", effect)
             versions.append(version)
         yield registry_pb.Catalog(revision=1, versions=versions)
@@ -83,6 +101,12 @@ class Mesh(NodeServiceServicer, EndpointServiceServicer, RoutingServiceServicer)
     def count(self, step: str) -> int:
         """How often a step's node was called."""
         return sum(call["x-reflux-step"] == step for call in self.calls)
+
+
+def answer(request: node_pb.ExecuteBatchRequest, *places: int) -> node_pb.ExecuteBatchResponse:
+    """Answers these items with their inputs."""
+    results = [node_pb.BatchResult(index=place, output=request.items[place].input) for place in places]
+    return node_pb.ExecuteBatchResponse(results=results)
 
 
 @asynccontextmanager

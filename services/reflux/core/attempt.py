@@ -9,7 +9,7 @@ The rules, by what is known of the outside effect:
 - DONE: the step has SUCCEEDED; or FAILED, when what it gave cannot be kept, and then it is not done again.
 - NO_EFFECT: the step's own `retry` decides; a repetition carries a new idempotency key.
 - NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
-  step nothing but patience.
+  step nothing but patience. So is a pure attempt that failed in the company of others: at once, and alone.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
   way; else the step is PARKED. An attempt that never got there costs patience here too. Neither `retry` nor
   `on_error` ever sees it. It stays AMBIGUOUS until DONE: that a later attempt was not sent or refused says
@@ -180,6 +180,9 @@ def _send_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Ste
     """An attempt that never left us costs nothing but patience."""
     if result.failure is not None and result.failure.reason == Reason.SUPERSEDED:
         return StepState.RETRYING, result.finish_time
+    if result.assignment.batch_id:
+        # What failed in company is asked again alone: only then is a failure its own.
+        return _unless_too_late(total_deadline(run), result.finish_time)
     in_a_row, since = 1, result.start_time
     for attempt in reversed(run.finished):
         if attempt.counted or attempt.generation != run.generation:  # before a person began it anew

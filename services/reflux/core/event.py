@@ -123,6 +123,8 @@ class Assignment:
     """weight, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
     tries: int = 0
     flags: str = ""
+    batch_id: str = ""
+    """Of the call that it shared with other attempts; empty when it travelled alone."""
 
 
 @dataclass(frozen=True, slots=True)

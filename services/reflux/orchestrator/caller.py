@@ -21,7 +21,7 @@ What the labels prove, and no more:
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 
@@ -32,13 +32,14 @@ from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.orchestrator.fairness import NOBODY, Turn
 from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
-_RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
+RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
 _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 """Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
 
@@ -54,6 +55,17 @@ only while the node cannot reach us, or we could not record it."""
 
 _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
+
+
+class Group(NamedTuple):
+    """Attempts that are equal in this may share a call."""
+
+    node: str
+    share: int
+    """Which target of the route, by place."""
+    limit: timedelta
+    most: int
+    """How many may share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,10 @@ class Order:
     """From sending to the deadline; Envoy gives up a little earlier, so that its account arrives."""
     total_deadline: datetime | None
     """When the step's total time is over, whatever `limit` says."""
+    turn: Turn = NOBODY
+    """In whose turn it gets a place."""
+    group: Group | None = None
+    """With whom it may travel; None for one that travels alone."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -87,6 +103,7 @@ class NodeCaller:
     def __init__(
         self, channel: grpc.aio.Channel, claim_address: str, clock: Clock, tracer: Tracer | None = None
     ) -> None:
+        self.channel = channel
         self._execute = channel.unary_unary(
             EXECUTE,
             request_serializer=pb.ExecuteRequest.SerializeToString,
@@ -105,8 +122,8 @@ class NodeCaller:
             response: pb.ExecuteResponse = await call
         except grpc.aio.AioRpcError as error:
             return self._failed(order, error, start)
-        assignment = _assignment(order, _labels(await call.initial_metadata()))
-        return self._answered(order, assignment, response.output, start)
+        assignment = assignment_of(order, labels_of(await call.initial_metadata()))
+        return answered(order, assignment, response.output, start, self._clock.now())
 
     def _envelope(self, order: Order) -> tuple[tuple[str, str], ...]:
         envelope = [
@@ -130,20 +147,9 @@ class NodeCaller:
                 envelope.append(("traceparent", traceparent))
         return tuple(envelope)
 
-    def _answered(
-        self, order: Order, assignment: Assignment, output: bytes, start: datetime
-    ) -> AttemptResult:
-        """A reply; one that is no JSON document of bearable size fails the step, but its effect is done."""
-        document = Json(output)
-        problem = _unfit(order, document)
-        now = self._clock.now()
-        if problem is None:
-            return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
-        return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
-
     def _failed(self, order: Order, error: grpc.aio.AioRpcError, start: datetime) -> AttemptResult:
-        labels = _labels((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
-        assignment = _assignment(order, labels)
+        labels = labels_of((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+        assignment = assignment_of(order, labels)
         report = rpc.read(error)
         if report.code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in report.message:
             failure = _too_large(order, f"larger than a message may be ({report.message})")
@@ -155,7 +161,7 @@ class NodeCaller:
             code=report.code.name,
             reason=report.reason or _reason(reached=reached),
             message=report.message,
-            retryable=report.code.name in _RETRYABLE,
+            retryable=report.code.name in RETRYABLE,
             step=order.step,
         )
         if missing is not None:
@@ -168,6 +174,17 @@ class NodeCaller:
             failure=failure,
             counted=sent and (reached or report.code is not grpc.StatusCode.UNAVAILABLE),
         )
+
+
+def answered(
+    order: Order, assignment: Assignment, output: bytes, start: datetime, now: datetime
+) -> AttemptResult:
+    """A reply; one that is no JSON document of bearable size fails the step, but its effect is done."""
+    document = Json(output)
+    problem = _unfit(order, document)
+    if problem is None:
+        return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
+    return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
 
 
 def _never_left(assignment: Assignment) -> bool:
@@ -216,12 +233,12 @@ def _too_large(order: Order, what: str) -> Failure:
     return Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=order.step)
 
 
-def _labels(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
+def labels_of(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
     """What Envoy wrote on the reply; `-` is its word for nothing."""
     return {key: "" if value == "-" else value for key, value in metadata or () if key.startswith("x-")}
 
 
-def _assignment(order: Order, labels: Mapping[str, str]) -> Assignment:
+def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     """The assignment as Envoy labelled the reply."""
     chosen = labels.get("x-reflux-chosen", "")
     answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""

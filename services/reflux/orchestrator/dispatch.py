@@ -5,13 +5,9 @@ leaves the others theirs; those who wait are served by turns of their flows (`fa
 ends with the step's total time.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
-from weakref import WeakValueDictionary
 
 from reflux.core import event as ev
 from reflux.core.command import StartAttempt
@@ -20,7 +16,7 @@ from reflux.core.event import Assignment
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key
-from reflux.orchestrator.caller import Order
+from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
 
@@ -39,31 +35,47 @@ class Places:
 
     def __init__(self) -> None:
         self._all = FairPlaces(MAX_CALLS)
-        self._of_node: WeakValueDictionary[str, FairPlaces] = WeakValueDictionary()
+        self._of_node: dict[str, FairPlaces] = {}
 
-    @asynccontextmanager
-    async def place(self, node: str, turn: Turn, *, seconds: float | None) -> AsyncIterator[None]:
-        """A place for one call of `node`, asked for by the flow of `turn`, within the body.
+    async def take(self, node: str, turn: Turn, wanted: int = 1) -> int:
+        """Waits for one place at `node`, asked for by the flow of `turn`, then takes of those that are free.
 
-        Raises:
-            TimeoutError: none became free within `seconds`.
+        Returns:
+            How many were taken, at most `wanted`; each is given back by `give`.
         """
-        of_node = self._of_node.get(node)
-        if of_node is None:
-            of_node = self._of_node[node] = FairPlaces(MAX_CALLS_OF_A_NODE)
-        async with AsyncExitStack() as held:
-            async with asyncio.timeout(seconds):
-                await held.enter_async_context(of_node.place(turn))
-                await held.enter_async_context(self._all.place(turn))
-            yield
+        of_node = self._of_node.setdefault(node, FairPlaces(MAX_CALLS_OF_A_NODE))
+        taken = 0
+        while not taken or (taken < wanted and of_node.free and self._all.free):
+            await of_node.take(turn)
+            try:
+                await self._all.take(turn)
+            except BaseException:
+                of_node.give()
+                raise
+            taken += 1
+        return taken
+
+    def give(self, node: str, number: int = 1) -> None:
+        """Gives places back."""
+        of_node = self._of_node[node]
+        for _ in range(number):
+            of_node.give()
+            self._all.give()
 
 
 def prepare(
-    mesh: MeshView, run_id: RunId, fencing_token: int, command: StartAttempt, now: datetime
+    mesh: MeshView,
+    run_id: RunId,
+    fencing_token: int,
+    command: StartAttempt,
+    now: datetime,
+    *,
+    turn: Turn,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     reach = mesh.reach(command.node, command.version)
     effect = reach.effect_of(command.input.value)
+    limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
     number = draw(command.node, run_id, command.step, command.attempt)
     assignment = Assignment(effect, lane_of(effect), draw=number)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
@@ -80,10 +92,27 @@ def prepare(
         version=command.version,
         input=command.input,
         assignment=assignment,
-        limit=command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT,
+        limit=limit,
         total_deadline=command.total_deadline,
+        turn=turn,
+        group=_group(command, reach, effect, number, limit),
     )
     return started, order, _obstacle(mesh, command, reach, now)
+
+
+def _group(
+    command: StartAttempt, reach: Reach, effect: EffectClass, number: int, limit: timedelta
+) -> Group | None:
+    """With whom the attempt may travel. A second attempt travels alone: the first may have failed in company.
+
+    Only with those that the route gives to the same target. So each attempt gets the version that its own
+    draw asks for, and a batch has no statistics of its own.
+    """
+    if effect is not EffectClass.PURE or command.version is not None:
+        return None
+    if command.attempt > 1 or reach.batch < 2:
+        return None
+    return Group(command.node, reach.share_of(number), limit, reach.batch)
 
 
 def too_late(step: StepPath) -> ev.Failure:

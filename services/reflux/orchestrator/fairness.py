@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
 MAX_PAID: Final = 10_000
 """Flows whose last turn is remembered; above it those whose turn is long over are forgotten."""
@@ -42,6 +41,10 @@ class Turn(NamedTuple):
     """Whatever names the flow."""
     priority: int
     """0 to 9."""
+
+
+NOBODY: Final = Turn("", 0)
+"""What is done for no flow in particular."""
 
 
 class FairQueue(Generic[ItemT]):
@@ -154,16 +157,13 @@ class FairPlaces:
         self._free = places
         self._waiting: FairQueue[_Waiter] = FairQueue(lambda waiter: waiter.turn)
 
-    @asynccontextmanager
-    async def place(self, turn: Turn) -> AsyncIterator[None]:
-        """A place within the body. Cancelled while it waits, it takes none."""
-        await self._take(turn)
-        try:
-            yield
-        finally:
-            self._give()
+    @property
+    def free(self) -> bool:
+        """Whether there is a place for which nobody waits."""
+        return self._free > 0
 
-    async def _take(self, turn: Turn) -> None:
+    async def take(self, turn: Turn) -> None:
+        """Waits for a place. Cancelled while it waits, it takes none."""
         # Whoever waits has been granted nothing yet, so a free place means that nobody waits.
         if self._free:
             self._free -= 1
@@ -174,10 +174,11 @@ class FairPlaces:
             await waiter.granted
         except asyncio.CancelledError:
             if waiter.granted.done() and not waiter.granted.cancelled():
-                self._give()  # granted and given up in one turn of the loop
+                self.give()  # granted and given up in one turn of the loop
             raise
 
-    def _give(self) -> None:
+    def give(self) -> None:
+        """Gives a place back."""
         while len(self._waiting):
             waiter = self._waiting.popleft()
             if not waiter.granted.done():

@@ -9,9 +9,11 @@ the weakest effect class it may meet.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -33,6 +35,11 @@ from reflux.runtime.tasks import forever
 
 RECONNECT_SECONDS: Final = 0.5
 SCHEMA_TIMEOUT_SECONDS: Final = 5.0
+BATCH_ITEMS: Final = 256
+"""Attempts that one call may carry, whatever a version could take."""
+BATCH_SHARE: Final = 4
+"""One call carries at most this part, a quarter, of what an endpoint handles at once: there is room for
+others, and many attempts still spread over the endpoints."""
 MAX_SCHEMAS: Final = 1000
 """Input schemas kept, by digest of their version; the oldest goes first."""
 
@@ -59,6 +66,8 @@ class VersionView:
     """A class for every input, or an expression over `input` that gives it."""
     attempt_timeout: timedelta | None
     endpoints: int
+    batch: int = 1
+    """Attempts that one call may carry."""
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class of a call with this input; `AT_MOST_ONCE` when its expression does not say."""
@@ -102,6 +111,14 @@ class Reach:
     versions: tuple[VersionView, ...]
     attempt_timeout: timedelta | None
     """The longest of theirs; None when one names none."""
+    batch: int = 1
+    """Attempts that one call may carry, whichever of them it meets; 1 for none but itself."""
+    bounds: tuple[int, ...] = ()
+    """Of the route's targets with weight, in order: the first draw that is no longer theirs."""
+
+    def share_of(self, draw: int) -> int:
+        """Which of the targets Envoy chooses by this draw: its place among those with weight."""
+        return bisect_right(self.bounds, draw)
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class that holds whichever version Envoy picks."""
@@ -162,7 +179,9 @@ class MeshView:
         met = tuple(versions[name] for name in names if name in versions)
         timeouts = [version.attempt_timeout for version in met]
         longest = None if None in timeouts else max((t for t in timeouts if t is not None), default=None)
-        reach = self._reach[key] = Reach(met, longest)
+        weights = [target.weight for target in route.targets if target.weight] if route is not None else []
+        batch = min((version.batch for version in met), default=1)
+        reach = self._reach[key] = Reach(met, longest, batch, tuple(accumulate(weights)))
         return reach
 
     async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
@@ -226,7 +245,12 @@ def _version(stored: registry_pb.NodeVersion) -> VersionView:
         effect=_effect(stored.effect),
         attempt_timeout=stored.attempt_timeout.ToTimedelta() if stored.HasField("attempt_timeout") else None,
         endpoints=len(stored.endpoints),
+        batch=_batch(stored) if stored.batchable else 1,
     )
+
+
+def _batch(stored: registry_pb.NodeVersion) -> int:
+    return max(1, min(BATCH_ITEMS, stored.max_concurrency // BATCH_SHARE))
 
 
 def _effect(stored: Effect) -> EffectClass | Expression:

@@ -96,6 +96,13 @@ TRIES: Final = Counter(
 ATTEMPTS_IN_FLIGHT: Final = Gauge(
     "reflux.attempts.in_flight", unit="{attempt}", text="Attempts sent, or waiting for their place"
 )
+BATCH_SIZE: Final = Histogram(
+    "reflux.batch.size",
+    unit="{attempt}",
+    text="Attempts that shared one call; what travels alone is not in it",
+    labels=("node",),
+    bounds=ROWS,
+)
 TIMER_LATENESS: Final = Histogram(
     "reflux.timer.lateness", unit="s", text="How long after its time a waiting run was walked again"
 )

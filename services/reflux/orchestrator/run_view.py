@@ -289,6 +289,7 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
         "reason": assignment.reason,
         "tries": assignment.tries,
         "flags": assignment.flags,
+        "batch_id": assignment.batch_id,
     }
 
 

@@ -20,7 +20,6 @@ next look at what is due: there is nothing to remember about it.
 """
 
 import asyncio
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -40,10 +39,12 @@ from reflux.core.state import Awaited, RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
-from reflux.orchestrator.dispatch import Places, prepare, too_late
+from reflux.orchestrator.dispatch import prepare
 from reflux.orchestrator.fairness import Shares, Turn
 from reflux.orchestrator.journaling import is_progress, portions
+from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.tracing import Tracer
@@ -57,9 +58,6 @@ EVICT_AFTER: Final = timedelta(seconds=2)
 
 FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """When a run is due that waits for a word alone."""
-
-SLOW_SECONDS: Final = 0.25
-"""A pure attempt in flight for longer is journaled, so that people can see it."""
 
 DRAIN_SECONDS: Final = 5.0
 
@@ -86,7 +84,9 @@ class ActiveRun:
     """What its row says, or will once everything submitted is committed."""
     unproven: bool = False
     """It was recovered and has made no progress since: until it does, its recoveries go on being counted."""
-    calls: dict[StepPath, asyncio.Task[None]] = field(default_factory=dict)
+    calls: dict[StepPath, Sent] = field(default_factory=dict)
+    held: int = 0
+    """Attempts that wait for the commit of their start."""
     timer: asyncio.TimerHandle | None = None
     commits: int = 0
     """Submissions that are not committed yet."""
@@ -152,8 +152,8 @@ class Worker:
         self._clock = clock
         self._host = host
         self._tracer = tracer
-        self._places = Places()
-        self._group: asyncio.TaskGroup | None = None
+        self._sender: Sender | None = None
+        self._landings: Landings[ActiveRun] = Landings(self.walk)
         self._bytes = 0
         self._shares = Shares()
         self.draining = False
@@ -170,7 +170,13 @@ class Worker:
     async def run(self) -> None:
         """Owns the calls in flight until it is cancelled; then they are cancelled with it."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._sender = Sender(
+                tasks=group,
+                caller=self._caller,
+                clock=self._clock,
+                room=self._writer.room,
+                traced=self._tracer.wants if self._tracer is not None else lambda _: False,
+            )
             with (
                 metrics.RUNS_LOADED.watched(lambda: {(): len(self.runs)}),
                 metrics.RUNS_BYTES.watched(lambda: {(): self._bytes}),
@@ -187,7 +193,7 @@ class Worker:
         self.walk(run, events, words)
 
     def walk(
-        self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()
+        self, run: ActiveRun, events: Iterable[ev.Event] = (), words: Sequence[int] = ()
     ) -> asyncio.Future[Recorded] | None:
         """Folds `events`, does everything that follows, and writes it with the `words` it answers.
 
@@ -198,8 +204,10 @@ class Worker:
             return None
         try:
             recorded, held = self._advance(run, events)
-            for path in [path for path in run.calls if run.state.steps[path].flight is None]:
-                run.calls.pop(path).cancel()
+            run.held += len(held)
+            if len(run.calls) + run.held > run.state.flights:
+                for path in [path for path in run.calls if run.state.steps[path].flight is None]:
+                    run.calls.pop(path).cancel()
             future = self._submit(run, recorded, words, held)
             self._weigh(run)
             self._arm(run)
@@ -263,21 +271,24 @@ class Worker:
     # The walk, in order.
 
     def _advance(
-        self, run: ActiveRun, events: Sequence[ev.Event]
+        self, run: ActiveRun, events: Iterable[ev.Event]
     ) -> tuple[list[ev.Event], list[tuple[ev.AttemptStarted, Order]]]:
         """Everything that follows from `events`: what to write, and the calls that wait for the commit."""
         state = run.state
-        recorded = list(events)
+        recorded: list[ev.Event] = []
         held: list[tuple[ev.AttemptStarted, Order]] = []
-        for event in events:
+        for event in events:  # one that is made while this goes on is made of the state as it is then
             evolve(state, event)
+            recorded.append(event)
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
             if isinstance(command, Record):
                 evolve(state, command.event)
                 recorded.append(command.event)
                 continue
-            started, order, failure = prepare(self._mesh, run.id, run.lease.token, command, now)
+            started, order, failure = prepare(
+                self._mesh, run.id, run.lease.token, command, now, turn=run.turn
+            )
             evolve(state, started)
             if failure is not None:
                 result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)
@@ -385,6 +396,7 @@ class Worker:
         future: asyncio.Future[Recorded],
     ) -> None:
         run.commits -= 1
+        run.held -= len(held)
         error = None if future.cancelled() else future.exception()
         if error is not None or future.cancelled():
             self._not_committed(run, first_seq, error)
@@ -441,40 +453,21 @@ class Worker:
     # Calls in flight.
 
     def _send(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
-        assert self._group is not None, "the worker is not running"
-        run.calls[order.step] = self._group.create_task(self._call(run, started, order))
+        assert self._sender is not None, "the worker is not running"
+        pure = started.assignment.effect is EffectClass.PURE
+        slow = partial(self._show_slow, run, started) if pure else None
+        run.calls[order.step] = self._sender.send(order, partial(self._landed, run, started), slow)
 
-    async def _call(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
-        slow: asyncio.TimerHandle | None = None
-        if started.assignment.effect is EffectClass.PURE:
-            slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._show_slow, run, started)
-        try:
-            result = await self._result(run, order)
-            flight = run.state.steps[order.step].flight
-            if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
-                return
-            run.calls.pop(order.step, None)
-            jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-            finished = settle(run.state, order.step, result, jitter=jitter)
-        except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
-            self._break(run, error)
+    def _landed(self, run: ActiveRun, started: ev.AttemptStarted, result: AttemptResult | Exception) -> None:
+        """An attempt has its outcome, unless it is history."""
+        flight = run.state.steps[started.step].flight
+        if self.runs.get(run.id) is not run or flight is None or flight.started is not started:
             return
-        finally:
-            if slow is not None:
-                slow.cancel()
-        self.walk(run, [finished])
-
-    async def _result(self, run: ActiveRun, order: Order) -> AttemptResult:
-        """What became of an order, its wait for a place included."""
-        now = self._clock.now()
-        left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
-        try:
-            async with self._places.place(order.node, run.turn, seconds=left):
-                await self._writer.room()
-                return await self._caller.call(order)
-        except TimeoutError:
-            later = self._clock.now()
-            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
+        run.calls.pop(started.step, None)
+        if isinstance(result, Exception):
+            self._break(run, result)
+            return
+        self._landings.add(run, started, result)
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""

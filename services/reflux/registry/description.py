@@ -1,8 +1,8 @@
 """What a node version says of itself, checked and digested.
 
 The digest covers description, schemas and effect: what callers rely on. Two descriptions with the same digest
-are the same version, whatever the spelling of their schemas; timeout and concurrency are a matter of the
-deployment and are not in it.
+are the same version, whatever the spelling of their schemas; timeout, concurrency and whether it takes
+batches are a matter of the deployment and are not in it.
 """
 
 from __future__ import annotations

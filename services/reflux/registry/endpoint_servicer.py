@@ -56,6 +56,7 @@ class EndpointServicer(EndpointServiceServicer):
             effect=said.effect.SerializeToString(deterministic=True),
             attempt_timeout=said.attempt_timeout.ToTimedelta(),
             max_concurrency=said.max_concurrency,
+            batchable=said.batchable,
             digest=digest,
             created_at=datetime.now(UTC),
         )

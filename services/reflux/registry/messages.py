@@ -20,6 +20,7 @@ def node_version(of: NodeVersion) -> pb.NodeVersion:
         state=pb.NodeVersion.LIVE if of.endpoints else pb.NodeVersion.ABSENT,
         effect=Effect.FromString(of.effect),
         max_concurrency=of.max_concurrency,
+        batchable=of.batchable,
         digest=of.digest,
         endpoints=[pb.Endpoint(id=each.id, address=each.address) for each in of.endpoints],
     )

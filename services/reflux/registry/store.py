@@ -39,6 +39,8 @@ class NodeVersion:
     """Serialized reflux.api.node.v1.Effect."""
     attempt_timeout: timedelta
     max_concurrency: int
+    batchable: bool
+    """It takes several attempts in one call."""
     digest: str
     created_at: datetime
     endpoints: tuple[Endpoint, ...] = ()
@@ -78,6 +80,7 @@ class RegistryStore:
             "effect": version.effect,
             "attempt_timeout": version.attempt_timeout,
             "max_concurrency": version.max_concurrency,
+            "batchable": version.batchable,
             "digest": version.digest,
         }
         return bool(await self._all("register_version", values))

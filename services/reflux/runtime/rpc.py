@@ -30,7 +30,16 @@ from reflux.core.reasons import Reason
 from reflux.runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from reflux.runtime.settings import Address
 
@@ -53,6 +62,7 @@ CODES: Final[Mapping[type[RefluxError], grpc.StatusCode]] = {
 }
 """The one table: each leaf of the tree and its code."""
 
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _CLASSES: Final = {code: kind for kind, code in CODES.items()}
 _TRANSPORT: Final = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
@@ -165,8 +175,17 @@ def _cut(text: str) -> str:
 def read(error: grpc.RpcError) -> RpcFailure:
     """What a failed call says, its details included."""
     assert isinstance(error, grpc.aio.AioRpcError | grpc.Call)
+    return _read(error.code(), error.details() or "", _details(error.trailing_metadata()))
+
+
+def read_status(status: status_pb2.Status) -> RpcFailure:
+    """What a status says that came in a message; a code that gRPC does not know is UNKNOWN."""
+    return _read(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
+
+
+def _read(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RpcFailure:
     reason, info, violations = "", {}, []
-    for detail in _details(error.trailing_metadata()):
+    for detail in details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             unpacked = error_details_pb2.ErrorInfo()
             detail.Unpack(unpacked)
@@ -176,7 +195,7 @@ def read(error: grpc.RpcError) -> RpcFailure:
             request = error_details_pb2.BadRequest()
             detail.Unpack(request)
             violations += [Violation(each.field, each.description) for each in request.field_violations]
-    return RpcFailure(error.code(), error.details() or "", reason, info, tuple(violations))
+    return RpcFailure(code, message, reason, info, tuple(violations))
 
 
 def _details(trailers: Any) -> Sequence[Any]:
@@ -227,9 +246,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     It also knows the streams that are open, so that a draining server can end them: their clients see
     UNAVAILABLE (NOT_ACCEPTING) and go elsewhere, instead of holding the server up until its grace is over.
+
+    Args:
+        finite: full names of methods whose streams end by themselves: they are left to, as unary calls are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, finite: Collection[str] = ()) -> None:
+        self._finite = frozenset(finite)
         self._streams: set[asyncio.Task[Any]] = set()
         self._ending = False
 
@@ -252,11 +275,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             "stream" if handler.response_streaming else "unary"
         )
         method, behaviour = handler_call_details.method, getattr(handler, kind)
+        endless = handler.response_streaming and method not in self._finite
         wrapped: Any
         if inspect.isasyncgenfunction(behaviour):
 
             async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-                guard = self._guard(method, context, stream=True)
+                guard = self._guard(method, context, stream=endless)
                 async with guard, aclosing(behaviour(request, context)) as items:
                     async for item in items:
                         yield item
@@ -265,7 +289,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         else:
 
             async def answer(request: Any, context: Any) -> Any:
-                async with self._guard(method, context, stream=handler.response_streaming):
+                async with self._guard(method, context, stream=endless):
                     return await behaviour(request, context)
 
             wrapped = answer

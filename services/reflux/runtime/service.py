@@ -23,7 +23,7 @@ from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 DRAIN_SECONDS: Final = 5.0
 MAX_CALLS: Final = 4096
@@ -78,6 +78,7 @@ async def grpc_server(
     register: Sequence[Callable[[grpc.aio.Server], None]],
     services: Sequence[str],
     reflected: Sequence[str] | None = None,
+    finite: Collection[str] = (),
     on_drain: Callable[[], Awaitable[None]] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> AsyncIterator[Address]:
@@ -88,6 +89,7 @@ async def grpc_server(
         register: adds the servicers, one callback each (`add_…Servicer_to_server`).
         services: full names of those servicers' services, for health and reflection.
         reflected: what reflection lists instead, for a server that clients of several services meet first.
+        finite: methods, as `/package.Service/Method`, whose streams may finish like unary calls in a drain.
         on_drain: runs after the server says NOT_SERVING, while it still takes calls; bounds itself.
         drain_seconds: how long unary calls may take to finish after that.
 
@@ -97,7 +99,7 @@ async def grpc_server(
     Raises:
         OSError: the address cannot be bound.
     """
-    interceptor = rpc.ErrorInterceptor()
+    interceptor = rpc.ErrorInterceptor(finite=finite)
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
     for add in register:
         add(server)

@@ -44,6 +44,7 @@ class NodeVersion:
     effect: Effect
     attempt_timeout: timedelta
     max_concurrency: int
+    batchable: bool
     claims_itself: bool
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None
     function: Callable[..., Any]
@@ -69,6 +70,7 @@ class NodeVersion:
             output_schema=_schema(self.output, "serialization"),
             effect=self.effect.to_proto(),
             max_concurrency=self.max_concurrency,
+            batchable=self.batchable,
         )
         description.attempt_timeout.FromTimedelta(self.attempt_timeout)
         return description
@@ -81,6 +83,7 @@ def node(
     effect: EffectClass | str,
     attempt_timeout: timedelta,
     max_concurrency: int = 64,
+    batchable: bool = False,
     scope: str = "",
     claims_itself: bool = False,
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
@@ -100,6 +103,10 @@ def node(
             `compensatable`, `at_most_once`.
         attempt_timeout: deadline of a call that brings none.
         max_concurrency: calls at once, 1 to 1000; more are answered RESOURCE_EXHAUSTED.
+        batchable: pure calls that are ready at the same moment may come in one message. It saves most of what
+            a call costs, and takes a part of the mesh away: only the first outcome of a batch makes it retry,
+            count or fall back (see `reflux.sdk.batches`). For work that takes milliseconds; not for a version
+            whose provider may fail call by call.
         scope: within which the idempotency key holds, e.g. one provider account.
         claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
             the function runs: safe, but a failure before the effect then counts as possibly done.
@@ -129,6 +136,7 @@ def node(
             effect=Effect.declare(effect, scope=scope),
             attempt_timeout=attempt_timeout,
             max_concurrency=max_concurrency,
+            batchable=batchable,
             claims_itself=claims_itself,
             resources=resources,
             function=function,

@@ -14,6 +14,8 @@ How a fault travels: a NodeFault and a Refusal trailers-only, a TargetFault afte
 nothing before success ever sends initial metadata. Whether an effect is possible is not the author's word
 alone: a call that is pure or was never claimed had none, so its fault carries `outcome: NO_EFFECT`, and a
 NodeFault that was never claimed also the trailer `x-reflux-retry: safe`.
+
+Calls that come together are told in `reflux.sdk.batches`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -35,6 +38,7 @@ from reflux.core.errors import CallerError, InvalidArgument, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, logs, rpc
 from reflux.sdk import metrics
+from reflux.sdk.batches import Batch
 from reflux.sdk.context import Context
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
@@ -42,6 +46,8 @@ from reflux.sdk.tracing import VersionSpans, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
     from reflux.runtime.metrics import Labels
     from reflux.runtime.trace_export import Exporter
@@ -54,18 +60,33 @@ SERVICE: Final = node_service_pb2.DESCRIPTOR.services_by_name["NodeService"].ful
 _MAX_VIOLATIONS: Final = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """How a call failed, and what had become of it until then: None before its input was accepted."""
+
+    fault: Fault
+    call: Context[Any] | None
+
+    @property
+    def safe(self) -> bool:
+        """Nothing was processed, for certain."""
+        return self.call is None or not self.call.claimed
+
+
 class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     """Serves one node version."""
 
     def __init__(
         self, version: NodeVersion, *, resources: Any, claims: Claims, exporter: Exporter | None = None
     ) -> None:
-        self._version = version
+        self.version = version
+        """What is served."""
         self._resources = resources
         self._claims = claims
         self._spans = VersionSpans(exporter, version)
         self._log = logs.get_logger("node").bind(node_version=version.name)
         self._threads = ThreadPoolExecutor(version.max_concurrency) if version.in_thread else None
+        self._places = asyncio.Semaphore(version.max_concurrency)
         self._in_flight = 0
         self._draining = False
 
@@ -83,11 +104,11 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     ) -> node_service_pb2.NodeDescription:
         """What this node version is."""
         del request, context
-        return self._version.describe()
+        return self.version.describe()
 
     def in_flight(self) -> Mapping[Labels, float]:
         """How many calls are being handled, for the metrics."""
-        return {(self._version.node, self._version.version): self._in_flight}
+        return {(self.version.node, self.version.version): self._in_flight}
 
     async def Execute(  # noqa: N802 - the name in the contract
         self, request: node_service_pb2.ExecuteRequest, context: Any
@@ -104,57 +125,94 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         else:
             return response
         finally:
-            version = self._version
+            version = self.version
             metrics.CALL_DURATION.at(version.node, version.version, code).record(perf_counter() - began)
+
+    # grpc.aio takes a coroutine that writes as well as a generator.
+    async def ExecuteBatch(  # type: ignore[override]  # noqa: N802 - the name in the contract
+        self, request: node_service_pb2.ExecuteBatchRequest, context: Any
+    ) -> None:
+        """Do the work of several pure calls; see `reflux.sdk.batches`."""
+        failed = await Batch(self, request.items, context).serve()
+        if failed is not None:
+            await self._fail(failed, context)
 
     async def _answer(
         self, request: node_service_pb2.ExecuteRequest, context: Any
     ) -> node_service_pb2.ExecuteResponse:
-        call: Context[Any] | None = None
         metadata = context.invocation_metadata()
         with self._spans.call(metadata) as spans, ExitStack() as place:
             try:
-                self._admit(place)
+                self.admit()
+                await self.take_place(place)
                 envelope = Envelope.read(metadata)
-                value, effect = self._accept(request.input, envelope)
-                call = self._open(envelope, effect, context.time_remaining(), spans)
-                if not self._version.claims_itself:
-                    await call.claim()
-                result = await self._run(value, call, place)
-                return node_service_pb2.ExecuteResponse(output=self._finish(result, call))
-            except Exception as error:
-                fault = self._explain(error, call)
-                if fault is None:
-                    error_id = secrets.token_hex(8)
-                    log = self._log if call is None else call.log
-                    log.exception("node_failed", error_id=error_id, error=type(error).__name__)
-                    told = rpc.defect(error_id)
-                    fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
-                if spans is not None:
-                    tell(spans.root, fault)
-        return await self._fail(fault, call, context)
+            except (Fault, CallerError) as error:
+                outcome: bytes | Failed = self.failed(error, None, spans)
+            else:
+                outcome = await self.work(request.input, envelope, context.time_remaining(), place, spans)
+        if isinstance(outcome, bytes):
+            return node_service_pb2.ExecuteResponse(output=outcome)
+        return await self._fail(outcome, context)
 
-    def _admit(self, place: ExitStack) -> None:
+    async def work(
+        self,
+        raw: bytes,
+        envelope: Envelope,
+        remaining: float | None,
+        place: ExitStack,
+        spans: CallSpans | None = None,
+    ) -> bytes | Failed:
+        """The outcome of one call that has its `place`: its output, or how it failed.
+
+        Args:
+            raw: the input as it was sent.
+            envelope: whose call it is.
+            remaining: seconds until it is given up; None for as long as the version says.
+            place: closed by the caller, unless a thread goes on in it.
+            spans: of the call, when it is traced.
+        """
+        call: Context[Any] | None = None
+        try:
+            value, effect = self._accept(raw, envelope)
+            call = self._open(envelope, effect, remaining, spans)
+            if not self.version.claims_itself:
+                await call.claim()
+            return self._finish(await self._run(value, call, place), call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            return self.failed(error, call, spans)
+
+    def admit(self) -> None:
+        """Whether there is room for a call.
+
+        Raises:
+            Refusal, Full: there is none.
+        """
         if self._draining:
-            message = f"{self._version.name} is about to stop"
+            message = f"{self.version.name} is about to stop"
             raise Refusal(grpc.StatusCode.UNAVAILABLE, message, reason=Reason.NODE_DRAINING)
-        if self._in_flight >= self._version.max_concurrency:
-            raise Full(f"{self._version.name} handles {self._in_flight} calls, its limit")
+        if self._places.locked():
+            raise Full(f"{self.version.name} handles {self._in_flight} calls, its limit")
+
+    async def take_place(self, place: ExitStack) -> None:
+        """A place for one call, given back when `place` closes; at once after `admit`."""
+        await self._places.acquire()
         self._in_flight += 1
         place.callback(self._leave)
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        self._places.release()
 
     def _accept(self, raw: bytes, envelope: Envelope) -> tuple[BaseModel, EffectClass]:
         documents.check_size(raw, what="the input")
         try:
-            value = self._version.input.model_validate_json(raw, strict=True)
+            value = self.version.input.model_validate_json(raw, strict=True)
         except ValidationError as error:
-            raise _invalid(error, self._version.name) from None
-        constant = self._version.effect.constant
-        effect = constant or self._version.effect.of(documents.parse_json(raw, what="the input"))
+            raise _invalid(error, self.version.name) from None
+        constant = self.version.effect.constant
+        effect = constant or self.version.effect.of(documents.parse_json(raw, what="the input"))
         if is_weaker(effect, envelope.effect):
-            message = (
-                f"this call is {effect} for {self._version.name}; the caller counts on {envelope.effect}"
-            )
+            message = f"this call is {effect} for {self.version.name}; the caller counts on {envelope.effect}"
             code = grpc.StatusCode.FAILED_PRECONDITION
             raise Refusal(code, message, reason=Reason.EFFECT_WEAKER, metadata={"effect": effect})
         return value, effect
@@ -167,10 +225,10 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             spans.root.set("reflux.step", envelope.step)
             spans.root.set("reflux.attempt", envelope.attempt)
             spans.root.set("reflux.effect", effect.value)
-        seconds = self._version.attempt_timeout.total_seconds() if remaining is None else remaining
+        seconds = self.version.attempt_timeout.total_seconds() if remaining is None else remaining
         return Context(
             envelope,
-            version=self._version,
+            version=self.version,
             effect=effect,
             deadline=asyncio.get_running_loop().time() + seconds,
             resources=self._resources,
@@ -180,27 +238,24 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         )
 
     async def _run(self, value: BaseModel, call: Context[Any], place: ExitStack) -> Any:
-        arguments = (value, call) if self._version.wants_context else (value,)
+        arguments = (value, call) if self.version.wants_context else (value,)
         async with asyncio.timeout(call.remaining):
             if self._threads is None:
-                return await self._version.function(*arguments)
+                return await self.version.function(*arguments)
             # The place is free again when the thread is, which nobody can stop, not when the caller gives up.
-            thread = self._threads.submit(self._version.function, *arguments)
+            thread = self._threads.submit(self.version.function, *arguments)
             leave, loop = place.pop_all().close, asyncio.get_running_loop()
             thread.add_done_callback(lambda _: _call_in(loop, leave))
             return await asyncio.wrap_future(thread)
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
 
     def _finish(self, result: Any, call: Context[Any]) -> bytes:
         if call.refusal is not None:
             raise call.refusal
         if call.effect is not EffectClass.PURE and not call.claimed:
-            raise RuntimeError(f"{self._version.name} acted without ctx.claim()")
-        if not isinstance(result, self._version.output):
+            raise RuntimeError(f"{self.version.name} acted without ctx.claim()")
+        if not isinstance(result, self.version.output):
             kind = type(result).__name__
-            raise TypeError(f"{self._version.name} returned {kind}, not {self._version.output.__name__}")
+            raise TypeError(f"{self.version.name} returned {kind}, not {self.version.output.__name__}")
         output = result.model_dump_json().encode()
         if len(output) > MAX_DOCUMENT_BYTES:
             raise TargetFault(
@@ -226,18 +281,35 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
                 violations=error.violations,
             )
         if isinstance(error, TimeoutError) and call is not None and call.remaining == 0:
-            message = f"{self._version.name} did not finish within the deadline"
+            message = f"{self.version.name} did not finish within the deadline"
             return NodeFault(grpc.StatusCode.DEADLINE_EXCEEDED, message, reason=Reason.TIMEOUT)
         return None
 
-    async def _fail(self, fault: Fault, call: Context[Any] | None, context: Any) -> NoReturn:
+    def failed(
+        self, error: Exception, call: Context[Any] | None = None, spans: CallSpans | None = None
+    ) -> Failed:
+        """What an error that is being handled means; it is counted, and logged if nobody foresaw it."""
+        fault = self._explain(error, call)
+        if fault is None:
+            error_id = secrets.token_hex(8)
+            log = self._log if call is None else call.log
+            log.exception("node_failed", error_id=error_id, error=type(error).__name__)  # noqa: LOG004 - see above
+            told = rpc.defect(error_id)
+            fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
+        if spans is not None:
+            tell(spans.root, fault)
         if isinstance(fault, Refusal | Full):
-            metrics.REFUSALS.at(self._version.node, self._version.version, fault.reason.value).add()
+            metrics.REFUSALS.at(self.version.node, self.version.version, fault.reason.value).add()
+        return Failed(fault, call)
+
+    def status(self, failed: Failed) -> Status:
+        """What the caller is told."""
+        fault, call = failed.fault, failed.call
         untouched = call is None or call.effect is EffectClass.PURE or not call.claimed
-        metadata = {**fault.metadata, "fault": fault.owner, "node_version": self._version.name}
+        metadata = {**fault.metadata, "fault": fault.owner, "node_version": self.version.name}
         if untouched or fault.no_effect:
             metadata["outcome"] = "NO_EFFECT"
-        status = rpc.make_status(
+        return rpc.make_status(
             fault.code,
             fault.message,
             reason=fault.reason,
@@ -245,10 +317,13 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             violations=fault.violations,
             retry_seconds=fault.retry_after.total_seconds() if fault.retry_after else None,
         )
+
+    async def _fail(self, failed: Failed, context: Any) -> NoReturn:
+        fault, status = failed.fault, self.status(failed)
         trailers: list[tuple[str, str | bytes]] = [(rpc.DETAILS_KEY, status.SerializeToString())]
         if isinstance(fault, TargetFault):
             await context.send_initial_metadata(((FAULT_KEY, fault.owner),))
-        elif call is None or not call.claimed:
+        elif failed.safe:
             trailers.append((RETRY_KEY, RETRY_SAFE))
         await context.abort(fault.code, status.message, tuple(trailers))
         raise AssertionError("abort returns never")

@@ -127,6 +127,7 @@ async def node_server(
                 address=address,
                 register=[add],
                 services=[SERVICE],
+                finite=[f"/{SERVICE}/ExecuteBatch"],
                 on_drain=drain,
                 drain_seconds=DRAIN_SECONDS,
             )

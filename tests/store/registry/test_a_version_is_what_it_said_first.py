@@ -37,15 +37,19 @@ async def test_another_description_is_refused(running: Callable[..., Any], chang
 
 
 async def test_the_same_description_is_welcome(running: Callable[..., Any]) -> None:
-    """Whatever the spelling of its schemas; concurrency and timeout are the deployment's business."""
+    """Whatever the spelling of its schemas; what a deployment may tune follows the newest."""
     async with running() as registry:
         await registry.register(input_schema=b'{"type": "object", "title": "x"}')
         await registry.register(
-            address="127.0.0.1:9001", input_schema=b'{ "title":"x","type":"object" }', max_concurrency=99
+            address="127.0.0.1:9001",
+            input_schema=b'{ "title":"x","type":"object" }',
+            max_concurrency=99,
+            batchable=True,
         )
         await registry.shows("127.0.0.1:9000", "127.0.0.1:9001")
         listed = await registry.catalog.ListNodeVersions(pb.ListNodeVersionsRequest(node="echo"), timeout=10)
-        assert [(each.version, each.max_concurrency) for each in listed.versions] == [("1.0.0", 99)]
+        shown = [(each.version, each.max_concurrency, each.batchable) for each in listed.versions]
+        assert shown == [("1.0.0", 99, True)]
 
 
 async def test_a_description_with_problems_is_refused_with_all_of_them(running: Callable[..., Any]) -> None:

@@ -36,6 +36,7 @@ assignments = st.builds(
     texts,
     counts,
     texts,
+    texts,
 )
 beginnings = st.builds(
     ev.Assignment, st.sampled_from(EffectClass), st.sampled_from(Lane), st.integers(0, 9999)

@@ -105,9 +105,10 @@ async def test_a_free_place_goes_to_the_next_flow():
     places, order, tasks = FairPlaces(2), [], []
 
     async def call(name: str) -> None:
-        async with places.place(by_name(name)):
-            order.append(name)
-            await asyncio.sleep(0)
+        await places.take(by_name(name))
+        order.append(name)
+        await asyncio.sleep(0)
+        places.give()
 
     tasks += [asyncio.ensure_future(call(f"a{number}")) for number in range(50)]
     await asyncio.sleep(0)
@@ -123,9 +124,10 @@ async def test_who_gives_up_waiting_takes_no_place():
     inside, leave = asyncio.Event(), asyncio.Event()
 
     async def hold(event: asyncio.Event) -> None:
-        async with places.place(by_name("a")):
-            inside.set()
-            await event.wait()
+        await places.take(by_name("a"))
+        inside.set()
+        await event.wait()
+        places.give()
 
     holder = asyncio.ensure_future(hold(leave))
     await inside.wait()

@@ -39,10 +39,12 @@ def declare(name="test.node", version="1.0.0", effect=EffectClass.PURE, **option
 
 def test_the_description_has_everything_the_registry_needs():
     """Names, people's words, limits, and JSON Schemas 2020-12 from the models."""
-    description = declare(max_concurrency=3, scope="account").describe()
+    description = declare(max_concurrency=3, batchable=True, scope="account").describe()
     assert (description.node, description.version) == ("test.node", "1.0.0")
     assert description.description == "Fetches.\n\nMore about it."
     assert description.max_concurrency == 3
+    assert description.batchable
+    assert not declare().describe().batchable, "it takes a part of the mesh away: nobody gets it unasked"
     assert description.attempt_timeout.ToTimedelta() == SECOND
     assert getattr(description.effect, "class") == node_service_pb2.Effect.PURE
     assert description.effect.scope == "account"

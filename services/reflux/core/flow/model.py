@@ -304,13 +304,15 @@ Action: TypeAlias = NodeAction | Container | SetAction | WaitAction | Asking | R
 def branches_of(action: Action) -> tuple[Scope, ...]:
     """The scopes inside a container, by branch number; none for a loop, whose body is no branch."""
     match action:
+        case NodeAction():  # first, because it is most of them
+            return ()
         case IfAction() | SwitchAction() | ParallelAction():
             return action.branches
         case TryAction():
             return (action.body, *action.handlers, *((action.last,) if action.last else ()))
         case ForeachAction() | WhileAction():
             return ()
-        case NodeAction() | SetAction() | WaitAction() | ReturnAction() | FailAction():
+        case SetAction() | WaitAction() | ReturnAction() | FailAction():
             return ()
         case SignalAction() | ApproveAction():
             return ()

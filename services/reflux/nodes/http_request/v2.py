@@ -24,6 +24,7 @@ def open_client(settings: Settings) -> Client:
     effect=EFFECT,
     attempt_timeout=timedelta(seconds=30),
     max_concurrency=MAX_CONNECTIONS,
+    batchable=True,
     claims_itself=True,
     resources=open_client,
 )

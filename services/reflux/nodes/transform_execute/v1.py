@@ -60,6 +60,7 @@ def open_sandbox(_settings: Settings) -> AbstractAsyncContextManager[Sandbox]:
     effect=EffectClass.PURE,
     attempt_timeout=timedelta(seconds=30),
     max_concurrency=64,
+    batchable=True,
     resources=open_sandbox,
 )
 async def execute(given: Input, ctx: Context[Sandbox]) -> Output:

@@ -400,6 +400,7 @@ class AttemptFinished(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     COUNTED_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -434,6 +435,8 @@ class AttemptFinished(_message.Message):
     """Envoy's response flags."""
     counted: _builtins.bool
     """Whether it counts against the step's retry policy: an orchestrator's death does not."""
+    batch_id: _builtins.str
+    """Names the call that this attempt shared with others; empty when it travelled alone."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When not DONE."""
@@ -474,10 +477,11 @@ class AttemptFinished(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         counted: _builtins.bool = ...,
+        batch_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "finish_time", b"finish_time", "retry_at", b"retry_at", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,27 +23,36 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reflux/api/node/v1/node_service.proto\x12\x12reflux.api.node.v1\x1a\x1egoogle/protobuf/duration.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xeb\x01\n\x0fNodeDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0b\x32\x1a.reflux.api.node.v1.Effect\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\"\xbb\x01\n\x06\x45\x66\x66\x65\x63t\x12/\n\x05\x63lass\x18\x01 \x01(\x0e\x32 .reflux.api.node.v1.Effect.Class\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\"]\n\x05\x43lass\x12\x15\n\x11\x43LASS_UNSPECIFIED\x10\x00\x12\x08\n\x04PURE\x10\x01\x12\x0e\n\nIDEMPOTENT\x10\x02\x12\x10\n\x0c\x41T_MOST_ONCE\x10\x03\x12\x11\n\rCOMPENSATABLE\x10\x04\"\x1f\n\x0e\x45xecuteRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\"!\n\x0f\x45xecuteResponse\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x32\xb7\x01\n\x0bNodeService\x12T\n\x08\x44\x65scribe\x12#.reflux.api.node.v1.DescribeRequest\x1a#.reflux.api.node.v1.NodeDescription\x12R\n\x07\x45xecute\x12\".reflux.api.node.v1.ExecuteRequest\x1a#.reflux.api.node.v1.ExecuteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reflux/api/node/v1/node_service.proto\x12\x12reflux.api.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xfe\x01\n\x0fNodeDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0b\x32\x1a.reflux.api.node.v1.Effect\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tbatchable\x18\t \x01(\x08\"\xbb\x01\n\x06\x45\x66\x66\x65\x63t\x12/\n\x05\x63lass\x18\x01 \x01(\x0e\x32 .reflux.api.node.v1.Effect.Class\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\"]\n\x05\x43lass\x12\x15\n\x11\x43LASS_UNSPECIFIED\x10\x00\x12\x08\n\x04PURE\x10\x01\x12\x0e\n\nIDEMPOTENT\x10\x02\x12\x10\n\x0c\x41T_MOST_ONCE\x10\x03\x12\x11\n\rCOMPENSATABLE\x10\x04\"\x1f\n\x0e\x45xecuteRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\"!\n\x0f\x45xecuteResponse\x12\x0e\n\x06output\x18\x01 \x01(\x0c\"C\n\x13\x45xecuteBatchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.reflux.api.node.v1.BatchItem\"\x8e\x01\n\tBatchItem\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x14\x45xecuteBatchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.reflux.api.node.v1.BatchResult\"`\n\x0b\x42\x61tchResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\x9c\x02\n\x0bNodeService\x12T\n\x08\x44\x65scribe\x12#.reflux.api.node.v1.DescribeRequest\x1a#.reflux.api.node.v1.NodeDescription\x12R\n\x07\x45xecute\x12\".reflux.api.node.v1.ExecuteRequest\x1a#.reflux.api.node.v1.ExecuteResponse\x12\x63\n\x0c\x45xecuteBatch\x12\'.reflux.api.node.v1.ExecuteBatchRequest\x1a(.reflux.api.node.v1.ExecuteBatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reflux.api.node.v1.node_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DESCRIBEREQUEST']._serialized_start=93
-  _globals['_DESCRIBEREQUEST']._serialized_end=110
-  _globals['_NODEDESCRIPTION']._serialized_start=113
-  _globals['_NODEDESCRIPTION']._serialized_end=348
-  _globals['_EFFECT']._serialized_start=351
-  _globals['_EFFECT']._serialized_end=538
-  _globals['_EFFECT_CLASS']._serialized_start=445
-  _globals['_EFFECT_CLASS']._serialized_end=538
-  _globals['_EXECUTEREQUEST']._serialized_start=540
-  _globals['_EXECUTEREQUEST']._serialized_end=571
-  _globals['_EXECUTERESPONSE']._serialized_start=573
-  _globals['_EXECUTERESPONSE']._serialized_end=606
-  _globals['_NODESERVICE']._serialized_start=609
-  _globals['_NODESERVICE']._serialized_end=792
+  _globals['_DESCRIBEREQUEST']._serialized_start=118
+  _globals['_DESCRIBEREQUEST']._serialized_end=135
+  _globals['_NODEDESCRIPTION']._serialized_start=138
+  _globals['_NODEDESCRIPTION']._serialized_end=392
+  _globals['_EFFECT']._serialized_start=395
+  _globals['_EFFECT']._serialized_end=582
+  _globals['_EFFECT_CLASS']._serialized_start=489
+  _globals['_EFFECT_CLASS']._serialized_end=582
+  _globals['_EXECUTEREQUEST']._serialized_start=584
+  _globals['_EXECUTEREQUEST']._serialized_end=615
+  _globals['_EXECUTERESPONSE']._serialized_start=617
+  _globals['_EXECUTERESPONSE']._serialized_end=650
+  _globals['_EXECUTEBATCHREQUEST']._serialized_start=652
+  _globals['_EXECUTEBATCHREQUEST']._serialized_end=719
+  _globals['_BATCHITEM']._serialized_start=722
+  _globals['_BATCHITEM']._serialized_end=864
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_start=866
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_end=938
+  _globals['_BATCHRESULT']._serialized_start=940
+  _globals['_BATCHRESULT']._serialized_end=1036
+  _globals['_NODESERVICE']._serialized_start=1039
+  _globals['_NODESERVICE']._serialized_end=1323
 # @@protoc_insertion_point(module_scope)

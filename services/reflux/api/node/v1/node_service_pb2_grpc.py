@@ -61,6 +61,11 @@ class NodeServiceStub:
                 request_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteRequest.SerializeToString,
                 response_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteResponse.FromString,
                 _registered_method=True)
+        self.ExecuteBatch = channel.unary_stream(
+                '/reflux.api.node.v1.NodeService/ExecuteBatch',
+                request_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -100,6 +105,22 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExecuteBatch(self, request, context):
+        """Does the work of several pure attempts, each by itself, and answers each as soon as it is done: one that is
+        slow holds nobody up. Served by versions that describe themselves as batchable.
+
+        The metadata of the call has x-reflux-effect: pure and what the attempts share; who they are stands in the
+        items. To the mesh this is one call, and it acts on it only before the first answer. So what is known first
+        decides: are these outcomes all NodeFaults, the whole call fails trailers-only with one of them, and the mesh
+        may retry, count and fall back. Whatever fails otherwise is told in its result, and a TargetFault always.
+        Errors: RESOURCE_EXHAUSTED (not processed) when the node is full; UNIMPLEMENTED when the version is not
+        batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
+        were known first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +133,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.Execute,
                     request_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteRequest.FromString,
                     response_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteResponse.SerializeToString,
+            ),
+            'ExecuteBatch': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExecuteBatch,
+                    request_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -185,6 +211,33 @@ class NodeService:
             '/reflux.api.node.v1.NodeService/Execute',
             reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteRequest.SerializeToString,
             reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/reflux.api.node.v1.NodeService/ExecuteBatch',
+            reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchRequest.SerializeToString,
+            reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

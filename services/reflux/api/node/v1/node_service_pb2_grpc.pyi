@@ -58,6 +58,18 @@ class NodeServiceStub:
     FAILED_PRECONDITION (EFFECT_WEAKER, not processed) when the effect on this input is weaker than x-reflux-effect;
     RESOURCE_EXHAUSTED (not processed) when the node is full; any code of the node's own.
     """
+    ExecuteBatch: _grpc.UnaryStreamMultiCallable[_node_service_pb2.ExecuteBatchRequest, _node_service_pb2.ExecuteBatchResponse]
+    """Does the work of several pure attempts, each by itself, and answers each as soon as it is done: one that is
+    slow holds nobody up. Served by versions that describe themselves as batchable.
+
+    The metadata of the call has x-reflux-effect: pure and what the attempts share; who they are stands in the
+    items. To the mesh this is one call, and it acts on it only before the first answer. So what is known first
+    decides: are these outcomes all NodeFaults, the whole call fails trailers-only with one of them, and the mesh
+    may retry, count and fall back. Whatever fails otherwise is told in its result, and a TargetFault always.
+    Errors: RESOURCE_EXHAUSTED (not processed) when the node is full; UNIMPLEMENTED when the version is not
+    batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
+    were known first.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -88,6 +100,18 @@ class NodeServiceAsyncStub(NodeServiceStub):
     Errors: INVALID_ARGUMENT with a BadRequest when the input does not fit the schema;
     FAILED_PRECONDITION (EFFECT_WEAKER, not processed) when the effect on this input is weaker than x-reflux-effect;
     RESOURCE_EXHAUSTED (not processed) when the node is full; any code of the node's own.
+    """
+    ExecuteBatch: _aio.UnaryStreamMultiCallable[_node_service_pb2.ExecuteBatchRequest, _node_service_pb2.ExecuteBatchResponse]  # type: ignore[assignment]
+    """Does the work of several pure attempts, each by itself, and answers each as soon as it is done: one that is
+    slow holds nobody up. Served by versions that describe themselves as batchable.
+
+    The metadata of the call has x-reflux-effect: pure and what the attempts share; who they are stands in the
+    items. To the mesh this is one call, and it acts on it only before the first answer. So what is known first
+    decides: are these outcomes all NodeFaults, the whole call fails trailers-only with one of them, and the mesh
+    may retry, count and fall back. Whatever fails otherwise is told in its result, and a TargetFault always.
+    Errors: RESOURCE_EXHAUSTED (not processed) when the node is full; UNIMPLEMENTED when the version is not
+    batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
+    were known first.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,6 +152,24 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT with a BadRequest when the input does not fit the schema;
         FAILED_PRECONDITION (EFFECT_WEAKER, not processed) when the effect on this input is weaker than x-reflux-effect;
         RESOURCE_EXHAUSTED (not processed) when the node is full; any code of the node's own.
+        """
+
+    @_abc_1.abstractmethod
+    def ExecuteBatch(
+        self,
+        request: _node_service_pb2.ExecuteBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_service_pb2.ExecuteBatchResponse], _abc.AsyncIterator[_node_service_pb2.ExecuteBatchResponse]]:
+        """Does the work of several pure attempts, each by itself, and answers each as soon as it is done: one that is
+        slow holds nobody up. Served by versions that describe themselves as batchable.
+
+        The metadata of the call has x-reflux-effect: pure and what the attempts share; who they are stands in the
+        items. To the mesh this is one call, and it acts on it only before the first answer. So what is known first
+        decides: are these outcomes all NodeFaults, the whole call fails trailers-only with one of them, and the mesh
+        may retry, count and fall back. Whatever fails otherwise is told in its result, and a TargetFault always.
+        Errors: RESOURCE_EXHAUSTED (not processed) when the node is full; UNIMPLEMENTED when the version is not
+        batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
+        were known first.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -584,6 +584,7 @@ class Attempt(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     outcome: _builtins.str
@@ -615,6 +616,10 @@ class Attempt(_message.Message):
     """Envoy's response flags, e.g. UT."""
     claimed: _builtins.bool
     """Whether the node claimed its effect."""
+    batch_id: _builtins.str
+    """Names the call that this attempt shared with others: they have the draw and the tries in common. Empty when it
+    travelled alone.
+    """
     @_builtins.property
     def error(self) -> Global___Error:
         """Why it failed."""
@@ -646,10 +651,11 @@ class Attempt(_message.Message):
         error: Global___Error | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        batch_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

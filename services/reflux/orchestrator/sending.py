@@ -1,0 +1,93 @@
+"""Sending what the walker ordered: alone or in company, when there is a place, and what became of it.
+
+An attempt travels in company (`gathering`) when its order says with whom it may and its run is not traced: a
+traced one has a call, and so spans, of its own. Every other has a task of its own here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from reflux.core.attempt import AttemptResult
+from reflux.core.event import Outcome
+from reflux.core.names import RunId
+from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.orchestrator.dispatch import Places, too_late
+from reflux.orchestrator.gathering import SLOW_SECONDS, Gatherer, Landed
+from reflux.runtime.clock import Clock
+
+
+class Sent(Protocol):
+    """An attempt on its way."""
+
+    def cancel(self) -> object:
+        """Nobody wants to know what becomes of it; `landed` will not be called."""
+
+
+class Sender:
+    """Sends orders. `tasks` owns the calls in flight.
+
+    Args:
+        tasks: what is cancelled with them.
+        caller: the wire.
+        clock: the database's.
+        room: waits until what comes back can be written.
+        traced: whether a run is traced.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: asyncio.TaskGroup,
+        caller: NodeCaller,
+        clock: Clock,
+        room: Callable[[], Awaitable[None]],
+        traced: Callable[[RunId], bool],
+    ) -> None:
+        self._tasks = tasks
+        self._caller = caller
+        self._clock = clock
+        self._room = room
+        self._traced = traced
+        self._places = Places()
+        self._gatherer = Gatherer(tasks=tasks, caller=caller, places=self._places, clock=clock, room=room)
+
+    def send(self, order: Order, landed: Landed, slow: Callable[[], None] | None) -> Sent:
+        """Sends an attempt, and has `landed` told its outcome, in a later turn of the loop.
+
+        Args:
+            order: the attempt.
+            landed: told once, unless it is cancelled.
+            slow: called when it has been in flight for `SLOW_SECONDS`; None for one that is shown anyway.
+        """
+        if order.group is not None and slow is not None and not self._traced(order.run_id):
+            return self._gatherer.add(order, landed, slow)
+        return self._tasks.create_task(self._alone(order, landed, slow))
+
+    async def _alone(self, order: Order, landed: Landed, slow: Callable[[], None] | None) -> None:
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, slow) if slow is not None else None
+        result: AttemptResult | Exception
+        try:
+            result = await self._result(order)
+        except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
+            result = error
+        finally:
+            if timer is not None:
+                timer.cancel()
+        landed(result)
+
+    async def _result(self, order: Order) -> AttemptResult:
+        """What became of an order, its wait for a place included."""
+        now = self._clock.now()
+        left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
+        try:
+            async with asyncio.timeout(left):
+                await self._places.take(order.node, order.turn)
+        except TimeoutError:
+            later = self._clock.now()
+            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
+        try:
+            await self._room()
+            return await self._caller.call(order)
+        finally:
+            self._places.give(order.node)
