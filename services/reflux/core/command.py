@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reflux.core.document import Json
+from reflux.core.effect import EffectClass
 from reflux.core.event import Event
 from reflux.core.names import StepPath
 
@@ -30,6 +31,8 @@ class StartAttempt:
     """None: the node version's own default."""
     total_deadline: datetime | None
     """When the step's total time is over."""
+    effect: EffectClass | None = None
+    """The class that the step declares for it; None: the weakest that the call can meet."""
 
 
 Command = Record | StartAttempt

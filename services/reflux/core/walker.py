@@ -36,6 +36,7 @@ from reflux.core.flow.model import (
     WaitAction,
     WhileAction,
 )
+from reflux.core.mapping import run_output
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
@@ -182,6 +183,7 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         input=document,
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,
+        effect=step.effect,
     )
 
 
@@ -226,7 +228,10 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
 
 
 def _finish(state: RunState, now: datetime) -> ev.RunFinished:
-    return ev.RunFinished(RunPhase.SUCCEEDED, now, output=last_output(state, state.flow.root, ""))
+    output = run_output(state)
+    if isinstance(output, ev.Failure):
+        return ev.RunFinished(RunPhase.FAILED, now, failure=output)
+    return ev.RunFinished(RunPhase.SUCCEEDED, now, output=output or last_output(state, state.flow.root, ""))
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:

@@ -69,6 +69,8 @@ class Order:
     """From sending to the deadline; Envoy gives up a little earlier, so that its account arrives."""
     total_deadline: datetime | None
     """When the step's total time is over, whatever `limit` says."""
+    declared: bool = False
+    """The class is the flow's own word: the node takes the call also if it would call it weaker."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -116,6 +118,8 @@ class NodeCaller:
             ("x-reflux-effect", order.assignment.effect.value),
             ("x-reflux-idempotency-key", order.idempotency_key),
         ]
+        if order.declared:
+            envelope.append(("x-reflux-effect-declared", "1"))
         if order.version is not None:
             envelope.append(("x-reflux-version", order.version))
         if order.assignment.effect is not EffectClass.PURE:

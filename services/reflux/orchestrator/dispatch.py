@@ -61,7 +61,7 @@ def prepare(
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     reach = mesh.reach(command.node, command.version)
-    effect = reach.effect_of(command.input.value)
+    effect = command.effect or reach.effect_of(command.input.value)
     number = draw(command.node, run_id, command.step, command.attempt)
     assignment = Assignment(effect, lane_of(effect), draw=number)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
@@ -80,6 +80,7 @@ def prepare(
         assignment=assignment,
         limit=command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT,
         total_deadline=command.total_deadline,
+        declared=command.effect is not None,
     )
     return started, order, _obstacle(mesh, command, reach, now)
 

@@ -73,6 +73,16 @@ async def test_a_class_given_by_the_input_is_known_when_the_input_is(flows, mesh
     assert (step.effect, step.lane) == (effect, lane)
 
 
+async def test_a_step_may_declare_a_stronger_class_and_no_weaker_one(flows, mesh):
+    """What the flow says goes over the node's word, and is shown; less than that would only cost tries."""
+    mesh.add("http.request", "1.0.0", effect=EffectClass.AT_MOST_ONCE)
+    stronger = await flows.plan(calling(effect="idempotent"))
+    assert (stronger.valid, stronger.steps[0].effect, stronger.steps[0].lane) == (True, "idempotent", "safe")
+    mesh.add("http.request", "1.0.0", effect=EffectClass.IDEMPOTENT)
+    weaker = await flows.plan(calling(effect="at_most_once"))
+    assert problems_of(weaker) == [("EFFECT_WEAKER", "/spec/steps/0/effect")]
+
+
 async def test_one_version_that_is_never_pure_makes_the_lane_known(flows, mesh):
     """Whatever the input makes of the other one."""
     mesh.add("http.request", "1.0.0", effect=BY_METHOD)

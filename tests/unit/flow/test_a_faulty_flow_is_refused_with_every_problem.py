@@ -14,6 +14,7 @@ FROM_PLAN = {
     ProblemCode.UNKNOWN_NODE,
     ProblemCode.UNKNOWN_VERSION,
     ProblemCode.NO_ROUTE,
+    ProblemCode.EFFECT_WEAKER,
     ProblemCode.SECRET_MISSING,
     ProblemCode.INPUT_INVALID,
 }

@@ -20,7 +20,7 @@ from reflux.core.flow.reading import Reader
 from reflux.core.flow.references import check_references
 from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.spelling import rewrite
-from reflux.core.flow.steps import StepReader
+from reflux.core.flow.steps import Read, StepReader
 from reflux.core.flow.triggers import read_triggers
 from reflux.core.names import NAME_RULE, is_name
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reflux.core.document import JsonValue
+    from reflux.core.expression import Template
     from reflux.core.flow.model import Step
     from reflux.core.flow.order import Order
     from reflux.core.flow.steps import Draftbook
@@ -44,7 +45,7 @@ DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
 """What a person writes of a flow."""
 SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
 """What the server adds; a document that was read may be sent back as it is."""
-_SPEC_KEYS: Final = ("input", "vars", "triggers", "policies", "steps")
+_SPEC_KEYS: Final = ("input", "vars", "triggers", "policies", "steps", "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     steps = StepReader(reader, on_error)
     steps.scope(listed)
     order = order_steps(steps.book, reader.problems)
-    check_references(steps.book, order, variables, reader.problems)
+    output, reads = _read_output(reader, reader.optional(spec, "output"))
+    check_references(steps.book, order, variables, reader.problems, reads)
     assembled = _assemble(steps.book, order)
     calls = tuple(s for s in assembled.values() if isinstance(s.action, NodeAction) and s.action.node)
     inputs = {
@@ -170,6 +172,7 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
         scopes=steps.book.scopes,
         steps=assembled,
         triggers=triggers,
+        output=output,
     )
     return CompileResult(flow, (), spec.value, calls, inputs, triggers)
 
@@ -187,6 +190,14 @@ def _read_schema(reader: Reader, place: Place | None) -> Schema | None:
     except SchemaProblem as problem:
         reader.problems.add(ProblemCode.BAD_SCHEMA, (*place.path, *problem.path), problem.message)
         return None
+
+
+def _read_output(reader: Reader, place: Place | None) -> tuple[Template | None, list[Read]]:
+    """What a run gives that ends without `return`, and what that reads."""
+    if place is None:
+        return None, []
+    template = reader.template(place)
+    return template, [Read(place.inside(each.pointer).path, each) for each in template.references]
 
 
 def _assemble(book: Draftbook, order: Order) -> dict[StepPath, Step]:

@@ -14,8 +14,8 @@ or work out is worked out once:
 - Every expression and template of a step is compiled. They see the roots `input`, `vars`, `steps`, `run`,
   `flow`, `trigger`, and only steps that surely come before.
 
-What a container gives as its output stands in `reflux.core.containers`; the output of a run that meets no
-`return` is that of its last step.
+What a container gives as its output stands in `reflux.core.containers`. The output of a run that meets no
+`return` is what `spec.output` gives, or that of its last step.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reflux.core.document import JsonValue
+    from reflux.core.effect import EffectClass
     from reflux.core.expression import Expression, Template
     from reflux.core.flow.schema import Schema
     from reflux.core.flow.webhook import Webhook
@@ -303,6 +304,10 @@ class Step:
     on_error: OnError
     disabled: bool
     """SKIPPED as soon as it is looked at; neither join nor `when` is asked."""
+    result: Template | None = None
+    """Maps what the action gave, with `self`; None: that itself is the output. A loop has its own."""
+    effect: EffectClass | None = None
+    """The class that its calls are made with; None: what the node says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +328,8 @@ class Flow:
     """Every step, in document order, a container before what it contains."""
     triggers: tuple[Webhook, ...]
     """What starts runs of it by itself."""
+    output: Template | None = None
+    """Gives the output of a run that ends without `return`; None: that of the last step."""
 
     def trigger(self, trigger_id: str) -> Webhook | None:
         """The trigger with this id, or None."""

@@ -49,7 +49,9 @@ class _Rewriter:
         self._origins = origins
 
     def spec(self, spec: Place) -> JsonValue:
-        return self._members(spec, {"steps": self._steps, "policies": self._policies})
+        return self._members(
+            spec, {"steps": self._steps, "policies": self._policies, "output": self._templates}
+        )
 
     def _members(self, place: Place, rules: Mapping[str, Callable[[Place], JsonValue]]) -> JsonValue:
         """An object with `rules` applied to its members, in their order."""
