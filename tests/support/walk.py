@@ -341,6 +341,8 @@ def _line(event: ev.Event) -> str:
             return "cancel"
         case ev.TimedOut():
             return f"timeout {event.step}".rstrip()
+        case ev.CompensationStarted():
+            return f"undo {event.count}"
         case ev.RunRecovered():
             return "recovered"
         case ev.RunParked():

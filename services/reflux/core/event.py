@@ -208,6 +208,16 @@ class TimedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class CompensationStarted:
+    """The run ends badly, and undoes what it did: so many steps, the last one first."""
+
+    count: int
+    failure: Failure
+    """Why; the `error` of compensations."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecovered:
     """Another orchestrator, or the same one anew, took the run over."""
 
@@ -233,6 +243,8 @@ class RunFinished:
     output: Json | None = None
     failure: Failure | None = None
     unresolved_effects: tuple[StepPath, ...] = ()
+    uncompensated: tuple[StepPath, ...] = ()
+    """Steps that should have been undone, and surely or perhaps are not."""
 
 
 Event = (
@@ -244,6 +256,7 @@ Event = (
     | StepSettled
     | CancelRequested
     | TimedOut
+    | CompensationStarted
     | RunRecovered
     | RunParked
     | RunFinished

@@ -18,6 +18,7 @@ Everything here follows from what was recorded and decides nothing: the same jou
 from collections.abc import Iterable
 from datetime import datetime
 
+from reflux.core import compensation
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import RunPhase, StepState
@@ -127,7 +128,9 @@ def settle(
     for number, scope in enumerate(branches_of(run.step.action)):
         if number not in (run.branches or ()):
             skip_all(state, scope, run.prefix, time)
-    show(state, path, run)
+    if run.undoes is None:
+        show(state, path, run)
+        compensation.remember(state, path, run)
     frame.open -= 1
     for name in run.step.dependants:
         dependant = StepPath(run.prefix + name)
@@ -138,6 +141,8 @@ def settle(
         _frame_failed(state, frame, Closing(RunPhase.FAILED, failure=run.failure), time)
     if not frame.open:
         _frame_over(state, frame, time)
+    if run.undoes is not None:
+        compensation.begin_next(state)
 
 
 def skip_all(state: RunState, scope: Scope, prefix: str, time: datetime) -> None:
@@ -193,6 +198,8 @@ def park(state: RunState, path: StepPath, run: StepRun) -> None:
     state.due.pop(path, None)
     state.parked[path] = None
     state.parked_in.update(state.around(path))
+    if run.undoes is not None:
+        compensation.begin_next(state)
 
 
 def land(state: RunState, run: StepRun) -> None:

@@ -104,6 +104,8 @@ class StepRun:
     output: Json | None = None
     failure: ev.Failure | None = None
     skip_reason: ev.SkipReason | None = None
+    undoes: StepPath | None = None
+    """It is the compensation of that step."""
     start_time: datetime | None = None
     finish_time: datetime | None = None
 
@@ -159,6 +161,12 @@ class RunState:
     """Bytes of the input and of all outputs."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
+    to_undo: list[StepPath] = field(default_factory=list)
+    """Steps to be undone if the run ends badly, in the order of completion."""
+    undone: list[StepPath] = field(default_factory=list)
+    """Steps whose compensation has begun, in that order."""
+    compensation: ev.CompensationStarted | None = None
+    """The run is undoing, or has undone, what it did."""
     finished: ev.RunFinished | None = None
 
     @property

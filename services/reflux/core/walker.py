@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import assert_never
 
+from reflux.core import compensation
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
 from reflux.core.command import Command, Record, StartAttempt
@@ -227,17 +228,28 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
     return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
 
 
-def _finish(state: RunState, now: datetime) -> ev.RunFinished:
+def _finish(state: RunState, now: datetime) -> ev.RunFinished | ev.CompensationStarted:
     output = run_output(state)
     if isinstance(output, ev.Failure):
-        return ev.RunFinished(RunPhase.FAILED, now, failure=output)
+        undo = compensation.start(state, Closing(RunPhase.FAILED, failure=output), now)
+        return undo or ev.RunFinished(RunPhase.FAILED, now, failure=output)
     return ev.RunFinished(RunPhase.SUCCEEDED, now, output=output or last_output(state, state.flow.root, ""))
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:
-    """Ends the run once nothing is in flight; over a PARKED step only a cancel does."""
+    """Ends the run once nothing is in flight, and all is undone; over a PARKED step only a cancel does."""
+    if state.compensation is not None:
+        for path in state.ready:
+            return _attempt(state, path, now)
+        for path, at in state.due.items():
+            if at <= now:
+                return _attempt(state, path, now)
+        if state.due:
+            return None
     if state.flights or (state.parked and closing.state is not RunPhase.CANCELED):
         return None
+    if (undo := compensation.start(state, closing, now)) is not None:
+        return Record(undo)
     return Record(
         ev.RunFinished(
             closing.state,
@@ -245,5 +257,6 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
             output=closing.output,
             failure=closing.failure,
             unresolved_effects=state.unresolved_effects,
+            uncompensated=() if closing.state is RunPhase.SUCCEEDED else compensation.uncompensated(state),
         )
     )

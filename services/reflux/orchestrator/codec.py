@@ -304,6 +304,7 @@ def _encode_run_finished(event: ev.RunFinished) -> pb.Event:
             output=_raw(event.output),
             failure=_failure_out(event.failure),
             unresolved_effects=event.unresolved_effects,
+            uncompensated=event.uncompensated,
             time=_stamp(event.time),
         )
     )
@@ -316,7 +317,21 @@ def _decode_run_finished(stored: pb.RunFinished) -> ev.Event:
         output=_json(stored.output),
         failure=_failure_in(stored),
         unresolved_effects=tuple(StepPath(step) for step in stored.unresolved_effects),
+        uncompensated=tuple(StepPath(step) for step in stored.uncompensated),
     )
+
+
+def _encode_compensation(event: ev.CompensationStarted) -> pb.Event:
+    failure = _failure_out(event.failure)
+    started = pb.CompensationStarted(count=event.count, failure=failure, time=_stamp(event.time))
+    return pb.Event(compensation_started=started)
+
+
+def _decode_compensation(stored: pb.CompensationStarted) -> ev.Event:
+    failure = _failure_in(stored)
+    if failure is None:
+        raise ValueError("a CompensationStarted event without its reason")
+    return ev.CompensationStarted(stored.count, failure, _time(stored.time))
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
@@ -331,6 +346,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunRecovered: _encode_recovered,
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
+    ev.CompensationStarted: _encode_compensation,
 }
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
@@ -345,4 +361,5 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_recovered": _decode_recovered,
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
+    "compensation_started": _decode_compensation,
 }

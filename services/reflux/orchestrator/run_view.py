@@ -73,6 +73,7 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "finish_time": stamp(finished.time) if finished else None,
             "waiting": _run_waiting(state),
             "unresolved_effects": list(state.unresolved_effects),
+            "uncompensated": list(finished.uncompensated) if finished else [],
             "actor": created.actor,
             "trigger": created.trigger,
         }
@@ -164,6 +165,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "waiting": _step_waiting(state, path, run),
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
+        "compensates": run.undoes or "",
         "omitted": False,
     }
 

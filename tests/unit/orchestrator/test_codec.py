@@ -85,7 +85,9 @@ KINDS = {
         output=st.none() | documents,
         failure=st.none() | failures,
         unresolved_effects=st.lists(texts, max_size=3).map(tuple),
+        uncompensated=st.lists(texts, max_size=3).map(tuple),
     ),
+    ev.CompensationStarted: st.builds(ev.CompensationStarted, counts, failures, times),
 }
 
 

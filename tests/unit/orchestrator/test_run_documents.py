@@ -40,6 +40,7 @@ def test_a_run_says_everything_flat():
         "finish_time": "2026-01-01T00:00:00Z",
         "waiting": None,
         "unresolved_effects": [],
+        "uncompensated": [],
         "actor": "me",
         "trigger": "",
     }

@@ -29,6 +29,9 @@ of its branches. `spec.output` maps what a run gives that ends without `return`,
 cannot be mapped fails the step, or the run, and is not done again. `effect` declares a class that allows more
 than the node's own, for the calls of this step alone.
 
+**Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was
+done is undone, the last step first; a failure that is caught undoes nothing (`reflux.core.compensation`).
+
 **Reading other steps.** A step may be read only where it surely came before: it is waited for, directly or
 through others, by the reader or by a container around the reader. A step whose `output` may be absent because
 it, or a container around it that the reader is not inside, has `when`, is `disabled`, or is a branch of `if`

@@ -266,13 +266,13 @@ READERS: Final[Mapping[str, ReadAction]] = {
 """Every action that is built, and who reads it."""
 UNBUILT: Final = ("approve", "flow")
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "node": ("with", "retry", "timeout", "result", "effect"),
-    "if": ("result", "timeout"),
-    "switch": ("result", "timeout"),
-    "foreach": ("steps", "result", "timeout"),
-    "while": ("result", "timeout"),
-    "parallel": ("result", "timeout"),
-    "try": ("result", "timeout"),
+    "node": ("with", "retry", "timeout", "result", "effect", "compensate"),
+    "if": ("result", "timeout", "compensate"),
+    "switch": ("result", "timeout", "compensate"),
+    "foreach": ("steps", "result", "timeout", "compensate"),
+    "while": ("result", "timeout", "compensate"),
+    "parallel": ("result", "timeout", "compensate"),
+    "try": ("result", "timeout", "compensate"),
     "set": ("result",),
 }
 """The keys of a step that go with its action."""

@@ -2,6 +2,7 @@
 
     result: "{{ self.output.body }}"     maps what the action gave: others see what this gives
     effect: idempotent                   a stronger class than the node's own, for this call
+    compensate: { node, with }           undoes the step when the run ends badly (`reflux.core.compensation`)
 
 `result` of a loop means a value for each iteration, or of the last one, and is read with it (`actions`). The
 others see `self`: the step as expressions see it once it has settled, its output not yet mapped.
@@ -9,16 +10,24 @@ others see `self`: the step as expressions see it once it has settled, its outpu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core.effect import EffectClass
+from reflux.core.flow import actions
+from reflux.core.flow.model import OnError, Retry
+from reflux.core.flow.policies import read_retry, read_timeouts
+from reflux.core.names import UNDO, StepPath
 
 if TYPE_CHECKING:
+    from reflux.core.flow.model import Step
     from reflux.core.flow.problems import Place
     from reflux.core.flow.steps import Draft, StepReader
 
 SELF: Final = "self"
 LOOPS: Final = ("foreach", "while")
+UNDO_RETRY: Final = Retry(attempts=5)
+"""Of a compensation that names none: what was done should not stay for one refused connection."""
 
 
 def read_besides(steps: StepReader, place: Place, draft: Draft, kind: str | None) -> dict[str, Any]:
@@ -31,4 +40,34 @@ def read_besides(steps: StepReader, place: Place, draft: Draft, kind: str | None
     effect = reader.optional(place, "effect")
     if effect is not None and kind == "node":
         fields["effect"] = reader.choice(effect, EffectClass, EffectClass.AT_MOST_ONCE)
+    undo = reader.optional(place, "compensate")
+    if undo is not None and kind is not None and "compensate" in actions.KEYS_OF.get(kind, ()):
+        fields["compensation"] = _compensation(steps, undo, draft, kind)
     return fields
+
+
+def _compensation(steps: StepReader, place: Place, draft: Draft, kind: str) -> Step | None:
+    """What undoes the step: the call of a node, with a retry of its own."""
+    reader = steps.reader
+    reader.known_keys(place, ("node", "with", "retry", "timeout", "effect"))
+    called = reader.required(place, "node")
+    if called is None:
+        return None
+    retry, effect = reader.optional(place, "retry"), reader.optional(place, "effect")
+    step = replace(
+        draft.step,
+        path=StepPath(draft.step.path + UNDO),
+        pointer=f"{draft.step.pointer}/compensate",
+        retry=UNDO_RETRY if retry is None else read_retry(reader, retry),
+        timeout=read_timeouts(reader, reader.optional(place, "timeout"), container=False),
+        on_error=OnError.CONTINUE,
+        disabled=False,
+        effect=None if effect is None else reader.choice(effect, EffectClass, EffectClass.AT_MOST_ONCE),
+    )
+    own = replace(draft, step=step, place=place, reads=[])
+    action = actions.READERS["node"](steps, called, own)
+    # A loop is over long before: its iterations, and their steps, are not there any more.
+    draft.reads += [
+        replace(read, roots=frozenset({SELF, "error"}), inside=kind not in LOOPS) for read in own.reads
+    ]
+    return replace(step, action=action)

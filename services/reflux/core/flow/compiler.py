@@ -22,10 +22,10 @@ from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.spelling import rewrite
 from reflux.core.flow.steps import Read, StepReader
 from reflux.core.flow.triggers import read_triggers
-from reflux.core.names import NAME_RULE, is_name
+from reflux.core.names import NAME_RULE, UNDO, StepPath, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from reflux.core.document import JsonValue
     from reflux.core.expression import Template
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from reflux.core.flow.order import Order
     from reflux.core.flow.steps import Draftbook
     from reflux.core.flow.webhook import Webhook
-    from reflux.core.names import StepPath
 
 MAX_EXPRESSIONS: Final = 10_000
 """Of one document: compiling takes about 50 µs for each."""
@@ -156,7 +155,7 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     output, reads = _read_output(reader, reader.optional(spec, "output"))
     check_references(steps.book, order, variables, reader.problems, reads)
     assembled = _assemble(steps.book, order)
-    calls = tuple(s for s in assembled.values() if isinstance(s.action, NodeAction) and s.action.node)
+    calls = tuple(_calls(assembled.values()))
     inputs = {
         step.path: given.value for step in calls if (given := _written_input(steps.book, step)) is not None
     }
@@ -177,8 +176,18 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     return CompileResult(flow, (), spec.value, calls, inputs, triggers)
 
 
+def _calls(steps: Iterable[Step]) -> Iterator[Step]:
+    """Everything that calls a node, what undoes a step after that step."""
+    for step in steps:
+        for each in (step, *([step.compensation] if step.compensation else [])):
+            if isinstance(each.action, NodeAction) and each.action.node:
+                yield each
+
+
 def _written_input(book: Draftbook, step: Step) -> Place | None:
-    place = book.drafts[step.path].place
+    undone = step.path.removesuffix(UNDO)
+    place = book.drafts[StepPath(undone)].place
+    place = place if undone == step.path else place.at("compensate")
     return place.at("with") if isinstance(place.value, dict) and "with" in place.value else None
 
 

@@ -308,6 +308,8 @@ class Step:
     """Maps what the action gave, with `self`; None: that itself is the output. A loop has its own."""
     effect: EffectClass | None = None
     """The class that its calls are made with; None: what the node says."""
+    compensation: Step | None = None
+    """Calls the node that undoes it; its expressions see `self` and `error` beside what the step sees."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class Run(_message.Message):
     UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
+    UNCOMPENSATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -123,6 +124,12 @@ class Run(_message.Message):
     def unresolved_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Steps whose outside effect is not known."""
 
+    @_builtins.property
+    def uncompensated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steps that should have been undone when the run ended badly, and surely or perhaps are not; their
+        compensations are steps of the run. Not filled in lists.
+        """
+
     def __init__(
         self,
         *,
@@ -140,10 +147,11 @@ class Run(_message.Message):
         unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
         actor: _builtins.str = ...,
         trigger: _builtins.str = ...,
+        uncompensated: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,6 +322,7 @@ class StepRun(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
+    COMPENSATES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the step."""
     name: _builtins.str
@@ -328,6 +337,8 @@ class StepRun(_message.Message):
     """Why it was skipped: when, branch, join or disabled."""
     omitted: _builtins.bool
     """Input and output are left out because the answer would be too large; the output stands in its event."""
+    compensates: _builtins.str
+    """Step that this one undoes; empty for all others."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -373,10 +384,11 @@ class StepRun(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         omitted: _builtins.bool = ...,
+        compensates: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
