@@ -1,11 +1,11 @@
-"""What the walker wants done. `Record` is pure bookkeeping; only `StartAttempt` touches the world."""
+"""What the walker wants done. `Record` is pure bookkeeping; only the others touch the world."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.event import Event
+from reflux.core.event import ChildRequested, Event
 from reflux.core.names import StepPath
 
 
@@ -35,4 +35,12 @@ class StartAttempt:
     """The class that the step declares for it; None: the weakest that the call can meet."""
 
 
-Command = Record | StartAttempt
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Fold and journal the request; once it is durable, begin the run that it names with this input."""
+
+    requested: ChildRequested
+    input: Json
+
+
+Command = Record | StartAttempt | StartChild

@@ -76,6 +76,8 @@ def begin_next(state: RunState) -> None:
     """Makes the next compensation ready, if there is one."""
     if state.compensation is None or not state.to_undo:
         return
+    if state.undone and state.steps[path_of(state.undone[-1])].state not in (*SETTLED, StepState.PARKED):
+        return  # somebody has decided about one before it
     undone = state.to_undo.pop()
     state.undone.append(undone)
     run = state.steps[undone]

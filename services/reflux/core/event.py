@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
-from reflux.core.names import FlowId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 
 
 class StepState(StrEnum):
@@ -118,6 +118,14 @@ class RunCreated:
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: str = ""
     """W3C traceparent of the request that started it; empty when it brought none."""
+    parent_run: str = ""
+    """The run that began it; empty when none did."""
+    parent_step: str = ""
+    """The step of that run; empty when the run as a whole did."""
+    depth: int = 0
+    """Runs above it."""
+    failure_of: str = ""
+    """The run whose failure it, or a run above it, was begun to hear of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +216,43 @@ class TimedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRequested:
+    """A run is to be begun: for a step, or, when `step` is empty, to hear that this one has failed."""
+
+    step: StepPath
+    run_id: RunId
+    """The child's; made from what asks for it."""
+    flow: str
+    version: int
+    """0: the one that is current when it begins."""
+    detached: bool
+    """Nobody waits for it."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """The run is durable; with a failure, which only the empty `step` has: it could not be begun."""
+
+    step: StepPath
+    run_id: RunId
+    flow_name: str
+    flow_version: int
+    time: datetime
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRecalled:
+    """The child that a step waits for is cancelled, by a word written with this event."""
+
+    step: StepPath
+    run_id: RunId
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class CompensationStarted:
     """The run ends badly, and undoes what it did: so many steps, the last one first."""
 
@@ -257,6 +302,9 @@ Event = (
     | CancelRequested
     | TimedOut
     | CompensationStarted
+    | ChildRequested
+    | ChildStarted
+    | ChildRecalled
     | RunRecovered
     | RunParked
     | RunFinished

@@ -125,6 +125,8 @@ def settle(
     run.items = ()
     for waiting in (state.ready, state.due, state.timers, state.closable, state.deadlines, state.frames):
         waiting.pop(path, None)
+    for child in (state.unstarted, state.child_runs, state.recall):
+        child.pop(path, None)
     for number, scope in enumerate(branches_of(run.step.action)):
         if number not in (run.branches or ()):
             skip_all(state, scope, run.prefix, time)
@@ -187,7 +189,9 @@ def close(state: RunState, container: StepPath, closing: Closing, time: datetime
     frames = tuple(state.frames.get(container, ()))
     for frame in frames:
         _end_early(state, frame, CANCELED, time)
-    if not frames:
+    if container in state.child_runs:
+        state.recall[container] = None
+    elif not frames:
         state.closable[container] = None
 
 
@@ -249,6 +253,8 @@ def _end_early(state: RunState, frame: Frame, closing: Closing, time: datetime) 
                 settle(state, path, StepState.CANCELED, time)
             else:
                 park(state, path, run)
+        elif path in state.child_runs:
+            state.recall[path] = None
         elif run.branches is not None and run.state is StepState.RUNNING:
             close(state, path, CANCELED, time)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from reflux.core import compensation
+from reflux.core import children, compensation
 from reflux.core import event as ev
 from reflux.core.containers import items_of
 from reflux.core.event import SETTLED, RunPhase, StepState
@@ -113,6 +113,12 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _timed_out(state, event)
         case ev.CompensationStarted():
             compensation.begin(state, event)
+        case ev.ChildRequested():
+            children.on_requested(state, event)
+        case ev.ChildStarted():
+            children.on_started(state, event)
+        case ev.ChildRecalled():
+            children.on_recalled(state, event)
         case ev.RunRecovered():
             pass  # for the history; who counts recoveries must do so before a run can crash its owner again
         case ev.RunParked():

@@ -104,6 +104,8 @@ class StepRun:
     output: Json | None = None
     failure: ev.Failure | None = None
     skip_reason: ev.SkipReason | None = None
+    child: RunId | None = None
+    """The run that it has begun, or is about to begin."""
     undoes: StepPath | None = None
     """It is the compensation of that step."""
     start_time: datetime | None = None
@@ -161,6 +163,16 @@ class RunState:
     """Bytes of the input and of all outputs."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
+    unstarted: dict[StepPath, ev.ChildRequested] = field(default_factory=dict)
+    """Children that were asked for and may not have begun; under the run itself: who hears of its failure."""
+    child_runs: dict[StepPath, RunId] = field(default_factory=dict)
+    """Steps that wait for a child, and which."""
+    recall: dict[StepPath, None] = field(default_factory=dict)
+    """Steps whose child must be cancelled."""
+    error_flow: ev.ChildRequested | None = None
+    """The run that hears of the failure of this one."""
+    error_flow_refused: ev.Failure | None = None
+    """Why there is none."""
     to_undo: list[StepPath] = field(default_factory=list)
     """Steps to be undone if the run ends badly, in the order of completion."""
     undone: list[StepPath] = field(default_factory=list)
@@ -176,11 +188,17 @@ class RunState:
             return self.finished.state
         if self.cancel:
             return RunPhase.CANCELING
-        moves = self.ready or self.due or self.timers or self.flights
+        moves = self.ready or self.due or self.timers or self.flights or self.child_runs
         moves = moves or (self.closable and ROOT not in self.closing)
         if self.quarantine or (self.parked and not moves):
             return RunPhase.PARKED
         return RunPhase.RUNNING
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing can happen to it before its next timer, or a word from somebody else."""
+        busy = self.flights or self.ready or self.closable or self.unstarted or self.finished
+        return not busy
 
     @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:

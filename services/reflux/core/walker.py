@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import assert_never
 
-from reflux.core import compensation
+from reflux.core import children, compensation
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
-from reflux.core.command import Command, Record, StartAttempt
+from reflux.core.command import Command, Record, StartAttempt, StartChild
 from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
@@ -24,6 +24,7 @@ from reflux.core.expression import ErrorCode, ExpressionError
 from reflux.core.flow.durations import LONGEST_WAIT, format_duration, parse_duration, parse_moment
 from reflux.core.flow.model import (
     FailAction,
+    FlowAction,
     ForeachAction,
     IfAction,
     Join,
@@ -47,12 +48,14 @@ def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
     if state.finished is not None:
         return None
+    if state.recall and (recalled := children.recall(state, now)) is not None:
+        return Record(recalled)
     if (closing := state.closing.get(ROOT)) is not None:
         return _finish_early(state, closing, now)
     if state.quarantine is not None:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
-        return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))
+        return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
     for path, deadline in state.deadlines.items():
         if now >= deadline and path not in state.parked_in:
             return Record(ev.TimedOut(path, now))
@@ -110,6 +113,9 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
             return Record(ev.StepEntered(path, (), now, until=until))
         case SetAction() | ReturnAction():
             return Record(gave(state, path, Json.of(action.value.evaluate(state.values_of(path))), now))
+        case FlowAction():
+            asked = children.ask(state, path, action, now)
+            return asked if isinstance(asked, StartChild) else Record(asked)
         case FailAction():
             message = action.message.evaluate(state.values_of(path))
             text = message if isinstance(message, str) else Json.of(message).raw.decode()
@@ -228,12 +234,12 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
     return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
 
 
-def _finish(state: RunState, now: datetime) -> ev.RunFinished | ev.CompensationStarted:
+def _finish(state: RunState, now: datetime) -> Command | None:
     output = run_output(state)
     if isinstance(output, ev.Failure):
-        undo = compensation.start(state, Closing(RunPhase.FAILED, failure=output), now)
-        return undo or ev.RunFinished(RunPhase.FAILED, now, failure=output)
-    return ev.RunFinished(RunPhase.SUCCEEDED, now, output=output or last_output(state, state.flow.root, ""))
+        return _end(state, Closing(RunPhase.FAILED, failure=output), now)
+    output = output or last_output(state, state.flow.root, "")
+    return Record(ev.RunFinished(RunPhase.SUCCEEDED, now, output=output))
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:
@@ -246,10 +252,19 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
                 return _attempt(state, path, now)
         if state.due:
             return None
-    if state.flights or (state.parked and closing.state is not RunPhase.CANCELED):
+    if state.flights or state.child_runs or (state.parked and closing.state is not RunPhase.CANCELED):
         return None
+    return _end(state, closing, now)
+
+
+def _end(state: RunState, closing: Closing, now: datetime) -> Command | None:
+    """Undoes what must be undone, tells who must be told, and ends the run."""
     if (undo := compensation.start(state, closing, now)) is not None:
         return Record(undo)
+    if (told := children.tell_failure(state, closing, now)) is not None:
+        return told
+    if ROOT in state.unstarted:
+        return None
     return Record(
         ev.RunFinished(
             closing.state,

@@ -21,6 +21,7 @@ from reflux.core.names import RunId
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.census import Census
 from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.children import Children
 from reflux.orchestrator.effect_servicer import EffectServicer
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.flows.servicer import FlowServicer
@@ -117,6 +118,7 @@ class Orchestrator:
         store = FlowStore(pool)
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
+        self._children = Children(pool=pool, flows=flows, starter=self._starter, clock=self._clock)
         self._worker = Worker(
             writer=self._writer,
             caller=NodeCaller(mesh_channel, str(address), self._clock, tracer),
@@ -124,10 +126,12 @@ class Orchestrator:
             clock=self._clock,
             host=self,
             tracer=tracer,
+            children=self._children,
         )
         self._intake = Intake(
             pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock
         )
+        self._children.serve(self._worker, self._intake.look)
         membership = Membership(
             members_pool,
             address=str(address),
@@ -189,6 +193,7 @@ class Orchestrator:
                 group.create_task(part)
                 for part in (
                     self._worker.run(),
+                    self._children.run(),
                     self._intake.run(),
                     self._wake.run(),
                     self._hear_words(),

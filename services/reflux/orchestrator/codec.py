@@ -15,7 +15,7 @@ from reflux.api.journal.v1 import event_pb2 as pb
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
-from reflux.core.names import FlowId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 
 
 def encode(event: ev.Event) -> bytes:
@@ -111,6 +111,10 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             time=_stamp(event.time),
             trigger=event.trigger,
             traceparent=event.traceparent,
+            parent_run=event.parent_run,
+            parent_step=event.parent_step,
+            depth=event.depth,
+            failure_of=event.failure_of,
         )
     )
 
@@ -125,6 +129,10 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         _time(stored.time),
         trigger=stored.trigger,
         traceparent=stored.traceparent,
+        parent_run=stored.parent_run,
+        parent_step=stored.parent_step,
+        depth=stored.depth,
+        failure_of=stored.failure_of,
     )
 
 
@@ -334,6 +342,65 @@ def _decode_compensation(stored: pb.CompensationStarted) -> ev.Event:
     return ev.CompensationStarted(stored.count, failure, _time(stored.time))
 
 
+def _encode_child_requested(event: ev.ChildRequested) -> pb.Event:
+    return pb.Event(
+        child_requested=pb.ChildRequested(
+            step=event.step,
+            run_id=event.run_id,
+            flow=event.flow,
+            version=event.version,
+            detached=event.detached,
+            time=_stamp(event.time),
+        )
+    )
+
+
+def _decode_child_requested(stored: pb.ChildRequested) -> ev.Event:
+    return ev.ChildRequested(
+        StepPath(stored.step),
+        RunId(stored.run_id),
+        stored.flow,
+        stored.version,
+        detached=stored.detached,
+        time=_time(stored.time),
+    )
+
+
+def _encode_child_started(event: ev.ChildStarted) -> pb.Event:
+    return pb.Event(
+        child_started=pb.ChildStarted(
+            step=event.step,
+            run_id=event.run_id,
+            flow_name=event.flow_name,
+            flow_version=event.flow_version,
+            time=_stamp(event.time),
+            failure=_failure_out(event.failure),
+        )
+    )
+
+
+def _decode_child_started(stored: pb.ChildStarted) -> ev.Event:
+    return ev.ChildStarted(
+        StepPath(stored.step),
+        RunId(stored.run_id),
+        stored.flow_name,
+        stored.flow_version,
+        _time(stored.time),
+        _failure_in(stored),
+    )
+
+
+def _encode_child_recalled(event: ev.ChildRecalled) -> pb.Event:
+    recalled = pb.ChildRecalled(
+        step=event.step, run_id=event.run_id, reason=event.reason, time=_stamp(event.time)
+    )
+    return pb.Event(child_recalled=recalled)
+
+
+def _decode_child_recalled(stored: pb.ChildRecalled) -> ev.Event:
+    return ev.ChildRecalled(StepPath(stored.step), RunId(stored.run_id), stored.reason, _time(stored.time))
+
+
 _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunCreated: _encode_created,
     ev.AttemptStarted: _encode_started,
@@ -347,6 +414,9 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
     ev.CompensationStarted: _encode_compensation,
+    ev.ChildRequested: _encode_child_requested,
+    ev.ChildStarted: _encode_child_started,
+    ev.ChildRecalled: _encode_child_recalled,
 }
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
@@ -362,4 +432,7 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
     "compensation_started": _decode_compensation,
+    "child_requested": _decode_child_requested,
+    "child_started": _decode_child_started,
+    "child_recalled": _decode_child_recalled,
 }

@@ -26,7 +26,7 @@ from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
-from reflux.orchestrator import codec, metrics
+from reflux.orchestrator import children, codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.store import runs, wakeups
 from reflux.orchestrator.store.errors import Stopped
@@ -46,7 +46,7 @@ MAX_RECOVERIES: Final = 5
 QUARANTINED: Final = "its orchestrators died again and again without progress"
 LOAD_AT_ONCE: Final = 50
 """Runs taken on before memory is looked at again."""
-CANCEL: Final = "cancel"
+CANCEL: Final = children.CANCEL
 """Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 
 log = logs.get_logger("intake")
@@ -217,8 +217,9 @@ class Intake:
         metrics.walked_again(next_wake(state), self._clock.now())
         self._writer.read_again(loaded.run_id)
         # Nobody can answer the calls of a former life; an evicted run has none, and was not recovered.
-        waits = state.due or state.timers
-        recovered = state.flights > 0 or (state.phase is RunPhase.RUNNING and not waits)
+        waits = state.due or state.timers or state.child_runs
+        interrupted = state.flights > 0 or bool(state.unstarted)
+        recovered = interrupted or (state.phase is RunPhase.RUNNING and not waits)
         run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state), unproven=recovered)
         now = self._clock.now()
         events: list[ev.Event] = []
@@ -232,6 +233,7 @@ class Intake:
         events: list[ev.Event] = []
         if _cancels(words) and not (run.state.finished or run.state.cancel):
             events.append(_cancel_of(words, self._clock.now()))
+        events += children.heard(run.state, words, self._clock.now())
         self._worker.walk(run, events, [word.id for word in words])
 
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:

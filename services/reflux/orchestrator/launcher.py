@@ -7,7 +7,7 @@ from typing import Final
 
 from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
+from reflux.core.errors import Exhausted, Unavailable
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
@@ -15,6 +15,7 @@ from reflux.core.run import begin
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
+from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
@@ -87,7 +88,7 @@ class Launcher:
             AlreadyExists: the handle was used for something else.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
-        _check(flow, document)
+        check_input(flow, document)
         if self._worker.draining:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full(runs=MAX_NEW_RUNS):
@@ -158,14 +159,3 @@ class Launcher:
         held = self._lease.held()
         self._lost.intersection_update(held)
         return [lease for lease in held if lease not in self._lost]
-
-
-def _check(flow: Resolved, document: Json) -> None:
-    schema = flow.flow.input_schema
-    violations = schema.violations(document.value) if schema is not None else ()
-    if violations:
-        raise InvalidArgument(
-            Reason.INPUT_INVALID,
-            f"the input does not fit the schema of flow {flow.name}: {violations[0].message}",
-            violations=violations,
-        )

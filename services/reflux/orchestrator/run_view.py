@@ -20,6 +20,7 @@ from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import (
     Action,
     FailAction,
+    FlowAction,
     ForeachAction,
     IfAction,
     NodeAction,
@@ -52,6 +53,7 @@ _ACTIONS: Final[dict[type[Action], str]] = {
     SetAction: "set",
     ReturnAction: "return",
     FailAction: "fail",
+    FlowAction: "flow",
 }
 
 
@@ -74,6 +76,8 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "waiting": _run_waiting(state),
             "unresolved_effects": list(state.unresolved_effects),
             "uncompensated": list(finished.uncompensated) if finished else [],
+            "parent": _parent(created),
+            "failure_run_id": _failure_run(state),
             "actor": created.actor,
             "trigger": created.trigger,
         }
@@ -116,6 +120,24 @@ def _dump(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document)
 
 
+def _parent(created: ev.RunCreated) -> dict[str, Any] | None:
+    return {"run_id": created.parent_run, "step": created.parent_step} if created.parent_run else None
+
+
+def _failure_run(state: RunState) -> str:
+    """The run that hears of the failure; empty when there is none, or it could not be begun."""
+    told = state.error_flow
+    return told.run_id if told is not None and state.error_flow_refused is None else ""
+
+
+def _child(state: RunState, path: StepPath) -> str:
+    """Why a step waits that begins a run."""
+    run_id = state.steps[path].child
+    if path in state.unstarted:
+        return f"begins run {run_id}"
+    return f"run {run_id} is being cancelled" if state.steps[path].ending else f"waits for run {run_id}"
+
+
 def _run_failure(state: RunState) -> ev.Failure | None:
     if state.finished:
         return state.finished.failure
@@ -134,6 +156,9 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
+    if state.child_runs and not state.due:
+        path = next(iter(state.child_runs))
+        return _waiting(f"step {path}: {_child(state, path)}", state.deadlines.get(path))
     if timers := {**state.due, **state.timers}:
         path, at = min(timers.items(), key=lambda item: item[1])
         why = "waits for its time" if path in state.timers else _before_retry(state.steps[path])
@@ -166,6 +191,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
         "compensates": run.undoes or "",
+        "child_run_id": run.child or "",
         "omitted": False,
     }
 
@@ -173,7 +199,9 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
 def _input(state: RunState, path: StepPath, run: StepRun) -> object:
     """What the step received, worked out again from what it could see; null before it was reached."""
     action = run.step.action
-    if not isinstance(action, NodeAction) or run.attempt == 0:
+    if isinstance(action, FlowAction) and run.child is None:
+        return None
+    if not isinstance(action, FlowAction) and (not isinstance(action, NodeAction) or run.attempt == 0):
         return None
     try:
         return action.with_.evaluate(state.values_of(path))
@@ -194,6 +222,8 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return _waiting(_in_flight(run.flight))
     if path in state.timers:
         return _waiting("waits for its time", state.timers[path])
+    if path in state.child_runs:
+        return _waiting(_child(state, path), state.deadlines.get(path))
     if run.branches is not None:
         return _waiting("its own steps are being done")
     if missing := state.waits_for(path):

@@ -22,14 +22,14 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import Record
+from reflux.core.command import Record, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
@@ -39,16 +39,20 @@ from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import Places, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
-from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 
 EVICT_AFTER: Final = timedelta(seconds=2)
 """A run that waits for longer than this leaves memory."""
+
+LOOK_AGAIN: Final = timedelta(hours=1)
+"""A run that waits for a word alone is read again after this, in case that nothing goes as it should."""
 
 SLOW_SECONDS: Final = 0.25
 """A pure attempt in flight for longer is journaled, so that people can see it."""
@@ -127,6 +131,7 @@ class Worker:
         clock: Clock,
         host: Host,
         tracer: Tracer | None = None,
+        children: Children | None = None,
     ) -> None:
         self.runs: dict[RunId, ActiveRun] = {}
         self._writer = writer
@@ -135,6 +140,7 @@ class Worker:
         self._clock = clock
         self._host = host
         self._tracer = tracer
+        self._children = children
         self._places = Places()
         self._group: asyncio.TaskGroup | None = None
         self._bytes = 0
@@ -161,6 +167,8 @@ class Worker:
     def add(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
         """Takes a run on and advances it."""
         self.runs[run.id] = run
+        if run.state.unstarted and self._children is not None:
+            self._children.begin(run, tuple(run.state.unstarted))
         self.walk(run, events, words)
 
     def walk(
@@ -253,6 +261,10 @@ class Worker:
                 evolve(state, command.event)
                 recorded.append(command.event)
                 continue
+            if isinstance(command, StartChild):
+                evolve(state, command.requested)
+                recorded.append(command.requested)
+                continue
             started, order, failure = prepare(self._mesh, run.id, run.lease.token, command, now)
             evolve(state, started)
             if failure is not None:
@@ -282,9 +294,13 @@ class Worker:
             return None
         update = replace(row, progressed=progressed) if changed else None
         *portions, last = _portions([codec.encode(event) for event in recorded])
+        done = 0
         for portion in portions:
-            self._write(run, portion, None, (), ())
-        future = self._write(run, last, update, words, held)
+            events = recorded[done : (done := done + len(portion))]
+            self._write(run, portion, None, (), (), tells=tells(run.state, events))
+        future = self._write(run, last, update, words, held, tells=tells(run.state, recorded[done:]))
+        if self._children is not None and concerns(recorded):
+            future.add_done_callback(partial(self._children.committed, run, recorded))
         future.add_done_callback(partial(metrics.committed, run.state, recorded))
         if self._tracer is not None and recorded and self._tracer.wants(run.id):
             future.add_done_callback(partial(self._tracer.committed, run.state, recorded))
@@ -299,9 +315,11 @@ class Worker:
         update: RunUpdate | None,
         words: Sequence[int],
         held: Sequence[tuple[ev.AttemptStarted, Order]],
+        *,
+        tells: Sequence[Tell],
     ) -> asyncio.Future[Recorded]:
         first_seq = run.next_seq
-        future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words))
+        future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words, tells))
         run.next_seq += len(payloads)
         run.commits += 1
         run.newest = future
@@ -324,16 +342,22 @@ class Worker:
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
         wake = None if phase is RunPhase.PARKED else state.created.time
-        if self._waits(state) and (later := next_wake(state)) is not None:
-            wake = later
+        if self._waits(state):
+            wake = next_wake(state) or self._later(run.shown)
         return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
 
     def _waits(self, state: RunState) -> bool:
         """Whether nothing can happen to the run for long, so that it need not be in memory."""
-        if self.draining or state.flights or state.ready or state.closable or state.finished:
+        if self.draining or not state.idle:
             return False
         wake = next_wake(state)
-        return wake is not None and wake - self._clock.now() > EVICT_AFTER
+        return bool(state.child_runs) if wake is None else wake - self._clock.now() > EVICT_AFTER
+
+    def _later(self, shown: RunUpdate) -> datetime:
+        """When to look at a run that waits for a word alone; words come by themselves."""
+        now = self._clock.now()
+        known = shown.wake_at
+        return known if known is not None and known - now > LOOK_AGAIN / 2 else now + LOOK_AGAIN
 
     def _committed(
         self,

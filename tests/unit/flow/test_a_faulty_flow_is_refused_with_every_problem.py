@@ -15,6 +15,8 @@ FROM_PLAN = {
     ProblemCode.UNKNOWN_VERSION,
     ProblemCode.NO_ROUTE,
     ProblemCode.EFFECT_WEAKER,
+    ProblemCode.FLOW_CYCLE,
+    ProblemCode.UNKNOWN_FLOW,
     ProblemCode.SECRET_MISSING,
     ProblemCode.INPUT_INVALID,
 }

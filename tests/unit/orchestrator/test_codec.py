@@ -43,8 +43,25 @@ beginnings = st.builds(
 
 KINDS = {
     ev.RunCreated: st.builds(
-        ev.RunCreated, texts.map(FlowId), texts, counts, documents, texts, times, texts, texts
+        ev.RunCreated,
+        texts.map(FlowId),
+        texts,
+        counts,
+        documents,
+        texts,
+        times,
+        texts,
+        texts,
+        parent_run=texts,
+        parent_step=texts,
+        depth=counts,
+        failure_of=texts,
     ),
+    ev.ChildRequested: st.builds(
+        ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times
+    ),
+    ev.ChildStarted: st.builds(ev.ChildStarted, texts, texts, texts, counts, times, st.none() | failures),
+    ev.ChildRecalled: st.builds(ev.ChildRecalled, texts, texts, texts, times),
     ev.AttemptStarted: st.builds(
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
     ),

@@ -41,6 +41,8 @@ def test_a_run_says_everything_flat():
         "waiting": None,
         "unresolved_effects": [],
         "uncompensated": [],
+        "parent": None,
+        "failure_run_id": "",
         "actor": "me",
         "trigger": "",
     }
@@ -100,6 +102,8 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         "waiting": None,
         "start_time": "2026-01-01T00:00:00Z",
         "finish_time": "2026-01-01T00:00:03Z",
+        "compensates": "",
+        "child_run_id": "",
         "omitted": False,
     }
     assert [attempt["attempt"] for attempt in attempts] == [1, 2]

@@ -32,6 +32,10 @@ than the node's own, for the calls of this step alone.
 **Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was
 done is undone, the last step first; a failure that is caught undoes nothing (`reflux.core.compensation`).
 
+**Other flows.** A `flow` step begins a run of another flow and waits for its end, or with `wait: detached`
+gives the id of that run; `policies.on_failure` names the flow that hears of a failure
+(`reflux.core.children`).
+
 **Reading other steps.** A step may be read only where it surely came before: it is waited for, directly or
 through others, by the reader or by a container around the reader. A step whose `output` may be absent because
 it, or a container around it that the reader is not inside, has `when`, is `disabled`, or is a branch of `if`
@@ -61,6 +65,7 @@ from reflux.core.flow.model import (
     Container,
     FailAction,
     Flow,
+    FlowAction,
     ForeachAction,
     IfAction,
     ItemError,
@@ -76,6 +81,7 @@ from reflux.core.flow.model import (
     ScopeId,
     SetAction,
     Step,
+    Subflow,
     SwitchAction,
     Timeouts,
     TryAction,
@@ -94,6 +100,7 @@ __all__ = [
     "Container",
     "FailAction",
     "Flow",
+    "FlowAction",
     "ForeachAction",
     "IfAction",
     "ItemError",
@@ -113,6 +120,7 @@ __all__ = [
     "ScopeId",
     "SetAction",
     "Step",
+    "Subflow",
     "SwitchAction",
     "Timeouts",
     "TryAction",

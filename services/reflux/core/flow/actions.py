@@ -31,6 +31,7 @@ from reflux.core.flow.policies import CODES
 from reflux.core.flow.problems import Place, ProblemCode
 from reflux.core.flow.reading import NOTHING, only_expression
 from reflux.core.flow.roots import INDEX, RESERVED_ROOTS
+from reflux.core.flow.subflows import read_flow
 from reflux.core.names import NAME_RULE, split_node
 
 if TYPE_CHECKING:
@@ -259,12 +260,13 @@ READERS: Final[Mapping[str, ReadAction]] = {
     "parallel": _parallel,
     "try": _try,
     "wait": _wait,
+    "flow": read_flow,
     "set": _set,
     "return": _return,
     "fail": _fail,
 }
 """Every action that is built, and who reads it."""
-UNBUILT: Final = ("approve", "flow")
+UNBUILT: Final = ("approve",)
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "node": ("with", "retry", "timeout", "result", "effect", "compensate"),
     "if": ("result", "timeout", "compensate"),
@@ -274,5 +276,6 @@ KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "parallel": ("result", "timeout", "compensate"),
     "try": ("result", "timeout", "compensate"),
     "set": ("result",),
+    "flow": ("with", "timeout", "result", "compensate"),
 }
 """The keys of a step that go with its action."""

@@ -21,6 +21,7 @@ from reflux.core.flow.references import check_references
 from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.spelling import rewrite
 from reflux.core.flow.steps import Read, StepReader
+from reflux.core.flow.subflows import read_on_failure, subflows_of
 from reflux.core.flow.triggers import read_triggers
 from reflux.core.names import NAME_RULE, UNDO, StepPath, is_name
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from reflux.core.document import JsonValue
     from reflux.core.expression import Template
-    from reflux.core.flow.model import Step
+    from reflux.core.flow.model import Step, Subflow
     from reflux.core.flow.order import Order
     from reflux.core.flow.steps import Draftbook
     from reflux.core.flow.webhook import Webhook
@@ -63,6 +64,8 @@ class CompileResult:
     """What was written as `with` of each of them; absent without one."""
     triggers: tuple[Webhook, ...] = ()
     """The triggers, also when there are problems, as far as they could be read: for `plan`."""
+    subflows: tuple[Subflow, ...] = ()
+    """The flows it names, likewise."""
 
 
 def compile_flow(document: JsonValue) -> CompileResult:
@@ -145,7 +148,9 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     constants = reader.optional(spec, "vars")
     variables = {} if constants is None else reader.constants(constants)
     triggers = read_triggers(reader, reader.optional(spec, "triggers"), variables)
-    timeout, on_error = read_policies(reader, reader.optional(spec, "policies"))
+    policies = reader.optional(spec, "policies")
+    timeout, on_error = read_policies(reader, policies)
+    on_failure = read_on_failure(reader, policies)
     listed = reader.required(spec, "steps")
     if listed is not None and listed.value == []:
         reader.problems.add(ProblemCode.MISSING_KEY, listed, "a flow has at least one step")
@@ -159,8 +164,9 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     inputs = {
         step.path: given.value for step in calls if (given := _written_input(steps.book, step)) is not None
     }
+    subflows = (*subflows_of(assembled.values()), *([on_failure] if on_failure and on_failure.flow else []))
     if reader.problems:
-        return CompileResult(None, reader.problems.in_order(), spec.value, calls, inputs, triggers)
+        return CompileResult(None, reader.problems.in_order(), spec.value, calls, inputs, triggers, subflows)
     flow = Flow(
         name=name,
         digest=digest(spec.value),
@@ -172,8 +178,9 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
         steps=assembled,
         triggers=triggers,
         output=output,
+        on_failure=on_failure,
     )
-    return CompileResult(flow, (), spec.value, calls, inputs, triggers)
+    return CompileResult(flow, (), spec.value, calls, inputs, triggers, subflows)
 
 
 def _calls(steps: Iterable[Step]) -> Iterator[Step]:

@@ -233,6 +233,27 @@ class WaitAction:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowAction:
+    """Begin a run of another flow, and wait for its end unless it is detached."""
+
+    flow: str
+    version: int | None
+    """Pinned by `name@version`; None: the version that is current when the step's time comes."""
+    with_: Template
+    """Gives the input."""
+    detached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subflow:
+    """A place where a flow names another one."""
+
+    flow: str
+    version: int | None
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetAction:
     """Give the step an output: an object."""
 
@@ -258,7 +279,7 @@ class FailAction:
 
 Loop: TypeAlias = ForeachAction | WhileAction
 Container: TypeAlias = IfAction | SwitchAction | ParallelAction | TryAction | Loop
-Action: TypeAlias = NodeAction | Container | SetAction | WaitAction | ReturnAction | FailAction
+Action: TypeAlias = NodeAction | FlowAction | Container | SetAction | WaitAction | ReturnAction | FailAction
 
 
 def branches_of(action: Action) -> tuple[Scope, ...]:
@@ -270,7 +291,7 @@ def branches_of(action: Action) -> tuple[Scope, ...]:
             return (action.body, *action.handlers, *((action.last,) if action.last else ()))
         case ForeachAction() | WhileAction():
             return ()
-        case NodeAction() | SetAction() | WaitAction() | ReturnAction() | FailAction():
+        case NodeAction() | FlowAction() | SetAction() | WaitAction() | ReturnAction() | FailAction():
             return ()
         case _:
             assert_never(action)
@@ -332,6 +353,8 @@ class Flow:
     """What starts runs of it by itself."""
     output: Template | None = None
     """Gives the output of a run that ends without `return`; None: that of the last step."""
+    on_failure: Subflow | None = None
+    """The flow that hears of a run of this one that ended FAILED."""
 
     def trigger(self, trigger_id: str) -> Webhook | None:
         """The trigger with this id, or None."""

@@ -104,10 +104,13 @@ def read_timeouts(reader: Reader, place: Place | None, *, container: bool) -> Ti
 
 
 def read_policies(reader: Reader, place: Place | None) -> tuple[timedelta | None, OnError]:
-    """`policies: {timeout: 2h, on_error: continue}`: the run's limit, and what steps do by default."""
+    """`policies: {timeout: 2h, on_error: continue}`: the run's limit, and what steps do by default.
+
+    `on_failure` beside them is read by `subflows`.
+    """
     if place is None:
         return None, OnError.FAIL
-    reader.known_keys(place, ("timeout", "on_error"), unbuilt=("concurrency",))
+    reader.known_keys(place, ("timeout", "on_error", "on_failure"), unbuilt=("concurrency",))
     timeout = reader.optional(place, "timeout")
     limit = None if timeout is None else reader.duration(timeout, _SHORTEST, LONGEST)
     return limit, reader.choice(reader.optional(place, "on_error"), OnError, OnError.FAIL)

@@ -166,6 +166,8 @@ class StepReader:
         """The step's action, when it has exactly one and that is built; judges the keys of the step."""
         keys = self._reader.mapping(place)
         named = [key for key in keys if key in actions.READERS or key in actions.UNBUILT]
+        if "flow" in keys and not isinstance(keys.get("wait"), dict):
+            named = [key for key in named if key != "wait"]  # here it says whether the run is waited for
         unbuilt = [key for key in named if key in actions.UNBUILT]
         for key in unbuilt:
             self._reader.unbuilt((*place.path, key), key)

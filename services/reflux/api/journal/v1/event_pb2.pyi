@@ -39,6 +39,9 @@ class Event(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     COMPENSATION_STARTED_FIELD_NUMBER: _builtins.int
+    CHILD_REQUESTED_FIELD_NUMBER: _builtins.int
+    CHILD_STARTED_FIELD_NUMBER: _builtins.int
+    CHILD_RECALLED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """The run was accepted."""
@@ -87,6 +90,18 @@ class Event(_message.Message):
     def compensation_started(self) -> Global___CompensationStarted:
         """The run ends badly, and undoes what it did."""
 
+    @_builtins.property
+    def child_requested(self) -> Global___ChildRequested:
+        """A run is to be begun."""
+
+    @_builtins.property
+    def child_started(self) -> Global___ChildStarted:
+        """The run is durable."""
+
+    @_builtins.property
+    def child_recalled(self) -> Global___ChildRecalled:
+        """The run that a step waits for is cancelled."""
+
     def __init__(
         self,
         *,
@@ -102,12 +117,15 @@ class Event(_message.Message):
         run_finished: Global___RunFinished | None = ...,
         timed_out: Global___TimedOut | None = ...,
         compensation_started: Global___CompensationStarted | None = ...,
+        child_requested: Global___ChildRequested | None = ...,
+        child_started: Global___ChildStarted | None = ...,
+        child_recalled: Global___ChildRecalled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "compensation_started"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "compensation_started", "child_requested", "child_started", "child_recalled"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -127,6 +145,10 @@ class RunCreated(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_FIELD_NUMBER: _builtins.int
+    PARENT_STEP_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    FAILURE_OF_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """UUID of the flow."""
     flow_name: _builtins.str
@@ -141,6 +163,14 @@ class RunCreated(_message.Message):
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: _builtins.str
     """W3C traceparent of the request that started it; empty when it brought none."""
+    parent_run: _builtins.str
+    """UUID of the run that began it; empty when none did."""
+    parent_step: _builtins.str
+    """Path of the step of that run; empty when the run as a whole did."""
+    depth: _builtins.int
+    """Runs above it."""
+    failure_of: _builtins.str
+    """UUID of the run whose failure it, or a run above it, was begun to hear of."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted, by the database's clock."""
@@ -156,10 +186,14 @@ class RunCreated(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         trigger: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        parent_run: _builtins.str = ...,
+        parent_step: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        failure_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "parent_run", b"parent_run", "parent_step", b"parent_step", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -666,6 +700,132 @@ class RunFinished(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunFinished: _TypeAlias = RunFinished  # noqa: Y015
+
+@_typing.final
+class ChildRequested(_message.Message):
+    """A run is to be begun: for a step, or to hear that this one has failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step; empty for who hears of the failure."""
+    run_id: _builtins.str
+    """UUID of the child, made from what asks for it."""
+    flow: _builtins.str
+    """Name of its flow."""
+    version: _builtins.int
+    """Version of it; 0: the one that is current when it begins."""
+    detached: _builtins.bool
+    """Nobody waits for it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        flow: _builtins.str = ...,
+        version: _builtins.int = ...,
+        detached: _builtins.bool = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detached", b"detached", "flow", b"flow", "run_id", b"run_id", "step", b"step", "time", b"time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildRequested: _TypeAlias = ChildRequested  # noqa: Y015
+
+@_typing.final
+class ChildStarted(_message.Message):
+    """The run is durable, or, with a failure, could not be begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FLOW_NAME_FIELD_NUMBER: _builtins.int
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step; empty for who hears of the failure."""
+    run_id: _builtins.str
+    """UUID of the child."""
+    flow_name: _builtins.str
+    """Name of its flow."""
+    flow_version: _builtins.int
+    """The version it keeps."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """Why it could not be begun; only where the step is empty."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        flow_name: _builtins.str = ...,
+        flow_version: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        failure: Global___Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "flow_name", b"flow_name", "flow_version", b"flow_version", "run_id", b"run_id", "step", b"step", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildStarted: _TypeAlias = ChildStarted  # noqa: Y015
+
+@_typing.final
+class ChildRecalled(_message.Message):
+    """The child that a step waits for is cancelled, by a word written with this event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    run_id: _builtins.str
+    """UUID of the child."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "run_id", b"run_id", "step", b"step", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildRecalled: _TypeAlias = ChildRecalled  # noqa: Y015
 
 @_typing.final
 class CompensationStarted(_message.Message):

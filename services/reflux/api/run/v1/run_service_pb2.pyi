@@ -82,6 +82,8 @@ class Run(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     UNCOMPENSATED_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    FAILURE_RUN_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -96,6 +98,8 @@ class Run(_message.Message):
     """Who started it."""
     trigger: _builtins.str
     """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
+    failure_run_id: _builtins.str
+    """UUID of the run that hears that this one has failed. Not filled in lists."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What it was given. Not filled in lists."""
@@ -130,6 +134,10 @@ class Run(_message.Message):
         compensations are steps of the run. Not filled in lists.
         """
 
+    @_builtins.property
+    def parent(self) -> Global___Parent:
+        """The run and the step that began this one. Not filled in lists."""
+
     def __init__(
         self,
         *,
@@ -148,14 +156,42 @@ class Run(_message.Message):
         actor: _builtins.str = ...,
         trigger: _builtins.str = ...,
         uncompensated: _abc.Iterable[_builtins.str] | None = ...,
+        parent: Global___Parent | None = ...,
+        failure_run_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "parent", b"parent", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "parent", b"parent", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Parent(_message.Message):
+    """What began a run, when another run did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step; empty when that run as a whole began it: it had failed."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parent: _TypeAlias = Parent  # noqa: Y015
 
 @_typing.final
 class Error(_message.Message):
@@ -323,6 +359,7 @@ class StepRun(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
     COMPENSATES_FIELD_NUMBER: _builtins.int
+    CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the step."""
     name: _builtins.str
@@ -339,6 +376,8 @@ class StepRun(_message.Message):
     """Input and output are left out because the answer would be too large; the output stands in its event."""
     compensates: _builtins.str
     """Step that this one undoes; empty for all others."""
+    child_run_id: _builtins.str
+    """UUID of the run that this step began."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -385,10 +424,11 @@ class StepRun(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         omitted: _builtins.bool = ...,
         compensates: _builtins.str = ...,
+        child_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,5 @@
--- One batch of the journal: events, the rows of their runs, and the words that were folded into them.
+-- One batch of the journal: events, the rows of their runs, the words that were folded into them, and the words
+-- that they say to other runs of their shards.
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
 -- so do the rows under them. Answers which leases are held, and the time of recording.
 -- A finished run stays as it finished, whatever is written later.
@@ -37,5 +38,11 @@ WITH held AS MATERIALIZED (
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
       JOIN held USING (place)
      WHERE inbox.shard = held.shard AND inbox.run_id = word.run_id AND inbox.id = word.id
+), told AS (
+    INSERT INTO inbox (shard, run_id, kind, payload, created_at)
+    SELECT held.shard, word.run_id, word.kind, word.payload, now()
+      FROM unnest(%(tell_leases)b, %(tell_runs)b, %(tell_kinds)b, %(tell_payloads)b)
+           AS word (place, run_id, kind, payload)
+      JOIN held USING (place)
 )
 SELECT place, now() FROM held
