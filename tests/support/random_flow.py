@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from reflux.core import event as ev
+from reflux.core.command import StartAttempt, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, Outcome, StepState
 from reflux.core.flow import Flow, Join
 from reflux.core.names import UNDO, StepPath
 from reflux.core.state import ROOT
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
-
-if TYPE_CHECKING:
-    from reflux.core.command import StartAttempt
 
 MAX_STEPS: Final = 14
 INPUT: Final = {"yes": True, "no": False, "n": 3}
@@ -31,6 +29,8 @@ def random_flow(rng: Random) -> Flow:
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
         spec["policies"] = {"timeout": rng.choice(["2s", "1m"])}
+    if rng.random() < 0.3:
+        spec["policies"] = {**spec.get("policies", {}), "on_failure": {"flow": "tell"}}
     steps = _Maker(rng).steps(0, least=1)
     if rng.random() < 0.2:
         last = steps[-1]["id"]
@@ -103,7 +103,7 @@ class _Maker:
     def _action(self, depth: int, before: list[str], *, in_parallel: bool) -> dict[str, Any]:
         rng = self._rng
         kinds = ["node"] * 6 + ["set", "set", "fail"]
-        kinds += ["wait"]
+        kinds += ["wait", "flow", "flow"]
         kinds += (
             ["if", "switch", "parallel", "parallel", "foreach", "while", "try", "try"] if depth < 3 else []
         )
@@ -118,6 +118,13 @@ class _Maker:
                 return {"return": self._value(before)}
             case "fail":
                 return {"fail": {"message": "as {{ input.n }} said"}}
+            case "flow":
+                keys = {"flow": "other", "with": self._value(before), **self._limit()}
+                if rng.random() < 0.2:
+                    keys["wait"] = "detached"
+                if rng.random() < 0.4:
+                    keys["compensate"] = {"node": "x", "with": {"it": "{{ self.?output ?? 0 }}"}}
+                return keys
             case "wait":
                 return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
             case kind:
@@ -248,7 +255,12 @@ class RandomWalk(Walk):
 
     seed: int = 0
 
-    def _answer(self, command: StartAttempt) -> Answer:
+    def _answer(self, command: StartAttempt | StartChild) -> Answer:
+        if isinstance(command, StartChild):
+            rng = Random(f"{self.seed} {command.requested.step} child")
+            after = rng.choice([0.0, 0.1, 1.0, 5.0])
+            made = (done({"of": "child"}, after=after), failed("UNAVAILABLE", after=after), not_sent())
+            return rng.choice(made)
         self._check(command)
         return random_answer(self.seed, command, self.effect_of(command.step))
 
@@ -283,8 +295,9 @@ class RandomWalk(Walk):
             assert undo is None or undo.state in (*SETTLED, StepState.PARKED), (
                 f"{step} is undone before {path}"
             )
-        outcome = self.state.steps[step].finished[-1].outcome
-        assert outcome is Outcome.DONE, f"{step} is undone and was not done"
+        run = self.state.steps[step]
+        if run.child is None:
+            assert run.finished[-1].outcome is Outcome.DONE, f"{step} is undone and was not done"
 
     def check_end(self) -> None:
         """The run has ended or waits for a person, and its journal says the same as memory."""
@@ -295,6 +308,7 @@ class RandomWalk(Walk):
             assert not self.state.parked
         if self.state.finished is not None and self.state.compensation:
             assert not self.state.to_undo, "something was never undone"
+        assert not self.state.child_runs or self.state.finished is None, "the run has left a child behind"
         assert all(run.flight is None for run in self.state.steps.values())
         certain = [
             (event.step, event.generation)

@@ -184,6 +184,7 @@ def on_requested(state: RunState, event: ev.ChildRequested) -> None:
     state.unstarted[event.step] = event
     if event.step == ROOT:
         state.error_flow = event
+        state.deadlines.pop(ROOT, None)  # it has failed: nothing but this is left to do
         return
     run = state.steps[event.step]
     state.ready.pop(event.step, None)

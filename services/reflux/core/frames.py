@@ -255,6 +255,7 @@ def _end_early(state: RunState, frame: Frame, closing: Closing, time: datetime) 
                 park(state, path, run)
         elif path in state.child_runs:
             state.recall[path] = None
+            state.deadlines.pop(path, None)
         elif run.branches is not None and run.state is StepState.RUNNING:
             close(state, path, CANCELED, time)
 

@@ -118,7 +118,9 @@ class Orchestrator:
         store = FlowStore(pool)
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
-        self._children = Children(pool=pool, flows=flows, starter=self._starter, clock=self._clock)
+        self._children = Children(
+            pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
+        )
         self._worker = Worker(
             writer=self._writer,
             caller=NodeCaller(mesh_channel, str(address), self._clock, tracer),
@@ -129,7 +131,12 @@ class Orchestrator:
             children=self._children,
         )
         self._intake = Intake(
-            pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock
+            pool=pool,
+            reader=reader,
+            writer=self._writer,
+            worker=self._worker,
+            clock=self._clock,
+            children=self._children,
         )
         self._children.serve(self._worker, self._intake.look)
         membership = Membership(

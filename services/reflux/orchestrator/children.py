@@ -33,7 +33,8 @@ from reflux.core.state import ROOT, RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
-from reflux.orchestrator.store import runs
+from reflux.orchestrator.journal_reader import JournalReader
+from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
 from reflux.orchestrator.store.start import Starter, StartRequest
@@ -46,9 +47,12 @@ if TYPE_CHECKING:
     from reflux.orchestrator.worker import ActiveRun, Worker
 
 CANCEL: Final = "cancel"
+"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 FINISHED: Final = "child"
 """Kind of the word that a child has finished; its payload is that of `_finished`."""
 FIRST_PAUSE: Final = 0.05
+_ALL: Final = StepPath("*")
+"""Stands for all steps of a run."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries to begin a child."""
 
@@ -68,8 +72,11 @@ class _Begun:
 class Children:
     """Begins children of the worker's runs. `run` must be running."""
 
-    def __init__(self, *, pool: Pool, flows: FlowCache, starter: Starter, clock: Clock) -> None:
+    def __init__(
+        self, *, pool: Pool, reader: JournalReader, flows: FlowCache, starter: Starter, clock: Clock
+    ) -> None:
         self._pool = pool
+        self._reader = reader
         self._flows = flows
         self._starter = starter
         self._clock = clock
@@ -97,6 +104,32 @@ class Children:
                 continue
             task = self._tasks[key] = self._group.create_task(self._carry_out(run, path))
             task.add_done_callback(partial(self._over, key))
+
+    def look_after(self, run: "ActiveRun") -> None:
+        """Hears of children that have finished without a word: one that could not be read has none to say."""
+        key = (run.id, _ALL)
+        if run.state.child_runs and self._group is not None and key not in self._tasks:
+            task = self._tasks[key] = self._group.create_task(self._look_after(run))
+            task.add_done_callback(partial(self._over, key))
+
+    async def _look_after(self, run: "ActiveRun") -> None:
+        """Says what was not said; the run may have left memory meanwhile, so it is said like any word."""
+        paths = {child: path for path, child in run.state.child_runs.items()}
+        try:
+            for child in await runs.finished_among(self._pool, list(paths)):
+                row = await runs.get(self._pool, child)
+                if row is None:
+                    continue
+                output = None
+                if row.state is RunPhase.SUCCEEDED:
+                    ended = (await self._reader.state(child)).finished
+                    output = ended.output if ended is not None else None
+                said = _finished(child, paths[child], row.state, output, row.failure)
+                await inbox.put(self._pool, run.id, FINISHED, said)
+            if self._look is not None:
+                self._look()
+        except (RefluxError, psycopg.Error, OSError, TimeoutError) as error:
+            log.warning("children_not_looked_after", run_id=run.id, error=str(error))
 
     def _over(self, key: tuple[RunId, StepPath], task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
@@ -254,7 +287,9 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
                     if path not in state.unstarted
                 ]
                 if state.created.parent_run and state.created.parent_step:
-                    said.append(Tell(RunId(state.created.parent_run), FINISHED, _finished(state, event)))
+                    step = state.created.parent_step
+                    word = _finished(state.id, step, event.state, event.output, event.failure)
+                    said.append(Tell(RunId(state.created.parent_run), FINISHED, word))
             case _:
                 pass
     return said
@@ -265,14 +300,10 @@ def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:
     return Tell(run_id, CANCEL, orjson.dumps({"actor": actor, "reason": reason}))
 
 
-def _finished(state: RunState, event: ev.RunFinished) -> bytes:
-    failure = event.failure
-    said: dict[str, Any] = {
-        "run_id": state.id,
-        "step": state.created.parent_step,
-        "state": event.state.value,
-        "failure": None,
-    }
+def _finished(
+    run_id: RunId, step: str, phase: RunPhase, output: Json | None, failure: ev.Failure | None
+) -> bytes:
+    said: dict[str, Any] = {"run_id": run_id, "step": step, "state": phase.value, "failure": None}
     if failure is not None:
         said["failure"] = {
             "code": failure.code,
@@ -282,7 +313,7 @@ def _finished(state: RunState, event: ev.RunFinished) -> bytes:
             "step": failure.step,
         }
     # The output goes as it is, behind the line, so that its numbers keep their digits.
-    return orjson.dumps(said) + b"\n" + (event.output.raw if event.output is not None else b"null")
+    return orjson.dumps(said) + b"\n" + (output.raw if output is not None else b"null")
 
 
 def heard(state: RunState, words: Iterable[Word], now: datetime) -> list[ev.Event]:

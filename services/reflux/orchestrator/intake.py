@@ -26,7 +26,8 @@ from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
-from reflux.orchestrator import children, codec, metrics
+from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.children import CANCEL, Children, heard
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.store import runs, wakeups
 from reflux.orchestrator.store.errors import Stopped
@@ -46,8 +47,6 @@ MAX_RECOVERIES: Final = 5
 QUARANTINED: Final = "its orchestrators died again and again without progress"
 LOAD_AT_ONCE: Final = 50
 """Runs taken on before memory is looked at again."""
-CANCEL: Final = children.CANCEL
-"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 
 log = logs.get_logger("intake")
 
@@ -66,9 +65,17 @@ class Intake:
     """Feeds the worker. `run` must be running."""
 
     def __init__(
-        self, *, pool: Pool, reader: JournalReader, writer: Writer, worker: Worker, clock: Clock
+        self,
+        *,
+        pool: Pool,
+        reader: JournalReader,
+        writer: Writer,
+        worker: Worker,
+        clock: Clock,
+        children: Children | None = None,
     ) -> None:
         self._pool = pool
+        self._children = children
         self._reader = reader
         self._writer = writer
         self._worker = worker
@@ -228,12 +235,14 @@ class Intake:
         self._worker.add(run, events)
         if words:
             self._answer(run, words)
+        elif self._children is not None:
+            self._children.look_after(run)
 
     def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
         events: list[ev.Event] = []
         if _cancels(words) and not (run.state.finished or run.state.cancel):
             events.append(_cancel_of(words, self._clock.now()))
-        events += children.heard(run.state, words, self._clock.now())
+        events += heard(run.state, words, self._clock.now())
         self._worker.walk(run, events, [word.id for word in words])
 
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:

@@ -27,8 +27,9 @@ from reflux.core.reasons import Reason
 from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.children import CANCEL
 from reflux.orchestrator.flows.cache import FlowCache
-from reflux.orchestrator.intake import CANCEL, Intake
+from reflux.orchestrator.intake import Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher, StartOnce
 from reflux.orchestrator.store import inbox, runs

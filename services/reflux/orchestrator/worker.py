@@ -167,7 +167,7 @@ class Worker:
     def add(self, run: ActiveRun, events: Sequence[ev.Event] = (), words: Sequence[int] = ()) -> None:
         """Takes a run on and advances it."""
         self.runs[run.id] = run
-        if run.state.unstarted and self._children is not None:
+        if self._children is not None:
             self._children.begin(run, tuple(run.state.unstarted))
         self.walk(run, events, words)
 

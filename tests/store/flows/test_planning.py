@@ -166,3 +166,38 @@ async def test_a_document_that_cannot_be_read_is_refused(flows):
     """A plan needs something to plan."""
     for document in ("{", ""):
         assert isinstance(await refusal(flows.plan(document)), InvalidArgument)
+
+
+def beginning(name, *flows, **spec):
+    """A flow whose steps begin runs of others."""
+    steps = [{"id": f"s{n}", "flow": each} for n, each in enumerate(flows)] or [{"id": "a", "set": {"n": 1}}]
+    return {"name": name, "spec": {"steps": steps, **spec}}
+
+
+async def test_a_flow_that_is_named_must_be_there(flows):
+    """Also in that version; a misspelt error flow would be found when something has failed."""
+    await flows.create(beginning("inner"))
+    policies = {"on_failure": {"flow": "tell"}}
+    plan = await flows.plan(beginning("outer", "inner", "nobody", "inner@2", policies=policies))
+    assert sorted(problems_of(plan)) == [
+        ("UNKNOWN_FLOW", "/spec/policies/on_failure/flow"),
+        ("UNKNOWN_FLOW", "/spec/steps/1/flow"),
+        ("UNKNOWN_VERSION", "/spec/steps/2/flow"),
+    ]
+
+
+async def test_a_flow_that_would_begin_itself_again_is_a_problem(flows):
+    """At once or through others; the flow that hears of a failure may be the same one."""
+    await flows.create(beginning("a", "b"))
+    await flows.create(beginning("b", "c"))
+    plan = await flows.plan(beginning("c", "a", "c", policies={"on_failure": {"flow": "c"}}))
+    assert problems_of(plan) == [("FLOW_CYCLE", "/spec/steps/0/flow"), ("FLOW_CYCLE", "/spec/steps/1/flow")]
+    assert "a, which begins b, which begins c" in plan.problems[0].message
+
+
+async def test_what_undoes_a_step_is_planned_like_a_step(flows, mesh):
+    """Its node, its input and its class."""
+    undo = {"node": "refund", "with": {"id": "{{ self.output.id }}"}}
+    plan = await flows.plan(calling(compensate=undo))
+    assert problems_of(plan) == [("UNKNOWN_NODE", "/spec/steps/0/compensate/node")]
+    assert [step.step for step in plan.steps] == ["a", "a~compensate"]

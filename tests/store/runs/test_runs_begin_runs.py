@@ -8,6 +8,10 @@ import pytest
 from reflux.orchestrator import metrics, worker
 
 PURE = {"node": "work.pure"}
+DEAF = """
+    CREATE FUNCTION deaf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER deaf BEFORE INSERT ON orchestrator.inbox FOR EACH ROW EXECUTE FUNCTION deaf();
+"""
 
 
 async def children_of(dsn, run_id):
@@ -179,7 +183,7 @@ async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_d
             await asyncio.sleep(seconds)
             process.kill()
     async with killable() as (client, process):
-        final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=60)
+        final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
         events = await client.all_events(run["id"])
 
     assert final["output"] == items
@@ -220,9 +224,15 @@ async def test_a_failed_run_starts_its_error_flow_once(begin, mesh, database_dsn
     assert [run_id for run_id, _ in await children_of(database_dsn, run["id"])] == [told["id"]]
 
 
-async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn, monkeypatch):
-    """What waits for a word alone still has a time in its row: no takeover loads it, and none is lost."""
-    monkeypatch.setattr(mesh, "script", lambda *_: asyncio.sleep(60))
+async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn):
+    """What waits for a word alone has a time in its row, far ahead; then it looks what its child does."""
+    go = asyncio.Event()
+
+    async def wait(given, envelope, context):
+        await go.wait()
+        return {"n": 1}
+
+    mesh.script = wait
     async with begin() as client:
         await client.save("inner", {"id": "work", **PURE})
         run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
@@ -233,4 +243,14 @@ async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn
                     left < worker.LOOK_AGAIN / 2
                 ):
                     await asyncio.sleep(0.05)
+            child = (await client.steps(run["id"]))["sub"]["child_run_id"]
+            await database.execute(DEAF)
+            go.set()
+            await client.until(child, "SUCCEEDED")
+            still = await client.run(run["id"])
+            await database.execute("DROP TRIGGER deaf ON orchestrator.inbox")
+            await database.execute("UPDATE orchestrator.runs SET wake_at = now() WHERE id = %s", (run["id"],))
+            final = await client.until(run["id"], "SUCCEEDED")
+
     assert left <= worker.LOOK_AGAIN
+    assert (still["state"], final["output"]) == ("RUNNING", {"n": 1})

@@ -142,7 +142,8 @@ def test_the_time_of_a_step_recalls_its_child():
 
 def test_a_failure_beside_it_recalls_the_child():
     """The list ends early, and so the run below it; the failure that came first is the run's."""
-    flow = flow_of(sub(), {"id": "nap", "needs": [], "wait": {"for": "2s"}}, {**BAD, "needs": ["nap"]})
+    slow = sub(timeout={"total": "9s"})
+    flow = flow_of(slow, {"id": "nap", "needs": [], "wait": {"for": "2s"}}, {**BAD, "needs": ["nap"]})
     walk = Walk(flow, runs={"sub": never()}).run()
     assert walk.trace[-4:] == ["bad FAILED FAIL_STEP", "recall sub", "sub CANCELED", "run FAILED"]
 

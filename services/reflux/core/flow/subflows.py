@@ -35,7 +35,7 @@ def read_flow(steps: StepReader, place: Place, draft: Draft) -> FlowAction:
     reader = steps.reader
     name, version = _read_name(reader, place)
     wait = reader.optional(draft.place, "wait")
-    if wait is not None and wait.value not in (True, DETACHED):
+    if wait is not None and wait.value not in (True, DETACHED) and not isinstance(wait.value, dict):
         reader.bad_choice(wait, str(wait.value), ("true", DETACHED))
     given = reader.optional(draft.place, "with")
     template = compile_template({}) if given is None else steps.template(given, draft)

@@ -1,4 +1,4 @@
-"""What only a running system knows of the flows that a flow names: are they there, do they come back to it."""
+"""What only a running system knows of the flows that a flow names: are they there, do they come back."""
 
 from __future__ import annotations
 
