@@ -31,6 +31,9 @@ class StartAttempt:
     """None: the node version's own default."""
     total_deadline: datetime | None
     """When the step's total time is over."""
+    cache_key: Json | None = None
+    """By what an earlier output is found, for `cache_ttl`; None: the call is made."""
+    cache_ttl: timedelta = timedelta(0)
     effect: EffectClass | None = None
     """The class that the step declares for it; None: the weakest that the call can meet."""
 

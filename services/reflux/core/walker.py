@@ -10,7 +10,7 @@ What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from reflux.core import children, compensation
@@ -176,6 +176,8 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         total = now + step.timeout.total
     try:
         document = Json.of(action.with_.evaluate(state.values_of(path)))
+        cache = step.cache
+        key = Json.of(cache.key.evaluate(state.values_of(path))) if cache and cache.key else document
     except ExpressionError as error:
         return _failed(path, Reason.EXPRESSION_FAILED, error.render(), now)
     if len(document.raw) > MAX_DOCUMENT_BYTES:
@@ -191,6 +193,8 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,
         effect=step.effect,
+        cache_key=key if cache is not None else None,
+        cache_ttl=cache.ttl if cache is not None else timedelta(0),
     )
 
 

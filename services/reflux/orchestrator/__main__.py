@@ -18,6 +18,7 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.core.names import RunId
+from reflux.orchestrator.cached_caller import CachedCaller
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.census import Census
 from reflux.orchestrator.changes import Changes
@@ -30,6 +31,7 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
@@ -118,12 +120,15 @@ class Orchestrator:
         store = FlowStore(pool)
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
+        self._results = ResultCache(settings.redis_url)
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
         )
         self._worker = Worker(
             writer=self._writer,
-            caller=NodeCaller(mesh_channel, str(address), self._clock, tracer),
+            caller=CachedCaller(
+                NodeCaller(mesh_channel, str(address), self._clock, tracer), self._results, self._clock
+            ),
             mesh=self.mesh,
             clock=self._clock,
             host=self,
@@ -222,6 +227,7 @@ class Orchestrator:
                 self._writer.close()
                 self._starter.close()
                 await asyncio.wait(lanes, timeout=LANES_SECONDS)
+                await self._results.close()
                 for task in [*([lease] if lease else []), *others, mesh]:
                     task.cancel()
 

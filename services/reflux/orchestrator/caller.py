@@ -32,6 +32,7 @@ from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.orchestrator.result_cache import CacheEntry
 from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
@@ -70,6 +71,8 @@ class Order:
     """From sending to the deadline; Envoy gives up a little earlier, so that its account arrives."""
     total_deadline: datetime | None
     """When the step's total time is over, whatever `limit` says."""
+    cache: CacheEntry | None = None
+    """Where an earlier output may be found, and this one left; None: nowhere."""
     declared: bool = False
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
 

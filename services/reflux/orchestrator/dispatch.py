@@ -12,15 +12,18 @@ from hashlib import sha256
 from typing import Final
 from weakref import WeakValueDictionary
 
+import orjson
+
 from reflux.core import event as ev
 from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment
-from reflux.core.names import RunId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key
 from reflux.orchestrator.caller import Order
 from reflux.orchestrator.mesh_view import MeshView, Reach
+from reflux.orchestrator.result_cache import CacheEntry
 
 DEFAULT_ATTEMPT: Final = timedelta(seconds=60)
 """Deadline of an attempt when neither the step nor the node version names one."""
@@ -30,6 +33,9 @@ MAX_CALLS: Final = 1_000
 
 MAX_CALLS_OF_A_NODE: Final = 400
 """Of those, at one node."""
+
+
+_NO_FLOW: Final = FlowId("")
 
 
 class Places:
@@ -57,7 +63,13 @@ class Places:
 
 
 def prepare(
-    mesh: MeshView, run_id: RunId, fencing_token: int, command: StartAttempt, now: datetime
+    mesh: MeshView,
+    run_id: RunId,
+    fencing_token: int,
+    command: StartAttempt,
+    now: datetime,
+    *,
+    flow_id: FlowId = _NO_FLOW,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     reach = mesh.reach(command.node, command.version)
@@ -80,9 +92,25 @@ def prepare(
         assignment=assignment,
         limit=command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT,
         total_deadline=command.total_deadline,
+        cache=entry_of(flow_id, command, reach),
         declared=command.effect is not None,
     )
     return started, order, _obstacle(mesh, command, reach, now)
+
+
+def entry_of(flow_id: FlowId, command: StartAttempt, reach: Reach) -> CacheEntry | None:
+    """Where outputs of this call are kept: by flow, step, node, the versions it can meet, and its key.
+
+    Another set of versions is another place, so a version that gets or loses traffic is seen at once.
+    Iterations share a place, and so do versions of the flow: what they call with is part of it.
+    """
+    if command.cache_key is None:
+        return None
+    value = orjson.dumps(command.cache_key.value, option=orjson.OPT_SORT_KEYS)
+    versions = ",".join(sorted(version.digest for version in reach.versions))
+    step = command.step.rpartition("/")[2]
+    place = "\n".join((flow_id, step, command.node, command.version or "", versions)).encode()
+    return CacheEntry(sha256(place + b"\n" + value).hexdigest(), command.cache_ttl)
 
 
 def too_late(step: StepPath) -> ev.Failure:
@@ -95,6 +123,10 @@ def too_late(step: StepPath) -> ev.Failure:
 def _obstacle(mesh: MeshView, command: StartAttempt, reach: Reach, now: datetime) -> ev.Failure | None:
     if command.total_deadline is not None and now >= command.total_deadline:
         return too_late(command.step)
+    effect = command.effect or reach.effect_of(command.input.value)
+    if reach.versions and command.cache_key is not None and effect is not EffectClass.PURE:
+        message = f"step {command.step} has a cache, and its call is {effect}: only a pure one may have"
+        return ev.Failure("FAILED_PRECONDITION", Reason.CACHE_NOT_PURE, message, step=command.step)
     if reach.versions:
         return None
     known = mesh.versions(command.node)

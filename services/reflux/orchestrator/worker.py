@@ -38,7 +38,8 @@ from reflux.core.run import evolve
 from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
-from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.orchestrator.cached_caller import Caller
+from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import Places, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
@@ -126,7 +127,7 @@ class Worker:
         self,
         *,
         writer: Writer,
-        caller: NodeCaller,
+        caller: Caller,
         mesh: MeshView,
         clock: Clock,
         host: Host,
@@ -265,7 +266,9 @@ class Worker:
                 evolve(state, command.requested)
                 recorded.append(command.requested)
                 continue
-            started, order, failure = prepare(self._mesh, run.id, run.lease.token, command, now)
+            started, order, failure = prepare(
+                self._mesh, run.id, run.lease.token, command, now, flow_id=state.created.flow_id
+            )
             evolve(state, started)
             if failure is not None:
                 result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)

@@ -201,3 +201,12 @@ async def test_what_undoes_a_step_is_planned_like_a_step(flows, mesh):
     plan = await flows.plan(calling(compensate=undo))
     assert problems_of(plan) == [("UNKNOWN_NODE", "/spec/steps/0/compensate/node")]
     assert [step.step for step in plan.steps] == ["a", "a~compensate"]
+
+
+async def test_a_cache_of_a_call_that_may_have_an_effect_is_a_problem(flows, mesh):
+    """The node says what it is; a class that the flow declares goes over that."""
+    cache = {"ttl": "1m"}
+    assert (await flows.plan(calling(cache=cache))).valid
+    mesh.add("http.request", "1.0.0", effect=EffectClass.IDEMPOTENT)
+    assert problems_of(await flows.plan(calling(cache=cache))) == [("CACHE_NOT_PURE", "/spec/steps/0/cache")]
+    assert (await flows.plan(calling(cache=cache, effect="pure"))).valid

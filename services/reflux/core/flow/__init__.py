@@ -32,6 +32,9 @@ than the node's own, for the calls of this step alone.
 **Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was
 done is undone, the last step first; a failure that is caught undoes nothing (`reflux.core.compensation`).
 
+**Using outputs again.** `cache` of a pure node step gives an output that the same input, or the same `key`,
+was answered with within `ttl`: of the same flow, step, node and versions. Nothing depends on it.
+
 **Other flows.** A `flow` step begins a run of another flow and waits for its end, or with `wait: detached`
 gives the id of that run; `policies.on_failure` names the flow that hears of a failure
 (`reflux.core.children`).

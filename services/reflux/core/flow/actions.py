@@ -268,7 +268,7 @@ READERS: Final[Mapping[str, ReadAction]] = {
 """Every action that is built, and who reads it."""
 UNBUILT: Final = ("approve",)
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "node": ("with", "retry", "timeout", "result", "effect", "compensate"),
+    "node": ("with", "retry", "timeout", "result", "effect", "compensate", "cache"),
     "if": ("result", "timeout", "compensate"),
     "switch": ("result", "timeout", "compensate"),
     "foreach": ("steps", "result", "timeout", "compensate"),

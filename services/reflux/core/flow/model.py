@@ -111,6 +111,15 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """How long an output may be used again in place of a call."""
+
+    ttl: timedelta
+    key: Template | None
+    """Gives what an output is found by; None: the input."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """A list of steps that settles as one: the top list, or a branch of a container."""
 
@@ -329,6 +338,8 @@ class Step:
     """Maps what the action gave, with `self`; None: that itself is the output. A loop has its own."""
     effect: EffectClass | None = None
     """The class that its calls are made with; None: what the node says."""
+    cache: Cache | None = None
+    """Of a pure call; None: it is made each time."""
     compensation: Step | None = None
     """Calls the node that undoes it; its expressions see `self` and `error` beside what the step sees."""
 

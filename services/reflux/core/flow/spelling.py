@@ -75,6 +75,7 @@ class _Rewriter:
         rules: dict[str, Callable[[Place], JsonValue]] = dict.fromkeys(_TEMPLATED, self._templates)
         rules |= {"retry": self._retry, "if": self._if, "switch": self._switch, "parallel": self._parallel}
         rules |= {"foreach": self._foreach, "while": self._while, "try": self._try, "steps": self._steps}
+        rules["cache"] = lambda cache: self._members(cache, {"key": self._templates})
         rules["compensate"] = self._compensation
         rules["timeout"] = self._container_timeout if _CONTAINERS & place.value.keys() else self._timeout
         step = self._members(place, rules)

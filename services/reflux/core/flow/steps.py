@@ -26,7 +26,7 @@ MAX_STEPS: Final = 1_000
 """Of one flow, those in branches included."""
 
 COMMON_KEYS: Final = ("id", "name", "needs", "join", "when", "on_error", "disabled", "notes")
-UNBUILT_KEYS: Final = ("route", "credentials", "cache")
+UNBUILT_KEYS: Final = ("route", "credentials")
 PARTIAL_KEYS: Final = tuple(dict.fromkeys(key for keys in actions.KEYS_OF.values() for key in keys))
 """They go with some actions only."""
 

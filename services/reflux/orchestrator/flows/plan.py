@@ -123,6 +123,10 @@ class _Planner:
         if step.effect is not None:
             self._check_effect(step, step.effect, effect)
             effect, lane = step.effect, lane_of(step.effect)
+        if step.cache is not None and effect not in (BY_INPUT, EffectClass.PURE):
+            message = f"only a pure call may be answered from a cache, and this one is {effect}"
+            where = f"{step.pointer}/cache"
+            self.problems.append(Problem(ProblemCode.CACHE_NOT_PURE, where, message, "remove cache"))
         return PlannedStep(
             step.path,
             action.node,

@@ -479,7 +479,7 @@ class Attempt(_message.Message):
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
-    answered a later try).
+    answered a later try); cache: nobody was called, an earlier output of this version was used again.
     """
     tries: _builtins.int
     """Envoy's tries inside this attempt."""
