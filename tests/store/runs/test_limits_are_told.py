@@ -34,8 +34,7 @@ async def test_a_full_node_costs_a_step_nothing_but_patience(begin, mesh):
 @pytest.mark.parametrize("action", [PURE, {"set": {"v": "{{ steps.a.output }}"}}], ids=["node", "set"])
 async def test_a_run_may_hold_so_much_and_no_more(begin, mesh, monkeypatch, action):
     """The step whose output is too much fails by name; what a node did is done, and not done again."""
-    for module in (mapping,):
-        monkeypatch.setattr(module, "MAX_RUN_BYTES", 1500)
+    monkeypatch.setattr(mapping, "MAX_RUN_BYTES", 1500)
 
     async def wordy(given, envelope, context):
         return {"text": "x" * 1000}
@@ -48,6 +47,15 @@ async def test_a_run_may_hold_so_much_and_no_more(begin, mesh, monkeypatch, acti
     assert run["state"] == "FAILED"
     assert (run["error"]["reason"], run["error"]["step"]) == ("OUTPUT_TOO_LARGE", "b")
     assert mesh.count("b") <= 1
+
+
+async def test_an_expression_of_a_megabyte_is_refused_with_its_place(begin):
+    """Before anything is compiled."""
+    async with begin() as client:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.save("endless", {"id": "a", "set": {"v": "{{ 1" + " + 1" * 250_000 + " }}"}})
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "/spec/steps/0/set/v" in str(rpc.read(caught.value))
 
 
 async def test_many_large_outputs_are_shown_in_pages(begin, mesh):
