@@ -179,8 +179,20 @@ def _failed(path: StepPath, failure: ev.Failure, now: datetime) -> ev.StepSettle
     return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
 
 
-def on_requested(state: RunState, event: ev.ChildRequested) -> None:
-    """Folds a request."""
+def fold(state: RunState, event: ev.ChildRequested | ev.ChildStarted | ev.ChildRecalled) -> None:
+    """Folds what is known of a child."""
+    match event:
+        case ev.ChildRequested():
+            _requested(state, event)
+        case ev.ChildStarted():
+            state.unstarted.pop(event.step, None)
+            if event.step == ROOT:
+                state.error_flow_refused = event.failure
+        case ev.ChildRecalled():
+            state.recall.pop(event.step, None)
+
+
+def _requested(state: RunState, event: ev.ChildRequested) -> None:
     state.unstarted[event.step] = event
     if event.step == ROOT:
         state.error_flow = event
@@ -194,15 +206,3 @@ def on_requested(state: RunState, event: ev.ChildRequested) -> None:
     state.child_runs[event.step] = event.run_id
     if run.step.timeout.total is not None:
         state.deadlines[event.step] = event.time + run.step.timeout.total
-
-
-def on_started(state: RunState, event: ev.ChildStarted) -> None:
-    """Folds that a child is durable, or that the run that hears of a failure could not be begun."""
-    state.unstarted.pop(event.step, None)
-    if event.step == ROOT:
-        state.error_flow_refused = event.failure
-
-
-def on_recalled(state: RunState, event: ev.ChildRecalled) -> None:
-    """Folds that a child is being cancelled."""
-    state.recall.pop(event.step, None)

@@ -23,6 +23,7 @@ from reflux.core.event import RunPhase, SkipReason, StepState
 from reflux.core.expression import ErrorCode, ExpressionError
 from reflux.core.flow.durations import LONGEST_WAIT, format_duration, parse_duration, parse_moment
 from reflux.core.flow.model import (
+    ApproveAction,
     FailAction,
     FlowAction,
     ForeachAction,
@@ -32,6 +33,7 @@ from reflux.core.flow.model import (
     ParallelAction,
     ReturnAction,
     SetAction,
+    SignalAction,
     Step,
     SwitchAction,
     TryAction,
@@ -42,11 +44,12 @@ from reflux.core.mapping import run_output
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
+from reflux.core.waits import ask, listen, take, waited
 
 
 def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
-    if state.finished is not None:
+    if state.finished is not None or (state.paused is not None and state.cancel is None):
         return None
     if state.recall and (recalled := children.recall(state, now)) is not None:
         return Record(recalled)
@@ -56,6 +59,8 @@ def decide(state: RunState, now: datetime) -> Command | None:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
         return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
+    if state.signals and (taken := take(state, now)) is not None:
+        return Record(taken)
     for path, deadline in state.deadlines.items():
         if now >= deadline and path not in state.parked_in:
             return Record(ev.TimedOut(path, now))
@@ -66,13 +71,13 @@ def decide(state: RunState, now: datetime) -> Command | None:
             return _attempt(state, path, now)
     for path, at in state.timers.items():
         if at <= now:
-            return Record(ev.StepSettled(path, StepState.SUCCEEDED, now))
+            return Record(waited(state, path, now))
     return None
 
 
 def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
-    if state.finished or state.quarantine:
+    if state.finished or state.quarantine or (state.paused and state.cancel is None):
         return None
     deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
     return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
@@ -111,6 +116,10 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
         case WaitAction():
             until = _until(action, state.values_of(path), now)
             return Record(ev.StepEntered(path, (), now, until=until))
+        case SignalAction():
+            return Record(listen(state, path, action, now))
+        case ApproveAction():
+            return Record(ask(state, path, action, now))
         case SetAction() | ReturnAction():
             return Record(gave(state, path, Json.of(action.value.evaluate(state.values_of(path))), now))
         case FlowAction():
@@ -188,7 +197,7 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         attempt=run.attempt + 1,
         generation=run.generation,
         node=action.node,
-        version=_claimed_version(run) or action.version,
+        version=_claimed_version(run) or run.pinned or action.version,
         input=document,
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,

@@ -16,6 +16,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, RunId, StepPath
+from reflux.orchestrator.words import codec as words
 
 
 def encode(event: ev.Event) -> bytes:
@@ -227,7 +228,13 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
 
 def _encode_entered(event: ev.StepEntered) -> pb.Event:
     entered = pb.StepEntered(
-        step=event.step, branches=event.branches, time=_stamp(event.time), count=event.count
+        step=event.step,
+        branches=event.branches,
+        time=_stamp(event.time),
+        count=event.count,
+        key=event.key,
+        message=event.message,
+        who=event.who,
     )
     if event.until is not None:
         entered.until.FromDatetime(event.until)
@@ -241,6 +248,9 @@ def _decode_entered(stored: pb.StepEntered) -> ev.Event:
         _time(stored.time),
         count=stored.count,
         until=_time(stored.until) if stored.HasField("until") else None,
+        key=stored.key,
+        message=stored.message,
+        who=tuple(stored.who),
     )
 
 
@@ -253,6 +263,7 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
             failure=_failure_out(event.failure),
             skip_reason=event.skip_reason or "",
             time=_stamp(event.time),
+            signal=event.signal,
         )
     )
 
@@ -265,6 +276,7 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
         output=_json(stored.output),
         failure=_failure_in(stored),
         skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
+        signal=stored.signal,
     )
 
 
@@ -417,6 +429,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.ChildRequested: _encode_child_requested,
     ev.ChildStarted: _encode_child_started,
     ev.ChildRecalled: _encode_child_recalled,
+    **words.ENCODERS,
 }
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
@@ -435,4 +448,5 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "child_requested": _decode_child_requested,
     "child_started": _decode_child_started,
     "child_recalled": _decode_child_recalled,
+    **words.DECODERS,
 }

@@ -14,15 +14,15 @@ repaired: `ShardLost` drops the shard's runs (their new owner has them), `Commit
 joins anew, a refused row parks the run.
 
 A run that waits for longer than `EVICT_AFTER` leaves memory; `runs.wake_at`, written with the state that
-waits, brings it back. While a run is in memory its `wake_at` lies in the past, so one that was dropped, for
-whatever reason, is found by the next look at what is due: there is nothing to remember about it.
+waits, brings it back, and so does a word to it: one that waits for nothing else has `FOREVER` there. While a
+run is in memory its `wake_at` lies in the past, so one that was dropped, for whatever reason, is found by the
+next look at what is due: there is nothing to remember about it.
 """
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
@@ -35,7 +35,7 @@ from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId, StepPath
 from reflux.core.run import evolve
-from reflux.core.state import RunState
+from reflux.core.state import Awaited, RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.cached_caller import Caller
@@ -43,17 +43,14 @@ from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import Places, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.resting import rests, row_of
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.tracing import Tracer
+from reflux.orchestrator.words.waits import WaitRow, keyed
+from reflux.orchestrator.words.waits import changed as changed_waits
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
-
-EVICT_AFTER: Final = timedelta(seconds=2)
-"""A run that waits for longer than this leaves memory."""
-
-LOOK_AGAIN: Final = timedelta(hours=1)
-"""A run that waits for a word alone is read again after this, in case that nothing goes as it should."""
 
 SLOW_SECONDS: Final = 0.25
 """A pure attempt in flight for longer is journaled, so that people can see it."""
@@ -91,6 +88,8 @@ class ActiveRun:
     commits: int = 0
     """Submissions that are not committed yet."""
     newest: asyncio.Future[Recorded] | None = None
+    indexed: Mapping[StepPath, Awaited] = field(default_factory=dict)
+    """Its waits for signals under a key, as they are written or will be."""
     weight: int = 0
     """Bytes of its state that `Worker.bytes` counts."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,6 +111,9 @@ class Host(Protocol):
 
     def unknown(self) -> None:
         """What is written is not known: every run was dropped, and the lease must begin anew."""
+
+    def waits(self) -> None:
+        """A run durably waits for a signal under a key."""
 
     def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
         """A run could not record the event `seq`, and was dropped: it must be read again, or parked."""
@@ -293,7 +295,8 @@ class Worker:
         row = self._row(run)
         progressed = run.unproven and any(_is_progress(event) for event in recorded)
         changed = row != run.shown or progressed
-        if not (recorded or words or changed):
+        waits = changed_waits(run.indexed, run.state)
+        if not (recorded or words or changed or waits):
             return None
         update = replace(row, progressed=progressed) if changed else None
         *portions, last = _portions([codec.encode(event) for event in recorded])
@@ -301,7 +304,11 @@ class Worker:
         for portion in portions:
             events = recorded[done : (done := done + len(portion))]
             self._write(run, portion, None, (), (), tells=tells(run.state, events))
-        future = self._write(run, last, update, words, held, tells=tells(run.state, recorded[done:]))
+        said = tells(run.state, recorded[done:])
+        future = self._write(run, last, update, words, held, waits=waits, tells=said)
+        if waits:
+            run.indexed = keyed(run.state)
+            future.add_done_callback(lambda _: self._host.waits())
         if self._children is not None and concerns(recorded):
             future.add_done_callback(partial(self._children.committed, run, recorded))
         future.add_done_callback(partial(metrics.committed, run.state, recorded))
@@ -319,10 +326,12 @@ class Worker:
         words: Sequence[int],
         held: Sequence[tuple[ev.AttemptStarted, Order]],
         *,
+        waits: Sequence[WaitRow] = (),
         tells: Sequence[Tell],
     ) -> asyncio.Future[Recorded]:
         first_seq = run.next_seq
-        future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words, tells))
+        submission = Submission(run.lease, run.id, first_seq, payloads, update, words, tells, waits)
+        future = self._writer.submit(submission)
         run.next_seq += len(payloads)
         run.commits += 1
         run.newest = future
@@ -335,32 +344,13 @@ class Worker:
             run.weight = run.state.stored
 
     def _row(self, run: ActiveRun) -> RunUpdate:
-        """How the run's row should read: its phase, and when it wants to be woken if it leaves memory."""
-        state = run.state
-        phase = state.phase
-        if state.finished:
-            failure = state.finished.failure
-            return RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
-        failure = None
-        if phase is RunPhase.PARKED:
-            failure = state.quarantine or state.steps[next(iter(state.parked))].failure
-        wake = None if phase is RunPhase.PARKED else state.created.time
-        if self._waits(state):
-            wake = next_wake(state) or self._later(run.shown)
-        return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
+        row = row_of(run.state, run.shown, self._clock.now())
+        # Who drains hands over: it must be found at once.
+        due = self.draining and row.wake_at is not None
+        return replace(row, wake_at=run.state.created.time) if due else row
 
     def _waits(self, state: RunState) -> bool:
-        """Whether nothing can happen to the run for long, so that it need not be in memory."""
-        if self.draining or not state.idle:
-            return False
-        wake = next_wake(state)
-        return bool(state.child_runs) if wake is None else wake - self._clock.now() > EVICT_AFTER
-
-    def _later(self, shown: RunUpdate) -> datetime:
-        """When to look at a run that waits for a word alone; words come by themselves."""
-        now = self._clock.now()
-        known = shown.wake_at
-        return known if known is not None and known - now > LOOK_AGAIN / 2 else now + LOOK_AGAIN
+        return not self.draining and rests(state, self._clock.now())
 
     def _committed(
         self,
@@ -484,7 +474,7 @@ def _portions(payloads: Sequence[bytes]) -> list[list[bytes]]:
 
 def _is_progress(event: ev.Event) -> bool:
     """Whether the run got further by this, for the count of recoveries without progress."""
-    return isinstance(event, ev.StepSettled | ev.StepEntered) or (
+    return isinstance(event, ev.StepSettled | ev.StepEntered | ev.RunResumed) or (
         isinstance(event, ev.AttemptFinished) and event.counted
     )
 

@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
-from reflux.orchestrator import metrics, worker
+from reflux.orchestrator import metrics, resting
 
 PURE = {"node": "work.pure"}
 DEAF = """
@@ -240,7 +240,7 @@ async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn
             ask = "SELECT wake_at - now() FROM orchestrator.runs WHERE id = %s"
             async with asyncio.timeout(10):
                 while (left := (await (await database.execute(ask, (run["id"],))).fetchone())[0]) is None or (
-                    left < worker.LOOK_AGAIN / 2
+                    left < resting.LOOK_AGAIN / 2
                 ):
                     await asyncio.sleep(0.05)
             child = (await client.steps(run["id"]))["sub"]["child_run_id"]
@@ -252,5 +252,5 @@ async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn
             await database.execute("UPDATE orchestrator.runs SET wake_at = now() WHERE id = %s", (run["id"],))
             final = await client.until(run["id"], "SUCCEEDED")
 
-    assert left <= worker.LOOK_AGAIN
+    assert left <= resting.LOOK_AGAIN
     assert (still["state"], final["output"]) == ("RUNNING", {"n": 1})

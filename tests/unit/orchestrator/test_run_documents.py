@@ -45,6 +45,7 @@ def test_a_run_says_everything_flat():
         "failure_run_id": "",
         "actor": "me",
         "trigger": "",
+        "pause": None,
     }
 
 
@@ -105,6 +106,8 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         "compensates": "",
         "child_run_id": "",
         "omitted": False,
+        "approval": None,
+        "signal": None,
     }
     assert [attempt["attempt"] for attempt in attempts] == [1, 2]
     assert [attempt["outcome"] for attempt in attempts] == ["NO_EFFECT", "DONE"]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reflux.core.event import Failure, RunPhase
-    from reflux.core.names import RunId
+    from reflux.core.names import RunId, StepPath
+    from reflux.orchestrator.words.waits import WaitRow
     from reflux.runtime.postgres import Connection
 
 _ROW_BYTES: Final = 200
@@ -79,6 +80,8 @@ class Submission:
     """Ids of the inbox rows of this run that these events fold; deleted with them."""
     tells: Sequence[Tell] = ()
     """What these events say to other runs; left with them."""
+    waits: Sequence[WaitRow] = ()
+    """Which steps wait for a signal under a key from now on, and which do not any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ class Writer:
                 {"shards": arrays.int4s([lease.shard for lease in leases]),
                  "tokens": arrays.int8s([lease.token for lease in leases]),
                  **_events(admitted, places), **_runs(admitted, places), **_words(admitted, places),
-                 **_tells(admitted, places)},
+                 **_tells(admitted, places), **_waits(admitted, places)},
                 prepare=True,
                 binary=True,
             )  # fmt: skip
@@ -244,4 +247,19 @@ def _tells(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> 
         "tell_runs": arrays.uuids([tell.run_id for _, tell in rows]),
         "tell_kinds": arrays.texts([tell.kind for _, tell in rows]),
         "tell_payloads": arrays.blobs([tell.payload for _, tell in rows]),
+    }
+
+
+def _waits(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> dict[str, bytes]:
+    """The last word on each step: one statement can change a row only once."""
+    latest: dict[tuple[RunId, StepPath], tuple[int, WaitRow]] = {}
+    for one in submissions:
+        for row in one.waits:
+            latest[one.run_id, row.step] = (places[one.lease], row)
+    return {
+        "wait_leases": arrays.int8s([place for place, _ in latest.values()]),
+        "wait_runs": arrays.uuids([run_id for run_id, _ in latest]),
+        "wait_steps": arrays.texts([step for _, step in latest]),
+        "wait_names": arrays.texts([row.name for _, row in latest.values()]),
+        "wait_keys": arrays.texts([row.key for _, row in latest.values()]),
     }
