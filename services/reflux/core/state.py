@@ -223,12 +223,6 @@ class RunState:
         return RunPhase.RUNNING
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing can happen to it before its next timer, or a word from somebody else."""
-        busy = self.flights or self.ready or self.closable or self.unstarted or self.finished
-        return not busy
-
-    @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:
         """Steps whose outside effect is not known."""
         return self.finished.unresolved_effects if self.finished else tuple(self.parked)

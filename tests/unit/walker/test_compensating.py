@@ -8,6 +8,7 @@ from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase, StepState
 from reflux.core.reasons import Reason
+from reflux.core.word import Terminate, WordId, hear
 from tests.support.walk import START, Walk, ambiguous, done, failed, flow_of, never, node, not_sent
 
 ONCE = EffectClass.AT_MOST_ONCE
@@ -224,3 +225,11 @@ def test_a_quarantined_run_that_is_cancelled_tells_what_it_could_not_undo():
     walk = Walk(flow_of(undoable("a"), node("z")), {"a": [done({"id": 1})], "z": [never()]}).run(until=1)
     walk.tell(ev.RunParked(ev.Failure("INTERNAL", Reason.QUARANTINED, "again"), START)).cancel()
     assert (walk.finished.state, walk.finished.uncompensated) == (RunPhase.CANCELED, ("a",))
+
+
+def test_a_terminate_undoes_nothing_and_says_what_is_left():
+    """It is there to end a run now."""
+    walk = Walk(flow_of(undoable("a"), node("z")), {"a": [done({"id": 1})], "z": [never()]}).run(until=1)
+    walk.tell(*hear(walk.state, Terminate(WordId("w"), "me", "now"), walk.now))
+    assert (walk.finished.state, walk.finished.uncompensated) == (RunPhase.CANCELED, ("a",))
+    assert "a~compensate" not in walk.state.steps

@@ -13,6 +13,7 @@ from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.walker import decide
+from reflux.orchestrator.resting import rests
 from tests.support.walk import RUN, START, Walk, created, done, failed, flow_of, never, node, not_sent
 
 CHILD = child_id(RUN, "sub", 0, START)
@@ -29,7 +30,7 @@ def test_a_step_waits_for_its_child_and_gives_what_that_gave():
     flow = flow_of(sub(**{"with": {"n": "{{ input.n }}"}, "result": "{{ self.output.m + 1 }}"}), node("z"))
     walk = Walk(flow, input={"n": 1}, runs={"sub": done({"m": 2}, after=5)}).run(until=1)
     assert walk.trace == ["ask for other sub", "began other sub"]
-    assert (walk.state.phase, walk.state.idle) == (RunPhase.RUNNING, True)
+    assert (walk.state.phase, rests(walk.state, walk.now)) == (RunPhase.RUNNING, True)
     assert walk.asked[0].input.value == {"n": 1}
     walk.run()
     assert walk.timed[2] == (5, "sub SUCCEEDED")
