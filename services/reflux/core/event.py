@@ -143,6 +143,10 @@ class RunCreated:
     """Runs above it."""
     failure_of: str = ""
     """The run whose failure it, or a run above it, was begun to hear of."""
+    trigger_type: str = ""
+    """Type of `trigger`; empty: webhook, where there is one."""
+    scheduled_for: datetime | None = None
+    """The moment that the schedule of `trigger` names; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,8 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             parent_step=event.parent_step,
             depth=event.depth,
             failure_of=event.failure_of,
+            trigger_type=event.trigger_type,
+            scheduled_for=_stamp(event.scheduled_for),
         )
     )
 
@@ -134,6 +136,8 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         parent_step=stored.parent_step,
         depth=stored.depth,
         failure_of=stored.failure_of,
+        trigger_type=stored.trigger_type,
+        scheduled_for=_time(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
     )
 
 

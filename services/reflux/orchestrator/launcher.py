@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from reflux.core import event as ev
@@ -44,6 +45,21 @@ class StartOnce:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """What starts a run when nobody just asked for it."""
+
+    trigger: str = ""
+    """Id of the trigger; empty when somebody asks."""
+    type: str = ""
+    """Of the trigger; empty for a webhook."""
+    scheduled_for: datetime | None = None
+    """The moment that the trigger's schedule names."""
+
+
+NO_TRIGGER: Final = Cause()
+
+
+@dataclass(frozen=True, slots=True)
 class Launched:
     """The run of a start, new or of an earlier start with the same handle."""
 
@@ -70,8 +86,9 @@ class Launcher:
         *,
         once: StartOnce | None,
         actor: str,
-        trigger: str = "",
+        cause: Cause = NO_TRIGGER,
         traceparent: str = "",
+        lease: ShardLease | None = None,
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
 
@@ -80,8 +97,9 @@ class Launcher:
             document: the run's input.
             once: the handle of the start; None starts a run each time.
             actor: who asks.
-            trigger: id of the trigger that starts it; empty when somebody asks.
+            cause: the trigger that starts it, if any.
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
+            lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema.
@@ -96,10 +114,19 @@ class Launcher:
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(
-            flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent
+            flow.flow_id,
+            flow.name,
+            flow.version,
+            document,
+            actor,
+            now,
+            cause.trigger,
+            traceparent,
+            trigger_type=cause.type,
+            scheduled_for=cause.scheduled_for,
         )
         request = StartRequest(
-            lease=await self._shard(),
+            lease=lease or await self._shard(),
             run_id=run_id,
             flow_id=flow.flow_id,
             flow_name=flow.name,
@@ -111,21 +138,22 @@ class Launcher:
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
         )
-        started, lease = await self._start(request)
+        started, begun_in = await self._start(request, bound=lease is not None)
         metrics.started(created=started.created)
         if not started.created:
             return Launched(started.run_id, None)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
-        if run_id not in self._worker.runs and lease in self._lease.held():
+        if run_id not in self._worker.runs and begun_in in self._lease.held():
             shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
-            self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
+            self._worker.add(ActiveRun(begin(run_id, flow.flow, created), begun_in, 2, shown))
         return Launched(run_id, begin(run_id, flow.flow, created))
 
-    async def _start(self, request: StartRequest) -> tuple[Started, ShardLease]:
+    async def _start(self, request: StartRequest, *, bound: bool) -> tuple[Started, ShardLease]:
         """The run of a request, begun in the shard of the lease.
 
         While shards change hands a start may find that its own is gone. Nothing was begun then, so another
-        shard takes it: a sender of webhooks that is told to come again may do so in minutes.
+        shard takes it: a sender of webhooks that is told to come again may do so in minutes. One that is
+        `bound` to its shard is not tried elsewhere.
 
         Raises:
             RefluxError: what the starter raises; `ShardLost` and `Undecided` after `MAX_TRIES`.
@@ -136,7 +164,7 @@ class Launcher:
             except (ShardLost, Undecided) as error:
                 if isinstance(error, ShardLost):
                     self._lost.add(request.lease)
-                if tried == MAX_TRIES:
+                if tried == MAX_TRIES or bound:
                     raise
                 await asyncio.sleep(TRY_SECONDS * tried)
                 request = replace(request, lease=await self._shard())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reflux.core.effect import EffectClass
     from reflux.core.expression import Expression, Template
     from reflux.core.flow.schema import Schema
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.core.names import StepPath
 
 ScopeId = NewType("ScopeId", str)
@@ -401,13 +401,13 @@ class Flow:
     """Every scope, the root included, in document order."""
     steps: Mapping[StepPath, Step]
     """Every step, in document order, a container before what it contains."""
-    triggers: tuple[Webhook, ...]
+    triggers: tuple[Trigger, ...]
     """What starts runs of it by itself."""
     output: Template | None = None
     """Gives the output of a run that ends without `return`; None: that of the last step."""
     on_failure: Subflow | None = None
     """The flow that hears of a run of this one that ended FAILED."""
 
-    def trigger(self, trigger_id: str) -> Webhook | None:
+    def trigger(self, trigger_id: str) -> Trigger | None:
         """The trigger with this id, or None."""
         return next((trigger for trigger in self.triggers if trigger.id == trigger_id), None)

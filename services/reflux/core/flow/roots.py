@@ -14,7 +14,7 @@ STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")
 FIELDS: Final = {
     "run": ("id", "started_at", "attempt"),
     "flow": ("name", "version"),
-    "trigger": ("id", "type"),
+    "trigger": ("id", "type", "scheduled_for"),
     "error": ("code", "reason", "message", "retryable", "step"),
     "self": STEP_FIELDS,
 }

@@ -185,6 +185,8 @@ class RunCreated(_message.Message):
     PARENT_STEP_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
     FAILURE_OF_FIELD_NUMBER: _builtins.int
+    TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """UUID of the flow."""
     flow_name: _builtins.str
@@ -207,9 +209,15 @@ class RunCreated(_message.Message):
     """Runs above it."""
     failure_of: _builtins.str
     """UUID of the run whose failure it, or a run above it, was begun to hear of."""
+    trigger_type: _builtins.str
+    """Type of the trigger: cron, interval or manual; empty: webhook, where there is a trigger."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted, by the database's clock."""
+
+    @_builtins.property
+    def scheduled_for(self) -> _timestamp_pb2.Timestamp:
+        """The moment that the trigger's schedule names, which lateness and jitter do not move."""
 
     def __init__(
         self,
@@ -226,10 +234,12 @@ class RunCreated(_message.Message):
         parent_step: _builtins.str = ...,
         depth: _builtins.int = ...,
         failure_of: _builtins.str = ...,
+        trigger_type: _builtins.str = ...,
+        scheduled_for: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "parent_run", b"parent_run", "parent_step", b"parent_step", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "parent_run", b"parent_run", "parent_step", b"parent_step", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
