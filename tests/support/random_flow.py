@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core import event as ev
 from reflux.core import word as said
+from reflux.core.command import StartAttempt, StartChild
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, Choice, Outcome, StepState
 from reflux.core.flow import Flow, Join
-from reflux.core.names import StepPath
+from reflux.core.names import UNDO, StepPath
 from reflux.core.state import ROOT
 from reflux.core.word import Overrule, Pause, Resume, Signal, Word, WordId
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
-    from reflux.core.command import StartAttempt
     from reflux.core.state import RunState
 
 MAX_STEPS: Final = 14
@@ -36,12 +36,21 @@ def random_flow(rng: Random) -> Flow:
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
         spec["policies"] = {"timeout": rng.choice(["2s", "1m"])}
-    return flow_of(*_Maker(rng).steps(0, least=1), **spec)
+    if rng.random() < 0.3:
+        spec["policies"] = {**spec.get("policies", {}), "on_failure": {"flow": "tell"}}
+    steps = _Maker(rng).steps(0, least=1)
+    if rng.random() < 0.2:
+        last = steps[-1]["id"]
+        spec["output"] = rng.choice(
+            [{"s": f"{{{{ steps.{last}.state }}}}"}, f"{{{{ steps.{last}.?output.n }}}}"]
+        )
+    return flow_of(*steps, **spec)
 
 
 def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
     """A class for each step; half of them pure."""
-    return {path: rng.choice([EffectClass.PURE] * 3 + list(EffectClass)) for path in flow.steps}
+    paths = [each for path in flow.steps for each in (path, path + UNDO)]
+    return {path: rng.choice([EffectClass.PURE] * 3 + list(EffectClass)) for path in paths}
 
 
 class _Maker:
@@ -101,20 +110,28 @@ class _Maker:
     def _action(self, depth: int, before: list[str], *, in_parallel: bool) -> dict[str, Any]:
         rng = self._rng
         kinds = ["node"] * 6 + ["set", "set", "fail"]
-        kinds += ["wait", "signal", "approve"]
+        kinds += ["wait", "signal", "approve", "flow", "flow"]
         kinds += (
             ["if", "switch", "parallel", "parallel", "foreach", "while", "try", "try"] if depth < 3 else []
         )
         kinds += [] if in_parallel else ["return"]
         match rng.choice(kinds):
             case "node":
-                return {"node": "x", "with": self._value(before), **self._policies()}
+                return {"node": "x", "with": self._value(before), **self._policies(), **self._besides(before)}
             case "set":
-                return {"set": self._value(before)}
+                result = {"result": "{{ [self.output, self.state] }}"} if rng.random() < 0.2 else {}
+                return {"set": self._value(before), **result}
             case "return":
                 return {"return": self._value(before)}
             case "fail":
                 return {"fail": {"message": "as {{ input.n }} said"}}
+            case "flow":
+                keys = {"flow": "other", "with": self._value(before), **self._limit()}
+                if rng.random() < 0.2:
+                    keys["wait"] = "detached"
+                if rng.random() < 0.4:
+                    keys["compensate"] = {"node": "x", "with": {"it": "{{ self.?output ?? 0 }}"}}
+                return keys
             case "wait":
                 return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
             case "signal":
@@ -137,6 +154,21 @@ class _Maker:
             }
         if rng.random() < 0.15:
             keys["timeout"] = {"total": rng.choice(["500ms", "3s"])}
+        return keys
+
+    def _besides(self, before: list[str]) -> dict[str, Any]:
+        rng = self._rng
+        keys: dict[str, Any] = {}
+        if rng.random() < 0.4:
+            undo = {"node": "x", "with": {"why": "{{ error.code }}", "it": "{{ self.?output.?of ?? 0 }}"}}
+            undo["with"] |= self._value(before) if rng.random() < 0.3 else {}
+            if rng.random() < 0.1:
+                undo["with"]["bad"] = "{{ self.output.missing }}"
+            keys["compensate"] = undo
+        if rng.random() < 0.2:
+            keys["result"] = rng.choice(
+                ["{{ self.output.of }}", "{{ [self.attempts, self.?version] }}", "{{ self.output.no }}"]
+            )
         return keys
 
     def _limit(self) -> dict[str, Any]:
@@ -257,7 +289,12 @@ class RandomWalk(Walk):
 
     seed: int = 0
 
-    def _answer(self, command: StartAttempt) -> Answer:
+    def _answer(self, command: StartAttempt | StartChild) -> Answer:
+        if isinstance(command, StartChild):
+            rng = Random(f"{self.seed} {command.requested.step} child")
+            after = rng.choice([0.0, 0.1, 1.0, 5.0])
+            made = (done({"of": "child"}, after=after), failed("UNAVAILABLE", after=after), not_sent())
+            return rng.choice(made)
         self._check(command)
         return random_answer(self.seed, command, self.effect_of(command.step))
 
@@ -266,7 +303,11 @@ class RandomWalk(Walk):
         assert not self.state.waits_for(command.step), f"{command.step} starts too early"
         for path in self.state.around(command.step):
             assert path == ROOT or self.state.steps[path].state is StepState.RUNNING
-        assert not self.state.cancel, "an attempt starts after a cancel"
+        if run.undoes is None:
+            assert not self.state.cancel, "an attempt starts after a cancel"
+            assert self.state.compensation is None, "a step starts while the run is undone"
+        else:
+            self._check_undo(run.undoes)
         assert command.attempt == len(run.finished) + 1
         for event in self.journal:
             if isinstance(event, ev.AttemptFinished | ev.StepSettled) and event.step == command.step:
@@ -276,6 +317,22 @@ class RandomWalk(Walk):
             assert command.generation == last.generation, "an ambiguous effect is asked for with another key"
             assert command.version == "1", "an ambiguous effect is asked for in another scope"
 
+    def _check_undo(self, step: StepPath) -> None:
+        """What is undone was done, and what was done after it is undone or given up before."""
+        assert self.state.compensation is not None
+        settled = [
+            event.step for event in self.journal if getattr(event, "state", None) in SETTLED and event.step
+        ]
+        later = settled[settled.index(step) + 1 :]
+        for path in later:
+            undo = self.state.steps.get(StepPath(path + UNDO))
+            assert undo is None or undo.state in (*SETTLED, StepState.PARKED), (
+                f"{step} is undone before {path}"
+            )
+        run = self.state.steps[step]
+        if run.child is None:
+            assert run.finished[-1].outcome is Outcome.DONE, f"{step} is undone and was not done"
+
     def check_end(self) -> None:
         """The run has ended or waits for a person, and its journal says the same as memory."""
         if self.state.finished is None:
@@ -283,6 +340,9 @@ class RandomWalk(Walk):
             assert self.state.parked
         elif self.state.finished.state is not ev.RunPhase.CANCELED:
             assert not self.state.parked
+        if self.state.finished is not None and self.state.compensation:
+            assert not self.state.to_undo, "something was never undone"
+        assert not self.state.child_runs or self.state.finished is None, "the run has left a child behind"
         assert all(run.flight is None for run in self.state.steps.values())
         certain = [
             (event.step, event.generation)

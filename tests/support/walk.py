@@ -23,11 +23,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from reflux.core import children
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, recover, settle
 from reflux.core.claim import Verdict, judge
-from reflux.core.command import Record, StartAttempt
-from reflux.core.document import Json, JsonValue
+from reflux.core.command import Record, StartAttempt, StartChild
+from reflux.core.document import NULL, Json, JsonValue
 from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment, Outcome
 from reflux.core.flow import Flow, compile_flow
@@ -47,6 +48,10 @@ SLOW: Final = timedelta(seconds=0.25)
 """A pure attempt in flight for longer is journaled late."""
 MANY: Final = 20_000
 """Nothing that a test walks takes more turns: more is a walk without end."""
+
+
+_Coming = ev.AttemptStarted | StartChild | ev.ChildRecalled
+"""What the queue holds, each with its time: an attempt, a child that is asked for, one that is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,10 @@ class Walk:
     started: list[StartAttempt] = field(default_factory=list)
     timed: list[tuple[float, str]] = field(default_factory=list)
     """Seconds since `START`, and a line of `trace`."""
-    _queue: list[tuple[datetime, int, ev.AttemptStarted, Answer | None]] = field(default_factory=list)
+    runs: Mapping[str, Answer] = field(default_factory=dict)
+    """What becomes of the child of a step: `not_sent()` cannot begin; `done()` for those not named."""
+    asked: list[StartChild] = field(default_factory=list)
+    _queue: list[tuple[datetime, int, _Coming, Answer | None]] = field(default_factory=list)
     _number: int = 0
 
     def __post_init__(self) -> None:
@@ -196,7 +204,7 @@ class Walk:
     def crashed(self, keep: int | None = None, *, after: float = 0.0) -> Self:
         """The run in the hands of another orchestrator, which has the first `keep` events to go by."""
         journal = self.journal[: len(self.journal) if keep is None else keep]
-        heir = type(self)(self.flow, self._left(), self.input, self.effects, self.jitter)
+        heir = type(self)(self.flow, self._left(), self.input, self.effects, self.jitter, runs=self.runs)
         last = self.now if keep is None else max(_time_of(event) for event in journal)
         heir.now = last + timedelta(seconds=after)
         heir.journal = journal
@@ -206,6 +214,12 @@ class Walk:
             heir._record(ev.RunRecovered("heir", 2, heir.now))
             for outcome in outcomes:
                 heir._record(outcome)
+            for path in [*heir.state.unstarted]:
+                heir._push(heir.now, children.again(heir.state, path), None)
+            for path, run_id in heir.state.child_runs.items():
+                if path not in heir.state.unstarted:
+                    asked = ev.ChildRequested(path, run_id, "", 0, detached=False, time=heir.now)
+                    heir._push(heir.now, StartChild(asked, NULL), heir.runs.get(path) or done())
         return heir
 
     def _left(self) -> Mapping[str, Sequence[Answer]] | Callable[[StartAttempt], Answer]:
@@ -222,6 +236,8 @@ class Walk:
                 return
             if isinstance(command, Record):
                 self._record(command.event)
+            elif isinstance(command, StartChild):
+                self._ask(command)
             else:
                 self._start(command)
         raise AssertionError("the walker never comes to rest")
@@ -236,6 +252,8 @@ class Walk:
         evolve(self.state, event)
         self.journal.append(event)
         self._note(_line(event))
+        if isinstance(event, ev.ChildRecalled):
+            self._push(self.now, event, None)
 
     def _note(self, line: str) -> None:
         self.timed.append(((self.now - START).total_seconds(), line))
@@ -262,7 +280,46 @@ class Walk:
         if answer.after < math.inf:
             self._push(self.now + timedelta(seconds=answer.after), started, answer)
 
-    def _answer(self, command: StartAttempt) -> Answer:
+    def _ask(self, command: StartChild) -> None:
+        """A child is asked for: it begins at once, and ends as it was scripted, or when it is recalled."""
+        self.asked.append(command)
+        self._record(command.requested)
+        self._push(self.now, command, None)
+
+    def _child(self, command: StartChild) -> None:
+        """It begins, unless nobody wants it any more or it cannot."""
+        requested = command.requested
+        path = requested.step
+        answer = self._answer(command)
+        if children.unwanted(self.state, path):
+            events = children.refused(self.state, path, None, self.now)
+        elif answer.outcome is Outcome.NOT_SENT:
+            events = children.refused(self.state, path, answer.failure, self.now)
+        else:
+            events = children.started(
+                self.state, path, flow_name=requested.flow, flow_version=1, now=self.now
+            )
+        for event in events:
+            self._record(event)
+        if answer.outcome is not Outcome.NOT_SENT and answer.after < math.inf:
+            self._push(self.now + timedelta(seconds=answer.after), command, answer)
+
+    def child_ends(self, step: str, phase: ev.RunPhase, answer: Answer) -> None:
+        """The word of a child that it has finished."""
+        path = StepPath(step)
+        run_id = self.state.child_runs.get(path)
+        if run_id is None:
+            return
+        output = Json.of(answer.output) if phase is ev.RunPhase.SUCCEEDED else None
+        for event in children.finished(
+            self.state, path, run_id, phase, self.now, output=output, failure=answer.failure
+        ):
+            self._record(event)
+
+    def _answer(self, command: StartAttempt | StartChild) -> Answer:
+        if isinstance(command, StartChild):
+            script = self.runs.get(command.requested.step)
+            return done() if script is None else script
         if not isinstance(self.answers, Mapping):
             return self.answers(command)
         script = self.answers.get(command.step)
@@ -284,13 +341,23 @@ class Walk:
         assert verdict is Verdict.RECORD, why
         self._record(claim)
 
-    def _push(self, at: datetime, started: ev.AttemptStarted, answer: Answer | None) -> None:
+    def _push(self, at: datetime, started: _Coming, answer: Answer | None) -> None:
         self._number += 1
         heapq.heappush(self._queue, (at, self._number, started, answer))
 
     def _arrive(self) -> None:
         """One answer, or the late journaling of a slow pure attempt, if anybody still waits for it."""
         _, _, started, answer = heapq.heappop(self._queue)
+        if isinstance(started, ev.ChildRecalled):
+            self.child_ends(started.step, ev.RunPhase.CANCELED, ambiguous())
+            return
+        if isinstance(started, StartChild):
+            if answer is None:
+                self._child(started)
+            else:
+                phase = ev.RunPhase.SUCCEEDED if answer.outcome is Outcome.DONE else ev.RunPhase.FAILED
+                self.child_ends(started.requested.step, phase, answer)
+            return
         flight = self.state.steps[started.step].flight
         if flight is None or flight.started is not started:
             return
@@ -346,6 +413,15 @@ def _line(event: ev.Event) -> str:
             return "cancel"
         case ev.TimedOut():
             return f"timeout {event.step}".rstrip()
+        case ev.ChildRequested():
+            return f"ask for {event.flow} {event.step}".rstrip()
+        case ev.ChildStarted():
+            refused = f" {event.failure.reason}" if event.failure else ""
+            return f"began {event.flow_name} {event.step}".rstrip() + refused
+        case ev.ChildRecalled():
+            return f"recall {event.step}"
+        case ev.CompensationStarted():
+            return f"undo {event.count}"
         case ev.RunRecovered():
             return "recovered"
         case ev.RunParked():

@@ -25,9 +25,10 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
 from reflux.core.event import Outcome, StepState
+from reflux.core.mapping import mapped
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.state import MAX_RUN_BYTES, Flight, RunState, StepRun, no_room
+from reflux.core.state import Flight, RunState, StepRun
 
 RESOLVE_ATTEMPTS: Final = 5
 """Attempts at an idempotent effect that may end AMBIGUOUS, the first included, before a person is asked."""
@@ -128,10 +129,13 @@ def _certain(run: StepRun, flight: Flight, result: AttemptResult) -> AttemptResu
 
 
 def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptResult:
-    """The result, without an output that the run has no room for."""
-    if result.output is None or state.stored + len(result.output.raw) <= MAX_RUN_BYTES:
+    """The result with the output as the step maps it, or without one that the run cannot keep."""
+    if result.output is None:
         return result
-    return replace(result, output=None, failure=no_room(path))
+    given = mapped(state, path, result.output, result.assignment.answered_by)
+    if isinstance(given, ev.Failure):
+        return replace(result, output=None, failure=given)
+    return replace(result, output=given)
 
 
 def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:

@@ -1,10 +1,11 @@
-"""What the walker wants done. `Record` is pure bookkeeping; only `StartAttempt` touches the world."""
+"""What the walker wants done. `Record` is pure bookkeeping; only the others touch the world."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reflux.core.document import Json
-from reflux.core.event import Event
+from reflux.core.effect import EffectClass
+from reflux.core.event import ChildRequested, Event
 from reflux.core.names import StepPath
 
 
@@ -30,6 +31,19 @@ class StartAttempt:
     """None: the node version's own default."""
     total_deadline: datetime | None
     """When the step's total time is over."""
+    cache_key: Json | None = None
+    """By what an earlier output is found, for `cache_ttl`; None: the call is made."""
+    cache_ttl: timedelta = timedelta(0)
+    effect: EffectClass | None = None
+    """The class that the step declares for it; None: the weakest that the call can meet."""
 
 
-Command = Record | StartAttempt
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Fold and journal the request; once it is durable, begin the run that it names with this input."""
+
+    requested: ChildRequested
+    input: Json
+
+
+Command = Record | StartAttempt | StartChild

@@ -26,17 +26,16 @@ from reflux.core.flow.model import (
     branches_of,
 )
 from reflux.core.frames import size_of
+from reflux.core.mapping import mapped
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import (
-    MAX_RUN_BYTES,
     MAX_STEP_RUNS,
     Frame,
     RunState,
     StepRun,
     caught,
     error_of,
-    no_room,
 )
 
 
@@ -58,15 +57,13 @@ def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
 def gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
     """The end of a step that needs no node: with its output, if there is room for it."""
     size = len(output.raw)
-    failure = None
     if size > MAX_DOCUMENT_BYTES:
         message = f"the output of step {path} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
-        failure = ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
-    elif state.stored + size > MAX_RUN_BYTES:
-        failure = no_room(path)
-    if failure is not None:
-        return _failed(path, failure, now)
-    return ev.StepSettled(path, StepState.SUCCEEDED, now, output=output)
+        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now)
+    given = mapped(state, path, output)
+    if isinstance(given, ev.Failure):
+        return _failed(path, given, now)
+    return ev.StepSettled(path, StepState.SUCCEEDED, now, output=given)
 
 
 def last_output(state: RunState, scope: Scope, prefix: str) -> Json:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
-from reflux.core.names import FlowId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 
 DEFAULT_PRIORITY = 5
 """Of a run whose flow names none."""
@@ -145,6 +145,14 @@ class RunCreated:
     """0 to 9: who is first among the runs of its flow."""
     queued: bool = False
     """Whether it had to wait for a limit of its flow: it begins with `RunAdmitted`."""
+    parent_run: str = ""
+    """The run that began it; empty when none did."""
+    parent_step: str = ""
+    """The step of that run; empty when the run as a whole did."""
+    depth: int = 0
+    """Runs above it."""
+    failure_of: str = ""
+    """The run whose failure it, or a run above it, was begun to hear of."""
     trigger_type: str = ""
     """Type of `trigger`; empty: webhook, where there is one."""
     scheduled_for: datetime | None = None
@@ -254,6 +262,53 @@ class TimedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRequested:
+    """A run is to be begun: for a step, or, when `step` is empty, to hear that this one has failed."""
+
+    step: StepPath
+    run_id: RunId
+    """The child's; made from what asks for it."""
+    flow: str
+    version: int
+    """0: the one that is current when it begins."""
+    detached: bool
+    """Nobody waits for it."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """The run is durable; with a failure, which only the empty `step` has: it could not be begun."""
+
+    step: StepPath
+    run_id: RunId
+    flow_name: str
+    flow_version: int
+    time: datetime
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRecalled:
+    """The child that a step waits for is cancelled, by a word written with this event."""
+
+    step: StepPath
+    run_id: RunId
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationStarted:
+    """The run ends badly, and undoes what it did: so many steps, the last one first."""
+
+    count: int
+    failure: Failure
+    """Why; the `error` of compensations."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecovered:
     """Another orchestrator, or the same one anew, took the run over."""
 
@@ -279,6 +334,8 @@ class RunFinished:
     output: Json | None = None
     failure: Failure | None = None
     unresolved_effects: tuple[StepPath, ...] = ()
+    uncompensated: tuple[StepPath, ...] = ()
+    """Steps that should have been undone, and surely or perhaps are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +420,10 @@ Event = (
     | StepSettled
     | CancelRequested
     | TimedOut
+    | CompensationStarted
+    | ChildRequested
+    | ChildStarted
+    | ChildRecalled
     | RunRecovered
     | RunParked
     | RunFinished

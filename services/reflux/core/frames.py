@@ -18,6 +18,7 @@ Everything here follows from what was recorded and decides nothing: the same jou
 from collections.abc import Iterable
 from datetime import datetime
 
+from reflux.core import compensation
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import RunPhase, StepState
@@ -124,13 +125,17 @@ def settle(
     run.items = ()
     for waiting in (state.ready, state.due, state.timers, state.closable, state.deadlines, state.frames):
         waiting.pop(path, None)
+    for child in (state.unstarted, state.child_runs, state.recall):
+        child.pop(path, None)
     state.awaited.pop(path, None)
     if path in state.parked:
         unpark(state, path)
     for number, scope in enumerate(branches_of(run.step.action)):
         if number not in (run.branches or ()):
             skip_all(state, scope, run.prefix, time)
-    show(state, path, run)
+    if run.undoes is None:
+        show(state, path, run)
+        compensation.remember(state, path, run)
     frame.open -= 1
     for name in run.step.dependants:
         dependant = StepPath(run.prefix + name)
@@ -141,6 +146,8 @@ def settle(
         _frame_failed(state, frame, Closing(RunPhase.FAILED, failure=run.failure), time)
     if not frame.open:
         _frame_over(state, frame, time)
+    if run.undoes is not None:
+        compensation.begin_next(state)
 
 
 def skip_all(state: RunState, scope: Scope, prefix: str, time: datetime) -> None:
@@ -185,7 +192,9 @@ def close(state: RunState, container: StepPath, closing: Closing, time: datetime
     frames = tuple(state.frames.get(container, ()))
     for frame in frames:
         _end_early(state, frame, CANCELED, time)
-    if not frames:
+    if container in state.child_runs:
+        state.recall[container] = None
+    elif not frames:
         state.closable[container] = None
 
 
@@ -196,6 +205,8 @@ def park(state: RunState, path: StepPath, run: StepRun) -> None:
     state.due.pop(path, None)
     state.parked[path] = None
     state.parked_in.update(state.around(path))
+    if run.undoes is not None:
+        compensation.begin_next(state)
 
 
 def unpark(state: RunState, path: StepPath) -> None:
@@ -252,6 +263,9 @@ def _end_early(state: RunState, frame: Frame, closing: Closing, time: datetime) 
                 settle(state, path, StepState.CANCELED, time)
             else:
                 park(state, path, run)
+        elif path in state.child_runs:
+            state.recall[path] = None
+            state.deadlines.pop(path, None)
         elif run.branches is not None and run.state is StepState.RUNNING:
             close(state, path, CANCELED, time)
 

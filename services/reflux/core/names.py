@@ -11,6 +11,9 @@ RunId = NewType("RunId", str)
 FlowId = NewType("FlowId", str)
 StepPath = NewType("StepPath", str)
 
+UNDO = "~compensate"
+"""Ends the path of what undoes the step before it."""
+
 NAME_RULE = "a lower-case letter, then at most 62 of a-z 0-9 . _ -"
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")

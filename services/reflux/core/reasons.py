@@ -67,6 +67,9 @@ class Reason(StrEnum):
     LOOP_LIMIT = "LOOP_LIMIT"  # more iterations than `max`, or more steps than a run may have
     OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"
     OUTPUT_INVALID = "OUTPUT_INVALID"  # the node answered something that is not a JSON document
+    CACHE_NOT_PURE = "CACHE_NOT_PURE"  # the step has a cache, and its call may have an effect
+    FLOW_DEPTH = "FLOW_DEPTH"  # a run would begin more runs below each other than there may be
+    CHILD_CANCELED = "CHILD_CANCELED"  # the run that the step waited for was cancelled
     NODE_NOT_FOUND = "NODE_NOT_FOUND"  # no such node is registered
     NODE_VERSION_NOT_FOUND = "NODE_VERSION_NOT_FOUND"
     NODE_FAULT = "NODE_FAULT"  # the version or its provider is ill

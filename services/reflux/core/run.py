@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from reflux.core import children, compensation
 from reflux.core import event as ev
 from reflux.core.containers import items_of
 from reflux.core.event import SETTLED, RunPhase, StepState
@@ -122,6 +123,10 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _timed_out(state, event)
         case ev.RunAdmitted():
             _admitted(state, event)
+        case ev.CompensationStarted():
+            compensation.begin(state, event)
+        case ev.ChildRequested() | ev.ChildStarted() | ev.ChildRecalled():
+            children.fold(state, event)
         case ev.RunRecovered():
             pass  # for the history; who counts recoveries must do so before a run can crash its owner again
         case ev.RunParked():

@@ -119,6 +119,10 @@ class StepRun:
     output: Json | None = None
     failure: ev.Failure | None = None
     skip_reason: ev.SkipReason | None = None
+    child: RunId | None = None
+    """The run that it has begun, or is about to begin."""
+    undoes: StepPath | None = None
+    """It is the compensation of that step."""
     start_time: datetime | None = None
     finish_time: datetime | None = None
 
@@ -184,6 +188,22 @@ class RunState:
     """It waits for a limit of its flow: nothing of it may begin."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
+    unstarted: dict[StepPath, ev.ChildRequested] = field(default_factory=dict)
+    """Children that were asked for and may not have begun; under the run itself: who hears of its failure."""
+    child_runs: dict[StepPath, RunId] = field(default_factory=dict)
+    """Steps that wait for a child, and which."""
+    recall: dict[StepPath, None] = field(default_factory=dict)
+    """Steps whose child must be cancelled."""
+    error_flow: ev.ChildRequested | None = None
+    """The run that hears of the failure of this one."""
+    error_flow_refused: ev.Failure | None = None
+    """Why there is none."""
+    to_undo: list[StepPath] = field(default_factory=list)
+    """Steps to be undone if the run ends badly, in the order of completion."""
+    undone: list[StepPath] = field(default_factory=list)
+    """Steps whose compensation has begun, in that order."""
+    compensation: ev.CompensationStarted | None = None
+    """The run is undoing, or has undone, what it did."""
     paused: ev.RunPaused | None = None
     finished: ev.RunFinished | None = None
 
@@ -194,7 +214,7 @@ class RunState:
             return self.finished.state
         if self.cancel:
             return RunPhase.CANCELING
-        moves = self.ready or self.due or self.timers or self.flights or self.awaited
+        moves = self.ready or self.due or self.timers or self.flights or self.awaited or self.child_runs
         moves = moves or (self.closable and ROOT not in self.closing)
         if self.quarantine:
             return RunPhase.PARKED

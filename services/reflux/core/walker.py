@@ -10,12 +10,13 @@ What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
+from reflux.core import children, compensation
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
-from reflux.core.command import Command, Record, StartAttempt
+from reflux.core.command import Command, Record, StartAttempt, StartChild
 from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
@@ -24,6 +25,7 @@ from reflux.core.flow.durations import LONGEST_WAIT, format_duration, parse_dura
 from reflux.core.flow.model import (
     ApproveAction,
     FailAction,
+    FlowAction,
     ForeachAction,
     IfAction,
     Join,
@@ -38,6 +40,7 @@ from reflux.core.flow.model import (
     WaitAction,
     WhileAction,
 )
+from reflux.core.mapping import run_output
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
@@ -48,12 +51,14 @@ def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
     if state.finished is not None or (state.paused is not None and state.cancel is None):
         return None
+    if state.recall and (recalled := children.recall(state, now)) is not None:
+        return Record(recalled)
     if (closing := state.closing.get(ROOT)) is not None:
         return _finish_early(state, closing, now)
     if state.quarantine is not None or state.queued:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
-        return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))
+        return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
     if state.signals and (taken := take(state, now)) is not None:
         return Record(taken)
     for path, deadline in state.deadlines.items():
@@ -117,6 +122,9 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
             return Record(ask(state, path, action, now))
         case SetAction() | ReturnAction():
             return Record(gave(state, path, Json.of(action.value.evaluate(state.values_of(path))), now))
+        case FlowAction():
+            asked = children.ask(state, path, action, now)
+            return asked if isinstance(asked, StartChild) else Record(asked)
         case FailAction():
             message = action.message.evaluate(state.values_of(path))
             text = message if isinstance(message, str) else Json.of(message).raw.decode()
@@ -177,6 +185,8 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         total = now + step.timeout.total
     try:
         document = Json.of(action.with_.evaluate(state.values_of(path)))
+        cache = step.cache
+        key = Json.of(cache.key.evaluate(state.values_of(path))) if cache and cache.key else document
     except ExpressionError as error:
         return _failed(path, Reason.EXPRESSION_FAILED, error.render(), now)
     if len(document.raw) > MAX_DOCUMENT_BYTES:
@@ -191,6 +201,9 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         input=document,
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,
+        effect=step.effect,
+        cache_key=key if cache is not None else None,
+        cache_ttl=cache.ttl if cache is not None else timedelta(0),
     )
 
 
@@ -234,13 +247,36 @@ def _failed(path: StepPath, reason: Reason, message: str, now: datetime) -> Reco
     return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
 
 
-def _finish(state: RunState, now: datetime) -> ev.RunFinished:
-    return ev.RunFinished(RunPhase.SUCCEEDED, now, output=last_output(state, state.flow.root, ""))
+def _finish(state: RunState, now: datetime) -> Command | None:
+    output = run_output(state)
+    if isinstance(output, ev.Failure):
+        return _end(state, Closing(RunPhase.FAILED, failure=output), now)
+    output = output or last_output(state, state.flow.root, "")
+    return Record(ev.RunFinished(RunPhase.SUCCEEDED, now, output=output))
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:
-    """Ends the run once nothing is in flight; over a PARKED step only a cancel does."""
-    if state.flights or (state.parked and closing.state is not RunPhase.CANCELED):
+    """Ends the run once nothing is in flight, and all is undone; over a PARKED step only a cancel does."""
+    if state.compensation is not None:
+        for path in state.ready:
+            return _attempt(state, path, now)
+        for path, at in state.due.items():
+            if at <= now:
+                return _attempt(state, path, now)
+        if state.due:
+            return None
+    if state.flights or state.child_runs or (state.parked and closing.state is not RunPhase.CANCELED):
+        return None
+    return _end(state, closing, now)
+
+
+def _end(state: RunState, closing: Closing, now: datetime) -> Command | None:
+    """Undoes what must be undone, tells who must be told, and ends the run."""
+    if (undo := compensation.start(state, closing, now)) is not None:
+        return Record(undo)
+    if (told := children.tell_failure(state, closing, now)) is not None:
+        return told
+    if ROOT in state.unstarted:
         return None
     return Record(
         ev.RunFinished(
@@ -249,5 +285,6 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
             output=closing.output,
             failure=closing.failure,
             unresolved_effects=state.unresolved_effects,
+            uncompensated=() if closing.state is RunPhase.SUCCEEDED else compensation.uncompensated(state),
         )
     )

@@ -25,6 +25,7 @@ from datetime import datetime
 from typing import Final, NewType, TypeAlias, assert_never
 
 from reflux.core import event as ev
+from reflux.core.compensation import uncompensated
 from reflux.core.containers import gave
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound, Refused
@@ -141,7 +142,8 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
     match word:
         case Terminate():
             unresolved = tuple(_unresolved(state))
-            ended = ev.RunFinished(RunPhase.CANCELED, now, unresolved_effects=unresolved)
+            left = uncompensated(state)
+            ended = ev.RunFinished(RunPhase.CANCELED, now, unresolved_effects=unresolved, uncompensated=left)
             return ev.RunTerminated(word.id, word.actor, word.reason, now), ended
         case Pause():
             return _pause(state, word, now)

@@ -17,9 +17,11 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.core.names import RunId
+from reflux.orchestrator.cached_caller import CachedCaller
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.census import Census
 from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.children import Children
 from reflux.orchestrator.effect_servicer import EffectServicer
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.flows.servicer import FlowServicer
@@ -28,6 +30,7 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import ShardLease, Writer
@@ -115,17 +118,30 @@ class Orchestrator:
         store = FlowStore(pool)
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
+        self._results = ResultCache(settings.redis_url)
+        self._children = Children(
+            pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
+        )
         self._worker = Worker(
             writer=self._writer,
-            caller=NodeCaller(mesh_channel, str(address), self._clock, tracer),
+            caller=CachedCaller(
+                NodeCaller(mesh_channel, str(address), self._clock, tracer), self._results, self._clock
+            ),
             mesh=self.mesh,
             clock=self._clock,
             host=self,
             tracer=tracer,
+            children=self._children,
         )
         self._intake = Intake(
-            pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock
+            pool=pool,
+            reader=reader,
+            writer=self._writer,
+            worker=self._worker,
+            clock=self._clock,
+            children=self._children,
         )
+        self._children.serve(self._worker, self._intake.look)
         membership = Membership(
             members_pool,
             address=str(address),
@@ -213,6 +229,7 @@ class Orchestrator:
                 group.create_task(part)
                 for part in (
                     self._worker.run(),
+                    self._children.run(),
                     self._intake.run(),
                     self._words.signals.run(),
                     self._wake.run(),
@@ -237,6 +254,7 @@ class Orchestrator:
                 self._writer.close()
                 self._starter.close()
                 await asyncio.wait(lanes, timeout=LANES_SECONDS)
+                await self._results.close()
                 for task in [*([lease] if lease else []), *others, mesh]:
                     task.cancel()
 

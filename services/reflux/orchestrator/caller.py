@@ -33,6 +33,7 @@ from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.orchestrator.fairness import NOBODY, Turn
+from reflux.orchestrator.result_cache import CacheEntry
 from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
@@ -89,6 +90,10 @@ class Order:
     """In whose turn it gets a place."""
     group: Group | None = None
     """With whom it may travel; None for one that travels alone."""
+    cache: CacheEntry | None = None
+    """Where an earlier output may be found, and this one left; None: nowhere."""
+    declared: bool = False
+    """The class is the flow's own word: the node takes the call also if it would call it weaker."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -137,6 +142,8 @@ class NodeCaller:
             ("x-reflux-effect", order.assignment.effect.value),
             ("x-reflux-idempotency-key", order.idempotency_key),
         ]
+        if order.declared:
+            envelope.append(("x-reflux-effect-declared", "1"))
         if order.version is not None:
             envelope.append(("x-reflux-version", order.version))
         if order.assignment.effect is not EffectClass.PURE:

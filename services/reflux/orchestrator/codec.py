@@ -15,7 +15,7 @@ from reflux.api.journal.v1 import event_pb2 as pb
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
-from reflux.core.names import FlowId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 from reflux.orchestrator.words import codec as words
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -122,6 +122,10 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             time=_stamp(event.time),
             trigger=event.trigger,
             traceparent=event.traceparent,
+            parent_run=event.parent_run,
+            parent_step=event.parent_step,
+            depth=event.depth,
+            failure_of=event.failure_of,
             trigger_type=event.trigger_type,
             scheduled_for=_stamp(event.scheduled_for),
             priority=None if event.priority == ev.DEFAULT_PRIORITY else event.priority,
@@ -140,6 +144,10 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         _time(stored.time),
         trigger=stored.trigger,
         traceparent=stored.traceparent,
+        parent_run=stored.parent_run,
+        parent_step=stored.parent_step,
+        depth=stored.depth,
+        failure_of=stored.failure_of,
         trigger_type=stored.trigger_type,
         scheduled_for=_time(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
         priority=stored.priority if stored.HasField("priority") else ev.DEFAULT_PRIORITY,
@@ -147,13 +155,12 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
     )
 
 
-def queued_tail() -> bytes:
-    """Appended to a stored `RunCreated`, it makes that a queued run's.
+QUEUED_TAIL: Final = pb.Event(run_created=pb.RunCreated(queued=True)).SerializeToString()
+"""Appended to a stored `RunCreated`, it makes that a queued run's.
 
-    Protobuf merges the fields of a message that comes twice (encoding.proto.dev, "Last One Wins"), so whoever
-    knows only in the end whether the run must wait need not encode it anew.
-    """
-    return pb.Event(run_created=pb.RunCreated(queued=True)).SerializeToString()
+Protobuf merges the fields of a message that comes twice (encoding.proto.dev, "Last One Wins"), so whoever knows
+only in the end whether the run must wait need not encode it anew.
+"""
 
 
 def _encode_admitted(event: ev.RunAdmitted) -> pb.Event:
@@ -356,6 +363,7 @@ def _encode_run_finished(event: ev.RunFinished) -> pb.Event:
             output=_raw(event.output),
             failure=_failure_out(event.failure),
             unresolved_effects=event.unresolved_effects,
+            uncompensated=event.uncompensated,
             time=_stamp(event.time),
         )
     )
@@ -368,7 +376,80 @@ def _decode_run_finished(stored: pb.RunFinished) -> ev.Event:
         output=_json(stored.output),
         failure=_failure_in(stored),
         unresolved_effects=tuple(StepPath(step) for step in stored.unresolved_effects),
+        uncompensated=tuple(StepPath(step) for step in stored.uncompensated),
     )
+
+
+def _encode_compensation(event: ev.CompensationStarted) -> pb.Event:
+    failure = _failure_out(event.failure)
+    started = pb.CompensationStarted(count=event.count, failure=failure, time=_stamp(event.time))
+    return pb.Event(compensation_started=started)
+
+
+def _decode_compensation(stored: pb.CompensationStarted) -> ev.Event:
+    failure = _failure_in(stored)
+    if failure is None:
+        raise ValueError("a CompensationStarted event without its reason")
+    return ev.CompensationStarted(stored.count, failure, _time(stored.time))
+
+
+def _encode_child_requested(event: ev.ChildRequested) -> pb.Event:
+    return pb.Event(
+        child_requested=pb.ChildRequested(
+            step=event.step,
+            run_id=event.run_id,
+            flow=event.flow,
+            version=event.version,
+            detached=event.detached,
+            time=_stamp(event.time),
+        )
+    )
+
+
+def _decode_child_requested(stored: pb.ChildRequested) -> ev.Event:
+    return ev.ChildRequested(
+        StepPath(stored.step),
+        RunId(stored.run_id),
+        stored.flow,
+        stored.version,
+        detached=stored.detached,
+        time=_time(stored.time),
+    )
+
+
+def _encode_child_started(event: ev.ChildStarted) -> pb.Event:
+    return pb.Event(
+        child_started=pb.ChildStarted(
+            step=event.step,
+            run_id=event.run_id,
+            flow_name=event.flow_name,
+            flow_version=event.flow_version,
+            time=_stamp(event.time),
+            failure=_failure_out(event.failure),
+        )
+    )
+
+
+def _decode_child_started(stored: pb.ChildStarted) -> ev.Event:
+    return ev.ChildStarted(
+        StepPath(stored.step),
+        RunId(stored.run_id),
+        stored.flow_name,
+        stored.flow_version,
+        _time(stored.time),
+        _failure_in(stored),
+    )
+
+
+def _encode_child_recalled(event: ev.ChildRecalled) -> pb.Event:
+    recalled = pb.ChildRecalled(
+        step=event.step, run_id=event.run_id, reason=event.reason, time=_stamp(event.time)
+    )
+    return pb.Event(child_recalled=recalled)
+
+
+def _decode_child_recalled(stored: pb.ChildRecalled) -> ev.Event:
+    return ev.ChildRecalled(StepPath(stored.step), RunId(stored.run_id), stored.reason, _time(stored.time))
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
@@ -384,6 +465,10 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunRecovered: _encode_recovered,
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
+    ev.CompensationStarted: _encode_compensation,
+    ev.ChildRequested: _encode_child_requested,
+    ev.ChildStarted: _encode_child_started,
+    ev.ChildRecalled: _encode_child_recalled,
     **words.ENCODERS,
 }
 
@@ -400,5 +485,9 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_recovered": _decode_recovered,
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
+    "compensation_started": _decode_compensation,
+    "child_requested": _decode_child_requested,
+    "child_started": _decode_child_started,
+    "child_recalled": _decode_child_recalled,
     **words.DECODERS,
 }

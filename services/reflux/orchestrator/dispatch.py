@@ -9,16 +9,19 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
+import orjson
+
 from reflux.core import event as ev
 from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment
-from reflux.core.names import RunId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key
 from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
+from reflux.orchestrator.result_cache import CacheEntry
 
 DEFAULT_ATTEMPT: Final = timedelta(seconds=60)
 """Deadline of an attempt when neither the step nor the node version names one."""
@@ -28,6 +31,9 @@ MAX_CALLS: Final = 1_000
 
 MAX_CALLS_OF_A_NODE: Final = 400
 """Of those, at one node."""
+
+
+_NO_FLOW: Final = FlowId("")
 
 
 class Places:
@@ -74,7 +80,7 @@ def prepare(
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     reach = mesh.reach(command.node, command.version)
-    effect = reach.effect_of(command.input.value)
+    effect = command.effect or reach.effect_of(command.input.value)
     limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
     number = draw(command.node, run_id, command.step, command.attempt)
     assignment = Assignment(effect, lane_of(effect), draw=number)
@@ -96,6 +102,8 @@ def prepare(
         total_deadline=command.total_deadline,
         turn=turn,
         group=_group(command, reach, effect, number, limit),
+        cache=entry_of(FlowId(turn.flow), command, reach),
+        declared=command.effect is not None,
     )
     return started, order, _obstacle(mesh, command, reach, now)
 
@@ -104,6 +112,7 @@ def _group(
     command: StartAttempt, reach: Reach, effect: EffectClass, number: int, limit: timedelta
 ) -> Group | None:
     """With whom the attempt may travel. A second attempt travels alone: the first may have failed in company.
+    So does one whose output may be known, or whose class is the flow's own word.
 
     Only with those that the route gives to the same target. So each attempt gets the version that its own
     draw asks for, and a batch has no statistics of its own.
@@ -112,7 +121,24 @@ def _group(
         return None
     if command.attempt > 1 or reach.batch < 2:
         return None
+    if command.cache_key is not None or command.effect is not None:
+        return None
     return Group(command.node, reach.share_of(number), limit, reach.batch)
+
+
+def entry_of(flow_id: FlowId, command: StartAttempt, reach: Reach) -> CacheEntry | None:
+    """Where outputs of this call are kept: by flow, step, node, the versions it can meet, and its key.
+
+    Another set of versions is another place, so a version that gets or loses traffic is seen at once.
+    Iterations share a place, and so do versions of the flow: what they call with is part of it.
+    """
+    if command.cache_key is None:
+        return None
+    value = orjson.dumps(command.cache_key.value, option=orjson.OPT_SORT_KEYS)
+    versions = ",".join(sorted(version.digest for version in reach.versions))
+    step = command.step.rpartition("/")[2]
+    place = "\n".join((flow_id, step, command.node, command.version or "", versions)).encode()
+    return CacheEntry(sha256(place + b"\n" + value).hexdigest(), command.cache_ttl)
 
 
 def too_late(step: StepPath) -> ev.Failure:
@@ -125,6 +151,10 @@ def too_late(step: StepPath) -> ev.Failure:
 def _obstacle(mesh: MeshView, command: StartAttempt, reach: Reach, now: datetime) -> ev.Failure | None:
     if command.total_deadline is not None and now >= command.total_deadline:
         return too_late(command.step)
+    effect = command.effect or reach.effect_of(command.input.value)
+    if reach.versions and command.cache_key is not None and effect is not EffectClass.PURE:
+        message = f"step {command.step} has a cache, and its call is {effect}: only a pure one may have"
+        return ev.Failure("FAILED_PRECONDITION", Reason.CACHE_NOT_PURE, message, step=command.step)
     if reach.versions:
         return None
     known = mesh.versions(command.node)

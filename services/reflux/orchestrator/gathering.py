@@ -19,7 +19,8 @@ from typing import Final
 from reflux.core.attempt import AttemptResult
 from reflux.core.event import Outcome
 from reflux.orchestrator.batch_call import MAX_BYTES, BatchCaller
-from reflux.orchestrator.caller import Group, NodeCaller, Order
+from reflux.orchestrator.cached_caller import Caller
+from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.dispatch import Places, too_late
 from reflux.orchestrator.fairness import FairQueue
 from reflux.runtime.clock import Clock
@@ -223,7 +224,7 @@ class Gatherer:
         self,
         *,
         tasks: asyncio.TaskGroup,
-        caller: NodeCaller,
+        caller: Caller,
         places: Places,
         clock: Clock,
         room: Callable[[], Awaitable[None]],

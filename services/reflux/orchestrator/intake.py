@@ -29,7 +29,9 @@ from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.children import Children
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
+from reflux.orchestrator.resting import EVICT_AFTER
 from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
@@ -39,7 +41,7 @@ from reflux.orchestrator.store.wakeups import Word
 from reflux.orchestrator.words.hearing import give_back, hear_all
 from reflux.orchestrator.words.stored import ENDS
 from reflux.orchestrator.words.waits import keyed
-from reflux.orchestrator.worker import EVICT_AFTER, ActiveRun, Worker
+from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
@@ -69,9 +71,17 @@ class Intake:
     """Feeds the worker. `run` must be running."""
 
     def __init__(
-        self, *, pool: Pool, reader: JournalReader, writer: Writer, worker: Worker, clock: Clock
+        self,
+        *,
+        pool: Pool,
+        reader: JournalReader,
+        writer: Writer,
+        worker: Worker,
+        clock: Clock,
+        children: Children | None = None,
     ) -> None:
         self._pool = pool
+        self._children = children
         self._reader = reader
         self._writer = writer
         self._worker = worker
@@ -253,8 +263,9 @@ class Intake:
         metrics.walked_again(next_wake(state), self._clock.now())
         self._writer.read_again(loaded.run_id)
         # Nobody can answer the calls of a former life; an evicted run has none, and was not recovered.
-        waits = state.due or state.timers or state.awaited
-        recovered = state.flights > 0 or (state.phase is RunPhase.RUNNING and not waits)
+        waits = state.due or state.timers or state.awaited or state.child_runs
+        interrupted = state.flights > 0 or bool(state.unstarted)
+        recovered = interrupted or (state.phase is RunPhase.RUNNING and not waits)
         unproven = recovered or state.quarantine is not None
         run = ActiveRun(
             state, lease, loaded.last_seq + 1, _row_of(state), unproven=unproven, indexed=keyed(state)
@@ -272,6 +283,8 @@ class Intake:
         self._worker.add(run, events)
         if words:
             await self._answer(run, words)
+        elif self._children is not None:
+            self._children.look_after(run)
 
     async def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
         if admitted := [word.id for word in words if word.kind == slots.ADMITTED]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
+from reflux.core.errors import Exhausted, Unavailable
 from reflux.core.event import RunPhase
 from reflux.core.flow.limits import claim_of
 from reflux.core.names import RunId
@@ -17,6 +17,7 @@ from reflux.core.run import begin
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
+from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
@@ -29,7 +30,6 @@ LEASE_SECONDS: Final = 5.0
 """How long a start waits for this orchestrator to own a shard, right after it joined."""
 MAX_TRIES: Final = 5
 """Of a start that finds its shard gone."""
-QUEUED_TAIL: Final = codec.queued_tail()
 TRY_SECONDS: Final = 0.05
 """Before the second try; each later one waits as much longer."""
 
@@ -108,7 +108,7 @@ class Launcher:
             Exhausted: a limit of the flow refuses the run (CONCURRENCY_LIMIT, RATE_LIMIT); try again.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
         """
-        _check(flow, document)
+        check_input(flow, document)
         if self._worker.draining:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full_for(flow.flow_id):
@@ -142,7 +142,7 @@ class Launcher:
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
             claim=claim,
-            queued_tail=QUEUED_TAIL,
+            queued_tail=codec.QUEUED_TAIL,
         )
         started, begun_in = await self._start(request, bound=lease is not None)
         metrics.started(created=started.created)
@@ -195,14 +195,3 @@ class Launcher:
         held = self._lease.held()
         self._lost.intersection_update(held)
         return [lease for lease in held if lease not in self._lost]
-
-
-def _check(flow: Resolved, document: Json) -> None:
-    schema = flow.flow.input_schema
-    violations = schema.violations(document.value) if schema is not None else ()
-    if violations:
-        raise InvalidArgument(
-            Reason.INPUT_INVALID,
-            f"the input does not fit the schema of flow {flow.name}: {violations[0].message}",
-            violations=violations,
-        )

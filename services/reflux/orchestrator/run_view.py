@@ -21,6 +21,7 @@ from reflux.core.flow.model import (
     Action,
     ApproveAction,
     FailAction,
+    FlowAction,
     ForeachAction,
     IfAction,
     NodeAction,
@@ -57,6 +58,7 @@ _ACTIONS: Final[dict[type[Action], str]] = {
     SetAction: "set",
     ReturnAction: "return",
     FailAction: "fail",
+    FlowAction: "flow",
 }
 
 
@@ -80,6 +82,9 @@ def run_document(
             "finish_time": stamp(finished.time) if finished else None,
             "waiting": _run_waiting(state),
             "unresolved_effects": list(state.unresolved_effects),
+            "uncompensated": list(finished.uncompensated) if finished else [],
+            "parent": _parent(created),
+            "failure_run_id": _failure_run(state),
             "actor": created.actor,
             "trigger": created.trigger,
             "priority": created.priority,
@@ -139,6 +144,24 @@ def _dump(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document)
 
 
+def _parent(created: ev.RunCreated) -> dict[str, Any] | None:
+    return {"run_id": created.parent_run, "step": created.parent_step} if created.parent_run else None
+
+
+def _failure_run(state: RunState) -> str:
+    """The run that hears of the failure; empty when there is none, or it could not be begun."""
+    told = state.error_flow
+    return told.run_id if told is not None and state.error_flow_refused is None else ""
+
+
+def _child(state: RunState, path: StepPath) -> str:
+    """Why a step waits that begins a run."""
+    run_id = state.steps[path].child
+    if path in state.unstarted:
+        return f"begins run {run_id}"
+    return f"run {run_id} is being cancelled" if state.steps[path].ending else f"waits for run {run_id}"
+
+
 def _run_failure(state: RunState) -> ev.Failure | None:
     if state.finished:
         return state.finished.failure
@@ -161,6 +184,9 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
+    if state.child_runs and not state.due:
+        path = next(iter(state.child_runs))
+        return _waiting(f"step {path}: {_child(state, path)}", state.deadlines.get(path))
     if timers := {**state.due, **state.timers}:
         path, at = min(timers.items(), key=lambda item: item[1])
         why = _on_timer(state, path) if path in state.timers else _before_retry(state.steps[path])
@@ -194,6 +220,8 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "waiting": _step_waiting(state, path, run),
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
+        "compensates": run.undoes or "",
+        "child_run_id": run.child or "",
         "omitted": False,
         "approval": words.approval(run, stamp),
         "signal": words.awaited_signal(state, path, run),
@@ -203,7 +231,9 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
 def _input(state: RunState, path: StepPath, run: StepRun) -> object:
     """What the step received, worked out again from what it could see; null before it was reached."""
     action = run.step.action
-    if not isinstance(action, NodeAction) or run.attempt == 0:
+    if isinstance(action, FlowAction) and run.child is None:
+        return None
+    if not isinstance(action, FlowAction) and (not isinstance(action, NodeAction) or run.attempt == 0):
         return None
     try:
         return action.with_.evaluate(state.values_of(path))
@@ -226,6 +256,8 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return _waiting(_before_retry(run), state.due.get(path))
     if run.flight is not None:
         return _waiting(_in_flight(run.flight))
+    if path in state.child_runs:
+        return _waiting(_child(state, path), state.deadlines.get(path))
     if path in state.timers or path in state.awaited:
         return _waiting(_on_timer(state, path), state.timers.get(path))
     if run.branches is not None:

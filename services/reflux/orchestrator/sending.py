@@ -11,7 +11,8 @@ from typing import Protocol
 from reflux.core.attempt import AttemptResult
 from reflux.core.event import Outcome
 from reflux.core.names import RunId
-from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.orchestrator.cached_caller import Caller
+from reflux.orchestrator.caller import Order
 from reflux.orchestrator.dispatch import Places, too_late
 from reflux.orchestrator.gathering import SLOW_SECONDS, Gatherer, Landed
 from reflux.runtime.clock import Clock
@@ -39,7 +40,7 @@ class Sender:
         self,
         *,
         tasks: asyncio.TaskGroup,
-        caller: NodeCaller,
+        caller: Caller,
         clock: Clock,
         room: Callable[[], Awaitable[None]],
         traced: Callable[[RunId], bool],

@@ -22,14 +22,14 @@ next look at what is due: there is nothing to remember about it.
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import Record
+from reflux.core.command import Record, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
@@ -38,26 +38,23 @@ from reflux.core.run import evolve
 from reflux.core.state import Awaited, RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
-from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.orchestrator.cached_caller import Caller
+from reflux.orchestrator.caller import Order
+from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import prepare
 from reflux.orchestrator.fairness import Shares, Turn
 from reflux.orchestrator.journaling import is_progress, portions
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.resting import rests, row_of
 from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
-from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.tracing import Tracer
 from reflux.orchestrator.words.waits import WaitRow, keyed
 from reflux.orchestrator.words.waits import changed as changed_waits
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
-
-EVICT_AFTER: Final = timedelta(seconds=2)
-"""A run that waits for longer than this leaves memory."""
-
-FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""When a run is due that waits for a word alone."""
 
 DRAIN_SECONDS: Final = 5.0
 
@@ -139,11 +136,12 @@ class Worker:
         self,
         *,
         writer: Writer,
-        caller: NodeCaller,
+        caller: Caller,
         mesh: MeshView,
         clock: Clock,
         host: Host,
         tracer: Tracer | None = None,
+        children: Children | None = None,
     ) -> None:
         self.runs: dict[RunId, ActiveRun] = {}
         self._writer = writer
@@ -154,6 +152,7 @@ class Worker:
         self._tracer = tracer
         self._sender: Sender | None = None
         self._landings: Landings[ActiveRun] = Landings(self.walk)
+        self._children = children
         self._bytes = 0
         self._shares = Shares()
         self.draining = False
@@ -190,6 +189,8 @@ class Worker:
         """Takes a run on and advances it."""
         self.runs[run.id] = run
         self._shares.add(run.turn.flow)
+        if self._children is not None:
+            self._children.begin(run, tuple(run.state.unstarted))
         self.walk(run, events, words)
 
     def walk(
@@ -286,6 +287,10 @@ class Worker:
                 evolve(state, command.event)
                 recorded.append(command.event)
                 continue
+            if isinstance(command, StartChild):
+                evolve(state, command.requested)
+                recorded.append(command.requested)
+                continue
             started, order, failure = prepare(
                 self._mesh, run.id, run.lease.token, command, now, turn=run.turn
             )
@@ -318,12 +323,17 @@ class Worker:
             return None
         update = replace(row, progressed=progressed) if changed else None
         *first, last = portions([codec.encode(event) for event in recorded])
+        done = 0
         for portion in first:
-            self._write(run, portion, None, (), ())
-        future = self._write(run, last, update, words, held, waits=waits)
+            events = recorded[done : (done := done + len(portion))]
+            self._write(run, portion, None, (), (), tells=tells(run.state, events))
+        said = tells(run.state, recorded[done:])
+        future = self._write(run, last, update, words, held, waits=waits, tells=said)
         if waits:
             run.indexed = keyed(run.state)
             future.add_done_callback(lambda _: self._host.waits())
+        if self._children is not None and concerns(recorded):
+            future.add_done_callback(partial(self._children.committed, run, recorded))
         future.add_done_callback(partial(metrics.committed, run.state, recorded))
         if self._tracer is not None and recorded and self._tracer.wants(run.id):
             future.add_done_callback(partial(self._tracer.committed, run.state, recorded))
@@ -340,9 +350,10 @@ class Worker:
         held: Sequence[tuple[ev.AttemptStarted, Order]],
         *,
         waits: Sequence[WaitRow] = (),
+        tells: Sequence[Tell],
     ) -> asyncio.Future[Recorded]:
         first_seq = run.next_seq
-        submission = Submission(run.lease, run.id, first_seq, payloads, update, words, waits)
+        submission = Submission(run.lease, run.id, first_seq, payloads, update, words, tells, waits)
         future = self._writer.submit(submission)
         run.next_seq += len(payloads)
         run.commits += 1
@@ -356,36 +367,13 @@ class Worker:
             run.weight = run.state.stored
 
     def _row(self, run: ActiveRun) -> RunUpdate:
-        """How the run's row should read: its phase, and when it wants to be woken if it leaves memory."""
-        state = run.state
-        phase = state.phase
-        if state.finished:
-            failure = state.finished.failure
-            return RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
-        failure = None
-        if phase is RunPhase.PARKED:
-            failure = state.quarantine or state.steps[next(iter(state.parked))].failure
-        if state.queued and phase in (RunPhase.QUEUED, RunPhase.PAUSED):
-            later = FOREVER if phase is RunPhase.PAUSED else None
-            return RunUpdate(phase, wake_at=run.begins_at or later, progressed=False)
-        wake = None if phase is RunPhase.PARKED else state.created.time
-        if self._waits(run):
-            wake = next_wake(state) or (FOREVER if wake is not None else None)
-        return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
+        row = row_of(run.state, run.shown, self._clock.now(), begins_at=run.begins_at)
+        # Who drains hands over: it must be found at once.
+        due = self.draining and row.wake_at is not None and not run.state.queued
+        return replace(row, wake_at=run.state.created.time) if due else row
 
     def _waits(self, run: ActiveRun) -> bool:
-        """Whether nothing can happen to the run for long, so that it need not be in memory."""
-        state = run.state
-        if self.draining or state.flights or state.finished:
-            return False
-        if state.queued and state.cancel is None:
-            return run.begins_at is None or run.begins_at - self._clock.now() > EVICT_AFTER
-        if state.paused is not None and state.cancel is None:
-            return True
-        if state.ready or state.closable:
-            return False
-        wake = next_wake(state)
-        return bool(state.awaited) if wake is None else wake - self._clock.now() > EVICT_AFTER
+        return not self.draining and rests(run.state, self._clock.now(), begins_at=run.begins_at)
 
     def _committed(
         self,

@@ -33,6 +33,8 @@ class Envelope:
     fencing_token: int = 0
     effect: EffectClass = EffectClass.AT_MOST_ONCE
     """What the caller counts on; without the header nothing."""
+    declared: bool = False
+    """The flow says so of this very call: it holds also where the version would call it weaker."""
     idempotency_key: str = ""
     claim_address: str = ""
     """host:port of the EffectService; empty for pure calls."""
@@ -56,6 +58,7 @@ class Envelope:
                 attempt=int(given.get("attempt", "1")),
                 fencing_token=int(given.get("fencing-token", "0")),
                 effect=EffectClass(given.get("effect", EffectClass.AT_MOST_ONCE)),
+                declared=given.get("effect-declared") == "1",
                 idempotency_key=given.get("idempotency-key", ""),
                 claim_address=given.get("claim-address", ""),
             )

@@ -5,7 +5,8 @@ The order of a call, and what a failure at each point means:
     admission      room, not draining                         Refusal: not processed, another version may
     envelope       well-formed                                TargetFault: INVALID_ARGUMENT
     input          size, schema                               TargetFault: INVALID_ARGUMENT with places
-    effect         not weaker than the caller counts on       Refusal: EFFECT_WEAKER
+    effect         not weaker than the caller counts on,      Refusal: EFFECT_WEAKER
+                   unless the flow declares it for the call
     claim          granted (unless pure)                      Refusal: CLAIM_REFUSED
     function       within the deadline                        what it raises; else NodeFault with an error id
     output         of its model, at most 1 MiB                NodeFault / TargetFault
@@ -212,6 +213,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         constant = self.version.effect.constant
         effect = constant or self.version.effect.of(documents.parse_json(raw, what="the input"))
         if is_weaker(effect, envelope.effect):
+            if envelope.declared:
+                return value, envelope.effect
             message = f"this call is {effect} for {self.version.name}; the caller counts on {envelope.effect}"
             code = grpc.StatusCode.FAILED_PRECONDITION
             raise Refusal(code, message, reason=Reason.EFFECT_WEAKER, metadata={"effect": effect})

@@ -73,6 +73,16 @@ async def test_a_class_given_by_the_input_is_known_when_the_input_is(flows, mesh
     assert (step.effect, step.lane) == (effect, lane)
 
 
+async def test_a_step_may_declare_a_stronger_class_and_no_weaker_one(flows, mesh):
+    """What the flow says goes over the node's word, and is shown; less than that would only cost tries."""
+    mesh.add("http.request", "1.0.0", effect=EffectClass.AT_MOST_ONCE)
+    stronger = await flows.plan(calling(effect="idempotent"))
+    assert (stronger.valid, stronger.steps[0].effect, stronger.steps[0].lane) == (True, "idempotent", "safe")
+    mesh.add("http.request", "1.0.0", effect=EffectClass.IDEMPOTENT)
+    weaker = await flows.plan(calling(effect="at_most_once"))
+    assert problems_of(weaker) == [("EFFECT_WEAKER", "/spec/steps/0/effect")]
+
+
 async def test_one_version_that_is_never_pure_makes_the_lane_known(flows, mesh):
     """Whatever the input makes of the other one."""
     mesh.add("http.request", "1.0.0", effect=BY_METHOD)
@@ -156,3 +166,47 @@ async def test_a_document_that_cannot_be_read_is_refused(flows):
     """A plan needs something to plan."""
     for document in ("{", ""):
         assert isinstance(await refusal(flows.plan(document)), InvalidArgument)
+
+
+def beginning(name, *flows, **spec):
+    """A flow whose steps begin runs of others."""
+    steps = [{"id": f"s{n}", "flow": each} for n, each in enumerate(flows)] or [{"id": "a", "set": {"n": 1}}]
+    return {"name": name, "spec": {"steps": steps, **spec}}
+
+
+async def test_a_flow_that_is_named_must_be_there(flows):
+    """Also in that version; a misspelt error flow would be found when something has failed."""
+    await flows.create(beginning("inner"))
+    policies = {"on_failure": {"flow": "tell"}}
+    plan = await flows.plan(beginning("outer", "inner", "nobody", "inner@2", policies=policies))
+    assert sorted(problems_of(plan)) == [
+        ("UNKNOWN_FLOW", "/spec/policies/on_failure/flow"),
+        ("UNKNOWN_FLOW", "/spec/steps/1/flow"),
+        ("UNKNOWN_VERSION", "/spec/steps/2/flow"),
+    ]
+
+
+async def test_a_flow_that_would_begin_itself_again_is_a_problem(flows):
+    """At once or through others; the flow that hears of a failure may be the same one."""
+    await flows.create(beginning("a", "b"))
+    await flows.create(beginning("b", "c"))
+    plan = await flows.plan(beginning("c", "a", "c", policies={"on_failure": {"flow": "c"}}))
+    assert problems_of(plan) == [("FLOW_CYCLE", "/spec/steps/0/flow"), ("FLOW_CYCLE", "/spec/steps/1/flow")]
+    assert "a, which begins b, which begins c" in plan.problems[0].message
+
+
+async def test_what_undoes_a_step_is_planned_like_a_step(flows, mesh):
+    """Its node, its input and its class."""
+    undo = {"node": "refund", "with": {"id": "{{ self.output.id }}"}}
+    plan = await flows.plan(calling(compensate=undo))
+    assert problems_of(plan) == [("UNKNOWN_NODE", "/spec/steps/0/compensate/node")]
+    assert [step.step for step in plan.steps] == ["a", "a~compensate"]
+
+
+async def test_a_cache_of_a_call_that_may_have_an_effect_is_a_problem(flows, mesh):
+    """The node says what it is; a class that the flow declares goes over that."""
+    cache = {"ttl": "1m"}
+    assert (await flows.plan(calling(cache=cache))).valid
+    mesh.add("http.request", "1.0.0", effect=EffectClass.IDEMPOTENT)
+    assert problems_of(await flows.plan(calling(cache=cache))) == [("CACHE_NOT_PURE", "/spec/steps/0/cache")]
+    assert (await flows.plan(calling(cache=cache, effect="pure"))).valid

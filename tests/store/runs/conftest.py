@@ -1,5 +1,9 @@
 """An orchestrator over real PostgreSQL and Valkey; the mesh is scripted by the test."""
 
+import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +26,40 @@ async def mesh() -> AsyncIterator[Mesh]:
     """The scripted mesh."""
     async with running_mesh() as mesh:
         yield mesh
+
+
+@pytest.fixture
+def killable(database_dsn: str, valkey_url: str, mesh: Mesh):
+    """Orchestrators as processes, killed at the end: `async with killable() as (client, process)`."""
+
+    @asynccontextmanager
+    async def killable() -> AsyncIterator[tuple[Client, subprocess.Popen[bytes]]]:
+        address = Address("127.0.0.1", free_ports(1)[0])
+        values = {
+            "POSTGRES_DSN": database_dsn,
+            "REDIS_URL": valkey_url,
+            "MESH_ADDRESS": str(mesh.address),
+            "REGISTRY_ADDRESS": str(mesh.address),
+            "CONTROLPLANE_ADDRESS": str(mesh.address),
+            "ORCHESTRATOR_ADDRESS": str(address),
+            "LEASE_SECONDS": "2",
+            "SHARDS": "8",
+        }
+        command = [sys.executable, "-m", "reflux.cli", "serve", "orchestrator"]
+        environment = {**os.environ, **{f"REFLUX_{name}": value for name, value in values.items()}}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            async with rpc.channel(address) as channel:
+                async with asyncio.timeout(30):
+                    await channel.channel_ready()
+                yield Client(address, channel), process
+        finally:
+            process.kill()
+            process.wait()
+
+    return killable
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import psycopg
 import pytest
 from grpc_status import rpc_status
 
-from reflux.core import attempt, containers
+from reflux.core import mapping
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 
@@ -34,8 +34,7 @@ async def test_a_full_node_costs_a_step_nothing_but_patience(begin, mesh):
 @pytest.mark.parametrize("action", [PURE, {"set": {"v": "{{ steps.a.output }}"}}], ids=["node", "set"])
 async def test_a_run_may_hold_so_much_and_no_more(begin, mesh, monkeypatch, action):
     """The step whose output is too much fails by name; what a node did is done, and not done again."""
-    for module in (attempt, containers):
-        monkeypatch.setattr(module, "MAX_RUN_BYTES", 1500)
+    monkeypatch.setattr(mapping, "MAX_RUN_BYTES", 1500)
 
     async def wordy(given, envelope, context):
         return {"text": "x" * 1000}

@@ -15,6 +15,9 @@ FROM_PLAN = {
     ProblemCode.UNKNOWN_NODE,
     ProblemCode.UNKNOWN_VERSION,
     ProblemCode.NO_ROUTE,
+    ProblemCode.EFFECT_WEAKER,
+    ProblemCode.FLOW_CYCLE,
+    ProblemCode.UNKNOWN_FLOW,
     ProblemCode.SECRET_MISSING,
     ProblemCode.INPUT_INVALID,
 }

@@ -56,7 +56,16 @@ KINDS = {
         texts,
         st.integers(0, 9),
         st.booleans(),
+        parent_run=texts,
+        parent_step=texts,
+        depth=counts,
+        failure_of=texts,
     ),
+    ev.ChildRequested: st.builds(
+        ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times
+    ),
+    ev.ChildStarted: st.builds(ev.ChildStarted, texts, texts, texts, counts, times, st.none() | failures),
+    ev.ChildRecalled: st.builds(ev.ChildRecalled, texts, texts, texts, times),
     ev.RunAdmitted: st.builds(ev.RunAdmitted, times),
     ev.AttemptStarted: st.builds(
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
@@ -109,7 +118,9 @@ KINDS = {
         output=st.none() | documents,
         failure=st.none() | failures,
         unresolved_effects=st.lists(texts, max_size=3).map(tuple),
+        uncompensated=st.lists(texts, max_size=3).map(tuple),
     ),
+    ev.CompensationStarted: st.builds(ev.CompensationStarted, counts, failures, times),
     ev.SignalReceived: st.builds(ev.SignalReceived, texts, texts, texts, documents, texts, times),
     ev.StepAnswered: st.builds(
         ev.StepAnswered, texts, texts, st.booleans(), st.none() | documents, texts, texts, times
@@ -146,7 +157,7 @@ def test_every_fact_survives_its_stored_form(kind):
 @given(KINDS[ev.RunCreated])
 def test_a_stored_beginning_becomes_that_of_a_queued_run_by_what_is_appended(event: ev.RunCreated) -> None:
     """The statement that begins a run knows last whether it must wait; nothing else of the event changes."""
-    assert codec.decode(codec.encode(event) + codec.queued_tail()) == replace(event, queued=True)
+    assert codec.decode(codec.encode(event) + codec.QUEUED_TAIL) == replace(event, queued=True)
 
 
 @pytest.mark.parametrize(

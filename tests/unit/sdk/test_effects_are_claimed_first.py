@@ -166,6 +166,14 @@ async def test_a_call_weaker_than_the_caller_counts_on_is_refused(effect):
     assert (owner.asked, done) == ([], [])
 
 
+async def test_a_class_that_the_flow_declares_holds_for_the_call():
+    """The author of the flow knows this call better: it is claimed as what he says, and done."""
+    async with orchestrator() as owner, served(send) as call:
+        answer = await call({}, effect="idempotent", effect_declared="1", claim_address=owner.address)
+    assert answer.output == {"done": True}
+    assert [request.scope for request in owner.asked] == ["mailbox"]
+
+
 @node("test.print", "1.0.0", effect="at_most_once", attempt_timeout=TIMEOUT, claims_itself=True)
 def print_label(given: Input, ctx: Context[None]) -> Output:
     """Claims from its thread."""

@@ -23,6 +23,22 @@ Nothing ends over an effect that nobody knows: a race is not won, and an item no
 has said what became of it. `return` ends the run, so it is not allowed where something goes on beside it or
 must come after it: in `parallel`, in `foreach`, in a `try` with `finally`.
 
+**What a step gives.** `result` maps what its action gave (`self.output`), and others see that; of `foreach`
+it gives the value of an iteration, of `while` that of the last one. A container's `result` may read the steps
+of its branches. `spec.output` maps what a run gives that ends without `return`, from all that was there. What
+cannot be mapped fails the step, or the run, and is not done again. `effect` declares a class that allows more
+than the node's own, for the calls of this step alone.
+
+**Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was
+done is undone, the last step first; a failure that is caught undoes nothing (`reflux.core.compensation`).
+
+**Using outputs again.** `cache` of a pure node step gives an output that the same input, or the same `key`,
+was answered with within `ttl`: of the same flow, step, node and versions. Nothing depends on it.
+
+**Other flows.** A `flow` step begins a run of another flow and waits for its end, or with `wait: detached`
+gives the id of that run; `policies.on_failure` names the flow that hears of a failure
+(`reflux.core.children`).
+
 **Reading other steps.** A step may be read only where it surely came before: it is waited for, directly or
 through others, by the reader or by a container around the reader. A step whose `output` may be absent because
 it, or a container around it that the reader is not inside, has `when`, is `disabled`, or is a branch of `if`
@@ -52,6 +68,7 @@ from reflux.core.flow.model import (
     Container,
     FailAction,
     Flow,
+    FlowAction,
     ForeachAction,
     IfAction,
     ItemError,
@@ -67,6 +84,7 @@ from reflux.core.flow.model import (
     ScopeId,
     SetAction,
     Step,
+    Subflow,
     SwitchAction,
     Timeouts,
     TryAction,
@@ -85,6 +103,7 @@ __all__ = [
     "Container",
     "FailAction",
     "Flow",
+    "FlowAction",
     "ForeachAction",
     "IfAction",
     "ItemError",
@@ -104,6 +123,7 @@ __all__ = [
     "ScopeId",
     "SetAction",
     "Step",
+    "Subflow",
     "SwitchAction",
     "Timeouts",
     "TryAction",

@@ -31,6 +31,7 @@ from reflux.core.flow.policies import CODES
 from reflux.core.flow.problems import Place, ProblemCode
 from reflux.core.flow.reading import NOTHING, only_expression
 from reflux.core.flow.roots import INDEX, RESERVED_ROOTS
+from reflux.core.flow.subflows import read_flow
 from reflux.core.names import NAME_RULE, split_node
 
 if TYPE_CHECKING:
@@ -260,20 +261,23 @@ READERS: Final[Mapping[str, ReadAction]] = {
     "parallel": _parallel,
     "try": _try,
     "wait": _wait,
+    "flow": read_flow,
     "approve": read_approve,
     "set": _set,
     "return": _return,
     "fail": _fail,
 }
 """Every action that is built, and who reads it."""
-UNBUILT: Final = ("flow",)
+UNBUILT: Final[tuple[str, ...]] = ()
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "node": ("with", "retry", "timeout"),
-    "if": ("timeout",),
-    "switch": ("timeout",),
-    "foreach": ("steps", "result", "timeout"),
-    "while": ("result", "timeout"),
-    "parallel": ("timeout",),
-    "try": ("timeout",),
+    "node": ("with", "retry", "timeout", "result", "effect", "compensate", "cache"),
+    "if": ("result", "timeout", "compensate"),
+    "switch": ("result", "timeout", "compensate"),
+    "foreach": ("steps", "result", "timeout", "compensate"),
+    "while": ("result", "timeout", "compensate"),
+    "parallel": ("result", "timeout", "compensate"),
+    "try": ("result", "timeout", "compensate"),
+    "set": ("result",),
+    "flow": ("with", "timeout", "result", "compensate"),
 }
 """The keys of a step that go with its action."""

@@ -21,19 +21,20 @@ from reflux.core.flow.reading import Reader
 from reflux.core.flow.references import check_references
 from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.spelling import rewrite
-from reflux.core.flow.steps import StepReader
+from reflux.core.flow.steps import Read, StepReader
+from reflux.core.flow.subflows import read_on_failure, subflows_of
 from reflux.core.flow.triggers import read_triggers
-from reflux.core.names import NAME_RULE, is_name
+from reflux.core.names import NAME_RULE, UNDO, StepPath, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from reflux.core.document import JsonValue
-    from reflux.core.flow.model import Step
+    from reflux.core.expression import Template
+    from reflux.core.flow.model import Step, Subflow
     from reflux.core.flow.order import Order
     from reflux.core.flow.steps import Draftbook
     from reflux.core.flow.triggers import Trigger
-    from reflux.core.names import StepPath
 
 MAX_EXPRESSIONS: Final = 10_000
 """Of one document: compiling takes about 50 µs for each."""
@@ -45,7 +46,7 @@ DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
 """What a person writes of a flow."""
 SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
 """What the server adds; a document that was read may be sent back as it is."""
-_SPEC_KEYS: Final = ("input", "vars", "triggers", "policies", "steps")
+_SPEC_KEYS: Final = ("input", "vars", "triggers", "policies", "steps", "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class CompileResult:
     """What was written as `with` of each of them; absent without one."""
     triggers: tuple[Trigger, ...] = ()
     """The triggers, also when there are problems, as far as they could be read: for `plan`."""
+    subflows: tuple[Subflow, ...] = ()
+    """The flows it names, likewise."""
 
 
 def compile_flow(document: JsonValue) -> CompileResult:
@@ -149,20 +152,23 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     policies = reader.optional(spec, "policies")
     timeout, on_error = read_policies(reader, policies)
     limits = read_limits(reader, policies, variables)
+    on_failure = read_on_failure(reader, policies)
     listed = reader.required(spec, "steps")
     if listed is not None and listed.value == []:
         reader.problems.add(ProblemCode.MISSING_KEY, listed, "a flow has at least one step")
     steps = StepReader(reader, on_error)
     steps.scope(listed)
     order = order_steps(steps.book, reader.problems)
-    check_references(steps.book, order, variables, reader.problems)
+    output, reads = _read_output(reader, reader.optional(spec, "output"))
+    check_references(steps.book, order, variables, reader.problems, reads)
     assembled = _assemble(steps.book, order)
-    calls = tuple(s for s in assembled.values() if isinstance(s.action, NodeAction) and s.action.node)
+    calls = tuple(_calls(assembled.values()))
     inputs = {
         step.path: given.value for step in calls if (given := _written_input(steps.book, step)) is not None
     }
+    subflows = (*subflows_of(assembled.values()), *([on_failure] if on_failure and on_failure.flow else []))
     if reader.problems:
-        return CompileResult(None, reader.problems.in_order(), spec.value, calls, inputs, triggers)
+        return CompileResult(None, reader.problems.in_order(), spec.value, calls, inputs, triggers, subflows)
     flow = Flow(
         name=name,
         digest=digest(spec.value),
@@ -174,12 +180,24 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
         steps=assembled,
         triggers=triggers,
         limits=limits,
+        output=output,
+        on_failure=on_failure,
     )
-    return CompileResult(flow, (), spec.value, calls, inputs, triggers)
+    return CompileResult(flow, (), spec.value, calls, inputs, triggers, subflows)
+
+
+def _calls(steps: Iterable[Step]) -> Iterator[Step]:
+    """Everything that calls a node, what undoes a step after that step."""
+    for step in steps:
+        for each in (step, *([step.compensation] if step.compensation else [])):
+            if isinstance(each.action, NodeAction) and each.action.node:
+                yield each
 
 
 def _written_input(book: Draftbook, step: Step) -> Place | None:
-    place = book.drafts[step.path].place
+    undone = step.path.removesuffix(UNDO)
+    place = book.drafts[StepPath(undone)].place
+    place = place if undone == step.path else place.at("compensate")
     return place.at("with") if isinstance(place.value, dict) and "with" in place.value else None
 
 
@@ -191,6 +209,14 @@ def _read_schema(reader: Reader, place: Place | None) -> Schema | None:
     except SchemaProblem as problem:
         reader.problems.add(ProblemCode.BAD_SCHEMA, (*place.path, *problem.path), problem.message)
         return None
+
+
+def _read_output(reader: Reader, place: Place | None) -> tuple[Template | None, list[Read]]:
+    """What a run gives that ends without `return`, and what that reads."""
+    if place is None:
+        return None, []
+    template = reader.template(place)
+    return template, [Read(place.inside(each.pointer).path, each) for each in template.references]
 
 
 def _assemble(book: Draftbook, order: Order) -> dict[StepPath, Step]:

@@ -40,6 +40,10 @@ HINTS: Final[Mapping[str, str]] = {
     "UNKNOWN_VERSION": "start that version, or name one that is registered",
     "NO_ROUTE": "give a version a weight in the node's route",
     "SECRET_MISSING": "set the variable where the orchestrator starts",
+    "UNKNOWN_FLOW": "save that flow first, or name one that is there",
+    "FLOW_CYCLE": "use a loop, or split the flow",
+    "CACHE_NOT_PURE": "remove cache, or call a node that is pure",
+    "EFFECT_WEAKER": "remove effect, or declare a class that allows more",
     "INPUT_INVALID": "give the node what its input schema asks for",
 }
 """By `ProblemCode`."""

@@ -14,8 +14,8 @@ or work out is worked out once:
 - Every expression and template of a step is compiled. They see the roots `input`, `vars`, `steps`, `run`,
   `flow`, `trigger`, and only steps that surely come before.
 
-What a container gives as its output stands in `reflux.core.containers`; the output of a run that meets no
-`return` is that of its last step.
+What a container gives as its output stands in `reflux.core.containers`. The output of a run that meets no
+`return` is what `spec.output` gives, or that of its last step.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reflux.core.document import JsonValue
+    from reflux.core.effect import EffectClass
     from reflux.core.expression import Expression, Template
     from reflux.core.flow.limits import Limits
     from reflux.core.flow.schema import Schema
@@ -110,6 +111,15 @@ class Timeouts:
     """One attempt; node steps only."""
     total: timedelta | None = None
     """From the start of the step to its settling: all attempts and delays, or all that a container holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """How long an output may be used again in place of a call."""
+
+    ttl: timedelta
+    key: Template | None
+    """Gives what an output is found by; None: the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +282,27 @@ class ApproveAction:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowAction:
+    """Begin a run of another flow, and wait for its end unless it is detached."""
+
+    flow: str
+    version: int | None
+    """Pinned by `name@version`; None: the version that is current when the step's time comes."""
+    with_: Template
+    """Gives the input."""
+    detached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subflow:
+    """A place where a flow names another one."""
+
+    flow: str
+    version: int | None
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetAction:
     """Give the step an output: an object."""
 
@@ -298,7 +329,8 @@ class FailAction:
 Loop: TypeAlias = ForeachAction | WhileAction
 Container: TypeAlias = IfAction | SwitchAction | ParallelAction | TryAction | Loop
 Asking: TypeAlias = SignalAction | ApproveAction
-Action: TypeAlias = NodeAction | Container | SetAction | WaitAction | Asking | ReturnAction | FailAction
+Called: TypeAlias = NodeAction | FlowAction
+Action: TypeAlias = Called | Container | SetAction | WaitAction | Asking | ReturnAction | FailAction
 
 
 def branches_of(action: Action) -> tuple[Scope, ...]:
@@ -312,7 +344,7 @@ def branches_of(action: Action) -> tuple[Scope, ...]:
             return (action.body, *action.handlers, *((action.last,) if action.last else ()))
         case ForeachAction() | WhileAction():
             return ()
-        case SetAction() | WaitAction() | ReturnAction() | FailAction():
+        case FlowAction() | SetAction() | WaitAction() | ReturnAction() | FailAction():
             return ()
         case SignalAction() | ApproveAction():
             return ()
@@ -348,6 +380,14 @@ class Step:
     on_error: OnError
     disabled: bool
     """SKIPPED as soon as it is looked at; neither join nor `when` is asked."""
+    result: Template | None = None
+    """Maps what the action gave, with `self`; None: that itself is the output. A loop has its own."""
+    effect: EffectClass | None = None
+    """The class that its calls are made with; None: what the node says."""
+    cache: Cache | None = None
+    """Of a pure call; None: it is made each time."""
+    compensation: Step | None = None
+    """Calls the node that undoes it; its expressions see `self` and `error` beside what the step sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +410,10 @@ class Flow:
     """What starts runs of it by itself."""
     limits: Limits = NO_LIMITS
     """When its runs may begin."""
+    output: Template | None = None
+    """Gives the output of a run that ends without `return`; None: that of the last step."""
+    on_failure: Subflow | None = None
+    """The flow that hears of a run of this one that ended FAILED."""
 
     def trigger(self, trigger_id: str) -> Trigger | None:
         """The trigger with this id, or None."""

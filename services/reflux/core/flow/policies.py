@@ -106,11 +106,11 @@ def read_timeouts(reader: Reader, place: Place | None, *, container: bool) -> Ti
 def read_policies(reader: Reader, place: Place | None) -> tuple[timedelta | None, OnError]:
     """`policies: {timeout: 2h, on_error: continue}`: the run's limit, and what steps do by default.
 
-    What is said of concurrency, rate and priority is read by `limits`.
+    What is said of concurrency, rate and priority is read by `limits`, `on_failure` by `subflows`.
     """
     if place is None:
         return None, OnError.FAIL
-    reader.known_keys(place, ("timeout", "on_error", "concurrency", "rate", "priority"))
+    reader.known_keys(place, ("timeout", "on_error", "on_failure", "concurrency", "rate", "priority"))
     timeout = reader.optional(place, "timeout")
     limit = None if timeout is None else reader.duration(timeout, _SHORTEST, LONGEST)
     return limit, reader.choice(reader.optional(place, "on_error"), OnError, OnError.FAIL)

@@ -68,6 +68,10 @@ class ProblemCode(StrEnum):
     UNKNOWN_VERSION = "UNKNOWN_VERSION"
     NO_ROUTE = "NO_ROUTE"  # no version gets traffic
     SECRET_MISSING = "SECRET_MISSING"  # noqa: S105 - the environment has no such variable, or no key in it
+    UNKNOWN_FLOW = "UNKNOWN_FLOW"
+    FLOW_CYCLE = "FLOW_CYCLE"  # a flow begins a run of itself, through others or at once
+    CACHE_NOT_PURE = "CACHE_NOT_PURE"  # `cache` of a call that may have an effect
+    EFFECT_WEAKER = "EFFECT_WEAKER"  # `effect` allows less than the node's own class
     INPUT_INVALID = "INPUT_INVALID"  # a constant in `with` does not fit the node's input
 
 

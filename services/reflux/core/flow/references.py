@@ -20,10 +20,10 @@ from reflux.core.flow.model import (
     WhileAction,
 )
 from reflux.core.flow.problems import ProblemCode
-from reflux.core.flow.roots import FIELDS, INDEX, ROOTS, STEP_FIELDS, UNBUILT_ROOTS
+from reflux.core.flow.roots import FIELDS, INDEX, ROOTS, STEP_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from reflux.core.document import JsonValue
     from reflux.core.flow.order import Order
@@ -35,14 +35,23 @@ _LOOPS: Final = ForeachAction | WhileAction
 
 
 def check_references(
-    book: Draftbook, order: Order, variables: Mapping[str, JsonValue], problems: Problems
+    book: Draftbook,
+    order: Order,
+    variables: Mapping[str, JsonValue],
+    problems: Problems,
+    output: Iterable[Read] = (),
 ) -> None:
-    """Record every reference of every step that cannot be right, and every `return` in a wrong place."""
+    """Record every reference that cannot be right, and every `return` in a wrong place.
+
+    `output` is what the output of the flow reads, once everything else is over.
+    """
     checker = _Checker(book, order, variables, problems)
     for draft in book.drafts.values():
         for read in draft.reads:
             checker.check(draft, read)
         checker.check_return(draft)
+    for read in output:
+        checker.check(None, read)
 
 
 class _Checker:
@@ -55,8 +64,8 @@ class _Checker:
         self._problems = problems
         self._names = {str(path): path for path in book.drafts if not path.startswith("?")}
 
-    def check(self, reader: Draft, read: Read) -> None:
-        """Judge one read of `reader`."""
+    def check(self, reader: Draft | None, read: Read) -> None:
+        """Judge one read of `reader`; of the flow's own output without one."""
         root, *fields = read.reference.path
         field = str(fields[0]) if fields else None
         if root == "steps":
@@ -69,8 +78,9 @@ class _Checker:
             self._check_field(read.place, str(root), field, FIELDS[str(root)])
 
     def _unknown_root(self, path: Path, root: str, known: Collection[str]) -> None:
-        if root in UNBUILT_ROOTS:
-            self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, f"{root} is not supported yet")
+        if root == "self":
+            message = "self is there only in result and in compensate"
+            self._problems.add(ProblemCode.UNKNOWN_ROOT, path, message, "a step cannot read itself elsewhere")
         elif root == "request":
             message = "request is there for the input of a trigger only: a run goes on without it"
             hint = "let the trigger's input take what the steps need of it"
@@ -82,9 +92,11 @@ class _Checker:
             message = f"there is nothing called {root[:100]!r} to read"
             self._problems.add_unknown(ProblemCode.UNKNOWN_ROOT, path, message, root, known)
 
-    def _roots_of(self, reader: Draft, read: Read) -> set[str]:
+    def _roots_of(self, reader: Draft | None, read: Read) -> set[str]:
         """What may be read there beside what may be read everywhere."""
         roots = set(read.roots)
+        if reader is None:
+            return roots
         inner = reader.step
         for path in self._around(reader.step.path):
             action = self._book.drafts[path].step.action
@@ -119,7 +131,7 @@ class _Checker:
             message = f"{root} has no {field[:100]!r}"
             self._problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, known)
 
-    def _check_step(self, reader: Draft, read: Read) -> None:
+    def _check_step(self, reader: Draft | None, read: Read) -> None:
         _, *fields = read.reference.path
         path = read.place
         if len(fields) < 2:
@@ -136,19 +148,30 @@ class _Checker:
             self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, "cost is not supported yet")
         elif field not in STEP_FIELDS:
             self._check_field(path, f"steps.{name}", field, STEP_FIELDS)
+        elif reader is None:
+            self._check_from_the_end(step, read)
         elif read.inside and reader.step.path in self._around(step):
             self._check_inside(reader.step.path, step, read)
         else:
             self._check_order(reader.step.path, step, read)
 
-    def _check_inside(self, loop: StepPath, step: StepPath, read: Read) -> None:
-        """A loop reads its own body after an iteration."""
-        if inner := self._loop_between(step, loop):
+    def _check_from_the_end(self, step: StepPath, read: Read) -> None:
+        """When a run ends well all its steps have settled."""
+        if loop := self._loop_between(step, None):
+            self._invisible(step, loop, read)
+        else:
+            *_, outermost = (step, *self._around(step))
+            self._check_output(step, read, self._may_be_skipped(step, outermost))
+
+    def _check_inside(self, container: StepPath, step: StepPath, read: Read) -> None:
+        """A loop reads its own body after an iteration, any other container its branches when it is over."""
+        if inner := self._loop_between(step, container):
             self._invisible(step, inner, read)
             return
-        outermost = next(path for path in (step, *self._around(step)) if self._parent(path) == loop)
+        outermost = next(path for path in (step, *self._around(step)) if self._parent(path) == container)
         reason = self._may_be_skipped(step, outermost)
-        if isinstance(self._book.drafts[loop].step.action, WhileAction):
+        reason = reason or self._may_be_left(container, self._book.drafts[outermost].step.branch)
+        if isinstance(self._book.drafts[container].step.action, WhileAction):
             reason = reason or "the first time there is no former iteration"
         self._check_output(step, read, reason)
 
@@ -227,13 +250,8 @@ class _Checker:
         below = self._book.drafts[step].step
         while path is not None:
             draft = self._book.drafts[path]
-            action = draft.step.action
-            if path != step and isinstance(action, IfAction | SwitchAction):
-                return f"its branch of {path} may not be taken"
-            if path != step and isinstance(action, ParallelAction) and action.needed < len(action.branches):
-                return f"its branch of {path} may be cancelled"
-            if path != step and isinstance(action, TryAction) and below.branch <= len(action.handlers):
-                return f"{path} may have failed before it, or not needed it"
+            if path != step and (reason := self._may_be_left(path, below.branch)):
+                return reason
             below = draft.step
             if draft.step.disabled:
                 return f"{path} is disabled"
@@ -241,6 +259,18 @@ class _Checker:
                 return f"{path} has when"
             path = None if path == outermost else draft.step.parent
         return ""
+
+    def _may_be_left(self, container: StepPath, branch: int) -> str:
+        """Why a step in this branch of the container may not have been done; empty when it surely was."""
+        match self._book.drafts[container].step.action:
+            case IfAction() | SwitchAction():
+                return f"its branch of {container} may not be taken"
+            case ParallelAction() as action if action.needed < len(action.branches):
+                return f"its branch of {container} may be cancelled"
+            case TryAction() as action if branch <= len(action.handlers):
+                return f"{container} may have failed before it, or not needed it"
+            case _:
+                return ""
 
     def _around(self, path: StepPath) -> Iterator[StepPath]:
         """The containers around a step, the innermost first."""

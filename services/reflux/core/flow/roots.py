@@ -8,13 +8,13 @@ ROOTS: Final = ("input", "vars", "steps", "run", "flow", "trigger")
 """Read everywhere."""
 INDEX: Final = "index"
 """Number of the iteration, from 0; read inside loops."""
-UNBUILT_ROOTS: Final = frozenset({"self"})
-RESERVED_ROOTS: Final = frozenset({*ROOTS, *UNBUILT_ROOTS, INDEX, "error", "request", "inputs", "nodes"})
+RESERVED_ROOTS: Final = frozenset({*ROOTS, INDEX, "self", "error", "request", "inputs", "nodes"})
 """No item of a foreach may be called so; the last two are older names of others."""
+STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")
 FIELDS: Final = {
     "run": ("id", "started_at", "attempt"),
     "flow": ("name", "version"),
     "trigger": ("id", "type", "scheduled_for"),
     "error": ("code", "reason", "message", "retryable", "step"),
+    "self": STEP_FIELDS,
 }
-STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")

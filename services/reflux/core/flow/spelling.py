@@ -49,7 +49,9 @@ class _Rewriter:
         self._origins = origins
 
     def spec(self, spec: Place) -> JsonValue:
-        return self._members(spec, {"steps": self._steps, "policies": self._policies})
+        return self._members(
+            spec, {"steps": self._steps, "policies": self._policies, "output": self._templates}
+        )
 
     def _members(self, place: Place, rules: Mapping[str, Callable[[Place], JsonValue]]) -> JsonValue:
         """An object with `rules` applied to its members, in their order."""
@@ -73,10 +75,17 @@ class _Rewriter:
         rules: dict[str, Callable[[Place], JsonValue]] = dict.fromkeys(_TEMPLATED, self._templates)
         rules |= {"retry": self._retry, "if": self._if, "switch": self._switch, "parallel": self._parallel}
         rules |= {"foreach": self._foreach, "while": self._while, "try": self._try, "steps": self._steps}
+        rules["cache"] = lambda cache: self._members(cache, {"key": self._templates})
+        rules["compensate"] = self._compensation
         rules["timeout"] = self._container_timeout if _CONTAINERS & place.value.keys() else self._timeout
         step = self._members(place, rules)
         assert isinstance(step, dict), "members of an object are an object"
         return self._version(step, place.path)
+
+    def _compensation(self, place: Place) -> JsonValue:
+        rules = {"with": self._templates, "retry": self._retry, "timeout": self._timeout}
+        found = self._members(place, rules)
+        return self._version(found, place.path) if isinstance(found, dict) else found
 
     def _if(self, place: Place) -> JsonValue:
         return self._members(place, {"when": self._templates, "then": self._steps, "else": self._steps})

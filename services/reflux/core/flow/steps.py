@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from reflux.core.flow import actions
+from reflux.core.flow import actions, besides
 from reflux.core.flow.model import Join, NodeAction, OnError, Scope, ScopeId, Step
 from reflux.core.flow.policies import read_retry, read_timeouts
 from reflux.core.flow.problems import Path, Place, ProblemCode
@@ -26,7 +26,7 @@ MAX_STEPS: Final = 1_000
 """Of one flow, those in branches included."""
 
 COMMON_KEYS: Final = ("id", "name", "needs", "join", "when", "on_error", "disabled", "notes")
-UNBUILT_KEYS: Final = ("effect", "compensate", "route", "credentials", "cache")
+UNBUILT_KEYS: Final = ("route", "credentials")
 PARTIAL_KEYS: Final = tuple(dict.fromkeys(key for keys in actions.KEYS_OF.values() for key in keys))
 """They go with some actions only."""
 
@@ -143,7 +143,8 @@ class StepReader:
         when = reader.optional(place, "when")
         condition = None if when is None else self.condition(when, draft)
         action = actions.READERS[kind](self, place.at(kind), draft) if kind else _UNREAD
-        draft.step = replace(step, when=condition, action=action)
+        beside = besides.read_besides(self, place, draft, kind)
+        draft.step = replace(step, when=condition, action=action, **beside)
         return path
 
     def _claim(self, place: Place) -> StepPath:
@@ -165,6 +166,8 @@ class StepReader:
         """The step's action, when it has exactly one and that is built; judges the keys of the step."""
         keys = self._reader.mapping(place)
         named = [key for key in keys if key in actions.READERS or key in actions.UNBUILT]
+        if "flow" in keys and not isinstance(keys.get("wait"), dict):
+            named = [key for key in named if key != "wait"]  # here it says whether the run is waited for
         unbuilt = [key for key in named if key in actions.UNBUILT]
         for key in unbuilt:
             self._reader.unbuilt((*place.path, key), key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from reflux.core.effect import EffectClass, Lane, lane_of, weakest
+from reflux.core.effect import EffectClass, Lane, is_weaker, lane_of, weakest
 from reflux.core.flow import (
     NodeAction,
     Problem,
@@ -120,6 +120,13 @@ class _Planner:
         self._resolve(step, action, reach)
         await self._check_input(step, action, reach)
         effect, lane = _effect(action, reach)
+        if step.effect is not None:
+            self._check_effect(step, step.effect, effect)
+            effect, lane = step.effect, lane_of(step.effect)
+        if step.cache is not None and effect not in (BY_INPUT, EffectClass.PURE):
+            message = f"only a pure call may be answered from a cache, and this one is {effect}"
+            where = f"{step.pointer}/cache"
+            self.problems.append(Problem(ProblemCode.CACHE_NOT_PURE, where, message, "remove cache"))
         return PlannedStep(
             step.path,
             action.node,
@@ -145,6 +152,14 @@ class _Planner:
             message = f"no version of {node} gets traffic"
             hint = f"give one a weight in its route, or pin one: {node}@{next(iter(known))}"
             self.problems.append(Problem(ProblemCode.NO_ROUTE, where, message, hint))
+
+    def _check_effect(self, step: Step, declared: EffectClass, found: str) -> None:
+        """Record a class that allows less than the node's own: it would only cost tries."""
+        if found == BY_INPUT or not is_weaker(declared, EffectClass(found)):
+            return
+        message = f"{declared} is weaker than what the call is: {found}"
+        hint = "remove effect, or declare a class that allows more"
+        self.problems.append(Problem(ProblemCode.EFFECT_WEAKER, f"{step.pointer}/effect", message, hint))
 
     async def _check_input(self, step: Step, action: NodeAction, reach: Reach) -> None:
         """Record what in `with` fits none, or not all, of the versions, whatever the templates give."""

@@ -17,6 +17,7 @@ from reflux.orchestrator.flows.cache import flow_not_found, version_not_found
 from reflux.orchestrator.flows.compiling import compile_document
 from reflux.orchestrator.flows.plan import plan_flow
 from reflux.orchestrator.flows.store import NO_VERSION
+from reflux.orchestrator.flows.subflows import subflow_problems
 from reflux.runtime import pages
 from reflux.runtime.ids import uuid7
 
@@ -152,7 +153,9 @@ class FlowServicer(FlowServiceServicer):
         result = await compile_document(document, size)
         named = document.get("name") if isinstance(document, dict) else None
         hooks = await self._triggers.problems(result.triggers, flow.id if flow else str(named))
-        return views.plan_response(await plan_flow(document, result, self._catalog, hooks))
+        others = await subflow_problems(result.subflows, flow.name if flow else str(named), self._cache)
+        plan = await plan_flow(document, result, self._catalog, [*hooks, *others])
+        return views.plan_response(plan)
 
     async def _create(self, saved: changes.Saved, author: str, handle: tuple[str, str] | None) -> HttpBody:
         flow_id = FlowId(uuid7(self._clock.now()))

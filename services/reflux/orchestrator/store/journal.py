@@ -61,6 +61,15 @@ class RunUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """A word to another run of the same shard, left in its inbox."""
+
+    run_id: RunId
+    kind: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """Facts of one run, recorded together or not at all."""
 
@@ -72,6 +81,8 @@ class Submission:
     update: RunUpdate | None = None
     words: Sequence[int] = ()
     """Ids of the inbox rows of this run that these events fold; deleted with them."""
+    tells: Sequence[Tell] = ()
+    """What these events say to other runs; left with them."""
     waits: Sequence[WaitRow] = ()
     """Which steps wait for a signal under a key from now on, and which do not any more."""
 
@@ -125,6 +136,7 @@ class Writer:
             Stopped: the writer is closing.
         """
         size = sum(map(len, submission.payloads)) + _ROW_BYTES * (len(submission.payloads) + 1)
+        size += sum(len(tell.payload) + _ROW_BYTES for tell in submission.tells)
         return self._lane.submit(submission, size)
 
     async def room(self) -> None:
@@ -158,7 +170,7 @@ class Writer:
                 {"shards": arrays.int4s([lease.shard for lease in leases]),
                  "tokens": arrays.int8s([lease.token for lease in leases]),
                  **_events(admitted, places), **_runs(admitted, places), **_words(admitted, places),
-                 **_waits(admitted, places)},
+                 **_tells(admitted, places), **_waits(admitted, places)},
                 prepare=True,
                 binary=True,
             )  # fmt: skip
@@ -239,6 +251,16 @@ def _words(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> 
         "word_leases": arrays.int8s([row[0] for row in rows]),
         "word_runs": arrays.uuids([row[1] for row in rows]),
         "word_ids": arrays.int8s([row[2] for row in rows]),
+    }
+
+
+def _tells(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> dict[str, bytes]:
+    rows = [(places[one.lease], tell) for one in submissions for tell in one.tells]
+    return {
+        "tell_leases": arrays.int8s([place for place, _ in rows]),
+        "tell_runs": arrays.uuids([tell.run_id for _, tell in rows]),
+        "tell_kinds": arrays.texts([tell.kind for _, tell in rows]),
+        "tell_payloads": arrays.blobs([tell.payload for _, tell in rows]),
     }
 
 

@@ -146,6 +146,12 @@ async def get(pool: Pool, run_id: RunId) -> RunRow | None:
     return _row(rows[0]) if rows else None
 
 
+async def finished_among(pool: Pool, run_ids: Sequence[RunId]) -> list[RunId]:
+    """Those of some runs that have finished."""
+    rows = await fetch(pool, "find_finished", {"runs": list(run_ids)})
+    return [RunId(row[0]) for row in rows]
+
+
 async def list_page(
     pool: Pool, which: RunFilter, *, limit: int, older_than: RunId | None = None
 ) -> list[RunRow]:

@@ -5,17 +5,22 @@ word that cannot be read, or at which `hear` itself fails, is a defect of ours a
 neither stay and come back every second, nor take its run down.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from reflux.core.errors import RefluxError
 from reflux.core.word import hear
+from reflux.orchestrator.children import FINISHED, heard
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.wakeups import Word as Row
 from reflux.orchestrator.words.stored import decode
 from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.postgres import Pool, load_sql
+
+if TYPE_CHECKING:
+    from reflux.core import event as ev
 
 log = logs.get_logger("words")
 
@@ -27,9 +32,13 @@ def hear_all(worker: Worker, run: ActiveRun, rows: Iterable[Row], now: Callable[
         Signals under a key that the run does not take: they belong to others, and are still in the inbox.
     """
     refused: list[Row] = []
+    events: Sequence[ev.Event]
     for row in rows:
         try:
-            events = hear(run.state, decode(row.kind, row.payload), now())
+            if row.kind == FINISHED:
+                events = heard(run.state, [row], now())
+            else:
+                events = hear(run.state, decode(row.kind, row.payload), now())
         except RefluxError as error:
             log.info("word_refused", run_id=run.id, kind=row.kind, reason=error.reason.value)
             if row.signal is not None:

@@ -39,6 +39,10 @@ class Event(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     RUN_ADMITTED_FIELD_NUMBER: _builtins.int
+    COMPENSATION_STARTED_FIELD_NUMBER: _builtins.int
+    CHILD_REQUESTED_FIELD_NUMBER: _builtins.int
+    CHILD_STARTED_FIELD_NUMBER: _builtins.int
+    CHILD_RECALLED_FIELD_NUMBER: _builtins.int
     SIGNAL_RECEIVED_FIELD_NUMBER: _builtins.int
     STEP_ANSWERED_FIELD_NUMBER: _builtins.int
     RUN_PAUSED_FIELD_NUMBER: _builtins.int
@@ -94,6 +98,22 @@ class Event(_message.Message):
         """A run that was queued may begin."""
 
     @_builtins.property
+    def compensation_started(self) -> Global___CompensationStarted:
+        """The run ends badly, and undoes what it did."""
+
+    @_builtins.property
+    def child_requested(self) -> Global___ChildRequested:
+        """A run is to be begun."""
+
+    @_builtins.property
+    def child_started(self) -> Global___ChildStarted:
+        """The run is durable."""
+
+    @_builtins.property
+    def child_recalled(self) -> Global___ChildRecalled:
+        """The run that a step waits for is cancelled."""
+
+    @_builtins.property
     def signal_received(self) -> Global___SignalReceived:
         """Somebody sent a signal."""
 
@@ -132,6 +152,10 @@ class Event(_message.Message):
         run_finished: Global___RunFinished | None = ...,
         timed_out: Global___TimedOut | None = ...,
         run_admitted: Global___RunAdmitted | None = ...,
+        compensation_started: Global___CompensationStarted | None = ...,
+        child_requested: Global___ChildRequested | None = ...,
+        child_started: Global___ChildStarted | None = ...,
+        child_recalled: Global___ChildRecalled | None = ...,
         signal_received: Global___SignalReceived | None = ...,
         step_answered: Global___StepAnswered | None = ...,
         run_paused: Global___RunPaused | None = ...,
@@ -139,11 +163,11 @@ class Event(_message.Message):
         step_overruled: Global___StepOverruled | None = ...,
         run_terminated: Global___RunTerminated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "child_started", "child_recalled", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -165,6 +189,10 @@ class RunCreated(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_FIELD_NUMBER: _builtins.int
+    PARENT_STEP_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    FAILURE_OF_FIELD_NUMBER: _builtins.int
     TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
     SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
@@ -185,6 +213,14 @@ class RunCreated(_message.Message):
     """0 to 9: who is first among the runs of its flow; 5 when absent."""
     queued: _builtins.bool
     """It had to wait for a limit of its flow: it begins with RunAdmitted."""
+    parent_run: _builtins.str
+    """UUID of the run that began it; empty when none did."""
+    parent_step: _builtins.str
+    """Path of the step of that run; empty when the run as a whole did."""
+    depth: _builtins.int
+    """Runs above it."""
+    failure_of: _builtins.str
+    """UUID of the run whose failure it, or a run above it, was begun to hear of."""
     trigger_type: _builtins.str
     """Type of the trigger: cron, interval or manual; empty: webhook, where there is a trigger."""
     @_builtins.property
@@ -208,12 +244,16 @@ class RunCreated(_message.Message):
         traceparent: _builtins.str = ...,
         priority: _builtins.int | None = ...,
         queued: _builtins.bool = ...,
+        parent_run: _builtins.str = ...,
+        parent_step: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        failure_of: _builtins.str = ...,
         trigger_type: _builtins.str = ...,
         scheduled_for: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "parent_run", b"parent_run", "parent_step", b"parent_step", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -428,7 +468,7 @@ class AttemptFinished(_message.Message):
     answered_by: _builtins.str
     """Version that answered."""
     reason: _builtins.str
-    """weight, pin, ejected or fallback; what each proves stands at reflux.api.run.v1.Attempt."""
+    """weight, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
     tries: _builtins.int
     """Envoy's tries inside the attempt."""
     flags: _builtins.str
@@ -978,6 +1018,7 @@ class RunFinished(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    UNCOMPENSATED_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """SUCCEEDED, FAILED or CANCELED."""
     output: _builtins.bytes
@@ -994,6 +1035,10 @@ class RunFinished(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def uncompensated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steps that should have been undone, and surely or perhaps are not."""
+
     def __init__(
         self,
         *,
@@ -1002,11 +1047,172 @@ class RunFinished(_message.Message):
         failure: Global___Failure | None = ...,
         unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        uncompensated: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "output", b"output", "state", b"state", "time", b"time", "unresolved_effects", b"unresolved_effects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "output", b"output", "state", b"state", "time", b"time", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunFinished: _TypeAlias = RunFinished  # noqa: Y015
+
+@_typing.final
+class ChildRequested(_message.Message):
+    """A run is to be begun: for a step, or to hear that this one has failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step; empty for who hears of the failure."""
+    run_id: _builtins.str
+    """UUID of the child, made from what asks for it."""
+    flow: _builtins.str
+    """Name of its flow."""
+    version: _builtins.int
+    """Version of it; 0: the one that is current when it begins."""
+    detached: _builtins.bool
+    """Nobody waits for it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        flow: _builtins.str = ...,
+        version: _builtins.int = ...,
+        detached: _builtins.bool = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detached", b"detached", "flow", b"flow", "run_id", b"run_id", "step", b"step", "time", b"time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildRequested: _TypeAlias = ChildRequested  # noqa: Y015
+
+@_typing.final
+class ChildStarted(_message.Message):
+    """The run is durable, or, with a failure, could not be begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FLOW_NAME_FIELD_NUMBER: _builtins.int
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step; empty for who hears of the failure."""
+    run_id: _builtins.str
+    """UUID of the child."""
+    flow_name: _builtins.str
+    """Name of its flow."""
+    flow_version: _builtins.int
+    """The version it keeps."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """Why it could not be begun; only where the step is empty."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        flow_name: _builtins.str = ...,
+        flow_version: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        failure: Global___Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "flow_name", b"flow_name", "flow_version", b"flow_version", "run_id", b"run_id", "step", b"step", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildStarted: _TypeAlias = ChildStarted  # noqa: Y015
+
+@_typing.final
+class ChildRecalled(_message.Message):
+    """The child that a step waits for is cancelled, by a word written with this event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    run_id: _builtins.str
+    """UUID of the child."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "run_id", b"run_id", "step", b"step", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildRecalled: _TypeAlias = ChildRecalled  # noqa: Y015
+
+@_typing.final
+class CompensationStarted(_message.Message):
+    """The run ends badly, and undoes what it did, the last step first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Steps to be undone."""
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """Why; what compensations read as error."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        failure: Global___Failure | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "failure", b"failure", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompensationStarted: _TypeAlias = CompensationStarted  # noqa: Y015

@@ -89,6 +89,9 @@ class Run(_message.Message):
     UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
+    UNCOMPENSATED_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    FAILURE_RUN_ID_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
@@ -106,6 +109,8 @@ class Run(_message.Message):
     """Who started it."""
     trigger: _builtins.str
     """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
+    failure_run_id: _builtins.str
+    """UUID of the run that hears that this one has failed. Not filled in lists."""
     priority: _builtins.int
     """0 to 9: who is first among the runs of its flow that wait. Not filled in lists."""
     @_builtins.property
@@ -137,6 +142,16 @@ class Run(_message.Message):
         """Steps whose outside effect is not known."""
 
     @_builtins.property
+    def uncompensated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steps that should have been undone when the run ended badly, and surely or perhaps are not; their
+        compensations are steps of the run. Not filled in lists.
+        """
+
+    @_builtins.property
+    def parent(self) -> Global___Parent:
+        """The run and the step that began this one. Not filled in lists."""
+
+    @_builtins.property
     def pause(self) -> Global___Pause:
         """Who paused it, and why; absent when it is not paused. Not filled in lists."""
 
@@ -161,17 +176,46 @@ class Run(_message.Message):
         unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
         actor: _builtins.str = ...,
         trigger: _builtins.str = ...,
+        uncompensated: _abc.Iterable[_builtins.str] | None = ...,
+        parent: Global___Parent | None = ...,
+        failure_run_id: _builtins.str = ...,
         pause: Global___Pause | None = ...,
         priority: _builtins.int = ...,
         queue: Global___QueuePlace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "pause", b"pause", "priority", b"priority", "queue", b"queue", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Parent(_message.Message):
+    """What began a run, when another run did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step; empty when that run as a whole began it: it had failed."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parent: _TypeAlias = Parent  # noqa: Y015
 
 @_typing.final
 class Pause(_message.Message):
@@ -408,6 +452,8 @@ class StepRun(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
+    COMPENSATES_FIELD_NUMBER: _builtins.int
+    CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -424,6 +470,10 @@ class StepRun(_message.Message):
     """Why it was skipped: when, branch, join, disabled or hand (somebody decided so)."""
     omitted: _builtins.bool
     """Input and output are left out because the answer would be too large; the output stands in its event."""
+    compensates: _builtins.str
+    """Step that this one undoes; empty for all others."""
+    child_run_id: _builtins.str
+    """UUID of the run that this step began."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -477,12 +527,14 @@ class StepRun(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         omitted: _builtins.bool = ...,
+        compensates: _builtins.str = ...,
+        child_run_id: _builtins.str = ...,
         approval: Global___Approval | None = ...,
         signal: Global___AwaitedSignal | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -608,7 +660,7 @@ class Attempt(_message.Message):
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
-    answered a later try).
+    answered a later try); cache: nobody was called, an earlier output of this version was used again.
     """
     tries: _builtins.int
     """Envoy's tries inside this attempt."""

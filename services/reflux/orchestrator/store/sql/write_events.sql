@@ -1,5 +1,6 @@
--- One batch of the journal: events, the rows of their runs, the words that were folded into them, and which steps
--- wait for a signal under a key (a row without a name: not any more).
+-- One batch of the journal: events, the rows of their runs, the words that were folded into them, the words that
+-- they say to other runs of their shards, and which steps wait for a signal under a key (a row without a name:
+-- not any more).
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
 -- so do the rows under them.
 -- A finished run stays as it finished, whatever is written later. What it held of its flow's slots is given on in
@@ -49,6 +50,12 @@ WITH held AS MATERIALIZED (
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
       JOIN held USING (place)
      WHERE inbox.shard = held.shard AND inbox.run_id = word.run_id AND inbox.id = word.id
+), told AS (
+    INSERT INTO inbox (shard, run_id, kind, payload, created_at)
+    SELECT held.shard, word.run_id, word.kind, word.payload, now()
+      FROM unnest(%(tell_leases)b, %(tell_runs)b, %(tell_kinds)b, %(tell_payloads)b)
+           AS word (place, run_id, kind, payload)
+      JOIN held USING (place)
 ), wait AS MATERIALIZED (
     SELECT wait.run_id, wait.step, held.shard, wait.name, wait.key
       FROM unnest(%(wait_leases)b, %(wait_runs)b, %(wait_steps)b, %(wait_names)b, %(wait_keys)b)

@@ -1,0 +1,352 @@
+"""Carries out what the core asks for about other runs: begins children, recalls them, tells their parents.
+
+A child lives in its parent's shard, under the same lease: so one owner has both, and a word between them can
+be written in the statement that records what it says (`tells`). Such words are of two kinds: `cancel` to a
+child that is recalled, `child` to a parent whose child has finished.
+
+A request is carried out once its event is committed, and again by whoever reads a run that has one open. The
+id of the child is part of the request, so a second try finds the run that the first one began. What stands in
+the way for a while (no room, no database) is tried again as long as the run is here; what will not change
+(no such flow, an input that does not fit, a limit that refuses) is the end of the step.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import psycopg
+
+from reflux.core import children
+from reflux.core import event as ev
+from reflux.core.command import StartChild
+from reflux.core.document import Json
+from reflux.core.errors import Defect, RefluxError, TryLater
+from reflux.core.event import RunPhase
+from reflux.core.flow.limits import claim_of
+from reflux.core.names import RunId, StepPath
+from reflux.core.reasons import Reason
+from reflux.core.run import begin
+from reflux.core.state import ROOT, RunState
+from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.flows.cache import FlowCache, Resolved
+from reflux.orchestrator.flows.inputs import check_input
+from reflux.orchestrator.journal_reader import JournalReader
+from reflux.orchestrator.store import inbox, runs
+from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, Stopped
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
+from reflux.orchestrator.store.start import Starter, StartRequest
+from reflux.orchestrator.store.wakeups import Word
+from reflux.runtime import logs, rpc
+from reflux.runtime.clock import Clock
+from reflux.runtime.postgres import Pool
+
+if TYPE_CHECKING:
+    from reflux.orchestrator.worker import ActiveRun, Worker
+
+CANCEL: Final = "cancel"
+"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
+FINISHED: Final = "child"
+"""Kind of the word that a child has finished; its payload is that of `_finished`."""
+FIRST_PAUSE: Final = 0.05
+_ALL: Final = StepPath("*")
+"""Stands for all steps of a run."""
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries to begin a child."""
+REFUSALS: Final = frozenset({Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT})
+"""What a flow says that rather refuses a run than lets it wait: the step has its answer."""
+
+log = logs.get_logger("children")
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A child that is durable."""
+
+    flow_name: str
+    flow_version: int
+    first: "ActiveRun | None" = None
+    """To be walked here; None when it is not new, and so somebody has it or will find it."""
+
+
+class Children:
+    """Begins children of the worker's runs. `run` must be running."""
+
+    def __init__(
+        self, *, pool: Pool, reader: JournalReader, flows: FlowCache, starter: Starter, clock: Clock
+    ) -> None:
+        self._pool = pool
+        self._reader = reader
+        self._flows = flows
+        self._starter = starter
+        self._clock = clock
+        self._worker: Worker | None = None
+        self._look: Callable[[], None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[tuple[RunId, StepPath], asyncio.Task[None]] = {}
+
+    def serve(self, worker: "Worker", look: Callable[[], None]) -> None:
+        """The worker whose runs these are; `look` has words read that were left for one of them."""
+        self._worker = worker
+        self._look = look
+
+    async def run(self) -> None:
+        """Owns the starts in hand until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await asyncio.get_running_loop().create_future()
+
+    def begin(self, run: "ActiveRun", paths: Iterable[StepPath]) -> None:
+        """Carries out the requests of these steps; they are committed."""
+        for path in paths:
+            key = (run.id, path)
+            if self._group is None or key in self._tasks or path not in run.state.unstarted:
+                continue
+            task = self._tasks[key] = self._group.create_task(self._carry_out(run, path))
+            task.add_done_callback(partial(self._over, key))
+
+    def look_after(self, run: "ActiveRun") -> None:
+        """Hears of children that have finished without a word: one that could not be read has none to say."""
+        key = (run.id, _ALL)
+        if run.state.child_runs and self._group is not None and key not in self._tasks:
+            task = self._tasks[key] = self._group.create_task(self._look_after(run))
+            task.add_done_callback(partial(self._over, key))
+
+    async def _look_after(self, run: "ActiveRun") -> None:
+        """Says what was not said; the run may have left memory meanwhile, so it is said like any word."""
+        paths = {child: path for path, child in run.state.child_runs.items()}
+        try:
+            for child in await runs.finished_among(self._pool, list(paths)):
+                row = await runs.get(self._pool, child)
+                if row is None:
+                    continue
+                output = None
+                if row.state is RunPhase.SUCCEEDED:
+                    ended = (await self._reader.state(child)).finished
+                    output = ended.output if ended is not None else None
+                said = _finished(child, paths[child], row.state, output, row.failure)
+                await inbox.put(self._pool, run.id, FINISHED, said)
+            if self._look is not None:
+                self._look()
+        except (RefluxError, psycopg.Error, OSError, TimeoutError) as error:
+            log.warning("children_not_looked_after", run_id=run.id, error=str(error))
+
+    def _over(self, key: tuple[RunId, StepPath], task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+
+    def committed(
+        self, run: "ActiveRun", events: Sequence[ev.Event], future: asyncio.Future[Recorded]
+    ) -> None:
+        """These events are durable, unless the commit has failed: what they ask for may be done."""
+        if future.cancelled() or future.exception() is not None:
+            return
+        self.begin(run, [event.step for event in events if isinstance(event, ev.ChildRequested)])
+        if self._look is not None and tells(run.state, events):
+            self._look()
+
+    def _has(self, run: "ActiveRun", path: StepPath) -> bool:
+        worker = self._worker
+        here = worker is not None and not worker.draining and worker.runs.get(run.id) is run
+        return here and path in run.state.unstarted
+
+    async def _carry_out(self, run: "ActiveRun", path: StepPath) -> None:
+        """Until the child is durable, or never will be, or the run is not here any more."""
+        pause = FIRST_PAUSE
+        while self._has(run, path):
+            try:
+                found = await self._begin_or_find(run, path)
+            except (ShardLost, LeaseLost, Stopped):
+                return
+            except (TryLater, psycopg.Error, OSError, TimeoutError) as error:
+                if isinstance(error, RefluxError) and error.reason in REFUSALS:
+                    self._settle(run, path, _failure(error, path))
+                    return
+                log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            except Exception as error:  # noqa: BLE001 - of whatever kind, it fails the step and not its run
+                found = _failure(error, path)
+            if self._has(run, path):
+                self._settle(run, path, found)
+            return
+
+    def _settle(self, run: "ActiveRun", path: StepPath, found: "_Begun | ev.Failure | None") -> None:
+        worker, now = self._worker, self._clock.now()
+        assert worker is not None, "there is a worker, since it has the run"
+        if not isinstance(found, _Begun):
+            worker.walk(run, children.refused(run.state, path, found, now))
+            return
+        events = children.started(
+            run.state, path, flow_name=found.flow_name, flow_version=found.flow_version, now=now
+        )
+        worker.walk(run, events)
+        first = found.first
+        if first is not None and first.id not in worker.runs and not worker.draining and not worker.full():
+            worker.add(first)
+
+    async def _begin_or_find(self, run: "ActiveRun", path: StepPath) -> "_Begun | ev.Failure | None":
+        """The child; or None when it has not begun and nobody wants it any more.
+
+        Raises:
+            RefluxError: it cannot begin, now or ever.
+            psycopg.Error: the database is away.
+        """
+        command = children.again(run.state, path)
+        if children.unwanted(run.state, path):
+            return await self._find(command.requested.run_id)
+        flow = await self._flow(command)
+        check_input(flow, command.input)
+        claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
+        created = _created(run.state, path, flow, command, self._clock.now(), claim.priority)
+        request = StartRequest(
+            lease=run.lease,
+            run_id=command.requested.run_id,
+            flow_id=flow.flow_id,
+            flow_name=flow.name,
+            flow_version=flow.version,
+            actor=created.actor,
+            created_at=command.requested.time,
+            payload=codec.encode(created),
+            claim=claim,
+            queued_tail=codec.QUEUED_TAIL,
+        )
+        try:
+            started = await self._starter.start(request)
+        except RowRefused:
+            found = await self._find(request.run_id)
+            if found is None:
+                raise
+            return found
+        metrics.started(created=True)
+        if started.queued:  # who admits it leaves a word
+            return _Begun(flow.name, flow.version)
+        return _Begun(flow.name, flow.version, _active(run, request.run_id, flow, created))
+
+    async def _find(self, run_id: RunId) -> _Begun | None:
+        row = await runs.get(self._pool, run_id)
+        return None if row is None else _Begun(row.flow_name, row.flow_version)
+
+    async def _flow(self, command: StartChild) -> Resolved:
+        """The flow that is asked for, in the version that is.
+
+        Raises:
+            NotFound: there is none.
+            Defect: what was saved cannot be compiled any more.
+        """
+        requested = command.requested
+        current = await self._flows.resolve(requested.flow)
+        if requested.version in (0, current.version):
+            return current
+        flow = await self._flows.get(current.flow_id, requested.version)
+        return Resolved(current.flow_id, current.name, requested.version, flow)
+
+
+def _active(run: "ActiveRun", run_id: RunId, flow: Resolved, created: ev.RunCreated) -> "ActiveRun":
+    shown = RunUpdate(RunPhase.RUNNING, wake_at=created.time, progressed=False)
+    return type(run)(begin(run_id, flow.flow, created), run.lease, 2, shown)
+
+
+def _created(
+    state: RunState, path: StepPath, flow: Resolved, command: StartChild, now: datetime, priority: int
+) -> ev.RunCreated:
+    parent = state.created
+    return ev.RunCreated(
+        flow.flow_id,
+        flow.name,
+        flow.version,
+        command.input,
+        parent.actor,
+        now,
+        parent_run=state.id,
+        parent_step=path,
+        depth=parent.depth + 1,
+        priority=priority,
+        failure_of=state.id if path == ROOT else parent.failure_of,
+    )
+
+
+def _failure(error: Exception, path: StepPath) -> ev.Failure:
+    """Why a child cannot begin, as the failure of its step."""
+    if isinstance(error, RefluxError) and not isinstance(error, Defect):
+        code = next(code for kind, code in rpc.CODES.items() if isinstance(error, kind)).name
+        return ev.Failure(code, error.reason, error.message, step=path)
+    log.error("child_refused", step=path, error=f"{type(error).__name__}: {error}")
+    return ev.Failure("INTERNAL", Reason.INTERNAL, f"its run could not be begun: {error}", step=path)
+
+
+def concerns(events: Iterable[ev.Event]) -> bool:
+    """Whether other runs are concerned by what happened to one."""
+    return any(isinstance(event, ev.ChildRequested | ev.ChildRecalled | ev.RunFinished) for event in events)
+
+
+def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
+    """The words that these events of a run say to others; written with them or not at all."""
+    said: list[Tell] = []
+    for event in events:
+        match event:
+            case ev.ChildRecalled():
+                said.append(_cancel(event.run_id, state, event.reason))
+            case ev.RunFinished():
+                reason = f"run {state.id} has ended without it"
+                said += [
+                    _cancel(child, state, reason)
+                    for path, child in state.child_runs.items()
+                    if path not in state.unstarted
+                ]
+                if state.created.parent_run and state.created.parent_step:
+                    step = state.created.parent_step
+                    word = _finished(state.id, step, event.state, event.output, event.failure)
+                    said.append(Tell(RunId(state.created.parent_run), FINISHED, word))
+            case _:
+                pass
+    return said
+
+
+def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:
+    actor = state.cancel.actor if state.cancel is not None else state.created.actor
+    return Tell(run_id, CANCEL, orjson.dumps({"actor": actor, "reason": reason}))
+
+
+def _finished(
+    run_id: RunId, step: str, phase: RunPhase, output: Json | None, failure: ev.Failure | None
+) -> bytes:
+    said: dict[str, Any] = {"run_id": run_id, "step": step, "state": phase.value, "failure": None}
+    if failure is not None:
+        said["failure"] = {
+            "code": failure.code,
+            "reason": str(failure.reason),
+            "message": failure.message,
+            "retryable": failure.retryable,
+            "step": failure.step,
+        }
+    # The output goes as it is, behind the line, so that its numbers keep their digits.
+    return orjson.dumps(said) + b"\n" + (output.raw if output is not None else b"null")
+
+
+def heard(state: RunState, words: Iterable[Word], now: datetime) -> list[ev.Event]:
+    """What follows for a run from the words of its children; the same word twice is one."""
+    events: dict[str, list[ev.Event]] = {}
+    for word in words:
+        if word.kind == FINISHED:
+            head, _, output = word.payload.partition(b"\n")
+            said = orjson.loads(head)
+            events[said["step"]] = _hear(state, said, Json(output), now)
+    return [event for found in events.values() for event in found]
+
+
+def _hear(state: RunState, said: Mapping[str, Any], output: Json, now: datetime) -> list[ev.Event]:
+    failure = said["failure"]
+    return children.finished(
+        state,
+        StepPath(said["step"]),
+        RunId(said["run_id"]),
+        RunPhase(said["state"]),
+        now,
+        output=output,
+        failure=ev.Failure(**failure) if failure is not None else None,
+    )

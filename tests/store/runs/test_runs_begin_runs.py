@@ -1,0 +1,256 @@
+"""Sub-flows and error flows over the real stores: begun once, waited for, told, through kills."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from reflux.orchestrator import metrics, resting
+
+PURE = {"node": "work.pure"}
+DEAF = """
+    CREATE FUNCTION deaf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER deaf BEFORE INSERT ON orchestrator.inbox FOR EACH ROW EXECUTE FUNCTION deaf();
+"""
+
+
+async def children_of(dsn, run_id):
+    """The runs that there are beside one, oldest first, with their states."""
+    async with await psycopg.AsyncConnection.connect(dsn) as database:
+        rows = await database.execute(
+            "SELECT id::text, state FROM orchestrator.runs WHERE id <> %s ORDER BY id", (run_id,)
+        )
+        return await rows.fetchall()
+
+
+async def inbox(dsn):
+    """How many words are left."""
+    async with await psycopg.AsyncConnection.connect(dsn) as database:
+        rows = await database.execute("SELECT count(*) FROM orchestrator.inbox")
+        return (await rows.fetchone())[0]
+
+
+async def test_a_child_is_a_run_and_its_output_comes_up(begin, mesh, database_dsn):
+    """In the same shard, with the version it began with; both show each other."""
+
+    async def double(given, envelope, context):
+        return {"double": 2 * given["n"]}
+
+    mesh.script = double
+    async with begin() as client:
+        inner = {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}}
+        await client.save("inner", inner, output="{{ steps.work.output.double }}")
+        flow = await client.save(
+            "outer",
+            {"id": "sub", "flow": "inner@1", "with": {"n": "{{ input.n }}"}},
+            {"id": "s", "set": {"got": "{{ steps.sub.output }}"}},
+        )
+        run = await client.start(flow, {"n": 21}, wait="20s")
+        step = (await client.steps(run["id"]))["sub"]
+        child = await client.run(step["child_run_id"])
+
+    assert (run["state"], run["output"]) == ("SUCCEEDED", {"got": 42})
+    assert (step["action"], step["input"], step["output"]) == ("flow", {"n": 21}, 42)
+    assert child["parent"] == {"run_id": run["id"], "step": "sub"}
+    assert (child["flow_name"], child["flow_version"], child["output"]) == ("inner", 1, 42)
+    assert await inbox(database_dsn) == 0
+
+
+async def test_a_waiting_parent_leaves_memory_and_the_word_brings_it_back(begin, mesh):
+    """It costs nothing while its child works, and goes on as soon as that has finished."""
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(given, envelope, context):
+        reached.set()
+        await go.wait()
+        return {}
+
+    mesh.script = wait
+    async with begin() as client:
+        await client.save("inner", {"id": "work", **PURE})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+        await asyncio.wait_for(reached.wait(), 10)
+        step = (await client.steps(run["id"]))["sub"]
+        async with asyncio.timeout(10):
+            while metrics.RUNS_LOADED.series() != {(): 1}:
+                await asyncio.sleep(0.02)
+        waiting = (await client.run(run["id"]))["waiting"]
+        go.set()
+        final = await client.until(run["id"], "SUCCEEDED", seconds=5)
+        events = await client.events(run["id"])
+
+    assert waiting["why"] == f"step sub: waits for run {step['child_run_id']}"
+    assert final["state"] == "SUCCEEDED"
+    assert "RunRecovered" not in {event["kind"] for event in events}
+
+
+async def test_a_detached_child_goes_on_alone(begin, mesh):
+    """Its id is the output of the step, and the run does not wait for it."""
+    go = asyncio.Event()
+
+    async def wait(given, envelope, context):
+        await go.wait()
+        return {}
+
+    mesh.script = wait
+    async with begin() as client:
+        await client.save("inner", {"id": "work", **PURE})
+        flow = await client.save("outer", {"id": "sub", "flow": "inner", "wait": "detached"})
+        run = await client.start(flow, wait="10s")
+        child = await client.run(run["output"]["run_id"])
+        go.set()
+        await client.until(child["id"], "SUCCEEDED")
+
+    assert (run["state"], child["state"]) == ("SUCCEEDED", "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "code"),
+    [
+        ({"flow": "nobody"}, "FLOW_NOT_FOUND", "NOT_FOUND"),
+        ({"flow": "inner@7"}, "FLOW_VERSION_NOT_FOUND", "NOT_FOUND"),
+        ({"flow": "inner", "with": {"n": "x"}}, "INPUT_INVALID", "INVALID_ARGUMENT"),
+    ],
+)
+async def test_a_child_that_cannot_begin_fails_the_step_with_the_reason(begin, mesh, step, reason, code):
+    """At once, and as a typed error that a catch can take."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    async with begin() as client:
+        await client.save("inner", {"id": "s", "set": {"n": 1}}, input=schema)
+        run = await client.start(await client.save("outer", {"id": "sub", **step}), wait="10s")
+
+    assert run["state"] == "FAILED"
+    assert (run["error"]["reason"], run["error"]["code"], run["error"]["step"]) == (reason, code, "sub")
+
+
+async def test_an_error_comes_up_and_a_cancel_goes_down(begin, mesh):
+    """Two levels: the failure names the way to the step; the cancel ends all three runs."""
+    reached = asyncio.Event()
+
+    async def hang(given, envelope, context):
+        reached.set()
+        await asyncio.sleep(60)
+
+    mesh.script = hang
+    async with begin() as client:
+        await client.save(
+            "low",
+            {
+                "id": "c",
+                "if": {
+                    "when": "{{ input.fail }}",
+                    "then": [{"id": "bad", "fail": {"message": "no", "code": "NOT_FOUND"}}],
+                },
+            },
+            {"id": "w", **PURE},
+        )
+        give = {"with": {"fail": "{{ input.fail }}"}}
+        await client.save("middle", {"id": "m", "flow": "low", **give})
+        top = await client.save("top", {"id": "t", "flow": "middle", **give})
+        failed = await client.start(top, {"fail": True}, wait="20s")
+        run = await client.start(top, {"fail": False})
+        await asyncio.wait_for(reached.wait(), 10)
+        await client.cancel(run["id"])
+        final = await client.until(run["id"], "CANCELED")
+        middle = await client.run((await client.steps(run["id"]))["t"]["child_run_id"])
+        low = await client.run((await client.steps(middle["id"]))["m"]["child_run_id"])
+
+    assert (failed["error"]["code"], failed["error"]["step"]) == ("NOT_FOUND", "t/m/bad")
+    assert (final["state"], middle["state"], low["state"]) == ("CANCELED",) * 3
+
+
+async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_dsn, monkeypatch):
+    """Killed again and again while runs begin runs: one child each, and every output comes up."""
+    loop = {
+        "id": "all",
+        "foreach": {"in": "{{ input.items }}", "as": "it", "parallel": 5},
+        "steps": [{"id": "sub", "flow": "inner", "with": {"n": "{{ it }}"}}],
+    }
+
+    async def slowly(given, envelope, context):
+        await asyncio.sleep(0.05)
+        return given["n"]
+
+    mesh.script = slowly
+    items = [*range(40)]
+    async with killable() as (client, process):
+        await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
+        run = await client.start(await client.save("outer", loop), {"items": items})
+        await asyncio.sleep(0.4)
+        process.kill()
+    for seconds in (2.7, 3.1):
+        async with killable() as (client, process):
+            await asyncio.sleep(seconds)
+            process.kill()
+    async with killable() as (client, process):
+        final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
+        events = await client.all_events(run["id"])
+
+    assert final["output"] == items
+    began = [event["step"] for event in events if event["kind"] == "ChildRequested"]
+    assert sorted(began) == sorted(f"all[{n}]/sub" for n in items)
+    children = await children_of(database_dsn, run["id"])
+    assert [state for _, state in children] == ["SUCCEEDED"] * len(items)
+
+
+async def test_a_failed_run_starts_its_error_flow_once(begin, mesh, database_dsn):
+    """It gets the run, the error and the input; its own failure starts nothing."""
+    heard = []
+
+    async def hear(given, envelope, context):
+        heard.append(given)
+        return {}
+
+    mesh.script = hear
+    async with begin() as client:
+        tell = {"id": "tell", **PURE, "with": {"all": "{{ input }}"}}
+        await client.save(
+            "tell",
+            tell,
+            {"id": "bad", "fail": {"message": "again"}},
+            policies={"on_failure": {"flow": "tell"}},
+        )
+        bad = {"id": "bad", "fail": {"message": "no"}}
+        flow = await client.save("fails", bad, policies={"on_failure": {"flow": "tell"}})
+        run = await client.start(flow, {"n": 1}, wait="10s")
+        told = await client.until(run["failure_run_id"], "FAILED")
+
+    assert run["state"] == "FAILED"
+    (only,) = heard
+    assert only["all"]["run_id"] == run["id"]
+    assert only["all"]["flow"] == {"name": "fails", "version": 1}
+    assert (only["all"]["error"]["message"], only["all"]["input"]) == ("no", {"n": 1})
+    assert told["parent"] == {"run_id": run["id"], "step": ""}
+    assert [run_id for run_id, _ in await children_of(database_dsn, run["id"])] == [told["id"]]
+
+
+async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn):
+    """What waits for a word alone has a time in its row, far ahead; then it looks what its child does."""
+    go = asyncio.Event()
+
+    async def wait(given, envelope, context):
+        await go.wait()
+        return {"n": 1}
+
+    mesh.script = wait
+    async with begin() as client:
+        await client.save("inner", {"id": "work", **PURE})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+        async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as database:
+            ask = "SELECT wake_at - now() FROM orchestrator.runs WHERE id = %s"
+            async with asyncio.timeout(10):
+                while (left := (await (await database.execute(ask, (run["id"],))).fetchone())[0]) is None or (
+                    left < resting.LOOK_AGAIN / 2
+                ):
+                    await asyncio.sleep(0.05)
+            child = (await client.steps(run["id"]))["sub"]["child_run_id"]
+            await database.execute(DEAF)
+            go.set()
+            await client.until(child, "SUCCEEDED")
+            still = await client.run(run["id"])
+            await database.execute("DROP TRIGGER deaf ON orchestrator.inbox")
+            await database.execute("UPDATE orchestrator.runs SET wake_at = now() WHERE id = %s", (run["id"],))
+            final = await client.until(run["id"], "SUCCEEDED")
+
+    assert left <= resting.LOOK_AGAIN
+    assert (still["state"], final["output"]) == ("RUNNING", {"n": 1})
