@@ -12,6 +12,7 @@ from enum import StrEnum
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
+from reflux.core.origin import OnlyStep, Origin
 
 
 class StepState(StrEnum):
@@ -118,6 +119,33 @@ class RunCreated:
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: str = ""
     """W3C traceparent of the request that started it; empty when it brought none."""
+    origin: Origin | None = None
+    """None: it was just started."""
+    pins: tuple[tuple[str, str], ...] = ()
+    """Ids of steps, each with the version of its node that is called whatever the flow and the route say."""
+    only_step: OnlyStep | None = None
+    """None: the whole flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeKept:
+    """What became of a step in the origin stands in this run too; it is not done again.
+
+    Nothing moves by it: once the walk reaches the step, a `StepSettled` says that the outcome was used.
+    """
+
+    step: StepPath
+    state: StepState
+    run_id: str
+    """The run in which it happened."""
+    output: Json | None = None
+    failure: Failure | None = None
+    skip_reason: SkipReason | None = None
+    attempts: int = 0
+    """As expressions see it; so is `version`."""
+    version: str = ""
+    items_digest: bytes = b""
+    """Of the items of the iterations around it: it stands for these only. Empty outside of `foreach`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +216,8 @@ class StepSettled:
     output: Json | None = None
     failure: Failure | None = None
     skip_reason: SkipReason | None = None
+    kept: bool = False
+    """The outcome is the one of its `OutcomeKept`; output and failure stand there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +267,7 @@ class RunFinished:
 
 Event = (
     RunCreated
+    | OutcomeKept
     | AttemptStarted
     | EffectClaimed
     | AttemptFinished

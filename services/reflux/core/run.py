@@ -20,6 +20,7 @@ from reflux.core.flow.model import (
     WhileAction,
     branches_of,
 )
+from reflux.core.flow.variant import context_of, variant
 from reflux.core.flow.webhook import MANUAL, TRIGGER_TYPE
 from reflux.core.frames import (
     CANCELED,
@@ -34,6 +35,7 @@ from reflux.core.frames import (
     size_of,
     skip_all,
 )
+from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, Flight, RunState, StepRun, caught
 
@@ -47,14 +49,17 @@ if TYPE_CHECKING:
 
 def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
     """The state of a run that has just been accepted, its first steps ready."""
+    flow = variant(flow, created.pins, created.only_step)
+    context = context_of(created.only_step)
     state = RunState(
         id=run_id,
         flow=flow,
         created=created,
         values={
             "input": created.input.value,
-            "vars": dict(flow.vars),
             "steps": {},
+            **context,
+            "vars": dict(flow.vars),
             "run": {"id": run_id, "started_at": created.time.isoformat(), "attempt": 1},
             "flow": {"name": created.flow_name, "version": created.flow_version},
             "trigger": _trigger(created),
@@ -106,6 +111,8 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _step_entered(state, event)
         case ev.EffectClaimed():
             _effect_claimed(state, event)
+        case ev.OutcomeKept():
+            keep(state, event)
         case ev.CancelRequested():
             _cancel_requested(state, event)
         case ev.TimedOut():
@@ -226,6 +233,9 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
     run = state.steps[event.step]
     state.closable.pop(event.step, None)
     if run.state in SETTLED:
+        return
+    if event.kept:
+        take_over(state, event)
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason

@@ -16,6 +16,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
+from reflux.orchestrator.operations import derivation
 
 
 def encode(event: ev.Event) -> bytes:
@@ -111,6 +112,7 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             time=_stamp(event.time),
             trigger=event.trigger,
             traceparent=event.traceparent,
+            **derivation.written(event),
         )
     )
 
@@ -125,6 +127,39 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         _time(stored.time),
         trigger=stored.trigger,
         traceparent=stored.traceparent,
+        origin=derivation.origin(stored),
+        pins=derivation.pins(stored),
+        only_step=derivation.only_step(stored),
+    )
+
+
+def _encode_kept(event: ev.OutcomeKept) -> pb.Event:
+    return pb.Event(
+        outcome_kept=pb.OutcomeKept(
+            step=event.step,
+            state=event.state,
+            run_id=event.run_id,
+            output=_raw(event.output),
+            failure=_failure_out(event.failure),
+            skip_reason=event.skip_reason or "",
+            attempts=event.attempts,
+            version=event.version,
+            items_digest=event.items_digest,
+        )
+    )
+
+
+def _decode_kept(stored: pb.OutcomeKept) -> ev.Event:
+    return ev.OutcomeKept(
+        step=StepPath(stored.step),
+        state=ev.StepState(stored.state),
+        run_id=stored.run_id,
+        output=_json(stored.output),
+        failure=_failure_in(stored),
+        skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
+        attempts=stored.attempts,
+        version=stored.version,
+        items_digest=stored.items_digest,
     )
 
 
@@ -245,6 +280,7 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
             failure=_failure_out(event.failure),
             skip_reason=event.skip_reason or "",
             time=_stamp(event.time),
+            kept=event.kept,
         )
     )
 
@@ -257,6 +293,7 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
         output=_json(stored.output),
         failure=_failure_in(stored),
         skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
+        kept=stored.kept,
     )
 
 
@@ -321,6 +358,7 @@ def _decode_run_finished(stored: pb.RunFinished) -> ev.Event:
 
 _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunCreated: _encode_created,
+    ev.OutcomeKept: _encode_kept,
     ev.AttemptStarted: _encode_started,
     ev.EffectClaimed: _encode_claimed,
     ev.AttemptFinished: _encode_finished,
@@ -335,6 +373,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_created": _decode_created,
+    "outcome_kept": _decode_kept,
     "attempt_started": _decode_started,
     "effect_claimed": _decode_claimed,
     "attempt_finished": _decode_finished,

@@ -14,6 +14,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId
+from reflux.core.origin import OnlyStep, Operation, Origin
 from reflux.orchestrator import codec
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -41,9 +42,36 @@ beginnings = st.builds(
 )
 """What is known of an assignment before there is an answer."""
 
+origins = st.builds(
+    Origin, st.sampled_from(Operation), texts, st.lists(texts, max_size=3).map(tuple), counts, counts
+)
+
 KINDS = {
     ev.RunCreated: st.builds(
-        ev.RunCreated, texts.map(FlowId), texts, counts, documents, texts, times, texts, texts
+        ev.RunCreated,
+        texts.map(FlowId),
+        texts,
+        counts,
+        documents,
+        texts,
+        times,
+        texts,
+        texts,
+        st.none() | origins,
+        st.dictionaries(texts, texts, max_size=3).map(lambda pins: tuple(sorted(pins.items()))),
+        st.none() | st.builds(OnlyStep, texts, st.none() | documents, st.none() | documents),
+    ),
+    ev.OutcomeKept: st.builds(
+        ev.OutcomeKept,
+        texts,
+        st.sampled_from(ev.StepState),
+        texts,
+        st.none() | documents,
+        st.none() | failures,
+        st.none() | st.sampled_from(ev.SkipReason),
+        counts,
+        texts,
+        st.binary(max_size=32),
     ),
     ev.AttemptStarted: st.builds(
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
@@ -73,6 +101,7 @@ KINDS = {
         output=st.none() | documents,
         failure=st.none() | failures,
         skip_reason=st.none() | st.sampled_from(ev.SkipReason),
+        kept=st.booleans(),
     ),
     ev.CancelRequested: st.builds(ev.CancelRequested, texts, texts, times),
     ev.TimedOut: st.builds(ev.TimedOut, texts, times),

@@ -38,6 +38,7 @@ class Event(_message.Message):
     RUN_PARKED_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
+    OUTCOME_KEPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """The run was accepted."""
@@ -82,6 +83,10 @@ class Event(_message.Message):
     def timed_out(self) -> Global___TimedOut:
         """The total time of a container or of the run is over."""
 
+    @_builtins.property
+    def outcome_kept(self) -> Global___OutcomeKept:
+        """What became of a step in the origin of the run stands in this run too."""
+
     def __init__(
         self,
         *,
@@ -96,12 +101,13 @@ class Event(_message.Message):
         run_parked: Global___RunParked | None = ...,
         run_finished: Global___RunFinished | None = ...,
         timed_out: Global___TimedOut | None = ...,
+        outcome_kept: Global___OutcomeKept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "outcome_kept"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -113,6 +119,26 @@ class RunCreated(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PinsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FLOW_ID_FIELD_NUMBER: _builtins.int
     FLOW_NAME_FIELD_NUMBER: _builtins.int
     FLOW_VERSION_FIELD_NUMBER: _builtins.int
@@ -121,6 +147,9 @@ class RunCreated(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
+    ONLY_STEP_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """UUID of the flow."""
     flow_name: _builtins.str
@@ -139,6 +168,18 @@ class RunCreated(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted, by the database's clock."""
 
+    @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Where the run comes from; absent when it was just started."""
+
+    @_builtins.property
+    def pins(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Ids of steps, each with the version of its node that is called whatever the flow and the route say."""
+
+    @_builtins.property
+    def only_step(self) -> Global___OnlyStep:
+        """The run consists of one step of the flow; absent: of all."""
+
     def __init__(
         self,
         *,
@@ -150,14 +191,143 @@ class RunCreated(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         trigger: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        origin: Global___Origin | None = ...,
+        pins: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        only_step: Global___OnlyStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["only_step", b"only_step", "origin", b"origin", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "only_step", b"only_step", "origin", b"origin", "pins", b"pins", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunCreated: _TypeAlias = RunCreated  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Where a run comes from, unless it was just started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """fork, retry or execute_step."""
+    run_id: _builtins.str
+    """UUID of the run; empty for a step that was executed alone without any run before."""
+    flow_version: _builtins.int
+    """The origin's flow version; 0 without an origin."""
+    kept: _builtins.int
+    """How many OutcomeKept follow."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the steps from which it goes on."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.str] | None = ...,
+        flow_version: _builtins.int = ...,
+        kept: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class OnlyStep(_message.Message):
+    """The one step that a run consists of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Its id."""
+    values: _builtins.bytes
+    """What its expressions see, as a JSON object; empty: the input alone."""
+    given: _builtins.bytes
+    """The whole input of its node as JSON; empty: its `with` is evaluated."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        values: _builtins.bytes = ...,
+        given: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "step", b"step", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OnlyStep: _TypeAlias = OnlyStep  # noqa: Y015
+
+@_typing.final
+class OutcomeKept(_message.Message):
+    """What became of a step in the origin stands in this run too; it is not done again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    SKIP_REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    state: _builtins.str
+    """SUCCEEDED, FAILED, SKIPPED or CANCELED."""
+    run_id: _builtins.str
+    """UUID of the run in which it happened."""
+    output: _builtins.bytes
+    """JSON."""
+    skip_reason: _builtins.str
+    """When SKIPPED: when, branch, join or disabled."""
+    attempts: _builtins.int
+    """How many attempts it took there."""
+    version: _builtins.str
+    """The version that answered there."""
+    items_digest: _builtins.bytes
+    """sha256 of the items of the foreach iterations around the step; empty outside of them."""
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """When FAILED."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        state: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        output: _builtins.bytes = ...,
+        failure: Global___Failure | None = ...,
+        skip_reason: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        version: _builtins.str = ...,
+        items_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeKept: _TypeAlias = OutcomeKept  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
@@ -409,6 +579,7 @@ class StepSettled(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     SKIP_REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -417,6 +588,8 @@ class StepSettled(_message.Message):
     """JSON, when SUCCEEDED."""
     skip_reason: _builtins.str
     """When SKIPPED: when, join or disabled."""
+    kept: _builtins.bool
+    """The outcome is the one of the step's OutcomeKept, which holds output and failure."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -434,10 +607,11 @@ class StepSettled(_message.Message):
         failure: Global___Failure | None = ...,
         skip_reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        kept: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "output", b"output", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
