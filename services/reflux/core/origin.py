@@ -43,6 +43,6 @@ class OnlyStep:
     step: StepPath
     """Its id."""
     values: Json | None = None
-    """What its expressions see, an object such as `{"input", "steps"}`, beside what is the same for all runs."""
+    """An object, e.g. `{"input", "steps"}`: what its expressions see beside what is the same for all runs."""
     given: Json | None = None
     """The whole input of its node, instead of its `with`; None: that is evaluated."""

@@ -15,6 +15,7 @@ import psycopg
 
 from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
+from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.core.names import RunId
@@ -29,6 +30,8 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.operations.forks import Forks
+from reflux.orchestrator.operations.servicer import OperationServicer
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
@@ -55,12 +58,14 @@ from reflux.runtime.trace_export import exporting
 SERVICES: Final = (
     "reflux.api.flow.v1.FlowService",
     "reflux.api.run.v1.RunService",
+    "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
     "reflux.api.effect.v1.EffectService",
 )
 PUBLIC: Final = (
     "reflux.api.flow.v1.FlowService",
     "reflux.api.run.v1.RunService",
+    "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
     "reflux.api.registry.v1.RegistryService",
     "reflux.api.routing.v1.RoutingService",
@@ -167,6 +172,9 @@ class Orchestrator:
             wake=self._wake,
         )
 
+        forks = Forks(pool=pool, flows=flows, store=store, reader=reader, launcher=launcher, mesh=self.mesh)
+        self._operation_servicer = OperationServicer(forks=forks, reader=reader)
+
     def changed(self, run_id: RunId, last_seq: int) -> None:
         """Tells who waits here, and through Redis/Valkey who waits elsewhere."""
         self._changes.tell(run_id)
@@ -219,6 +227,7 @@ class Orchestrator:
         register = [
             lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
+            lambda server: add_OperationServiceServicer_to_server(self._operation_servicer, server),
             lambda server: add_TriggerServiceServicer_to_server(self._trigger_servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]

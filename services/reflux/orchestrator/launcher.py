@@ -11,10 +11,10 @@ from reflux.core.errors import Exhausted, InvalidArgument, Unavailable
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import begin
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
+from reflux.orchestrator.operations.derived import Derived, first_state
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
@@ -71,6 +71,7 @@ class Launcher:
         actor: str,
         trigger: str = "",
         traceparent: str = "",
+        derived: Derived | None = None,
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
 
@@ -81,13 +82,16 @@ class Launcher:
             actor: who asks.
             trigger: id of the trigger that starts it; empty when somebody asks.
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
+            derived: where the run comes from, and what it takes over; None: it is just started.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema.
             AlreadyExists: the handle was used for something else.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
+            psycopg.Error: what a derived run takes over could not be written.
         """
-        _check(flow, document)
+        if derived is None or derived.only_step is None:
+            _check(flow, document)
         if self._worker.draining:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full(runs=MAX_NEW_RUNS):
@@ -97,6 +101,10 @@ class Launcher:
         created = ev.RunCreated(
             flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent
         )
+        kept = 0
+        if derived is not None:
+            created, kept = derived.created(created), len(derived.kept)
+            await derived.write(run_id)
         request = StartRequest(
             lease=await self._shard(),
             run_id=run_id,
@@ -113,12 +121,15 @@ class Launcher:
         started, lease = await self._start(request)
         metrics.started(created=started.created)
         if not started.created:
+            if derived is not None:
+                await derived.forget(run_id)
             return Launched(started.run_id, None)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
         if run_id not in self._worker.runs and lease in self._lease.held():
             shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
-            self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
-        return Launched(run_id, begin(run_id, flow.flow, created))
+            state = first_state(run_id, flow.flow, created, derived)
+            self._worker.add(ActiveRun(state, lease, 2 + kept, shown))
+        return Launched(run_id, first_state(run_id, flow.flow, created, derived))
 
     async def _start(self, request: StartRequest) -> tuple[Started, ShardLease]:
         """The run of a request, begun in the shard of the lease.

@@ -75,6 +75,8 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "unresolved_effects": list(state.unresolved_effects),
             "actor": created.actor,
             "trigger": created.trigger,
+            "origin": _origin(created),
+            "versions": dict(created.pins),
         }
     )
 
@@ -113,6 +115,19 @@ def stamp(time: datetime | None) -> str | None:
 
 def _dump(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document)
+
+
+def _origin(created: ev.RunCreated) -> dict[str, Any] | None:
+    origin = created.origin
+    if origin is None:
+        return None
+    return {
+        "operation": origin.operation.value,
+        "run_id": origin.run_id,
+        "steps": list(origin.steps),
+        "flow_version": origin.flow_version,
+        "kept": origin.kept,
+    }
 
 
 def _run_failure(state: RunState) -> ev.Failure | None:
@@ -165,6 +180,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
         "omitted": False,
+        "kept_from": run.kept.run_id if run.kept else "",
     }
 
 

@@ -103,7 +103,11 @@ def test_a_container_before_is_kept_with_what_is_read_of_it():
     fork = forked(origin, "end")
     assert calls(fork) == ["end"]
     assert fork.started[0].input.value == {"was": 5}
-    assert fork.states("ask", "note", "plain") == {"ask": "SUCCEEDED", "note": "SUCCEEDED", "plain": "SKIPPED"}
+    assert fork.states("ask", "note", "plain") == {
+        "ask": "SUCCEEDED",
+        "note": "SUCCEEDED",
+        "plain": "SKIPPED",
+    }
     assert calls(forked(fork, "note")) == ["note", "end"]
 
 

@@ -29,13 +29,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from reflux.api.document.v1 import document_pb2 as reflux_dot_api_dot_document_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#reflux/api/run/v1/run_service.proto\x12\x11reflux.api.run.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\"\xac\x04\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x11\n\tflow_name\x18\x03 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x04 \x01(\x05\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\x12%\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12&\n\x06output\x18\x07 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x18.reflux.api.run.v1.Error\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07waiting\x18\x0b \x01(\x0b\x32\x1a.reflux.api.run.v1.Waiting\x12\x1a\n\x12unresolved_effects\x18\x0c \x03(\t\x12\r\n\x05\x61\x63tor\x18\r \x01(\t\x12\x0f\n\x07trigger\x18\x0e \x01(\t\"o\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\r\n\tCANCELING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0c\n\x08\x43\x41NCELED\x10\x05\x12\n\n\x06PARKED\x10\x06\"h\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12\x0f\n\x07outcome\x18\x06 \x01(\t\"A\n\x07Waiting\x12\x0b\n\x03why\x18\x01 \x01(\t\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x08StepRuns\x12)\n\x05steps\x18\x01 \x03(\x0b\x32\x1a.reflux.api.run.v1.StepRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd7\x04\n\x07StepRun\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12%\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12&\n\x06output\x18\x07 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x18.reflux.api.run.v1.Error\x12\x13\n\x0bskip_reason\x18\t \x01(\t\x12,\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x1a.reflux.api.run.v1.Attempt\x12+\n\x07waiting\x18\x0b \x01(\x0b\x32\x1a.reflux.api.run.v1.Waiting\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07omitted\x18\x0e \x01(\x08\"\x88\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0c\n\x08RETRYING\x10\x03\x12\r\n\tSUCCEEDED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\x0b\n\x07SKIPPED\x10\x06\x12\x0c\n\x08\x43\x41NCELED\x10\x07\x12\n\n\x06PARKED\x10\x08\"\xe7\x02\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\t\x12\x0c\n\x04lane\x18\x04 \x01(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\x05\x12\x0e\n\x06\x63hosen\x18\x06 \x01(\t\x12\x0e\n\x06weight\x18\x07 \x01(\x05\x12\x10\n\x08revision\x18\x08 \x01(\x05\x12\x13\n\x0b\x61nswered_by\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\r\n\x05tries\x18\x0b \x01(\x05\x12\r\n\x05\x66lags\x18\x0c \x01(\t\x12\x0f\n\x07\x63laimed\x18\r \x01(\x08\x12\'\n\x05\x65rror\x18\x0e \x01(\x0b\x32\x18.reflux.api.run.v1.Error\x12.\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\tRunEvents\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.reflux.api.run.v1.RunEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x08RunEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12$\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\"l\n\x12\x45xecuteFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12#\n\x05input\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04wait\x18\x04 \x01(\t\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xdd\x01\n\x0fListRunsRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\x12\x31\n\rcreated_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"Q\n\x10ListRunsResponse\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x16.reflux.api.run.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x13ListStepRunsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"J\n\x11ListEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"4\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x05\"M\n\x10WatchRunResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"J\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"\x1e\n\x0c\x43\x61ncellation\x12\x0e\n\x06reason\x18\x01 \x01(\t2\xa2\x07\n\nRunService\x12\x90\x01\n\x0b\x45xecuteFlow\x12%.reflux.api.run.v1.ExecuteFlowRequest\x1a\x14.google.api.HttpBody\"D\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02%\"\x1c/api/flows/{flow_id}/execute:\x05input\x12u\n\x06GetRun\x12 .reflux.api.run.v1.GetRunRequest\x1a\x14.google.api.HttpBody\"3\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x14\x12\x12/api/runs/{run_id}\x12\x66\n\x08ListRuns\x12\".reflux.api.run.v1.ListRunsRequest\x1a#.reflux.api.run.v1.ListRunsResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/api/runs\x12\x8c\x01\n\x0cListStepRuns\x12&.reflux.api.run.v1.ListStepRunsRequest\x1a\x14.google.api.HttpBody\">\xd2\xf3\x18\x1areflux.api.run.v1.StepRuns\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/runs/{run_id}/steps\x12\x8a\x01\n\nListEvents\x12$.reflux.api.run.v1.ListEventsRequest\x1a\x14.google.api.HttpBody\"@\xd2\xf3\x18\x1breflux.api.run.v1.RunEvents\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/runs/{run_id}/events\x12U\n\x08WatchRun\x12\".reflux.api.run.v1.WatchRunRequest\x1a#.reflux.api.run.v1.WatchRunResponse0\x01\x12\xae\x01\n\tCancelRun\x12#.reflux.api.run.v1.CancelRunRequest\x1a\x14.google.api.HttpBody\"f\xca\xf3\x18\x1ereflux.api.run.v1.Cancellation\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02%\"\x19/api/runs/{run_id}:cancel:\x08\x64ocumentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#reflux/api/run/v1/run_service.proto\x12\x11reflux.api.run.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\"\xc0\x05\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x11\n\tflow_name\x18\x03 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x04 \x01(\x05\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\x12%\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12&\n\x06output\x18\x07 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x18.reflux.api.run.v1.Error\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07waiting\x18\x0b \x01(\x0b\x32\x1a.reflux.api.run.v1.Waiting\x12\x1a\n\x12unresolved_effects\x18\x0c \x03(\t\x12\r\n\x05\x61\x63tor\x18\r \x01(\t\x12\x0f\n\x07trigger\x18\x0e \x01(\t\x12)\n\x06origin\x18\x17 \x01(\x0b\x32\x19.reflux.api.run.v1.Origin\x12\x36\n\x08versions\x18\x18 \x03(\x0b\x32$.reflux.api.run.v1.Run.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\r\n\tCANCELING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0c\n\x08\x43\x41NCELED\x10\x05\x12\n\n\x06PARKED\x10\x06\"^\n\x06Origin\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\t\x12\x14\n\x0c\x66low_version\x18\x04 \x01(\x05\x12\x0c\n\x04kept\x18\x05 \x01(\x05\"h\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12\x0f\n\x07outcome\x18\x06 \x01(\t\"A\n\x07Waiting\x12\x0b\n\x03why\x18\x01 \x01(\t\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x08StepRuns\x12)\n\x05steps\x18\x01 \x03(\x0b\x32\x1a.reflux.api.run.v1.StepRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xea\x04\n\x07StepRun\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12%\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12&\n\x06output\x18\x07 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x18.reflux.api.run.v1.Error\x12\x13\n\x0bskip_reason\x18\t \x01(\t\x12,\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x1a.reflux.api.run.v1.Attempt\x12+\n\x07waiting\x18\x0b \x01(\x0b\x32\x1a.reflux.api.run.v1.Waiting\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07omitted\x18\x0e \x01(\x08\x12\x11\n\tkept_from\x18\x14 \x01(\t\"\x88\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0c\n\x08RETRYING\x10\x03\x12\r\n\tSUCCEEDED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\x0b\n\x07SKIPPED\x10\x06\x12\x0c\n\x08\x43\x41NCELED\x10\x07\x12\n\n\x06PARKED\x10\x08\"\xe7\x02\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\t\x12\x0c\n\x04lane\x18\x04 \x01(\t\x12\x0c\n\x04\x64raw\x18\x05 \x01(\x05\x12\x0e\n\x06\x63hosen\x18\x06 \x01(\t\x12\x0e\n\x06weight\x18\x07 \x01(\x05\x12\x10\n\x08revision\x18\x08 \x01(\x05\x12\x13\n\x0b\x61nswered_by\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\r\n\x05tries\x18\x0b \x01(\x05\x12\r\n\x05\x66lags\x18\x0c \x01(\t\x12\x0f\n\x07\x63laimed\x18\r \x01(\x08\x12\'\n\x05\x65rror\x18\x0e \x01(\x0b\x32\x18.reflux.api.run.v1.Error\x12.\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\tRunEvents\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.reflux.api.run.v1.RunEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x08RunEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12$\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\"l\n\x12\x45xecuteFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12#\n\x05input\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04wait\x18\x04 \x01(\t\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xdd\x01\n\x0fListRunsRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\x12\x31\n\rcreated_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"Q\n\x10ListRunsResponse\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x16.reflux.api.run.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x13ListStepRunsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"J\n\x11ListEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"4\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x05\"M\n\x10WatchRunResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"J\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"\x1e\n\x0c\x43\x61ncellation\x12\x0e\n\x06reason\x18\x01 \x01(\t2\xa2\x07\n\nRunService\x12\x90\x01\n\x0b\x45xecuteFlow\x12%.reflux.api.run.v1.ExecuteFlowRequest\x1a\x14.google.api.HttpBody\"D\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02%\"\x1c/api/flows/{flow_id}/execute:\x05input\x12u\n\x06GetRun\x12 .reflux.api.run.v1.GetRunRequest\x1a\x14.google.api.HttpBody\"3\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x14\x12\x12/api/runs/{run_id}\x12\x66\n\x08ListRuns\x12\".reflux.api.run.v1.ListRunsRequest\x1a#.reflux.api.run.v1.ListRunsResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/api/runs\x12\x8c\x01\n\x0cListStepRuns\x12&.reflux.api.run.v1.ListStepRunsRequest\x1a\x14.google.api.HttpBody\">\xd2\xf3\x18\x1areflux.api.run.v1.StepRuns\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/runs/{run_id}/steps\x12\x8a\x01\n\nListEvents\x12$.reflux.api.run.v1.ListEventsRequest\x1a\x14.google.api.HttpBody\"@\xd2\xf3\x18\x1breflux.api.run.v1.RunEvents\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/runs/{run_id}/events\x12U\n\x08WatchRun\x12\".reflux.api.run.v1.WatchRunRequest\x1a#.reflux.api.run.v1.WatchRunResponse0\x01\x12\xae\x01\n\tCancelRun\x12#.reflux.api.run.v1.CancelRunRequest\x1a\x14.google.api.HttpBody\"f\xca\xf3\x18\x1ereflux.api.run.v1.Cancellation\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02%\"\x19/api/runs/{run_id}:cancel:\x08\x64ocumentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reflux.api.run.v1.run_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_RUN_VERSIONSENTRY']._loaded_options = None
+  _globals['_RUN_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_RUNSERVICE'].methods_by_name['ExecuteFlow']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['ExecuteFlow']._serialized_options = b'\322\363\030\025reflux.api.run.v1.Run\202\323\344\223\002%\"\034/api/flows/{flow_id}/execute:\005input'
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._loaded_options = None
@@ -49,45 +51,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\312\363\030\036reflux.api.run.v1.Cancellation\322\363\030\025reflux.api.run.v1.Run\202\323\344\223\002%\"\031/api/runs/{run_id}:cancel:\010document'
   _globals['_RUN']._serialized_start=218
-  _globals['_RUN']._serialized_end=774
-  _globals['_RUN_STATE']._serialized_start=663
-  _globals['_RUN_STATE']._serialized_end=774
-  _globals['_ERROR']._serialized_start=776
-  _globals['_ERROR']._serialized_end=880
-  _globals['_WAITING']._serialized_start=882
-  _globals['_WAITING']._serialized_end=947
-  _globals['_STEPRUNS']._serialized_start=949
-  _globals['_STEPRUNS']._serialized_end=1027
-  _globals['_STEPRUN']._serialized_start=1030
-  _globals['_STEPRUN']._serialized_end=1629
-  _globals['_STEPRUN_STATE']._serialized_start=1493
-  _globals['_STEPRUN_STATE']._serialized_end=1629
-  _globals['_ATTEMPT']._serialized_start=1632
-  _globals['_ATTEMPT']._serialized_end=1991
-  _globals['_RUNEVENTS']._serialized_start=1993
-  _globals['_RUNEVENTS']._serialized_end=2074
-  _globals['_RUNEVENT']._serialized_start=2077
-  _globals['_RUNEVENT']._serialized_end=2208
-  _globals['_EXECUTEFLOWREQUEST']._serialized_start=2210
-  _globals['_EXECUTEFLOWREQUEST']._serialized_end=2318
-  _globals['_GETRUNREQUEST']._serialized_start=2320
-  _globals['_GETRUNREQUEST']._serialized_end=2351
-  _globals['_LISTRUNSREQUEST']._serialized_start=2354
-  _globals['_LISTRUNSREQUEST']._serialized_end=2575
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2577
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2658
-  _globals['_LISTSTEPRUNSREQUEST']._serialized_start=2660
-  _globals['_LISTSTEPRUNSREQUEST']._serialized_end=2736
-  _globals['_LISTEVENTSREQUEST']._serialized_start=2738
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2812
-  _globals['_WATCHRUNREQUEST']._serialized_start=2814
-  _globals['_WATCHRUNREQUEST']._serialized_end=2866
-  _globals['_WATCHRUNRESPONSE']._serialized_start=2868
-  _globals['_WATCHRUNRESPONSE']._serialized_end=2945
-  _globals['_CANCELRUNREQUEST']._serialized_start=2947
-  _globals['_CANCELRUNREQUEST']._serialized_end=3021
-  _globals['_CANCELLATION']._serialized_start=3023
-  _globals['_CANCELLATION']._serialized_end=3053
-  _globals['_RUNSERVICE']._serialized_start=3056
-  _globals['_RUNSERVICE']._serialized_end=3986
+  _globals['_RUN']._serialized_end=922
+  _globals['_RUN_VERSIONSENTRY']._serialized_start=762
+  _globals['_RUN_VERSIONSENTRY']._serialized_end=809
+  _globals['_RUN_STATE']._serialized_start=811
+  _globals['_RUN_STATE']._serialized_end=922
+  _globals['_ORIGIN']._serialized_start=924
+  _globals['_ORIGIN']._serialized_end=1018
+  _globals['_ERROR']._serialized_start=1020
+  _globals['_ERROR']._serialized_end=1124
+  _globals['_WAITING']._serialized_start=1126
+  _globals['_WAITING']._serialized_end=1191
+  _globals['_STEPRUNS']._serialized_start=1193
+  _globals['_STEPRUNS']._serialized_end=1271
+  _globals['_STEPRUN']._serialized_start=1274
+  _globals['_STEPRUN']._serialized_end=1892
+  _globals['_STEPRUN_STATE']._serialized_start=1756
+  _globals['_STEPRUN_STATE']._serialized_end=1892
+  _globals['_ATTEMPT']._serialized_start=1895
+  _globals['_ATTEMPT']._serialized_end=2254
+  _globals['_RUNEVENTS']._serialized_start=2256
+  _globals['_RUNEVENTS']._serialized_end=2337
+  _globals['_RUNEVENT']._serialized_start=2340
+  _globals['_RUNEVENT']._serialized_end=2471
+  _globals['_EXECUTEFLOWREQUEST']._serialized_start=2473
+  _globals['_EXECUTEFLOWREQUEST']._serialized_end=2581
+  _globals['_GETRUNREQUEST']._serialized_start=2583
+  _globals['_GETRUNREQUEST']._serialized_end=2614
+  _globals['_LISTRUNSREQUEST']._serialized_start=2617
+  _globals['_LISTRUNSREQUEST']._serialized_end=2838
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2840
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2921
+  _globals['_LISTSTEPRUNSREQUEST']._serialized_start=2923
+  _globals['_LISTSTEPRUNSREQUEST']._serialized_end=2999
+  _globals['_LISTEVENTSREQUEST']._serialized_start=3001
+  _globals['_LISTEVENTSREQUEST']._serialized_end=3075
+  _globals['_WATCHRUNREQUEST']._serialized_start=3077
+  _globals['_WATCHRUNREQUEST']._serialized_end=3129
+  _globals['_WATCHRUNRESPONSE']._serialized_start=3131
+  _globals['_WATCHRUNRESPONSE']._serialized_end=3208
+  _globals['_CANCELRUNREQUEST']._serialized_start=3210
+  _globals['_CANCELRUNREQUEST']._serialized_end=3284
+  _globals['_CANCELLATION']._serialized_start=3286
+  _globals['_CANCELLATION']._serialized_end=3316
+  _globals['_RUNSERVICE']._serialized_start=3319
+  _globals['_RUNSERVICE']._serialized_end=4249
 # @@protoc_insertion_point(module_scope)

@@ -67,6 +67,26 @@ class Run(_message.Message):
     PARKED: Run.State.ValueType  # 6
     """A step needs a person and nothing else can proceed."""
 
+    @_typing.final
+    class VersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     FLOW_ID_FIELD_NUMBER: _builtins.int
     FLOW_NAME_FIELD_NUMBER: _builtins.int
@@ -81,6 +101,8 @@ class Run(_message.Message):
     UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -123,6 +145,16 @@ class Run(_message.Message):
     def unresolved_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Steps whose outside effect is not known."""
 
+    @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Where it comes from; absent when it was just started. Not filled in lists, but for its run and operation."""
+
+    @_builtins.property
+    def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Ids of steps, each with the version of its node that is called whatever the flow and the route say. Not
+        filled in lists.
+        """
+
     def __init__(
         self,
         *,
@@ -140,14 +172,56 @@ class Run(_message.Message):
         unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
         actor: _builtins.str = ...,
         trigger: _builtins.str = ...,
+        origin: Global___Origin | None = ...,
+        versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "origin", b"origin", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Where a run comes from that was not just started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """fork, retry or execute_step."""
+    run_id: _builtins.str
+    """UUID of the run it goes on from; empty when there was none."""
+    flow_version: _builtins.int
+    """Flow version of that run; 0 without one."""
+    kept: _builtins.int
+    """How many outcomes it took over."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the steps from which it goes on; of execute_step the one it consists of."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.str] | None = ...,
+        flow_version: _builtins.int = ...,
+        kept: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
 class Error(_message.Message):
@@ -314,6 +388,7 @@ class StepRun(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
+    KEPT_FROM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the step."""
     name: _builtins.str
@@ -328,6 +403,8 @@ class StepRun(_message.Message):
     """Why it was skipped: when, branch, join or disabled."""
     omitted: _builtins.bool
     """Input and output are left out because the answer would be too large; the output stands in its event."""
+    kept_from: _builtins.str
+    """UUID of the run in which it was done, when its outcome was taken over from there; else empty."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -373,10 +450,11 @@ class StepRun(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         omitted: _builtins.bool = ...,
+        kept_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

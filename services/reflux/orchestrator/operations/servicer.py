@@ -1,0 +1,66 @@
+"""`reflux.api.operation.v1.OperationService`: translate, call, translate back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+
+from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceServicer
+from reflux.core.trace import valid_traceparent
+from reflux.orchestrator import run_view
+from reflux.orchestrator.operations import requests, views
+
+if TYPE_CHECKING:
+    from reflux.api.operation.v1 import operation_service_pb2 as pb
+    from reflux.orchestrator.journal_reader import JournalReader
+    from reflux.orchestrator.operations.forks import Forked, Forks, Going
+
+
+class OperationServicer(OperationServiceServicer):
+    """Every method may also raise psycopg.Error when the database is away."""
+
+    def __init__(self, *, forks: Forks, reader: JournalReader) -> None:
+        self._forks = forks
+        self._reader = reader
+
+    async def ForkRun(self, request: pb.ForkRunRequest, context: Any) -> HttpBody:  # noqa: N802
+        """A new run from a step on."""
+        going = requests.fork(request.run_id, request.document)
+        return await self._go_on(going, request.request_id, context)
+
+    async def RetryRun(self, request: pb.RetryRunRequest, context: Any) -> HttpBody:  # noqa: N802
+        """A new run from what failed on."""
+        going = requests.retry(request.run_id, request.document)
+        return await self._go_on(going, request.request_id, context)
+
+    async def _go_on(self, going: Going, request_id: str, context: Any) -> HttpBody:
+        forked = await self._forks.go_on(
+            going, actor=actor(context), request_id=request_id, traceparent=traceparent(context)
+        )
+        document = {"run": await self._run(forked), "plan": views.plan(going, forked)}
+        return HttpBody(content_type="application/json", data=orjson.dumps(document))
+
+    async def _run(self, forked: Forked) -> orjson.Fragment | None:
+        if forked.run_id is None:
+            return None
+        state = forked.first or await self._reader.state(forked.run_id)
+        return orjson.Fragment(run_view.run_document(state))
+
+
+def actor(context: Any) -> str:
+    """Who asks, as the edge says; without an edge nobody has checked."""
+    return _header(context, "x-reflux-actor") or "anonymous"
+
+
+def traceparent(context: Any) -> str:
+    """The caller's own span; empty when there is none."""
+    return valid_traceparent(_header(context, "traceparent"))
+
+
+def _header(context: Any, name: str) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == name:
+            return str(value)
+    return ""

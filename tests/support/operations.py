@@ -1,0 +1,28 @@
+"""Operating on runs through one orchestrator, as clients do."""
+
+from typing import Any
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody
+
+from reflux.api.operation.v1 import operation_service_pb2 as pb
+from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceStub
+from tests.support.scripted_mesh import Client
+
+
+def body(value: Any) -> HttpBody:
+    """A document as JSON."""
+    return HttpBody(content_type="application/json", data=orjson.dumps(value))
+
+
+async def fork(client: Client, run_id: str, from_step: str, request_id: str = "", **how: Any) -> Any:
+    """Goes on from a step; the ForkedRun."""
+    document = body({"from_step": from_step, **how})
+    request = pb.ForkRunRequest(run_id=run_id, document=document, request_id=request_id)
+    return orjson.loads((await OperationServiceStub(client.channel).ForkRun(request)).data)
+
+
+async def retry(client: Client, run_id: str, request_id: str = "", **how: Any) -> Any:
+    """Does again what failed; the ForkedRun."""
+    request = pb.RetryRunRequest(run_id=run_id, document=body(how), request_id=request_id)
+    return orjson.loads((await OperationServiceStub(client.channel).RetryRun(request)).data)
