@@ -26,3 +26,18 @@ async def retry(client: Client, run_id: str, request_id: str = "", **how: Any) -
     """Does again what failed; the ForkedRun."""
     request = pb.RetryRunRequest(run_id=run_id, document=body(how), request_id=request_id)
     return orjson.loads((await OperationServiceStub(client.channel).RetryRun(request)).data)
+
+
+async def execute_step(client: Client, flow: str, step: str, *, request_id: str = "", **how: Any) -> Any:
+    """Executes one step of a flow alone, to its end."""
+    document = body(how)
+    request = pb.ExecuteStepRequest(
+        flow_id=flow, step=step, document=document, request_id=request_id, wait="10s"
+    )
+    return orjson.loads((await OperationServiceStub(client.channel).ExecuteStep(request)).data)
+
+
+async def replay_step(client: Client, run_id: str, step: str, **how: Any) -> Any:
+    """Executes one step of a run alone, to its end."""
+    request = pb.ReplayStepRequest(run_id=run_id, step=step, document=body(how), wait="10s")
+    return orjson.loads((await OperationServiceStub(client.channel).ReplayStep(request)).data)

@@ -30,6 +30,7 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.operations.alone import Steps
 from reflux.orchestrator.operations.forks import Forks
 from reflux.orchestrator.operations.servicer import OperationServicer
 from reflux.orchestrator.run_servicer import RunServicer
@@ -173,7 +174,8 @@ class Orchestrator:
         )
 
         forks = Forks(pool=pool, flows=flows, store=store, reader=reader, launcher=launcher, mesh=self.mesh)
-        self._operation_servicer = OperationServicer(forks=forks, reader=reader)
+        steps = Steps(flows=flows, reader=reader, launcher=launcher, mesh=self.mesh)
+        self._operation_servicer = OperationServicer(forks=forks, steps=steps, reader=reader, waiter=waiter)
 
     def changed(self, run_id: RunId, last_seq: int) -> None:
         """Tells who waits here, and through Redis/Valkey who waits elsewhere."""

@@ -7,7 +7,7 @@ through the inbox, wherever its owner is, and the answer waits until the journal
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final, cast
 
@@ -21,7 +21,6 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound
 from reflux.core.event import FINAL, RunPhase
-from reflux.core.flow.durations import parse_duration
 from reflux.core.names import FlowId, RunId, is_id
 from reflux.core.reasons import Reason
 from reflux.core.trace import valid_traceparent
@@ -34,11 +33,10 @@ from reflux.orchestrator.launcher import Launcher, StartOnce
 from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.runs import RunFilter, RunRow
 from reflux.orchestrator.store.wake import Wake
-from reflux.orchestrator.waiting import Waiter
+from reflux.orchestrator.waiting import Waiter, parse_wait
 from reflux.runtime import documents, pages
 from reflux.runtime.postgres import Pool
 
-MAX_WAIT: Final = timedelta(seconds=300)
 CANCEL_SECONDS: Final = 5.0
 """How long a cancel waits for the journal to show it."""
 MAX_WATCHERS: Final = 2_000
@@ -78,7 +76,7 @@ class RunServicer(RunServiceServicer):
 
     async def ExecuteFlow(self, request: pb.ExecuteFlowRequest, context: Context) -> HttpBody:  # noqa: N802
         """Starts a run, and waits for it when asked to."""
-        wait = _wait(request.wait)
+        wait = parse_wait(request.wait)
         document = _input(request.input)
         flow = await self._flows.resolve(request.flow_id)
         once = None
@@ -249,18 +247,6 @@ def _run_id(text: str) -> RunId:
 
 def _no_run(run_id: RunId) -> NotFound:
     return NotFound(Reason.RUN_NOT_FOUND, f"there is no run {run_id}", metadata={"run_id": run_id})
-
-
-def _wait(text: str) -> timedelta | None:
-    if not text:
-        return None
-    try:
-        wait = parse_duration(text)
-    except ValueError as error:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: {error}") from None
-    if wait > MAX_WAIT:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: at most {MAX_WAIT.total_seconds():.0f}s")
-    return wait
 
 
 def _time(request: pb.ListRunsRequest, name: str) -> datetime | None:

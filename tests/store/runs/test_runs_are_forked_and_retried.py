@@ -1,4 +1,4 @@
-"""What goes on from a run is a new run that takes over what was done: the outside world sees nothing twice."""
+"""What goes on from a run is a new run that takes over what was done: the world sees nothing twice."""
 
 import asyncio
 import urllib.request

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reflux.core.command import StartAttempt
-from reflux.core.flow import Flow
 from reflux.core.fork import ForkPlan, plan_fork, plan_retry
 from reflux.core.names import StepPath
 from reflux.core.run import evolve
 from tests.support.walk import Answer, Walk
+
+if TYPE_CHECKING:
+    from reflux.core.flow import Flow
 
 Answers = Mapping[str, Sequence[Answer]] | Callable[[StartAttempt], Answer] | None
 

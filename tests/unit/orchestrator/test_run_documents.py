@@ -42,6 +42,8 @@ def test_a_run_says_everything_flat():
         "unresolved_effects": [],
         "actor": "me",
         "trigger": "",
+        "origin": None,
+        "versions": {},
     }
 
 
@@ -100,6 +102,7 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         "start_time": "2026-01-01T00:00:00Z",
         "finish_time": "2026-01-01T00:00:03Z",
         "omitted": False,
+        "kept_from": "",
     }
     assert [attempt["attempt"] for attempt in attempts] == [1, 2]
     assert [attempt["outcome"] for attempt in attempts] == ["NO_EFFECT", "DONE"]

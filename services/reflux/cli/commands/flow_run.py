@@ -65,7 +65,7 @@ def run(
         if wait is not None and watch:
             raise wrong("--wait prints the output at the end, --follow what happens until then: give one")
         seconds = _seconds(wait)
-        body = _input(given)
+        body = given_input(given)
         handle = request_id or str(uuid.uuid4())
         answer = _execute(reflux, name, body, handle, seconds)
         if watch:
@@ -148,7 +148,8 @@ def _follow(reflux: Session, answer: dict[str, Any]) -> None:
     raise typer.Exit(exits.of_run(end["state"]))
 
 
-def _input(given: str | None) -> documents.Document | None:
+def given_input(given: str | None) -> documents.Document | None:
+    """What stands after `--input`; None without it."""
     if given is None:
         return None
     if given == documents.STDIN:

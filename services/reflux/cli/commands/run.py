@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, documents, exits
-from reflux.cli.commands import run_why
+from reflux.cli.commands import run_operations, run_why
 from reflux.cli.commands.flow_run import show_end
 from reflux.cli.commands.run_watch import follow, get_run
 from reflux.cli.exits import Exit
@@ -110,6 +110,7 @@ def get(run_id: RunId, server: Server = None, data_dir: DataDir = None, as_json:
                 ("until", local(waiting.get("until"))),
                 ("unresolved effects", ", ".join(run["unresolved_effects"])),
                 ("started by", run["actor"]),
+                ("made by", _origin(run.get("origin"))),
                 ("created", local(run["create_time"])),
                 ("took", took(run["create_time"], run["finish_time"])),
                 ("input", _short(run["input"])),
@@ -168,6 +169,7 @@ def cancel(
 
 
 app.command("why")(run_why.why)
+run_operations.register(app)
 
 
 def _since(text: str) -> datetime:
@@ -182,6 +184,13 @@ def _since(text: str) -> datetime:
     except ValueError:
         raise wrong(f"--since {text}: a duration {RULE}, or a time such as 2026-01-31T12:00:00Z") from None
     return at if at.tzinfo else at.astimezone()
+
+
+def _origin(origin: dict[str, Any] | None) -> str:
+    if origin is None:
+        return ""
+    of = f" of run {origin['run_id']}" if origin["run_id"] else ""
+    return f"{origin['operation']}{of}, from {', '.join(origin['steps'])}"
 
 
 def _short(value: Any) -> str:

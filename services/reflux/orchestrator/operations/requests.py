@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from reflux.core.errors import InvalidArgument
 from reflux.core.names import RunId, StepPath, is_id
 from reflux.core.reasons import Reason
+from reflux.orchestrator.operations.alone import Execution
 from reflux.orchestrator.operations.documents import Fields
 from reflux.orchestrator.operations.forks import Going
 
@@ -52,6 +54,29 @@ def retry(run_id: str, body: HttpBody) -> Going:
     )
     fields.check()
     return going
+
+
+def execution(body: HttpBody, step: str, *, flow: str = "", run_id: str | None = None) -> Execution:
+    """A StepExecution, of a flow or of a run.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    known = ("flow_version", "node_version", "input", "context")
+    fields = Fields.of(body, what="the execution", known=known)
+    if fields.has("input") and fields.has("context"):
+        fields.wrong("context", "give an input or a context: with an input nothing is read")
+    asked = Execution(
+        flow,
+        None if run_id is None else run_id_of(run_id),
+        StepPath(unquote(step)),
+        fields.version("flow_version"),
+        fields.text("node_version"),
+        fields.json("input"),
+        fields.json("context"),
+    )
+    fields.check()
+    return asked
 
 
 def run_id_of(text: str) -> RunId:

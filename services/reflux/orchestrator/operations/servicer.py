@@ -11,19 +11,24 @@ from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceS
 from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import run_view
 from reflux.orchestrator.operations import requests, views
+from reflux.orchestrator.waiting import parse_wait
 
 if TYPE_CHECKING:
     from reflux.api.operation.v1 import operation_service_pb2 as pb
     from reflux.orchestrator.journal_reader import JournalReader
+    from reflux.orchestrator.operations.alone import Execution, Steps
     from reflux.orchestrator.operations.forks import Forked, Forks, Going
+    from reflux.orchestrator.waiting import Waiter
 
 
 class OperationServicer(OperationServiceServicer):
     """Every method may also raise psycopg.Error when the database is away."""
 
-    def __init__(self, *, forks: Forks, reader: JournalReader) -> None:
+    def __init__(self, *, forks: Forks, steps: Steps, reader: JournalReader, waiter: Waiter) -> None:
         self._forks = forks
+        self._steps = steps
         self._reader = reader
+        self._waiter = waiter
 
     async def ForkRun(self, request: pb.ForkRunRequest, context: Any) -> HttpBody:  # noqa: N802
         """A new run from a step on."""
@@ -34,6 +39,32 @@ class OperationServicer(OperationServiceServicer):
         """A new run from what failed on."""
         going = requests.retry(request.run_id, request.document)
         return await self._go_on(going, request.request_id, context)
+
+    async def ExecuteStep(self, request: pb.ExecuteStepRequest, context: Any) -> HttpBody:  # noqa: N802
+        """A run of one step of a flow."""
+        execution = requests.execution(request.document, request.step, flow=request.flow_id)
+        return await self._execute(execution, request, context)
+
+    async def ReplayStep(self, request: pb.ReplayStepRequest, context: Any) -> HttpBody:  # noqa: N802
+        """A run of one step of another run."""
+        execution = requests.execution(request.document, request.step, run_id=request.run_id)
+        return await self._execute(execution, request, context)
+
+    async def _execute(
+        self, execution: Execution, request: pb.ExecuteStepRequest | pb.ReplayStepRequest, context: Any
+    ) -> HttpBody:
+        wait = parse_wait(request.wait)
+        launched = await self._steps.execute(
+            execution,
+            actor=actor(context),
+            request_id=request.request_id,
+            traceparent=traceparent(context),
+        )
+        if wait is not None:
+            state = await self._waiter.settled(launched.run_id, wait)
+        else:
+            state = launched.first or await self._reader.state(launched.run_id)
+        return HttpBody(content_type="application/json", data=run_view.run_document(state))
 
     async def _go_on(self, going: Going, request_id: str, context: Any) -> HttpBody:
         forked = await self._forks.go_on(

@@ -22,6 +22,126 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ExecuteStepRequest(_message.Message):
+    """Asks to execute one step of a flow alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """Id or name."""
+    step: _builtins.str
+    """Id of the step."""
+    request_id: _builtins.str
+    """Start-once handle: the same request_id within 7 days gives the same run."""
+    wait: _builtins.str
+    """How long to wait for the run to settle, e.g. 10s; at most 300s. Empty: do not wait."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A StepExecution as JSON or YAML; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+        request_id: _builtins.str = ...,
+        wait: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "flow_id", b"flow_id", "request_id", b"request_id", "step", b"step", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecuteStepRequest: _TypeAlias = ExecuteStepRequest  # noqa: Y015
+
+@_typing.final
+class ReplayStepRequest(_message.Message):
+    """Asks to execute one step of a run alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step, percent-encoded in a URL, e.g. lines%5B3%5D%2Fprice."""
+    request_id: _builtins.str
+    """Start-once handle: the same request_id within 7 days gives the same run."""
+    wait: _builtins.str
+    """How long to wait for the run to settle, e.g. 10s; at most 300s. Empty: do not wait."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A StepExecution as JSON or YAML; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+        request_id: _builtins.str = ...,
+        wait: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "request_id", b"request_id", "run_id", b"run_id", "step", b"step", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayStepRequest: _TypeAlias = ReplayStepRequest  # noqa: Y015
+
+@_typing.final
+class StepExecution(_message.Message):
+    """What a step that is executed alone is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    NODE_VERSION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    flow_version: _builtins.str
+    """same, newest, or a number. same (the default) is the version of the run, and of a flow its newest."""
+    node_version: _builtins.str
+    """Version of the step's node to call, whatever the flow and the route say; empty: as they say."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Value:
+        """The whole input of the step's node, instead of its `with`. Absent: that is evaluated."""
+
+    @_builtins.property
+    def context(self) -> _struct_pb2.Value:
+        """What the step's expressions see: an object of input, steps (each with its output), and inside of loops the
+        item and index. Absent: what the step saw in the run.
+        """
+
+    def __init__(
+        self,
+        *,
+        flow_version: _builtins.str = ...,
+        node_version: _builtins.str = ...,
+        input: _struct_pb2.Value | None = ...,
+        context: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "flow_version", b"flow_version", "input", b"input", "node_version", b"node_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepExecution: _TypeAlias = StepExecution  # noqa: Y015
+
+@_typing.final
 class ForkRunRequest(_message.Message):
     """Asks to go on from a step."""
 

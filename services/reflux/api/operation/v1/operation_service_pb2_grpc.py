@@ -49,6 +49,16 @@ class OperationServiceStub:
                 request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.ExecuteStep = channel.unary_unary(
+                '/reflux.api.operation.v1.OperationService/ExecuteStep',
+                request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ExecuteStepRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ReplayStep = channel.unary_unary(
+                '/reflux.api.operation.v1.OperationService/ReplayStep',
+                request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ReplayStepRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class OperationServiceServicer:
@@ -78,6 +88,23 @@ class OperationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExecuteStep(self, request, context):
+        """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (flow, flow version, step, node version), ALREADY_EXISTS, UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayStep(self, request, context):
+        """Executes one step of a run alone, with what it saw there, in a run of its own. The other run stays as it is.
+        Errors: as ExecuteStep; NOT_FOUND for the run; FAILED_PRECONDITION STEP_NEVER_RAN when that run never came
+        to the step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +116,16 @@ def add_OperationServiceServicer_to_server(servicer, server):
             'RetryRun': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryRun,
                     request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ExecuteStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExecuteStep,
+                    request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ExecuteStepRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ReplayStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayStep,
+                    request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ReplayStepRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
@@ -149,6 +186,60 @@ class OperationService:
             target,
             '/reflux.api.operation.v1.OperationService/RetryRun',
             reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.operation.v1.OperationService/ExecuteStep',
+            reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ExecuteStepRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.operation.v1.OperationService/ReplayStep',
+            reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ReplayStepRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -50,6 +50,15 @@ class OperationServiceStub:
     there. What had succeeded is kept.
     Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
     """
+    ExecuteStep: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ExecuteStepRequest, _httpbody_pb2.HttpBody]
+    """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (flow, flow version, step, node version), ALREADY_EXISTS, UNAVAILABLE.
+    """
+    ReplayStep: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ReplayStepRequest, _httpbody_pb2.HttpBody]
+    """Executes one step of a run alone, with what it saw there, in a run of its own. The other run stays as it is.
+    Errors: as ExecuteStep; NOT_FOUND for the run; FAILED_PRECONDITION STEP_NEVER_RAN when that run never came
+    to the step.
+    """
 
 @_typing.type_check_only
 class OperationServiceAsyncStub(OperationServiceStub):
@@ -71,6 +80,15 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """Does again whatever made a run fail, or was cut off when it was cancelled, in a new run that goes on from
     there. What had succeeded is kept.
     Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
+    """
+    ExecuteStep: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ExecuteStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
+    Errors: INVALID_ARGUMENT, NOT_FOUND (flow, flow version, step, node version), ALREADY_EXISTS, UNAVAILABLE.
+    """
+    ReplayStep: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ReplayStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Executes one step of a run alone, with what it saw there, in a run of its own. The other run stays as it is.
+    Errors: as ExecuteStep; NOT_FOUND for the run; FAILED_PRECONDITION STEP_NEVER_RAN when that run never came
+    to the step.
     """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -102,6 +120,27 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Does again whatever made a run fail, or was cut off when it was cancelled, in a new run that goes on from
         there. What had succeeded is kept.
         Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
+        """
+
+    @_abc_1.abstractmethod
+    def ExecuteStep(
+        self,
+        request: _operation_service_pb2.ExecuteStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
+        Errors: INVALID_ARGUMENT, NOT_FOUND (flow, flow version, step, node version), ALREADY_EXISTS, UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayStep(
+        self,
+        request: _operation_service_pb2.ReplayStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Executes one step of a run alone, with what it saw there, in a run of its own. The other run stays as it is.
+        Errors: as ExecuteStep; NOT_FOUND for the run; FAILED_PRECONDITION STEP_NEVER_RAN when that run never came
+        to the step.
         """
 
 def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

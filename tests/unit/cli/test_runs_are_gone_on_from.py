@@ -1,0 +1,105 @@
+"""`reflux run fork`, `retry` and `step`: what is asked, and what of the answer a person sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from reflux.core.errors import Refused
+from reflux.core.reasons import Reason
+from tests.unit.cli.shapes import RUN, a_run
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Reflux
+    from tests.unit.cli.fakes import FakeServer
+
+NEW = "0193a1b2-c3d4-7000-8000-000000000002"
+PLAN = {
+    "run_id": RUN,
+    "from_steps": ["pay"],
+    "flow_version": 3,
+    "kept": [
+        {"step": "open", "state": "SUCCEEDED", "run_id": RUN, "changed": True},
+        {"step": "ask", "state": "SUCCEEDED", "run_id": NEW, "changed": False},
+    ],
+    "kept_count": 2,
+    "anew": [{"step": "pay", "why": "from", "state": "FAILED", "repeats_effect": True}],
+    "anew_count": 4,
+}
+
+
+def test_a_fork_says_what_it_keeps(server: FakeServer, reflux: Reflux) -> None:
+    """The new id first, then every step: kept from where, or done anew and why."""
+    server.operations.answers = [{"run": a_run("RUNNING", id=NEW), "plan": PLAN}]
+    ended = reflux(
+        "run",
+        "fork",
+        RUN,
+        "pay",
+        "--flow-version",
+        "newest",
+        "--version",
+        "pay=2.0.0",
+        "--input",
+        '{"n": 1}',
+        ok=True,
+    )
+    lines = ended.stdout.splitlines()
+    assert lines[0] == f"run {NEW} is RUNNING"
+    assert [line.split()[:3] for line in lines[2:5]] == [
+        ["open", "kept", "SUCCEEDED"],
+        ["ask", "kept", "SUCCEEDED"],
+        ["pay", "anew", "FAILED"],
+    ]
+    assert "its definition has changed since" in lines[2]
+    assert f"from run {NEW}" in lines[3]
+    assert "may repeat an outside effect" in lines[4]
+    assert lines[5] == "and 3 more steps"
+    document, request = server.operations.said[0]
+    assert document == {
+        "from_step": "pay",
+        "flow_version": "newest",
+        "versions": {"pay": "2.0.0"},
+        "input": {"n": 1},
+        "dry_run": False,
+    }
+    assert request.run_id == RUN
+
+
+def test_a_dry_run_makes_no_run(server: FakeServer, reflux: Reflux) -> None:
+    """Only the plan is shown."""
+    server.operations.answers = [{"run": None, "plan": PLAN}]
+    ended = reflux("run", "retry", RUN, "--dry-run", "--json", ok=True)
+    assert orjson.loads(ended.stdout) == {"run": None, "plan": PLAN}
+    assert server.operations.said[0][0]["dry_run"] is True
+
+
+def test_a_refusal_is_told(server: FakeServer, reflux: Reflux) -> None:
+    """In the words of the server, with the exit status of a refusal."""
+    server.next_errors = [Refused(Reason.RUN_NOT_FAILED, "it SUCCEEDED")]
+    ended = reflux("run", "retry", RUN)
+    assert ended.status != 0
+    assert "it SUCCEEDED" in ended.stderr
+
+
+def test_a_pin_has_a_form(server: FakeServer, reflux: Reflux) -> None:
+    """STEP=VERSION, told before anything is sent."""
+    ended = reflux("run", "fork", RUN, "pay", "--version", "2.0.0")
+    assert "STEP=VERSION" in ended.stderr
+    assert not server.operations.said
+
+
+def test_a_step_alone_prints_its_output(server: FakeServer, reflux: Reflux) -> None:
+    """Of a flow with an input or a context, of a run with what it saw; the exit status is the run's."""
+    ended = reflux("flow", "step", "orders", "pay", "--context", '{"input": {"n": 1}}', ok=True)
+    assert orjson.loads(ended.stdout) == {"total": 9007199254740993}
+    reflux("run", "step", RUN, "lines[3]/price", "--input", '{"n": 2}', "--version", "2.0.0", ok=True)
+    (first, of_flow), (second, of_run) = server.operations.said
+    assert first == {"flow_version": "newest", "node_version": "", "context": {"input": {"n": 1}}}
+    assert (of_flow.flow_id, of_flow.step) == ("orders", "pay")
+    assert second == {"flow_version": "same", "node_version": "2.0.0", "input": {"n": 2}}
+    assert (of_run.run_id, of_run.step) == (RUN, "lines[3]/price")
+    server.operations.answers = [a_run("FAILED")]
+    assert reflux("run", "step", RUN, "pay").status == 1
+    assert reflux("run", "step", RUN, "pay", "--input", "1", "--context", "{}").status == 2
