@@ -41,3 +41,16 @@ async def replay_step(client: Client, run_id: str, step: str, **how: Any) -> Any
     """Executes one step of a run alone, to its end."""
     request = pb.ReplayStepRequest(run_id=run_id, step=step, document=body(how), wait="10s")
     return orjson.loads((await OperationServiceStub(client.channel).ReplayStep(request)).data)
+
+
+async def failures(client: Client, **which: Any) -> list[pb.Fingerprint]:
+    """All groups of failures, in small pages."""
+    found: list[pb.Fingerprint] = []
+    token = ""
+    while True:
+        request = pb.ListFingerprintsRequest(**which, page_size=1, page_token=token)
+        page = await OperationServiceStub(client.channel).ListFingerprints(request)
+        found += page.fingerprints
+        token = page.next_page_token
+        if not token:
+            return found

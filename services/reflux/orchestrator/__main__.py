@@ -30,9 +30,7 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
-from reflux.orchestrator.operations.alone import Steps
-from reflux.orchestrator.operations.forks import Forks
-from reflux.orchestrator.operations.servicer import OperationServicer
+from reflux.orchestrator.operations.assembly import assemble
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
@@ -135,10 +133,7 @@ class Orchestrator:
             pool=pool, reader=reader, writer=self._writer, worker=self._worker, clock=self._clock
         )
         membership = Membership(
-            members_pool,
-            address=str(address),
-            shards=settings.shards,
-            lease_seconds=settings.lease_seconds,
+            members_pool, address=str(address), shards=settings.shards, lease_seconds=settings.lease_seconds
         )
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
@@ -173,9 +168,9 @@ class Orchestrator:
             wake=self._wake,
         )
 
-        forks = Forks(pool=pool, flows=flows, store=store, reader=reader, launcher=launcher, mesh=self.mesh)
-        steps = Steps(flows=flows, reader=reader, launcher=launcher, mesh=self.mesh)
-        self._operation_servicer = OperationServicer(forks=forks, steps=steps, reader=reader, waiter=waiter)
+        self._operation_servicer = assemble(
+            self.mesh, self._clock, pool, store, flows, reader, launcher, waiter
+        )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:
         """Tells who waits here, and through Redis/Valkey who waits elsewhere."""

@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -28,6 +28,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
+from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.store import runs, wakeups
 from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission, Writer
@@ -241,6 +242,7 @@ class Intake:
             failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
             event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
             update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
+            update = replace(update, fingerprint=seen_as(loaded.state, failure))
             self._write(loaded, lease, event, update, words)
             return
         row = await runs.get(self._pool, loaded.run_id)
@@ -250,7 +252,8 @@ class Intake:
     def _park(self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str) -> None:
         failure = ev.Failure("INTERNAL", reason, message)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
-        update = RunUpdate(RunPhase.PARKED, failure=failure, progressed=False)
+        seen = seen_as(loaded.state, failure)
+        update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
         self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
 
     def _write(

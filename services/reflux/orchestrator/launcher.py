@@ -14,7 +14,7 @@ from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
-from reflux.orchestrator.operations.derived import Derived, first_state
+from reflux.orchestrator.operations.derived import Derived, first_state, row_of
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
@@ -85,7 +85,7 @@ class Launcher:
             derived: where the run comes from, and what it takes over; None: it is just started.
 
         Raises:
-            InvalidArgument: the input does not fit the flow's schema.
+            InvalidArgument: the input does not fit the flow's schema, or gives no search key.
             AlreadyExists: the handle was used for something else.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
             psycopg.Error: what a derived run takes over could not be written.
@@ -117,6 +117,7 @@ class Launcher:
             scope=once.scope if once else "",
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
+            **row_of(flow.flow, created),
         )
         started, lease = await self._start(request)
         metrics.started(created=started.created)

@@ -15,6 +15,7 @@ import orjson
 
 from reflux.core import event as ev
 from reflux.core.document import Json
+from reflux.core.errors import InvalidArgument
 from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
 from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import (
@@ -31,9 +32,11 @@ from reflux.core.flow.model import (
     WaitAction,
     WhileAction,
 )
+from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec
+from reflux.orchestrator.operations.seen import seen_as
 
 STEPS_PAGE: Final = 1_000
 """Steps in one answer."""
@@ -77,6 +80,8 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "trigger": created.trigger,
             "origin": _origin(created),
             "versions": dict(created.pins),
+            "key": _key(state),
+            "fingerprint": seen_as(state, _run_failure(state)) or "",
         }
     )
 
@@ -128,6 +133,14 @@ def _origin(created: ev.RunCreated) -> dict[str, Any] | None:
         "flow_version": origin.flow_version,
         "kept": origin.kept,
     }
+
+
+def _key(state: RunState) -> str:
+    """What it is found by: worked out again, as it was when it began."""
+    try:
+        return key_of(state.flow, state.created.input) or ""
+    except InvalidArgument:
+        return ""  # it began before a later rule would have refused it
 
 
 def _run_failure(state: RunState) -> ev.Failure | None:

@@ -41,6 +41,7 @@ from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
 from reflux.orchestrator.dispatch import Places, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.tracing import Tracer
@@ -319,14 +320,16 @@ class Worker:
         phase = state.phase
         if state.finished:
             failure = state.finished.failure
-            return RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
+            update = RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
+            return replace(update, fingerprint=seen_as(state, failure))
         failure = None
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
         wake = None if phase is RunPhase.PARKED else state.created.time
         if self._waits(state) and (later := next_wake(state)) is not None:
             wake = later
-        return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
+        seen = seen_as(state, failure)
+        return RunUpdate(phase, wake_at=wake, failure=failure, fingerprint=seen, progressed=False)
 
     def _waits(self, state: RunState) -> bool:
         """Whether nothing can happen to the run for long, so that it need not be in memory."""

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from google.api.httpbody_pb2 import HttpBody
 
+from reflux.api.operation.v1 import operation_service_pb2 as pb
 from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceServicer
 from tests.unit.cli.shapes import a_run
 
@@ -29,6 +30,13 @@ class Operations(OperationServiceServicer):
 
     def ReplayStep(self, request: Any, context: Any) -> HttpBody:
         return self._answer(request, a_run("SUCCEEDED"))
+
+    def ListFingerprints(self, request: Any, context: Any) -> pb.ListFingerprintsResponse:
+        group = pb.Fingerprint(fingerprint="0123456789abcdef", count=3)
+        group.example.flow_name = "orders"
+        group.example.error.reason, group.example.error.message = "NODE_FAULT", "it is ill"
+        rare = pb.Fingerprint(fingerprint="00000000000000ff", count=1)
+        return pb.ListFingerprintsResponse(fingerprints=[rare, group])
 
     def _answer(self, request: Any, otherwise: Any = None) -> HttpBody:
         self.said.append((orjson.loads(request.document.data), request))

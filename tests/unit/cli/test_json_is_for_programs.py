@@ -36,6 +36,7 @@ COMMANDS = [
     ("run", "cancel", RUN, "--reason", "enough"),
     ("run", "fork", RUN, "pay"),
     ("run", "retry", RUN),
+    ("run", "failures"),
     ("run", "step", RUN, "pay"),
     ("flow", "step", "orders", "pay"),
     ("node", "list"),

@@ -103,3 +103,10 @@ def test_a_step_alone_prints_its_output(server: FakeServer, reflux: Reflux) -> N
     server.operations.answers = [a_run("FAILED")]
     assert reflux("run", "step", RUN, "pay").status == 1
     assert reflux("run", "step", RUN, "pay", "--input", "1", "--context", "{}").status == 2
+
+
+def test_failures_are_listed_by_how_often_they_happen(server: FakeServer, reflux: Reflux) -> None:
+    """The most frequent first; its fingerprint finds the runs."""
+    rows = [line.split() for line in reflux("run", "failures", ok=True).stdout.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["0123456789abcdef", "3"], ["00000000000000ff", "1"]]
+    assert "NODE_FAULT:" in rows[0][3:]

@@ -44,6 +44,8 @@ def test_a_run_says_everything_flat():
         "trigger": "",
         "origin": None,
         "versions": {},
+        "key": "",
+        "fingerprint": "",
     }
 
 

@@ -323,6 +323,8 @@ class Flow:
     """Every step, in document order, a container before what it contains."""
     triggers: tuple[Webhook, ...]
     """What starts runs of it by itself."""
+    search_key: Template | None = None
+    """Gives what a run is found by, from its input; None: nothing."""
 
     def trigger(self, trigger_id: str) -> Webhook | None:
         """The trigger with this id, or None."""

@@ -104,7 +104,7 @@ def _alone(flow: Flow, only: OnlyStep) -> Flow:
     root = Scope(_ROOT, None, 0, (only.step,))
     known = {scope.id for each in steps.values() for scope in _scopes(each)}
     scopes = {_ROOT: root, **{name: flow.scopes[name] for name in flow.scopes if name in known}}
-    return replace(flow, root=root, scopes=scopes, steps=steps, input_schema=None)
+    return replace(flow, root=root, scopes=scopes, steps=steps, input_schema=None, search_key=None)
 
 
 def _scopes(step: Step) -> tuple[Scope, ...]:

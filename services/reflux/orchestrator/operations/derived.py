@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from reflux.core.flow.searchkey import key_of
 from reflux.core.run import begin, evolve
 from reflux.orchestrator import codec
 from reflux.orchestrator.store import outcomes
@@ -61,3 +62,18 @@ def first_state(run_id: RunId, flow: Flow, created: ev.RunCreated, derived: Deri
     for event in derived.kept if derived is not None else ():
         evolve(state, event)
     return state
+
+
+def row_of(flow: Flow, created: ev.RunCreated) -> dict[str, Any]:
+    """What the row of a new run says of it beside its flow: what it is searched by.
+
+    Raises:
+        InvalidArgument: its search key cannot be made.
+    """
+    origin = created.origin
+    return {
+        "search_key": None if created.only_step else key_of(flow, created.input),
+        "trigger": created.trigger or None,
+        "origin": (origin.run_id or None) if origin else None,
+        "operation": origin.operation if origin else None,
+    }

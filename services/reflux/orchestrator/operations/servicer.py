@@ -10,21 +10,37 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceServicer
 from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import run_view
-from reflux.orchestrator.operations import requests, views
+from reflux.orchestrator.operations import requests, search, views
 from reflux.orchestrator.waiting import parse_wait
 
 if TYPE_CHECKING:
     from reflux.api.operation.v1 import operation_service_pb2 as pb
+    from reflux.orchestrator.flows.cache import FlowCache
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.operations.alone import Execution, Steps
     from reflux.orchestrator.operations.forks import Forked, Forks, Going
     from reflux.orchestrator.waiting import Waiter
+    from reflux.runtime.clock import Clock
+    from reflux.runtime.postgres import Pool
 
 
 class OperationServicer(OperationServiceServicer):
     """Every method may also raise psycopg.Error when the database is away."""
 
-    def __init__(self, *, forks: Forks, steps: Steps, reader: JournalReader, waiter: Waiter) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        flows: FlowCache,
+        clock: Clock,
+        forks: Forks,
+        steps: Steps,
+        reader: JournalReader,
+        waiter: Waiter,
+    ) -> None:
+        self._pool = pool
+        self._flows = flows
+        self._clock = clock
         self._forks = forks
         self._steps = steps
         self._reader = reader
@@ -39,6 +55,13 @@ class OperationServicer(OperationServiceServicer):
         """A new run from what failed on."""
         going = requests.retry(request.run_id, request.document)
         return await self._go_on(going, request.request_id, context)
+
+    async def ListFingerprints(  # noqa: N802
+        self, request: pb.ListFingerprintsRequest, context: Any
+    ) -> pb.ListFingerprintsResponse:
+        """A page of failures, grouped."""
+        del context
+        return await search.list_fingerprints(self._pool, self._flows, self._clock, request)
 
     async def ExecuteStep(self, request: pb.ExecuteStepRequest, context: Any) -> HttpBody:  # noqa: N802
         """A run of one step of a flow."""

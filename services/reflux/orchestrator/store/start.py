@@ -59,6 +59,13 @@ class StartRequest:
     request_id: str | None = None
     body_digest: bytes = b""
     """Of everything that must be equal for the same `request_id`."""
+    search_key: str | None = None
+    trigger: str | None = None
+    """Id of the trigger that starts it."""
+    origin: RunId | None = None
+    """The run it goes on from."""
+    operation: str | None = None
+    """What makes it; None: it is just started."""
 
     @property
     def handle(self) -> tuple[str, str] | None:
@@ -178,6 +185,10 @@ async def _insert(
             "actors": arrays.texts([one.actor for one in requests]),
             "created": arrays.times([one.created_at for one in requests]),
             "payloads": arrays.blobs([one.payload for one in requests]),
+            "search_keys": arrays.texts([one.search_key for one in requests]),
+            "triggers": arrays.texts([one.trigger for one in requests]),
+            "origins": arrays.uuids([one.origin for one in requests]),
+            "operations": arrays.texts([one.operation for one in requests]),
         },
         prepare=True,
         binary=True,

@@ -49,6 +49,11 @@ class OperationServiceStub:
                 request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.ListFingerprints = channel.unary_unary(
+                '/reflux.api.operation.v1.OperationService/ListFingerprints',
+                request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsResponse.FromString,
+                _registered_method=True)
         self.ExecuteStep = channel.unary_unary(
                 '/reflux.api.operation.v1.OperationService/ExecuteStep',
                 request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ExecuteStepRequest.SerializeToString,
@@ -88,6 +93,15 @@ class OperationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFingerprints(self, request, context):
+        """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
+        their error, in the order of the fingerprints.
+        Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExecuteStep(self, request, context):
         """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
         Errors: INVALID_ARGUMENT, NOT_FOUND (flow, flow version, step, node version), ALREADY_EXISTS, UNAVAILABLE.
@@ -117,6 +131,11 @@ def add_OperationServiceServicer_to_server(servicer, server):
                     servicer.RetryRun,
                     request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ListFingerprints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFingerprints,
+                    request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsResponse.SerializeToString,
             ),
             'ExecuteStep': grpc.unary_unary_rpc_method_handler(
                     servicer.ExecuteStep,
@@ -187,6 +206,33 @@ class OperationService:
             '/reflux.api.operation.v1.OperationService/RetryRun',
             reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFingerprints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.operation.v1.OperationService/ListFingerprints',
+            reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsRequest.SerializeToString,
+            reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,11 @@ class OperationServiceStub:
     there. What had succeeded is kept.
     Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
     """
+    ListFingerprints: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]
+    """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
+    their error, in the order of the fingerprints.
+    Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
+    """
     ExecuteStep: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ExecuteStepRequest, _httpbody_pb2.HttpBody]
     """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
     Errors: INVALID_ARGUMENT, NOT_FOUND (flow, flow version, step, node version), ALREADY_EXISTS, UNAVAILABLE.
@@ -80,6 +85,11 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """Does again whatever made a run fail, or was cut off when it was cancelled, in a new run that goes on from
     there. What had succeeded is kept.
     Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
+    """
+    ListFingerprints: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]  # type: ignore[assignment]
+    """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
+    their error, in the order of the fingerprints.
+    Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
     """
     ExecuteStep: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ExecuteStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Executes one step of a flow alone, with all that is inside of it, in a run of its own.
@@ -120,6 +130,17 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Does again whatever made a run fail, or was cut off when it was cancelled, in a new run that goes on from
         there. What had succeeded is kept.
         Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFingerprints(
+        self,
+        request: _operation_service_pb2.ListFingerprintsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.ListFingerprintsResponse, _abc.Awaitable[_operation_service_pb2.ListFingerprintsResponse]]:
+        """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
+        their error, in the order of the fingerprints.
+        Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
         """
 
     @_abc_1.abstractmethod

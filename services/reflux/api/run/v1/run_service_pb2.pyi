@@ -103,6 +103,8 @@ class Run(_message.Message):
     TRIGGER_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -117,6 +119,10 @@ class Run(_message.Message):
     """Who started it."""
     trigger: _builtins.str
     """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
+    key: _builtins.str
+    """What spec.search_key of its flow version gave for its input; empty without one."""
+    fingerprint: _builtins.str
+    """Fingerprint of its error: equal for errors that are the same but for ids and numbers. Empty without an error."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What it was given. Not filled in lists."""
@@ -174,10 +180,12 @@ class Run(_message.Message):
         trigger: _builtins.str = ...,
         origin: Global___Origin | None = ...,
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        key: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "origin", b"origin", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -693,6 +701,11 @@ class ListRunsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """Id or name of a flow; empty: all."""
     state: Global___Run.State.ValueType
@@ -701,6 +714,14 @@ class ListRunsRequest(_message.Message):
     """At most 1000; 0 means 100."""
     page_token: _builtins.str
     """next_page_token of the page before."""
+    fingerprint: _builtins.str
+    """Only runs whose error has this fingerprint."""
+    key: _builtins.str
+    """Only runs with this key."""
+    trigger: _builtins.str
+    """Only runs that this trigger of the flow has started; needs flow_id."""
+    origin_run_id: _builtins.str
+    """Only runs that go on from this one. UUID."""
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
         """Only runs created at or after this time."""
@@ -708,6 +729,10 @@ class ListRunsRequest(_message.Message):
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
         """Only runs created before this time."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___Run.State.ValueType]:
+        """Only runs in one of these states; empty: all. Not together with state."""
 
     def __init__(
         self,
@@ -718,10 +743,15 @@ class ListRunsRequest(_message.Message):
         created_before: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        states: _abc.Iterable[Global___Run.State.ValueType] | None = ...,
+        fingerprint: _builtins.str = ...,
+        key: _builtins.str = ...,
+        trigger: _builtins.str = ...,
+        origin_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "flow_id", b"flow_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "states", b"states", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,9 +15,11 @@ WITH held AS MATERIALIZED (
 ), request AS MATERIALIZED (
     SELECT *
       FROM unnest(%(leases)b, %(run_ids)b, %(scopes)b, %(keys)b, %(digests)b, %(flow_ids)b, %(flow_names)b,
-                  %(flow_versions)b, %(actors)b, %(created)b, %(payloads)b)
+                  %(flow_versions)b, %(actors)b, %(created)b, %(payloads)b,
+                  %(search_keys)b, %(triggers)b, %(origins)b, %(operations)b)
            AS request (place, run_id, scope, key, body_digest, flow_id, flow_name,
-                       flow_version, actor, created_at, payload)
+                       flow_version, actor, created_at, payload,
+                       search_key, trigger_id, origin_run, operation)
       JOIN held USING (place)
 ), taken AS (
     INSERT INTO start_keys AS known (scope, key, body_digest, run_id, expires_at)
@@ -30,9 +32,10 @@ WITH held AS MATERIALIZED (
      WHERE known.expires_at <= now()
  RETURNING known.run_id
 ), begun AS (
-    INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at, wake_at)
+    INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at, wake_at,
+                      search_key, trigger_id, origin_run, operation)
     SELECT run_id, shard, flow_id, flow_name, flow_version, 'RUNNING', actor, created_at,
-           now() + interval '5 seconds'
+           now() + interval '5 seconds', search_key, trigger_id, origin_run, operation
       FROM request
      WHERE key IS NULL OR run_id IN (SELECT run_id FROM taken)
  RETURNING id
