@@ -54,3 +54,12 @@ async def failures(client: Client, **which: Any) -> list[pb.Fingerprint]:
         token = page.next_page_token
         if not token:
             return found
+
+
+async def bulk(
+    client: Client, operation: str, which: Any, *, request_id: str = "", page_token: str = "", **how: Any
+) -> Any:
+    """Does something with many runs; the BulkResult."""
+    document = body({"operation": operation, "filter": which, **how})
+    request = pb.BulkRunsRequest(document=document, request_id=request_id, page_token=page_token)
+    return orjson.loads((await OperationServiceStub(client.channel).BulkRuns(request)).data)

@@ -169,7 +169,7 @@ class Orchestrator:
         )
 
         self._operation_servicer = assemble(
-            self.mesh, self._clock, pool, store, flows, reader, launcher, waiter
+            self.mesh, self._clock, pool, store, flows, reader, launcher, waiter, self._intake, self._wake
         )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:

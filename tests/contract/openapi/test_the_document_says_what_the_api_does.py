@@ -103,7 +103,20 @@ def test_what_is_neither_path_nor_body_is_a_query_parameter(document: dict[str, 
     """As google/api/http.proto has it; times are RFC 3339 text."""
     parameters = document["paths"]["/api/runs"]["get"]["parameters"]
     assert {each["name"]: each["in"] for each in parameters} == dict.fromkeys(
-        ("flow_id", "state", "created_after", "created_before", "page_size", "page_token"), "query"
+        (
+            "flow_id",
+            "state",
+            "created_after",
+            "created_before",
+            "page_size",
+            "page_token",
+            "states",
+            "fingerprint",
+            "key",
+            "trigger",
+            "origin_run_id",
+        ),
+        "query",
     )
     (after,) = [each for each in parameters if each["name"] == "created_after"]
     assert after["schema"] == {"type": "string", "format": "date-time"}

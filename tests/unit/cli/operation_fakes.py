@@ -31,6 +31,10 @@ class Operations(OperationServiceServicer):
     def ReplayStep(self, request: Any, context: Any) -> HttpBody:
         return self._answer(request, a_run("SUCCEEDED"))
 
+    def BulkRuns(self, request: Any, context: Any) -> HttpBody:
+        nothing = {"matched": 0, "handled": 0, "outcomes": [], "runs": [], "next_page_token": ""}
+        return self._answer(request, nothing)
+
     def ListFingerprints(self, request: Any, context: Any) -> pb.ListFingerprintsResponse:
         group = pb.Fingerprint(fingerprint="0123456789abcdef", count=3)
         group.example.flow_name = "orders"
@@ -39,7 +43,9 @@ class Operations(OperationServiceServicer):
         return pb.ListFingerprintsResponse(fingerprints=[rare, group])
 
     def _answer(self, request: Any, otherwise: Any = None) -> HttpBody:
-        self.said.append((orjson.loads(request.document.data), request))
+        kept = type(request)()
+        kept.CopyFrom(request)
+        self.said.append((orjson.loads(request.document.data), kept))
         otherwise = otherwise or {"run": None, "plan": None}
         answer = self.answers.pop(0) if self.answers else otherwise
         return HttpBody(content_type="application/json", data=orjson.dumps(answer))

@@ -37,6 +37,7 @@ COMMANDS = [
     ("run", "fork", RUN, "pay"),
     ("run", "retry", RUN),
     ("run", "failures"),
+    ("run", "bulk", "cancel", "--flow", "orders"),
     ("run", "step", RUN, "pay"),
     ("flow", "step", "orders", "pay"),
     ("node", "list"),

@@ -110,3 +110,45 @@ def test_failures_are_listed_by_how_often_they_happen(server: FakeServer, reflux
     rows = [line.split() for line in reflux("run", "failures", ok=True).stdout.splitlines()[1:]]
     assert [row[:2] for row in rows] == [["0123456789abcdef", "3"], ["00000000000000ff", "1"]]
     assert "NODE_FAULT:" in rows[0][3:]
+
+
+def test_a_bulk_is_counted_before_it_is_done(server: FakeServer, reflux: Reflux) -> None:
+    """Without --expect nothing is done, and the command says with what it would be."""
+    run = {"run_id": RUN, "reason": "", "new_run_id": "", "state": "FAILED"}
+    server.operations.answers = [
+        {"matched": 3, "handled": 0, "outcomes": [], "runs": [run], "next_page_token": ""}
+    ]
+    ended = reflux("run", "bulk", "retry", "--flow", "orders", "--state", "failed", ok=True)
+    assert ended.stdout.splitlines()[-1] == "3 runs match; do it with --expect 3"
+    assert server.operations.said[0][0] == {
+        "operation": "retry",
+        "filter": {"flow_id": "orders", "states": ["FAILED"]},
+        "arguments": {},
+        "limit": 200,
+        "dry_run": True,
+    }
+    assert reflux("run", "bulk", "retry").status == 2
+
+
+def test_a_bulk_goes_through_all_pages_under_one_handle(server: FakeServer, reflux: Reflux) -> None:
+    """Outcomes are added up; a run that refused makes the exit status 1."""
+
+    def page(token: str, **counts: int) -> dict[str, object]:
+        outcomes = [
+            {"reason": reason, "count": count, "message": "no" if reason != "DONE" else "", "run_id": RUN}
+            for reason, count in counts.items()
+        ]
+        handled = sum(counts.values())
+        return {"matched": 5, "handled": handled, "outcomes": outcomes, "runs": [], "next_page_token": token}
+
+    server.operations.answers = [page("more", DONE=3), page("", DONE=1, STEP_NEVER_RAN=1)]
+    ended = reflux("run", "bulk", "fork", "--key", "A", "--from-step", "pay", "--expect", "5")
+    assert ended.status == 1
+    rows = [line.split()[:2] for line in ended.stdout.splitlines()[1:]]
+    assert rows == [["DONE", "4"], ["STEP_NEVER_RAN", "1"]]
+    (first, one), (second, two) = server.operations.said
+    assert first == second
+    assert first["expected_count"] == 5
+    assert first["arguments"] == {"from_step": "pay"}
+    assert (one.page_token, two.page_token) == ("", "more")
+    assert one.request_id == two.request_id != ""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, documents, exits
-from reflux.cli.commands import run_failures, run_operations, run_why
+from reflux.cli.commands import run_bulk, run_failures, run_operations, run_why
 from reflux.cli.commands.flow_run import show_end
 from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_watch import follow, get_run
@@ -183,6 +183,7 @@ def cancel(
 
 app.command("why")(run_why.why)
 app.command("failures")(run_failures.failures)
+app.command("bulk")(run_bulk.bulk)
 run_operations.register(app)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reflux.orchestrator.operations.acts import Acts
 from reflux.orchestrator.operations.alone import Steps
+from reflux.orchestrator.operations.bulk import Bulks
 from reflux.orchestrator.operations.forks import Forks
 from reflux.orchestrator.operations.servicer import OperationServicer
 
 if TYPE_CHECKING:
     from reflux.orchestrator.flows.cache import FlowCache
     from reflux.orchestrator.flows.store import FlowStore
+    from reflux.orchestrator.intake import Intake
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.launcher import Launcher
     from reflux.orchestrator.mesh_view import MeshView
+    from reflux.orchestrator.store.wake import Wake
     from reflux.orchestrator.waiting import Waiter
     from reflux.runtime.clock import Clock
     from reflux.runtime.postgres import Pool
@@ -28,10 +32,21 @@ def assemble(  # noqa: PLR0917 - wiring: each is of a type of its own
     reader: JournalReader,
     launcher: Launcher,
     waiter: Waiter,
+    intake: Intake,
+    wake: Wake,
 ) -> OperationServicer:
     """The servicer of one orchestrator."""
     forks = Forks(pool=pool, flows=flows, store=store, reader=reader, launcher=launcher, mesh=mesh)
     steps = Steps(flows=flows, reader=reader, launcher=launcher, mesh=mesh)
+    acts = Acts(pool=pool, forks=forks, intake=intake, wake=wake)
+    bulks = Bulks(pool=pool, flows=flows, clock=clock, acts=acts)
     return OperationServicer(
-        pool=pool, flows=flows, clock=clock, forks=forks, steps=steps, reader=reader, waiter=waiter
+        pool=pool,
+        flows=flows,
+        clock=clock,
+        forks=forks,
+        steps=steps,
+        bulks=bulks,
+        reader=reader,
+        waiter=waiter,
     )

@@ -7,6 +7,7 @@ fields.check()                         # raises InvalidArgument with all that wa
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.document import Json
@@ -56,6 +57,10 @@ class Fields:
     def has(self, name: str) -> bool:
         """Whether it was given; null is not."""
         return self._values.get(name) is not None
+
+    def says(self, name: str) -> bool:
+        """Whether it was given, and is not empty."""
+        return self._values.get(name) not in (None, "", [], {})
 
     def text(self, name: str, *, required: bool = False, most: int = MAX_TEXT) -> str:
         """A text; empty when it was not given."""
@@ -109,6 +114,32 @@ class Fields:
                 return found
         self._add(name, f"an object of at most {MAX_ENTRIES} texts")
         return {}
+
+    def list_of_texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        value = self._values.get(name)
+        if value is None:
+            return []
+        if isinstance(value, list) and len(value) <= MAX_ENTRIES:
+            found = [text for text in value if isinstance(text, str) and text]
+            if len(found) == len(value):
+                return found
+        self._add(name, f"a list of at most {MAX_ENTRIES} texts")
+        return []
+
+    def time(self, name: str) -> datetime | None:
+        """A time as RFC 3339 has it, with its zone."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            at = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is None:
+            self._add(name, "a time such as 2026-01-31T12:00:00Z")
+            return None
+        return at
 
     def json(self, name: str) -> Json | None:
         """Any value; None when it was not given."""

@@ -11,6 +11,7 @@ from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceS
 from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import run_view
 from reflux.orchestrator.operations import requests, search, views
+from reflux.orchestrator.operations.acts import Asked
 from reflux.orchestrator.waiting import parse_wait
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from reflux.orchestrator.flows.cache import FlowCache
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.operations.alone import Execution, Steps
+    from reflux.orchestrator.operations.bulk import Bulks
     from reflux.orchestrator.operations.forks import Forked, Forks, Going
     from reflux.orchestrator.waiting import Waiter
     from reflux.runtime.clock import Clock
@@ -35,6 +37,7 @@ class OperationServicer(OperationServiceServicer):
         clock: Clock,
         forks: Forks,
         steps: Steps,
+        bulks: Bulks,
         reader: JournalReader,
         waiter: Waiter,
     ) -> None:
@@ -43,6 +46,7 @@ class OperationServicer(OperationServiceServicer):
         self._clock = clock
         self._forks = forks
         self._steps = steps
+        self._bulks = bulks
         self._reader = reader
         self._waiter = waiter
 
@@ -55,6 +59,12 @@ class OperationServicer(OperationServiceServicer):
         """A new run from what failed on."""
         going = requests.retry(request.run_id, request.document)
         return await self._go_on(going, request.request_id, context)
+
+    async def BulkRuns(self, request: pb.BulkRunsRequest, context: Any) -> HttpBody:  # noqa: N802
+        """A page of runs, each done with."""
+        asked = Asked(actor(context), request.request_id, traceparent(context))
+        result = await self._bulks.do(request.document, request.page_token, asked)
+        return HttpBody(content_type="application/json", data=orjson.dumps(result))
 
     async def ListFingerprints(  # noqa: N802
         self, request: pb.ListFingerprintsRequest, context: Any

@@ -149,19 +149,7 @@ async def list_page(
     pool: Pool, which: RunFilter, *, limit: int, older_than: RunId | None = None
 ) -> list[RunRow]:
     """At most `limit` runs, newest first; the next page is `older_than` the last one's id."""
-    states = which.states or ()
-    parameters = {
-        **_parameters(which),
-        # Of one state the pages come out of its index in order; of several they are sorted.
-        "state": states[0] if len(states) == 1 else None,
-        "states": list(states) if len(states) > 1 else None,
-        "fingerprint": which.fingerprint,
-        "key": which.key,
-        "trigger": which.trigger,
-        "origin": which.origin,
-        "older_than": older_than,
-        "limit": limit,
-    }
+    parameters = {**_parameters(which), "older_than": older_than, "limit": limit}
     return [_row(row) for row in await fetch(pool, "list_runs", parameters, prepare=False)]
 
 
@@ -183,10 +171,24 @@ async def list_failures(pool: Pool, which: RunFilter, *, limit: int, after: str 
     return [FailureGroup(row[0], row[1], row[2], _row(row[3:])) for row in rows]
 
 
+async def count(pool: Pool, which: RunFilter, *, limit: int) -> int:
+    """How many runs match, or `limit` when there are as many."""
+    parameters = {**_parameters(which), "limit": limit}
+    rows = await fetch(pool, "count_runs", parameters, prepare=False)
+    return int(rows[0][0])
+
+
 def _parameters(which: RunFilter) -> dict[str, object]:
-    """The flow and the times of a filter."""
+    states = which.states or ()
     return {
         "flow_id": which.flow_id,
+        # Of one state the pages come out of its index in order; of several they are sorted.
+        "state": states[0] if len(states) == 1 else None,
+        "states": list(states) if len(states) > 1 else None,
+        "fingerprint": which.fingerprint,
+        "key": which.key,
+        "trigger": which.trigger,
+        "origin": which.origin,
         "created_from": which.created_from,
         "first_id": which.created_from and _id_of(which.created_from - _SLACK),
         "created_before": which.created_before,

@@ -30,7 +30,7 @@ from reflux.api.document.v1 import document_pb2 as reflux_dot_api_dot_document_d
 from reflux.api.run.v1 import run_service_pb2 as reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/reflux/api/operation/v1/operation_service.proto\x12\x17reflux.api.operation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\x1a#reflux/api/run/v1/run_service.proto\"\xb8\x01\n\x17ListFingerprintsRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x31\n\rcreated_after\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"o\n\x18ListFingerprintsResponse\x12:\n\x0c\x66ingerprints\x18\x01 \x03(\x0b\x32$.reflux.api.operation.v1.Fingerprint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x0b\x46ingerprint\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07\x65xample\x18\x05 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\"}\n\x12\x45xecuteStepRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"{\n\x11ReplayStepRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"\x8b\x01\n\rStepExecution\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12\x14\n\x0cnode_version\x18\x02 \x01(\t\x12%\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\"\\\n\x0e\x46orkRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd7\x01\n\x04\x46ork\x12\x11\n\tfrom_step\x18\x01 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x02 \x01(\t\x12=\n\x08versions\x18\x03 \x03(\x0b\x32+.reflux.api.operation.v1.Fork.VersionsEntry\x12%\n\x05input\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0fRetryRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x9f\x01\n\x05Retry\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12>\n\x08versions\x18\x02 \x03(\x0b\x32,.reflux.api.operation.v1.Retry.VersionsEntry\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\tForkedRun\x12#\n\x03run\x18\x01 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\x12/\n\x04plan\x18\x02 \x01(\x0b\x32!.reflux.api.operation.v1.ForkPlan\"\xcd\x01\n\x08\x46orkPlan\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nfrom_steps\x18\x02 \x03(\t\x12\x14\n\x0c\x66low_version\x18\x03 \x01(\x05\x12/\n\x04kept\x18\x04 \x03(\x0b\x32!.reflux.api.operation.v1.KeptStep\x12\x12\n\nkept_count\x18\x05 \x01(\x05\x12.\n\x04\x61new\x18\x06 \x03(\x0b\x32 .reflux.api.operation.v1.NewStep\x12\x12\n\nanew_count\x18\x07 \x01(\x05\"j\n\x08KeptStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\x08\"m\n\x07NewStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x16\n\x0erepeats_effect\x18\x04 \x01(\x08\x32\xc6\x07\n\x10OperationService\x12\xb8\x01\n\x07\x46orkRun\x12\'.reflux.api.operation.v1.ForkRunRequest\x1a\x14.google.api.HttpBody\"n\xca\xf3\x18\x1creflux.api.operation.v1.Fork\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02#\"\x17/api/runs/{run_id}:fork:\x08\x64ocument\x12\xbc\x01\n\x08RetryRun\x12(.reflux.api.operation.v1.RetryRunRequest\x1a\x14.google.api.HttpBody\"p\xca\xf3\x18\x1dreflux.api.operation.v1.Retry\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02$\"\x18/api/runs/{run_id}:retry:\x08\x64ocument\x12\x97\x01\n\x10ListFingerprints\x12\x30.reflux.api.operation.v1.ListFingerprintsRequest\x1a\x31.reflux.api.operation.v1.ListFingerprintsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/runs:fingerprints\x12\xcf\x01\n\x0b\x45xecuteStep\x12+.reflux.api.operation.v1.ExecuteStepRequest\x1a\x14.google.api.HttpBody\"}\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x35\")/api/flows/{flow_id}/steps/{step}:execute:\x08\x64ocument\x12\xcb\x01\n\nReplayStep\x12*.reflux.api.operation.v1.ReplayStepRequest\x1a\x14.google.api.HttpBody\"{\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x33\"\'/api/runs/{run_id}/steps/{step}:execute:\x08\x64ocumentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/reflux/api/operation/v1/operation_service.proto\x12\x17reflux.api.operation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\x1a#reflux/api/run/v1/run_service.proto\"a\n\x0f\x42ulkRunsRequest\x12&\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb1\x01\n\x04\x42ulk\x12\x33\n\x06\x66ilter\x18\x01 \x01(\x0b\x32#.reflux.api.operation.v1.BulkFilter\x12\x11\n\toperation\x18\x02 \x01(\t\x12)\n\targuments\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x16\n\x0e\x65xpected_count\x18\x04 \x01(\x05\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\"\xde\x01\n\nBulkFilter\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0e\n\x06states\x18\x02 \x03(\t\x12\x31\n\rcreated_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x0f\n\x07trigger\x18\x07 \x01(\t\x12\x15\n\rorigin_run_id\x18\x08 \x01(\t\"\xaf\x01\n\nBulkResult\x12\x0f\n\x07matched\x18\x01 \x01(\x05\x12\x0f\n\x07handled\x18\x02 \x01(\x05\x12\x36\n\x08outcomes\x18\x03 \x03(\x0b\x32$.reflux.api.operation.v1.BulkOutcome\x12.\n\x04runs\x18\x04 \x03(\x0b\x32 .reflux.api.operation.v1.BulkRun\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"M\n\x0b\x42ulkOutcome\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"j\n\x07\x42ulkRun\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nnew_run_id\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\"\xb8\x01\n\x17ListFingerprintsRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x31\n\rcreated_after\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"o\n\x18ListFingerprintsResponse\x12:\n\x0c\x66ingerprints\x18\x01 \x03(\x0b\x32$.reflux.api.operation.v1.Fingerprint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x0b\x46ingerprint\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07\x65xample\x18\x05 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\"}\n\x12\x45xecuteStepRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"{\n\x11ReplayStepRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"\x8b\x01\n\rStepExecution\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12\x14\n\x0cnode_version\x18\x02 \x01(\t\x12%\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\"\\\n\x0e\x46orkRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd7\x01\n\x04\x46ork\x12\x11\n\tfrom_step\x18\x01 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x02 \x01(\t\x12=\n\x08versions\x18\x03 \x03(\x0b\x32+.reflux.api.operation.v1.Fork.VersionsEntry\x12%\n\x05input\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0fRetryRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x9f\x01\n\x05Retry\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12>\n\x08versions\x18\x02 \x03(\x0b\x32,.reflux.api.operation.v1.Retry.VersionsEntry\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\tForkedRun\x12#\n\x03run\x18\x01 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\x12/\n\x04plan\x18\x02 \x01(\x0b\x32!.reflux.api.operation.v1.ForkPlan\"\xcd\x01\n\x08\x46orkPlan\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nfrom_steps\x18\x02 \x03(\t\x12\x14\n\x0c\x66low_version\x18\x03 \x01(\x05\x12/\n\x04kept\x18\x04 \x03(\x0b\x32!.reflux.api.operation.v1.KeptStep\x12\x12\n\nkept_count\x18\x05 \x01(\x05\x12.\n\x04\x61new\x18\x06 \x03(\x0b\x32 .reflux.api.operation.v1.NewStep\x12\x12\n\nanew_count\x18\x07 \x01(\x05\"j\n\x08KeptStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\x08\"m\n\x07NewStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x16\n\x0erepeats_effect\x18\x04 \x01(\x08\x32\xfb\x08\n\x10OperationService\x12\xb8\x01\n\x07\x46orkRun\x12\'.reflux.api.operation.v1.ForkRunRequest\x1a\x14.google.api.HttpBody\"n\xca\xf3\x18\x1creflux.api.operation.v1.Fork\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02#\"\x17/api/runs/{run_id}:fork:\x08\x64ocument\x12\xbc\x01\n\x08RetryRun\x12(.reflux.api.operation.v1.RetryRunRequest\x1a\x14.google.api.HttpBody\"p\xca\xf3\x18\x1dreflux.api.operation.v1.Retry\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02$\"\x18/api/runs/{run_id}:retry:\x08\x64ocument\x12\xb2\x01\n\x08\x42ulkRuns\x12(.reflux.api.operation.v1.BulkRunsRequest\x1a\x14.google.api.HttpBody\"f\xca\xf3\x18\x1creflux.api.operation.v1.Bulk\xd2\xf3\x18\"reflux.api.operation.v1.BulkResult\x82\xd3\xe4\x93\x02\x1a\"\x0e/api/runs:bulk:\x08\x64ocument\x12\x97\x01\n\x10ListFingerprints\x12\x30.reflux.api.operation.v1.ListFingerprintsRequest\x1a\x31.reflux.api.operation.v1.ListFingerprintsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/runs:fingerprints\x12\xcf\x01\n\x0b\x45xecuteStep\x12+.reflux.api.operation.v1.ExecuteStepRequest\x1a\x14.google.api.HttpBody\"}\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x35\")/api/flows/{flow_id}/steps/{step}:execute:\x08\x64ocument\x12\xcb\x01\n\nReplayStep\x12*.reflux.api.operation.v1.ReplayStepRequest\x1a\x14.google.api.HttpBody\"{\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x33\"\'/api/runs/{run_id}/steps/{step}:execute:\x08\x64ocumentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,44 +45,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATIONSERVICE'].methods_by_name['ForkRun']._serialized_options = b'\312\363\030\034reflux.api.operation.v1.Fork\322\363\030!reflux.api.operation.v1.ForkedRun\202\323\344\223\002#\"\027/api/runs/{run_id}:fork:\010document'
   _globals['_OPERATIONSERVICE'].methods_by_name['RetryRun']._loaded_options = None
   _globals['_OPERATIONSERVICE'].methods_by_name['RetryRun']._serialized_options = b'\312\363\030\035reflux.api.operation.v1.Retry\322\363\030!reflux.api.operation.v1.ForkedRun\202\323\344\223\002$\"\030/api/runs/{run_id}:retry:\010document'
+  _globals['_OPERATIONSERVICE'].methods_by_name['BulkRuns']._loaded_options = None
+  _globals['_OPERATIONSERVICE'].methods_by_name['BulkRuns']._serialized_options = b'\312\363\030\034reflux.api.operation.v1.Bulk\322\363\030\"reflux.api.operation.v1.BulkResult\202\323\344\223\002\032\"\016/api/runs:bulk:\010document'
   _globals['_OPERATIONSERVICE'].methods_by_name['ListFingerprints']._loaded_options = None
   _globals['_OPERATIONSERVICE'].methods_by_name['ListFingerprints']._serialized_options = b'\202\323\344\223\002\030\022\026/api/runs:fingerprints'
   _globals['_OPERATIONSERVICE'].methods_by_name['ExecuteStep']._loaded_options = None
   _globals['_OPERATIONSERVICE'].methods_by_name['ExecuteStep']._serialized_options = b'\312\363\030%reflux.api.operation.v1.StepExecution\322\363\030\025reflux.api.run.v1.Run\202\323\344\223\0025\")/api/flows/{flow_id}/steps/{step}:execute:\010document'
   _globals['_OPERATIONSERVICE'].methods_by_name['ReplayStep']._loaded_options = None
   _globals['_OPERATIONSERVICE'].methods_by_name['ReplayStep']._serialized_options = b'\312\363\030%reflux.api.operation.v1.StepExecution\322\363\030\025reflux.api.run.v1.Run\202\323\344\223\0023\"\'/api/runs/{run_id}/steps/{step}:execute:\010document'
-  _globals['_LISTFINGERPRINTSREQUEST']._serialized_start=273
-  _globals['_LISTFINGERPRINTSREQUEST']._serialized_end=457
-  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_start=459
-  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_end=570
-  _globals['_FINGERPRINT']._serialized_start=573
-  _globals['_FINGERPRINT']._serialized_end=758
-  _globals['_EXECUTESTEPREQUEST']._serialized_start=760
-  _globals['_EXECUTESTEPREQUEST']._serialized_end=885
-  _globals['_REPLAYSTEPREQUEST']._serialized_start=887
-  _globals['_REPLAYSTEPREQUEST']._serialized_end=1010
-  _globals['_STEPEXECUTION']._serialized_start=1013
-  _globals['_STEPEXECUTION']._serialized_end=1152
-  _globals['_FORKRUNREQUEST']._serialized_start=1154
-  _globals['_FORKRUNREQUEST']._serialized_end=1246
-  _globals['_FORK']._serialized_start=1249
-  _globals['_FORK']._serialized_end=1464
-  _globals['_FORK_VERSIONSENTRY']._serialized_start=1417
-  _globals['_FORK_VERSIONSENTRY']._serialized_end=1464
-  _globals['_RETRYRUNREQUEST']._serialized_start=1466
-  _globals['_RETRYRUNREQUEST']._serialized_end=1559
-  _globals['_RETRY']._serialized_start=1562
-  _globals['_RETRY']._serialized_end=1721
-  _globals['_RETRY_VERSIONSENTRY']._serialized_start=1417
-  _globals['_RETRY_VERSIONSENTRY']._serialized_end=1464
-  _globals['_FORKEDRUN']._serialized_start=1723
-  _globals['_FORKEDRUN']._serialized_end=1820
-  _globals['_FORKPLAN']._serialized_start=1823
-  _globals['_FORKPLAN']._serialized_end=2028
-  _globals['_KEPTSTEP']._serialized_start=2030
-  _globals['_KEPTSTEP']._serialized_end=2136
-  _globals['_NEWSTEP']._serialized_start=2138
-  _globals['_NEWSTEP']._serialized_end=2247
-  _globals['_OPERATIONSERVICE']._serialized_start=2250
-  _globals['_OPERATIONSERVICE']._serialized_end=3216
+  _globals['_BULKRUNSREQUEST']._serialized_start=272
+  _globals['_BULKRUNSREQUEST']._serialized_end=369
+  _globals['_BULK']._serialized_start=372
+  _globals['_BULK']._serialized_end=549
+  _globals['_BULKFILTER']._serialized_start=552
+  _globals['_BULKFILTER']._serialized_end=774
+  _globals['_BULKRESULT']._serialized_start=777
+  _globals['_BULKRESULT']._serialized_end=952
+  _globals['_BULKOUTCOME']._serialized_start=954
+  _globals['_BULKOUTCOME']._serialized_end=1031
+  _globals['_BULKRUN']._serialized_start=1033
+  _globals['_BULKRUN']._serialized_end=1139
+  _globals['_LISTFINGERPRINTSREQUEST']._serialized_start=1142
+  _globals['_LISTFINGERPRINTSREQUEST']._serialized_end=1326
+  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_start=1328
+  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_end=1439
+  _globals['_FINGERPRINT']._serialized_start=1442
+  _globals['_FINGERPRINT']._serialized_end=1627
+  _globals['_EXECUTESTEPREQUEST']._serialized_start=1629
+  _globals['_EXECUTESTEPREQUEST']._serialized_end=1754
+  _globals['_REPLAYSTEPREQUEST']._serialized_start=1756
+  _globals['_REPLAYSTEPREQUEST']._serialized_end=1879
+  _globals['_STEPEXECUTION']._serialized_start=1882
+  _globals['_STEPEXECUTION']._serialized_end=2021
+  _globals['_FORKRUNREQUEST']._serialized_start=2023
+  _globals['_FORKRUNREQUEST']._serialized_end=2115
+  _globals['_FORK']._serialized_start=2118
+  _globals['_FORK']._serialized_end=2333
+  _globals['_FORK_VERSIONSENTRY']._serialized_start=2286
+  _globals['_FORK_VERSIONSENTRY']._serialized_end=2333
+  _globals['_RETRYRUNREQUEST']._serialized_start=2335
+  _globals['_RETRYRUNREQUEST']._serialized_end=2428
+  _globals['_RETRY']._serialized_start=2431
+  _globals['_RETRY']._serialized_end=2590
+  _globals['_RETRY_VERSIONSENTRY']._serialized_start=2286
+  _globals['_RETRY_VERSIONSENTRY']._serialized_end=2333
+  _globals['_FORKEDRUN']._serialized_start=2592
+  _globals['_FORKEDRUN']._serialized_end=2689
+  _globals['_FORKPLAN']._serialized_start=2692
+  _globals['_FORKPLAN']._serialized_end=2897
+  _globals['_KEPTSTEP']._serialized_start=2899
+  _globals['_KEPTSTEP']._serialized_end=3005
+  _globals['_NEWSTEP']._serialized_start=3007
+  _globals['_NEWSTEP']._serialized_end=3116
+  _globals['_OPERATIONSERVICE']._serialized_start=3119
+  _globals['_OPERATIONSERVICE']._serialized_end=4266
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,250 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class BulkRunsRequest(_message.Message):
+    """Asks to do something with many runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Handle of the whole: with the same one within 7 days no run is retried or forked twice."""
+    page_token: _builtins.str
+    """next_page_token of the page before, to go on."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Bulk as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        document: _httpbody_pb2.HttpBody | None = ...,
+        request_id: _builtins.str = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "page_token", b"page_token", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkRunsRequest: _TypeAlias = BulkRunsRequest  # noqa: Y015
+
+@_typing.final
+class Bulk(_message.Message):
+    """What to do with which runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    EXPECTED_COUNT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """What to do with each: cancel, retry or fork."""
+    expected_count: _builtins.int
+    """How many runs are expected to match at most; needed unless it is a dry run. If more match nothing is done."""
+    limit: _builtins.int
+    """At most so many runs in this page; 1000 at most, which is the default."""
+    dry_run: _builtins.bool
+    """Only count the runs and show some of them."""
+    @_builtins.property
+    def filter(self) -> Global___BulkFilter:
+        """Which runs; at least one of its fields is given."""
+
+    @_builtins.property
+    def arguments(self) -> _struct_pb2.Value:
+        """How: reason of a cancel; flow_version and versions of a retry; from_step too of a fork. May be empty."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___BulkFilter | None = ...,
+        operation: _builtins.str = ...,
+        arguments: _struct_pb2.Value | None = ...,
+        expected_count: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "dry_run", b"dry_run", "expected_count", b"expected_count", "filter", b"filter", "limit", b"limit", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Bulk: _TypeAlias = Bulk  # noqa: Y015
+
+@_typing.final
+class BulkFilter(_message.Message):
+    """Which runs; all of what is given must be true of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """Id or name of a flow."""
+    fingerprint: _builtins.str
+    """Fingerprint of the error."""
+    key: _builtins.str
+    """Key."""
+    trigger: _builtins.str
+    """Trigger of the flow that started it; needs flow_id."""
+    origin_run_id: _builtins.str
+    """UUID of the run it goes on from."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """States; by default those in which the operation means something."""
+
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Created at or after this time."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Created before this time. Runs that begin later than the request never match."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        states: _abc.Iterable[_builtins.str] | None = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        fingerprint: _builtins.str = ...,
+        key: _builtins.str = ...,
+        trigger: _builtins.str = ...,
+        origin_run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "states", b"states", "trigger", b"trigger"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkFilter: _TypeAlias = BulkFilter  # noqa: Y015
+
+@_typing.final
+class BulkResult(_message.Message):
+    """What came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    HANDLED_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """How many runs match, counted up to 100000; of the whole, not of this page."""
+    handled: _builtins.int
+    """How many runs of this page were done with."""
+    next_page_token: _builtins.str
+    """Given when more runs match than this page has; empty on the last page and of a dry run."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BulkOutcome]:
+        """How many of them ended in which way."""
+
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BulkRun]:
+        """The first 100 runs of this page; the first 20 of a dry run."""
+
+    def __init__(
+        self,
+        *,
+        matched: _builtins.int = ...,
+        handled: _builtins.int = ...,
+        outcomes: _abc.Iterable[Global___BulkOutcome] | None = ...,
+        runs: _abc.Iterable[Global___BulkRun] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handled", b"handled", "matched", b"matched", "next_page_token", b"next_page_token", "outcomes", b"outcomes", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkResult: _TypeAlias = BulkResult  # noqa: Y015
+
+@_typing.final
+class BulkOutcome(_message.Message):
+    """Runs of a page that ended in the same way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """DONE, UNCHANGED (there was nothing to do any more), or the reason of the refusal."""
+    count: _builtins.int
+    """How many."""
+    message: _builtins.str
+    """What the first of them was told, if it was refused."""
+    run_id: _builtins.str
+    """The first of them. UUID."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+        message: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "message", b"message", "reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkOutcome: _TypeAlias = BulkOutcome  # noqa: Y015
+
+@_typing.final
+class BulkRun(_message.Message):
+    """One run of a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NEW_RUN_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    reason: _builtins.str
+    """DONE, UNCHANGED, or the reason of the refusal; empty in a dry run."""
+    new_run_id: _builtins.str
+    """UUID of the run that goes on from it, if one does."""
+    state: _run_service_pb2.Run.State.ValueType
+    """Where the run stood."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        new_run_id: _builtins.str = ...,
+        state: _run_service_pb2.Run.State.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_run_id", b"new_run_id", "reason", b"reason", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkRun: _TypeAlias = BulkRun  # noqa: Y015
+
+@_typing.final
 class ListFingerprintsRequest(_message.Message):
     """Asks which failures there are."""
 

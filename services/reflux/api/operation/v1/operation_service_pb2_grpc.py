@@ -49,6 +49,11 @@ class OperationServiceStub:
                 request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.BulkRuns = channel.unary_unary(
+                '/reflux.api.operation.v1.OperationService/BulkRuns',
+                request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.BulkRunsRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.ListFingerprints = channel.unary_unary(
                 '/reflux.api.operation.v1.OperationService/ListFingerprints',
                 request_serializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.ListFingerprintsRequest.SerializeToString,
@@ -93,6 +98,16 @@ class OperationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BulkRuns(self, request, context):
+        """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
+        them and shows some. What a single run refuses is counted and stops nothing.
+        Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
+        the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListFingerprints(self, request, context):
         """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
         their error, in the order of the fingerprints.
@@ -130,6 +145,11 @@ def add_OperationServiceServicer_to_server(servicer, server):
             'RetryRun': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryRun,
                     request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'BulkRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.BulkRuns,
+                    request_deserializer=reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.BulkRunsRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'ListFingerprints': grpc.unary_unary_rpc_method_handler(
@@ -205,6 +225,33 @@ class OperationService:
             target,
             '/reflux.api.operation.v1.OperationService/RetryRun',
             reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.RetryRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.operation.v1.OperationService/BulkRuns',
+            reflux_dot_api_dot_operation_dot_v1_dot_operation__service__pb2.BulkRunsRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -50,6 +50,12 @@ class OperationServiceStub:
     there. What had succeeded is kept.
     Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
     """
+    BulkRuns: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.BulkRunsRequest, _httpbody_pb2.HttpBody]
+    """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
+    them and shows some. What a single run refuses is counted and stops nothing.
+    Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
+    the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
+    """
     ListFingerprints: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]
     """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
     their error, in the order of the fingerprints.
@@ -85,6 +91,12 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """Does again whatever made a run fail, or was cut off when it was cancelled, in a new run that goes on from
     there. What had succeeded is kept.
     Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
+    """
+    BulkRuns: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.BulkRunsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
+    them and shows some. What a single run refuses is counted and stops nothing.
+    Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
+    the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
     """
     ListFingerprints: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]  # type: ignore[assignment]
     """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
@@ -130,6 +142,18 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Does again whatever made a run fail, or was cut off when it was cancelled, in a new run that goes on from
         there. What had succeeded is kept.
         Errors: as ForkRun; FAILED_PRECONDITION RUN_NOT_FAILED for a run that is neither FAILED nor CANCELED.
+        """
+
+    @_abc_1.abstractmethod
+    def BulkRuns(
+        self,
+        request: _operation_service_pb2.BulkRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
+        them and shows some. What a single run refuses is counted and stops nothing.
+        Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
+        the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
         """
 
     @_abc_1.abstractmethod
