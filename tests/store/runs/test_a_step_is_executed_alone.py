@@ -76,7 +76,8 @@ async def test_a_step_of_a_run_is_executed_with_what_it_saw(begin, mesh):
         run = await client.start(flow, {"lines": [4, 5]}, wait="10s")
         end = await replay_step(client, run["id"], "end")
         total = await replay_step(client, run["id"], "sum")
-        price = await replay_step(client, run["id"], "lines%5B1%5D%2Fprice")
+        price = await replay_step(client, run["id"], "lines[1]/price")
+        same = await replay_step(client, run["id"], "price", path="lines[1]/price")
         pinned = await replay_step(client, run["id"], "end", input={"o": 1}, node_version="1.0.0")
         after = await client.run(run["id"])
 
@@ -90,7 +91,7 @@ async def test_a_step_of_a_run_is_executed_with_what_it_saw(begin, mesh):
         "kept": 0,
     }
     assert total["output"] == {"of": "open", "n": 2}
-    assert price["output"] == {"step": "price", "given": {"n": 5}}
+    assert price["output"] == same["output"] == {"step": "price", "given": {"n": 5}}
     assert pinned["versions"] == {"end": "1.0.0"}
     assert after == run
 
@@ -140,6 +141,7 @@ async def test_what_cannot_be_executed_is_refused(begin, mesh):
             await refused(execute_step(client, "refuses", "end", flow_version=7)),
             await refused(replay_step(client, run["id"], "e")),
             await refused(replay_step(client, run["id"], "lines[0]/price")),
+            await refused(replay_step(client, run["id"], "end", path="lines[0]/price")),
         ]
 
     assert reasons == [
@@ -153,4 +155,5 @@ async def test_what_cannot_be_executed_is_refused(begin, mesh):
         Reason.FLOW_VERSION_NOT_FOUND,
         Reason.STEP_NEVER_RAN,
         Reason.STEP_NOT_FOUND,
+        Reason.ARGUMENT_INVALID,
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from reflux.core.errors import InvalidArgument
 from reflux.core.names import RunId, StepPath, is_id
@@ -62,14 +61,17 @@ def execution(body: HttpBody, step: str, *, flow: str = "", run_id: str | None =
     Raises:
         InvalidArgument: it is none.
     """
-    known = ("flow_version", "node_version", "input", "context")
+    known = ("flow_version", "node_version", "input", "context", *(("path",) if run_id is not None else ()))
     fields = Fields.of(body, what="the execution", known=known)
+    path = fields.text("path")
+    if path and path.rpartition("/")[2] != step:
+        fields.wrong("path", f"ends with the id of the step, {step[:100]}")
     if fields.has("input") and fields.has("context"):
         fields.wrong("context", "give an input or a context: with an input nothing is read")
     asked = Execution(
         flow,
         None if run_id is None else run_id_of(run_id),
-        StepPath(unquote(step)),
+        StepPath(path or step),
         fields.version("flow_version"),
         fields.text("node_version"),
         fields.json("input"),

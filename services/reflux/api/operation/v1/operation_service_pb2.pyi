@@ -434,7 +434,9 @@ class ReplayStepRequest(_message.Message):
     run_id: _builtins.str
     """UUID."""
     step: _builtins.str
-    """Path of the step, percent-encoded in a URL, e.g. lines%5B3%5D%2Fprice."""
+    """Id of the step; of one inside of a loop its path, e.g. lines[3]/price. A URL holds no path: there it is the id,
+    and the document has the path.
+    """
     request_id: _builtins.str
     """Start-once handle: the same request_id within 7 days gives the same run."""
     wait: _builtins.str
@@ -470,10 +472,13 @@ class StepExecution(_message.Message):
     NODE_VERSION_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     flow_version: _builtins.str
     """same, newest, or a number. same (the default) is the version of the run, and of a flow its newest."""
     node_version: _builtins.str
     """Version of the step's node to call, whatever the flow and the route say; empty: as they say."""
+    path: _builtins.str
+    """Path of the step in the run, when it stands inside of a loop, e.g. lines[3]/price. Not for a step of a flow."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """The whole input of the step's node, instead of its `with`. Absent: that is evaluated."""
@@ -491,10 +496,11 @@ class StepExecution(_message.Message):
         node_version: _builtins.str = ...,
         input: _struct_pb2.Value | None = ...,
         context: _struct_pb2.Value | None = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "flow_version", b"flow_version", "input", b"input", "node_version", b"node_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "flow_version", b"flow_version", "input", b"input", "node_version", b"node_version", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
