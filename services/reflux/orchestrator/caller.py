@@ -48,8 +48,9 @@ _MISSING: Final = {"node": Reason.NODE_NOT_FOUND, "version": Reason.NODE_VERSION
 _SERVED: Final = "x-envoy-upstream-service-time"
 """Label of every answer that came from a node."""
 
-_NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING})
-"""The node's own words for: not now, and nothing was done."""
+_NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING, Reason.CLAIM_REFUSED})
+"""The node's own words for: not now, and nothing was done. An attempt that is still ours is refused its claim
+only while the node cannot reach us, or we could not record it."""
 
 
 @dataclass(frozen=True, slots=True)
