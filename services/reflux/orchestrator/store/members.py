@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MemberId = NewType("MemberId", str)
 
-RELEASE: Final = 1
+RELEASE: Final = 2
 """Rises whenever journals may hold what the release before cannot fold; see `tests/golden/releases.json`."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
