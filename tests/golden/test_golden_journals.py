@@ -38,28 +38,38 @@ def summary(state: RunState) -> dict[str, Any]:
     """What a state says, in the words of these files."""
     ended = state.finished
     by_trigger = {"trigger": state.values["trigger"]} if state.created.trigger else {}
-    return by_trigger | {
-        "phase": state.phase.value,
-        "output": ended.output.raw.decode() if ended and ended.output else None,
-        "failure": _failure(ended.failure if ended else state.quarantine),
-        "unresolved": list(state.unresolved_effects),
-        "wake": stamp(next_wake(state)),
-        "steps": {
-            path: {
-                "state": run.state.value,
-                "generation": run.generation,
-                "used": run.used,
-                "outcomes": [finished.outcome.value for finished in run.finished],
-                "claims": {number: claim.node_version for number, claim in run.claims.items()},
-                "in_flight": run.flight.started.attempt if run.flight else None,
-                "skip_reason": run.skip_reason.value if run.skip_reason else None,
-                "output": run.output.raw.decode() if run.output else None,
-                "failure": _failure(run.failure),
-                "due": stamp(state.due.get(path)),
-            }
-            for path, run in state.steps.items()
-        },
+    said = {
+        "heard": dict(state.heard),
+        "kept": [*state.signals],
+        "awaited": {path: [*awaited] for path, awaited in state.awaited.items()},
+        "paused": state.paused.actor if state.paused else None,
     }
+    return (
+        by_trigger
+        | (said if any(said.values()) else {})
+        | {
+            "phase": state.phase.value,
+            "output": ended.output.raw.decode() if ended and ended.output else None,
+            "failure": _failure(ended.failure if ended else state.quarantine),
+            "unresolved": list(state.unresolved_effects),
+            "wake": stamp(next_wake(state)),
+            "steps": {
+                path: {
+                    "state": run.state.value,
+                    "generation": run.generation,
+                    "used": run.used,
+                    "outcomes": [finished.outcome.value for finished in run.finished],
+                    "claims": {number: claim.node_version for number, claim in run.claims.items()},
+                    "in_flight": run.flight.started.attempt if run.flight else None,
+                    "skip_reason": run.skip_reason.value if run.skip_reason else None,
+                    "output": run.output.raw.decode() if run.output else None,
+                    "failure": _failure(run.failure),
+                    "due": stamp(state.due.get(path)),
+                }
+                for path, run in state.steps.items()
+            },
+        }
+    )
 
 
 def _failure(failure: Failure | None) -> list[str] | None:

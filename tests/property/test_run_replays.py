@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reflux.core.errors import RefluxError
 from reflux.core.event import FINAL
 from reflux.core.run import fold
+from reflux.core.word import Resume, WordId, hear
 from reflux.orchestrator import codec
-from tests.support.random_flow import INPUT, RandomWalk, random_effects, random_flow
+from tests.support.random_flow import INPUT, RandomWalk, random_effects, random_flow, random_word
 from tests.support.walk import RUN
 
 if TYPE_CHECKING:
@@ -72,6 +74,28 @@ def test_the_journal_alone_gives_the_same_run(seed, moment):
         if not walk.state.finished:
             walk.cancel()
     walk.run()
+    stored = [codec.decode(codec.encode(event)) for event in walk.journal]
+    assert known(fold(RUN, walk.flow, stored)) == known(walk.state)
+
+
+@bounded
+@given(seeds, st.lists(moments, min_size=1, max_size=8))
+def test_whatever_is_said_to_a_run_it_ends_and_its_journal_says_the_same(seed, when):
+    """Words at any moment, sensible or not: each is recorded whole or refused, and heard again is nothing."""
+    walk, rng = walk_of(seed), Random(f"words {seed}")
+    for number, moment in enumerate(sorted(when)):
+        walk.run(moment)
+        word = random_word(rng, number, walk.state)
+        before = len(walk.journal)
+        try:
+            walk.say(word)
+        except RefluxError:
+            assert len(walk.journal) == before
+        else:
+            assert hear(walk.state, word, walk.now) == ()
+    if walk.state.paused and not walk.state.finished:
+        walk.say(Resume(WordId("last"), "me", ""))
+    walk.run().check_end()
     stored = [codec.decode(codec.encode(event)) for event in walk.journal]
     assert known(fold(RUN, walk.flow, stored)) == known(walk.state)
 

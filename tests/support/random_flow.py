@@ -12,16 +12,22 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core import event as ev
+from reflux.core import word as said
+from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.event import SETTLED, Outcome, StepState
+from reflux.core.event import SETTLED, Choice, Outcome, StepState
 from reflux.core.flow import Flow, Join
+from reflux.core.names import StepPath
 from reflux.core.state import ROOT
+from reflux.core.word import Overrule, Pause, Resume, Signal, Word, WordId
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
     from reflux.core.command import StartAttempt
+    from reflux.core.state import RunState
 
 MAX_STEPS: Final = 14
+SIGNALS: Final = ("ready", "steady")
 INPUT: Final = {"yes": True, "no": False, "n": 3}
 
 
@@ -95,7 +101,7 @@ class _Maker:
     def _action(self, depth: int, before: list[str], *, in_parallel: bool) -> dict[str, Any]:
         rng = self._rng
         kinds = ["node"] * 6 + ["set", "set", "fail"]
-        kinds += ["wait"]
+        kinds += ["wait", "signal", "approve"]
         kinds += (
             ["if", "switch", "parallel", "parallel", "foreach", "while", "try", "try"] if depth < 3 else []
         )
@@ -111,6 +117,12 @@ class _Maker:
                 return {"fail": {"message": "as {{ input.n }} said"}}
             case "wait":
                 return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
+            case "signal":
+                wait = {"signal": rng.choice(SIGNALS), "timeout": rng.choice(["1s", "9s"])}
+                return {"wait": {**wait, "on_timeout": rng.choice(["fail", "continue"])}}
+            case "approve":
+                then = rng.choice(["fail", "approve", "reject"])
+                return {"approve": {"message": "{{ input.n }}?", "timeout": "4s", "on_timeout": then}}
             case kind:
                 return {**self._container(kind, depth + 1, before, in_parallel=in_parallel), **self._limit()}
 
@@ -198,6 +210,27 @@ class _Maker:
             self._count += 1
             found = [{"id": f"s{self._count - 1}", "set": {"n": 1}}]
         return found
+
+
+def random_word(rng: Random, number: int, state: RunState) -> Word:
+    """Something that somebody says, whether or not it makes sense just then."""
+    number_, step = WordId(f"w{number}"), StepPath(rng.choice([*state.steps]))
+    match rng.randrange(7):
+        case 0 | 1:
+            return Signal(number_, "me", rng.choice(SIGNALS), rng.choice(["", "", "k"]), Json.of(number))
+        case 2:
+            asked = [path for path in state.awaited if not state.awaited[path].signal] or [step]
+            return said.Answer(number_, "me", rng.choice(asked), rng.random() < 0.5, None, "")
+        case 3:
+            return Pause(number_, "me", "")
+        case 4:
+            return Resume(number_, "me", "")
+        case 5:
+            return Overrule(number_, "me", step, Choice.SKIP, "")
+        case _:
+            choices = [Choice.CONFIRM, Choice.RETRY, Choice.FALL_BACK, Choice.FAIL]
+            parked = [*state.parked] or [step]
+            return Overrule(number_, "me", rng.choice(parked), rng.choice(choices), "", version="1")
 
 
 def random_answer(seed: int, command: StartAttempt, effect: EffectClass) -> Answer:

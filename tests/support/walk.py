@@ -35,6 +35,7 @@ from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.run import begin, evolve, fold
 from reflux.core.walker import decide, next_wake
+from reflux.core.word import Word, hear
 
 if TYPE_CHECKING:
     from reflux.core.state import RunState
@@ -179,6 +180,10 @@ class Walk:
             self._record(event)
         self._decide()
         return self
+
+    def say(self, word: Word) -> Self:
+        """Says something to the run, as its owner hears it; raises what refuses it."""
+        return self.tell(*hear(self.state, word, self.now))
 
     def cancel(self) -> Self:
         """Somebody cancels the run."""
@@ -347,5 +352,13 @@ def _line(event: ev.Event) -> str:
             return f"quarantine {event.failure.reason}"
         case ev.RunFinished():
             return " ".join(["run", event.state, *event.unresolved_effects])
+        case ev.SignalReceived():
+            return f"signal {event.word} {event.name} {event.key}".rstrip()
+        case ev.StepAnswered():
+            return f"{event.step} {'approved' if event.approved else 'rejected'} by {event.actor}"
+        case ev.StepOverruled():
+            return f"{event.step} {event.choice} {event.version}".rstrip()
+        case ev.RunPaused() | ev.RunResumed() | ev.RunTerminated():
+            return type(event).__name__.removeprefix("Run").lower()
         case _:
             return type(event).__name__

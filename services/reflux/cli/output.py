@@ -31,7 +31,9 @@ _TEXT_WIDTH: Final = 24
 STYLES: Final = {
     **dict.fromkeys(("SUCCEEDED", "DONE", "LIVE", "APPLIED", "ready", "created", "changed"), "green"),
     **dict.fromkeys(("FAILED", "REJECTED", "AMBIGUOUS", "restarting"), "bold red"),
-    **dict.fromkeys(("PARKED", "RETRYING", "CANCELING", "APPLYING", "ABSENT", "stopping"), "yellow"),
+    **dict.fromkeys(
+        ("PARKED", "PAUSED", "RETRYING", "CANCELING", "APPLYING", "ABSENT", "stopping"), "yellow"
+    ),
     **dict.fromkeys(("RUNNING", "starting"), "cyan"),
     **dict.fromkeys(("PENDING", "SKIPPED", "CANCELED", "unchanged", "stopped"), "dim"),
 }

@@ -169,6 +169,7 @@ def _resolve(
     asked = 1 + sum(
         attempt.outcome is Outcome.AMBIGUOUS and (attempt.counted or attempt.attempt in run.claims)
         for attempt in run.finished
+        if attempt.generation == run.generation
     )
     if asked >= RESOLVE_ATTEMPTS:
         return StepState.PARKED, None
@@ -181,7 +182,7 @@ def _send_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Ste
         return StepState.RETRYING, result.finish_time
     in_a_row, since = 1, result.start_time
     for attempt in reversed(run.finished):
-        if attempt.counted:
+        if attempt.counted or attempt.generation != run.generation:  # before a person began it anew
             break
         in_a_row, since = in_a_row + 1, attempt.start_time
     deadline = total_deadline(run) or since + NOT_SENT_PATIENCE

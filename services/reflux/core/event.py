@@ -35,7 +35,7 @@ SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, S
 
 
 class RunPhase(StrEnum):
-    """Where a run stands. The last three before PARKED are final."""
+    """Where a run stands. The three before PARKED are final."""
 
     RUNNING = "RUNNING"
     CANCELING = "CANCELING"
@@ -43,6 +43,7 @@ class RunPhase(StrEnum):
     FAILED = "FAILED"
     CANCELED = "CANCELED"
     PARKED = "PARKED"
+    PAUSED = "PAUSED"
 
 
 FINAL = frozenset({RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.CANCELED})
@@ -64,6 +65,22 @@ class SkipReason(StrEnum):
     BRANCH = "branch"
     JOIN = "join"
     DISABLED = "disabled"
+    HAND = "hand"
+
+
+class Choice(StrEnum):
+    """What a person decides about a step. All but SKIP are about a PARKED one."""
+
+    SKIP = "skip"
+    """It is not done, and was not wanted: those that wait for it go on."""
+    CONFIRM = "confirm"
+    """Its effect did happen, and this is its output."""
+    RETRY = "retry"
+    """It is done again, as a new effect under another idempotency key."""
+    FALL_BACK = "fall_back"
+    """The same, by the version that is named."""
+    FAIL = "fail"
+    """It has failed for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +220,13 @@ class StepEntered:
     count: int = 0
     """Items of a foreach."""
     until: datetime | None = None
-    """When a `wait` is over."""
+    """When a `wait` is over; of one for a signal, and of an approval: when it waits no longer."""
+    key: str = ""
+    """Of a wait for a signal: the correlation key; empty without one."""
+    message: str = ""
+    """Of an approval: what is asked."""
+    who: tuple[str, ...] = ()
+    """Of an approval: who is to answer, for people to see; nobody is refused by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +241,8 @@ class StepSettled:
     skip_reason: SkipReason | None = None
     kept: bool = False
     """The outcome is the one of its `OutcomeKept`; output and failure stand there."""
+    signal: str = ""
+    """Id of the signal that a wait took, which nobody else takes then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +290,78 @@ class RunFinished:
     unresolved_effects: tuple[StepPath, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """Somebody sent a signal. It is kept until a wait takes it (`StepSettled.signal`)."""
+
+    word: str
+    """Its id, which the sender knows: the same one again changes nothing."""
+    name: str
+    key: str
+    """Waits of this key alone take it; empty: any wait for the name does."""
+    payload: Json
+    actor: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnswered:
+    """Somebody approved or rejected what a step asks. `StepSettled` follows."""
+
+    word: str
+    step: StepPath
+    approved: bool
+    form: Json | None
+    """Fits the form of the step; None when nothing was filled in."""
+    actor: str
+    comment: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    """Somebody paused the run: no step and no attempt begins until it is resumed."""
+
+    word: str
+    actor: str
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """Somebody let a paused run go on, or gave one in quarantine another chance."""
+
+    word: str
+    actor: str
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepOverruled:
+    """Somebody decided about a step. Unless it is done again, `StepSettled` follows."""
+
+    word: str
+    step: StepPath
+    choice: Choice
+    actor: str
+    reason: str
+    time: datetime
+    version: str = ""
+    """Of FALL_BACK: the version that is asked next."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTerminated:
+    """Somebody ended the run at once. `RunFinished` follows."""
+
+    word: str
+    actor: str
+    reason: str
+    time: datetime
+
+
 Event = (
     RunCreated
     | OutcomeKept
@@ -278,4 +375,10 @@ Event = (
     | RunRecovered
     | RunParked
     | RunFinished
+    | SignalReceived
+    | StepAnswered
+    | RunPaused
+    | RunResumed
+    | StepOverruled
+    | RunTerminated
 )

@@ -124,6 +124,9 @@ def settle(
     run.items = ()
     for waiting in (state.ready, state.due, state.timers, state.closable, state.deadlines, state.frames):
         waiting.pop(path, None)
+    state.awaited.pop(path, None)
+    if path in state.parked:
+        unpark(state, path)
     for number, scope in enumerate(branches_of(run.step.action)):
         if number not in (run.branches or ()):
             skip_all(state, scope, run.prefix, time)
@@ -197,6 +200,12 @@ def park(state: RunState, path: StepPath, run: StepRun) -> None:
     state.parked_in.update(state.around(path))
 
 
+def unpark(state: RunState, path: StepPath) -> None:
+    """A person has decided about a step: nothing is held up by it any more."""
+    del state.parked[path]
+    state.parked_in = {container for other in state.parked for container in state.around(other)}
+
+
 def land(state: RunState, run: StepRun) -> None:
     """Takes what is in flight for a step as over."""
     if run.flight is not None:
@@ -238,7 +247,8 @@ def _end_early(state: RunState, frame: Frame, closing: Closing, time: datetime) 
     frame.closing = frame.closing or closing
     for path in frame.steps:
         run = state.steps[path]
-        waits = run.state in (StepState.PENDING, StepState.RETRYING) or path in state.timers
+        waits = run.state in (StepState.PENDING, StepState.RETRYING)
+        waits = waits or path in state.timers or path in state.awaited
         if waits or run.flies_pure:
             if run.unresolved is None:
                 settle(state, path, StepState.CANCELED, time)

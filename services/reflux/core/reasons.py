@@ -31,10 +31,22 @@ class Reason(StrEnum):
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id with another body
     NOT_ACCEPTING = "NOT_ACCEPTING"  # this orchestrator is draining or has lost its lease; try again
 
+    RUN_FINISHED = "RUN_FINISHED"  # nothing can be said to it any more; metadata.state says how it ended
+    RUN_NOT_PAUSED = "RUN_NOT_PAUSED"  # there is nothing to resume
+    RUN_PAUSED = "RUN_PAUSED"  # somebody has paused it already; metadata says who
+    STEP_NOT_FOUND = "STEP_NOT_FOUND"  # the run has no step of this path
+    STEP_NOT_WAITING = "STEP_NOT_WAITING"  # the step does not stand where this can be said to it
+    SIGNAL_UNKNOWN = "SIGNAL_UNKNOWN"  # no step of the flow waits for a signal of this name
+    SIGNAL_TOO_LATE = "SIGNAL_TOO_LATE"  # every step that waits for it is over
+    SIGNALS_FULL = "SIGNALS_FULL"  # as many signals are kept there as may be, and no wait takes them
+    APPROVAL_ANSWERED = "APPROVAL_ANSWERED"  # somebody else was first; metadata says who, and what
+    FORM_INVALID = "FORM_INVALID"  # what was filled in does not fit the form of the approval
+    APPROVAL_TOKEN_INVALID = "APPROVAL_TOKEN_INVALID"  # noqa: S105 - not made by us for an approval
+    WORD_UNANSWERED = "WORD_UNANSWERED"  # it is kept for the run, whose owner has not answered; ask again
+
     RUN_CANCELED = "RUN_CANCELED"  # cancelled before it had an output for the sender of its webhook
 
     # Operating on runs.
-    STEP_NOT_FOUND = "STEP_NOT_FOUND"  # the run or the flow has no step of this name or path
     STEP_NEVER_RAN = "STEP_NEVER_RAN"  # nothing can be gone on with from there
     STEP_MOVED = "STEP_MOVED"  # the step would not be reached in the new run; the message says why
     STEP_UNRESOLVED = "STEP_UNRESOLVED"  # nobody knows whether its effect happened, and it would be repeated
@@ -54,6 +66,7 @@ class Reason(StrEnum):
     # Steps.
     EXPRESSION_FAILED = "EXPRESSION_FAILED"  # a template or condition could not be evaluated
     FAIL_STEP = "FAIL_STEP"  # the flow said so
+    FAILED_BY_HAND = "FAILED_BY_HAND"  # a person decided so
     TIMEOUT = "TIMEOUT"  # the step's or the flow's total time was over
     LOOP_LIMIT = "LOOP_LIMIT"  # more iterations than `max`, or more steps than a run may have
     OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"

@@ -13,8 +13,10 @@ from reflux.core import event as ev
 from reflux.core.containers import items_of
 from reflux.core.event import SETTLED, RunPhase, StepState
 from reflux.core.flow.model import (
+    ApproveAction,
     ForeachAction,
     ReturnAction,
+    SignalAction,
     TryAction,
     WaitAction,
     WhileAction,
@@ -34,10 +36,11 @@ from reflux.core.frames import (
     settle,
     size_of,
     skip_all,
+    unpark,
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Closing, Flight, RunState, StepRun, caught
+from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,6 +126,23 @@ def evolve(state: RunState, event: ev.Event) -> None:
             state.quarantine = event.failure
         case ev.RunFinished():
             _run_finished(state, event)
+        case ev.SignalReceived():
+            state.heard[event.word] = ROOT
+            state.signals[event.word] = event
+            state.stored += len(event.payload.raw)
+        case ev.StepAnswered():
+            state.heard[event.word] = event.step
+            state.steps[event.step].answer = event
+        case ev.RunPaused():
+            state.heard[event.word] = ROOT
+            state.paused = event
+        case ev.RunResumed():
+            state.heard[event.word] = ROOT
+            state.paused = state.quarantine = None
+        case ev.RunTerminated():
+            state.heard[event.word] = ROOT
+        case ev.StepOverruled():
+            _step_overruled(state, event)
         case ev.RunCreated():
             raise ValueError(f"the journal of run {state.id} begins twice")
         case _:
@@ -187,6 +207,15 @@ def _step_entered(state: RunState, event: ev.StepEntered) -> None:
         case WaitAction():
             assert event.until is not None, f"{path} waits without an end"
             state.timers[path] = event.until
+        case SignalAction(name=name):
+            state.awaited[path] = Awaited(name, event.key)
+            if event.until is not None:
+                state.timers[path] = event.until
+        case ApproveAction():
+            state.awaited[path] = Awaited()
+            run.asked = event
+            if event.until is not None:
+                state.timers[path] = event.until
         case ForeachAction() as action:
             run.branches = ()
             run.items = items_of(action, state.values_of(path))
@@ -239,9 +268,26 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason
+    if event.signal and (taken := state.signals.pop(event.signal, None)) is not None:
+        state.heard[event.signal] = event.step
+        state.stored -= len(taken.payload.raw)
     settle(state, event.step, event.state, event.time, event.output)
     if isinstance(run.step.action, ReturnAction) and event.state is StepState.SUCCEEDED:
         close(state, ROOT, Closing(RunPhase.SUCCEEDED, output=event.output), event.time)
+
+
+def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
+    """What is done again begins anew: another key, all of its attempts, perhaps another version."""
+    state.heard[event.word] = event.step
+    run = state.steps[event.step]
+    if event.choice not in (ev.Choice.RETRY, ev.Choice.FALL_BACK) or run.state is not StepState.PARKED:
+        return
+    unpark(state, event.step)
+    run.state = StepState.RETRYING
+    run.generation += 1
+    run.used = 0
+    run.pinned = event.version or run.pinned
+    state.due[event.step] = event.time
 
 
 def _cancel_requested(state: RunState, event: ev.CancelRequested) -> None:
@@ -263,6 +309,8 @@ def _run_finished(state: RunState, event: ev.RunFinished) -> None:
     state.ready.clear()
     state.due.clear()
     state.timers.clear()
+    state.awaited.clear()
+    state.signals.clear()
     state.closable.clear()
     for run in state.steps.values():
         if run.state not in SETTLED and run.state is not StepState.PARKED:

@@ -16,7 +16,7 @@ path is the prefix and the id.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
@@ -42,6 +42,15 @@ class Flight:
 
     started: ev.AttemptStarted
     claim: ev.EffectClaimed | None = None
+
+
+class Awaited(NamedTuple):
+    """What a step waits for that somebody must say."""
+
+    signal: str = ""
+    """Name of the signal; empty: an answer to what it asks."""
+    key: str = ""
+    """Of the signal; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,12 @@ class StepRun:
     """Attempts that count against the step's retry policy."""
     generation: int = 0
     """Rises when the next attempt must carry another idempotency key."""
+    pinned: str = ""
+    """The version that a person chose for its next attempts."""
+    asked: ev.StepEntered | None = None
+    """Of an approval: what is asked."""
+    answer: ev.StepAnswered | None = None
+    """Of an approval: who answered, and what."""
     flight: Flight | None = None
     finished: list[ev.AttemptFinished] = field(default_factory=list)
     claims: dict[int, ev.EffectClaimed] = field(default_factory=dict)
@@ -111,9 +126,11 @@ class StepRun:
 
     @property
     def unresolved(self) -> ev.AttemptFinished | None:
-        """The last attempt, if nobody knows what became of its outside effect."""
+        """The last attempt, if nobody knows what became of its outside effect, and no person has decided."""
         last = self.finished[-1] if self.finished else None
-        return last if last is not None and last.outcome is ev.Outcome.AMBIGUOUS else None
+        if last is None or last.outcome is not ev.Outcome.AMBIGUOUS or last.generation != self.generation:
+            return None
+        return last
 
     @property
     def ending(self) -> bool:
@@ -144,7 +161,13 @@ class RunState:
     due: dict[StepPath, datetime] = field(default_factory=dict)
     """Steps that wait for the time of their next attempt."""
     timers: dict[StepPath, datetime] = field(default_factory=dict)
-    """Steps whose whole work is to wait until then."""
+    """Steps whose whole work is to wait until then, or at most until then for what is `awaited`."""
+    awaited: dict[StepPath, Awaited] = field(default_factory=dict)
+    """Steps that wait for a word, the longest waiting first."""
+    signals: dict[str, ev.SignalReceived] = field(default_factory=dict)
+    """Those that no wait has taken yet, by id, in the order they came."""
+    heard: dict[str, StepPath] = field(default_factory=dict)
+    """Ids of the words that were heard, and the step that took it, if one did."""
     frames: dict[StepPath, list[Frame]] = field(default_factory=dict)
     closable: dict[StepPath, None] = field(default_factory=dict)
     """Containers none of whose lists goes on: what follows must be decided."""
@@ -163,6 +186,7 @@ class RunState:
     """Bytes of the input and of all outputs."""
     quarantine: ev.Failure | None = None
     cancel: ev.CancelRequested | None = None
+    paused: ev.RunPaused | None = None
     finished: ev.RunFinished | None = None
 
     @property
@@ -172,16 +196,20 @@ class RunState:
             return self.finished.state
         if self.cancel:
             return RunPhase.CANCELING
-        moves = self.ready or self.due or self.timers or self.flights
+        moves = self.ready or self.due or self.timers or self.flights or self.awaited
         moves = moves or (self.closable and ROOT not in self.closing)
-        if self.quarantine or (self.parked and not moves):
+        if self.quarantine:
+            return RunPhase.PARKED
+        if self.paused:
+            return RunPhase.PAUSED
+        if self.parked and not moves:
             return RunPhase.PARKED
         return RunPhase.RUNNING
 
     @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:
         """Steps whose outside effect is not known."""
-        return tuple(self.parked)
+        return self.finished.unresolved_effects if self.finished else tuple(self.parked)
 
     @property
     def room(self) -> int:

@@ -22,6 +22,7 @@ from reflux.core.event import RunPhase, SkipReason, StepState
 from reflux.core.expression import ErrorCode, ExpressionError
 from reflux.core.flow.durations import LONGEST_WAIT, format_duration, parse_duration, parse_moment
 from reflux.core.flow.model import (
+    ApproveAction,
     FailAction,
     ForeachAction,
     IfAction,
@@ -30,6 +31,7 @@ from reflux.core.flow.model import (
     ParallelAction,
     ReturnAction,
     SetAction,
+    SignalAction,
     Step,
     SwitchAction,
     TryAction,
@@ -40,11 +42,12 @@ from reflux.core.kept import kept_outcome
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
+from reflux.core.waits import ask, listen, take, waited
 
 
 def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
-    if state.finished is not None:
+    if state.finished is not None or (state.paused is not None and state.cancel is None):
         return None
     if (closing := state.closing.get(ROOT)) is not None:
         return _finish_early(state, closing, now)
@@ -52,6 +55,8 @@ def decide(state: RunState, now: datetime) -> Command | None:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
         return Record(_finish(state, now) if path == ROOT else finish_container(state, path, now))
+    if state.signals and (taken := take(state, now)) is not None:
+        return Record(taken)
     for path, deadline in state.deadlines.items():
         if now >= deadline and path not in state.parked_in:
             return Record(ev.TimedOut(path, now))
@@ -62,13 +67,13 @@ def decide(state: RunState, now: datetime) -> Command | None:
             return _attempt(state, path, now)
     for path, at in state.timers.items():
         if at <= now:
-            return Record(ev.StepSettled(path, StepState.SUCCEEDED, now))
+            return Record(waited(state, path, now))
     return None
 
 
 def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
-    if state.finished or state.quarantine:
+    if state.finished or state.quarantine or (state.paused and state.cancel is None):
         return None
     deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
     return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
@@ -107,6 +112,10 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
         case WaitAction():
             until = _until(action, state.values_of(path), now)
             return Record(ev.StepEntered(path, (), now, until=until))
+        case SignalAction():
+            return Record(listen(state, path, action, now))
+        case ApproveAction():
+            return Record(ask(state, path, action, now))
         case SetAction() | ReturnAction():
             return Record(gave(state, path, Json.of(action.value.evaluate(state.values_of(path))), now))
         case FailAction():
@@ -179,7 +188,7 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         attempt=run.attempt + 1,
         generation=run.generation,
         node=action.node,
-        version=_claimed_version(run) or action.version,
+        version=_claimed_version(run) or run.pinned or action.version,
         input=document,
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,

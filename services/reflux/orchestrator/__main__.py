@@ -44,6 +44,7 @@ from reflux.orchestrator.triggers.planning import TriggerPlanner
 from reflux.orchestrator.triggers.servicer import TriggerServicer
 from reflux.orchestrator.triggers.store import TriggerStore
 from reflux.orchestrator.waiting import Waiter
+from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import migrate, places, rpc
 from reflux.runtime.clock import DatabaseClock
@@ -157,25 +158,39 @@ class Orchestrator:
         self._trigger_servicer = TriggerServicer(
             flows=store, store=triggers, deliveries=deliveries, waiter=waiter
         )
+        self._words = self._words_over(pool, reader)
         self._run_servicer = RunServicer(
             pool=pool,
             flows=flows,
             reader=reader,
             launcher=launcher,
             waiter=waiter,
-            intake=self._intake,
             changes=self._changes,
-            wake=self._wake,
+            words=self._words,
+        )
+        self._operation_servicer = assemble(
+            self.mesh, self._clock, pool, store, flows, reader, launcher, waiter, self._words.teller
         )
 
-        self._operation_servicer = assemble(
-            self.mesh, self._clock, pool, store, flows, reader, launcher, waiter, self._intake, self._wake
+    def _words_over(self, pool: Pool, reader: JournalReader) -> Words:
+        return Words.over(
+            pool,
+            reader,
+            self.mesh,
+            changes=self._changes,
+            wake=self._wake,
+            look=self._intake.look,
+            clock=self._clock,
         )
 
     def changed(self, run_id: RunId, last_seq: int) -> None:
         """Tells who waits here, and through Redis/Valkey who waits elsewhere."""
         self._changes.tell(run_id)
         self._wake.tell_runs({run_id: last_seq})
+
+    def waits(self) -> None:
+        """Gives it the signal that it waits for, if that is kept already."""
+        self._words.signals.look()
 
     def unknown(self) -> None:
         """Begins a new life as a member."""
@@ -195,6 +210,7 @@ class Orchestrator:
                 for part in (
                     self._worker.run(),
                     self._intake.run(),
+                    self._words.signals.run(),
                     self._wake.run(),
                     self._hear_words(),
                     self._hear_runs(),

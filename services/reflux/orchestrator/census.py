@@ -29,7 +29,7 @@ PAUSE_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 1.0
 """Until shard 0 is looked for again."""
 LIMIT: Final = 100_000
-STATES: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PARKED)
+STATES: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PARKED, RunPhase.PAUSED)
 
 log = logs.get_logger("census")
 

@@ -17,6 +17,7 @@ from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
 from reflux.orchestrator.operations import derivation
+from reflux.orchestrator.words import codec as words
 
 
 def encode(event: ev.Event) -> bytes:
@@ -254,7 +255,13 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
 
 def _encode_entered(event: ev.StepEntered) -> pb.Event:
     entered = pb.StepEntered(
-        step=event.step, branches=event.branches, time=_stamp(event.time), count=event.count
+        step=event.step,
+        branches=event.branches,
+        time=_stamp(event.time),
+        count=event.count,
+        key=event.key,
+        message=event.message,
+        who=event.who,
     )
     if event.until is not None:
         entered.until.FromDatetime(event.until)
@@ -268,6 +275,9 @@ def _decode_entered(stored: pb.StepEntered) -> ev.Event:
         _time(stored.time),
         count=stored.count,
         until=_time(stored.until) if stored.HasField("until") else None,
+        key=stored.key,
+        message=stored.message,
+        who=tuple(stored.who),
     )
 
 
@@ -281,6 +291,7 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
             skip_reason=event.skip_reason or "",
             time=_stamp(event.time),
             kept=event.kept,
+            signal=event.signal,
         )
     )
 
@@ -294,6 +305,7 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
         failure=_failure_in(stored),
         skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
         kept=stored.kept,
+        signal=stored.signal,
     )
 
 
@@ -369,6 +381,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunRecovered: _encode_recovered,
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
+    **words.ENCODERS,
 }
 
 _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
@@ -384,4 +397,5 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_recovered": _decode_recovered,
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
+    **words.DECODERS,
 }

@@ -11,11 +11,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Final
 
-import orjson
 import psycopg
 
 from reflux.core import event as ev
@@ -35,6 +33,9 @@ from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission,
 from reflux.orchestrator.store.members import MemberId, Taken
 from reflux.orchestrator.store.runs import Adopted
 from reflux.orchestrator.store.wakeups import Word
+from reflux.orchestrator.words.hearing import give_back, hear_all
+from reflux.orchestrator.words.stored import ENDS
+from reflux.orchestrator.words.waits import keyed
 from reflux.orchestrator.worker import EVICT_AFTER, ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
@@ -47,8 +48,6 @@ MAX_RECOVERIES: Final = 5
 QUARANTINED: Final = "its orchestrators died again and again without progress"
 LOAD_AT_ONCE: Final = 50
 """Runs taken on before memory is looked at again."""
-CANCEL: Final = "cancel"
-"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 
 log = logs.get_logger("intake")
 
@@ -167,7 +166,9 @@ class Intake:
         for word in due.words:
             words[word.run_id].append(word)
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
-            self._answer(self._worker.runs[run_id], words.pop(run_id))
+            run = self._worker.runs.get(run_id)  # it may leave memory while another one answers
+            if run is not None:
+                await self._answer(run, words.pop(run_id))
         shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in self._broken}
         shards |= {run_id: said[0].shard for run_id, said in words.items()}
         if self._worker.full():
@@ -218,26 +219,27 @@ class Intake:
         metrics.walked_again(next_wake(state), self._clock.now())
         self._writer.read_again(loaded.run_id)
         # Nobody can answer the calls of a former life; an evicted run has none, and was not recovered.
-        waits = state.due or state.timers
+        waits = state.due or state.timers or state.awaited
         recovered = state.flights > 0 or (state.phase is RunPhase.RUNNING and not waits)
-        run = ActiveRun(state, lease, loaded.last_seq + 1, _row_of(state), unproven=recovered)
+        unproven = recovered or state.quarantine is not None
+        run = ActiveRun(
+            state, lease, loaded.last_seq + 1, _row_of(state), unproven=unproven, indexed=keyed(state)
+        )
         now = self._clock.now()
         events: list[ev.Event] = []
         if recovered and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)
         if words:
-            self._answer(run, words)
+            await self._answer(run, words)
 
-    def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
-        events: list[ev.Event] = []
-        if _cancels(words) and not (run.state.finished or run.state.cancel):
-            events.append(_cancel_of(words, self._clock.now()))
-        self._worker.walk(run, events, [word.id for word in words])
+    async def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
+        if refused := hear_all(self._worker, run, words, self._clock.now):
+            await give_back(self._pool, run.lease, refused)
 
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
-        """A run that cannot be folded: a cancel ends it as it is, anything else leaves it PARKED."""
-        if _cancels(words):
+        """A run that cannot be folded: words that end it do so as it is, anything else leaves it PARKED."""
+        if any(word.kind in ENDS for word in words):
             now = self._clock.now()
             failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
             event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
@@ -245,6 +247,7 @@ class Intake:
             update = replace(update, fingerprint=seen_as(loaded.state, failure))
             self._write(loaded, lease, event, update, words)
             return
+        await give_back(self._pool, lease, words)
         row = await runs.get(self._pool, loaded.run_id)
         if row is None or row.state is not RunPhase.PARKED:
             self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
@@ -274,16 +277,6 @@ class Intake:
         await self._writer.room()
         while self._worker.full():  # noqa: ASYNC110 - hours of load, not a wait for one thing
             await asyncio.sleep(POLL_SECONDS / 10)
-
-
-def _cancels(words: Sequence[Word]) -> bool:
-    return any(word.kind == CANCEL for word in words)
-
-
-def _cancel_of(words: Sequence[Word], now: datetime) -> ev.CancelRequested:
-    """The first cancel among `words`."""
-    said = orjson.loads(next(word.payload for word in words if word.kind == CANCEL))
-    return ev.CancelRequested(said["actor"], said["reason"], now)
 
 
 def _row_of(state: RunState) -> RunUpdate:

@@ -1,17 +1,15 @@
-"""RunService: start, look, watch, cancel. Translates; what it answers is folded from the journal.
+"""RunService: start, look, watch. Translates; what it answers is folded from the journal.
 
 Any orchestrator answers for any run. Only starting needs a shard of its own; whatever is said to a run goes
-through the inbox, wherever its owner is, and the answer waits until the journal shows it.
+through the inbox, wherever its owner is, and the answer waits until the journal shows it (`words`).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Final
 
 import grpc
-import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.run.v1 import run_service_pb2 as pb
@@ -19,29 +17,26 @@ from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound
-from reflux.core.event import FINAL, RunPhase
+from reflux.core.event import FINAL
 from reflux.core.names import RunId, is_id
 from reflux.core.reasons import Reason
 from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import codec, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
-from reflux.orchestrator.intake import CANCEL, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher, StartOnce
 from reflux.orchestrator.operations import search
-from reflux.orchestrator.store import inbox, runs
-from reflux.orchestrator.store.wake import Wake
+from reflux.orchestrator.store import runs
 from reflux.orchestrator.waiting import Waiter, parse_wait
+from reflux.orchestrator.words.service import Words
 from reflux.runtime import documents, pages
 from reflux.runtime.postgres import Pool
 
-CANCEL_SECONDS: Final = 5.0
-"""How long a cancel waits for the journal to show it."""
+NEWS_SECONDS: Final = 5.0
+"""How long a watcher waits for news before it looks whether the run has ended."""
 MAX_WATCHERS: Final = 2_000
 """Streams of WatchRun at once."""
-MAX_REASON: Final = 1_000
-"""Characters."""
 WATCH_PAGE: Final = 200
 """Events read at once for a watcher."""
 
@@ -59,18 +54,16 @@ class RunServicer(RunServiceServicer):
         reader: JournalReader,
         launcher: Launcher,
         waiter: Waiter,
-        intake: Intake,
         changes: Changes,
-        wake: Wake,
+        words: Words,
     ) -> None:
         self._pool = pool
         self._flows = flows
         self._reader = reader
         self._launcher = launcher
         self._waiter = waiter
-        self._intake = intake
         self._changes = changes
-        self._wake = wake
+        self._words = words
         self._watchers = 0
 
     async def ExecuteFlow(self, request: pb.ExecuteFlowRequest, context: Context) -> HttpBody:  # noqa: N802
@@ -146,25 +139,59 @@ class RunServicer(RunServiceServicer):
                 if not page:
                     if row.state in FINAL:
                         return
-                    await news(CANCEL_SECONDS)
+                    await news(NEWS_SECONDS)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> HttpBody:  # noqa: N802
-        """Leaves the word, and answers when the journal shows it."""
-        run_id = _run_id(request.run_id)
-        word = orjson.dumps({"actor": _actor(context), "reason": _reason(request.document)})
-        with self._changes.watch(run_id) as news:
-            receipt = await inbox.put(self._pool, run_id, CANCEL, word)
-            self._wake.tell_inbox([run_id])
-            self._intake.look()
-            deadline = asyncio.get_running_loop().time() + CANCEL_SECONDS
-            state = await self._reader.state(run_id)
-            while receipt.word is not None and not (state.cancel or state.finished):
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    return _body(run_view.run_document(state, phase=RunPhase.CANCELING))
-                await news(left)
-                state = await self._reader.state(run_id)
-        return _body(run_view.run_document(state))
+        """The run, cancelled or on its way there."""
+        return await self._words.cancel(request, _actor(context))
+
+    async def TerminateRun(self, request: pb.TerminateRunRequest, context: Context) -> HttpBody:  # noqa: N802
+        """The run, ended."""
+        return await self._words.terminate(request, _actor(context))
+
+    async def PauseRun(self, request: pb.PauseRunRequest, context: Context) -> HttpBody:  # noqa: N802
+        """The run, paused."""
+        return await self._words.pause(request, _actor(context))
+
+    async def ResumeRun(self, request: pb.ResumeRunRequest, context: Context) -> HttpBody:  # noqa: N802
+        """The run, going on."""
+        return await self._words.resume(request, _actor(context))
+
+    async def SignalRun(self, request: pb.SignalRunRequest, context: Context) -> HttpBody:  # noqa: N802
+        """What became of a signal to a run."""
+        return await self._words.signal(request, _actor(context))
+
+    async def SendSignal(self, request: pb.SendSignalRequest, context: Context) -> HttpBody:  # noqa: N802
+        """What became of a signal to whoever waits for it."""
+        return await self._words.send(request, _actor(context))
+
+    async def AnswerStep(self, request: pb.AnswerStepRequest, context: Context) -> HttpBody:  # noqa: N802
+        """The run after an answer."""
+        return await self._words.answer(request, _actor(context))
+
+    async def GetApprovalToken(  # noqa: N802
+        self, request: pb.GetApprovalTokenRequest, _context: Context
+    ) -> pb.ApprovalToken:
+        """Who has it can answer."""
+        return await self._words.token(request)
+
+    async def ShowApproval(self, request: pb.ShowApprovalRequest, _context: Context) -> HttpBody:  # noqa: N802
+        """What is asked of the holder of a token."""
+        return await self._words.show(request)
+
+    async def AnswerApproval(  # noqa: N802
+        self, request: pb.AnswerApprovalRequest, _context: Context
+    ) -> HttpBody:
+        """The answer of the holder of a token."""
+        return await self._words.answer_by_token(request)
+
+    async def SkipStep(self, request: pb.SkipStepRequest, context: Context) -> HttpBody:  # noqa: N802
+        """The run without the step."""
+        return await self._words.skip(request, _actor(context))
+
+    async def CompleteStep(self, request: pb.CompleteStepRequest, context: Context) -> HttpBody:  # noqa: N802
+        """The run after a decision about a PARKED step."""
+        return await self._words.complete(request, _actor(context))
 
     @contextmanager
     def _room_for_a_watcher(self) -> Iterator[None]:
@@ -190,20 +217,6 @@ def _input(body: HttpBody) -> Json:
         return Json(b"{}")
     is_json = body.content_type.partition(";")[0].strip().lower() in ("", "application/json")
     return Json(body.data.strip()) if is_json else Json.of(value)
-
-
-def _reason(body: HttpBody) -> str:
-    """Why a run is to be cancelled; empty when nobody says."""
-    document = documents.parse(body, what="the cancellation")
-    if document is None:
-        return ""
-    if not isinstance(document, dict) or set(document) - {"reason"}:
-        message = 'the cancellation is an object with at most one field: {"reason": "…"}'
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
-    reason = document.get("reason", "")
-    if not isinstance(reason, str) or len(reason) > MAX_REASON:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"reason: a text of at most {MAX_REASON} characters")
-    return reason
 
 
 def _actor(context: Context) -> str:

@@ -20,6 +20,7 @@ from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
 from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import (
     Action,
+    ApproveAction,
     FailAction,
     ForeachAction,
     IfAction,
@@ -27,6 +28,7 @@ from reflux.core.flow.model import (
     ParallelAction,
     ReturnAction,
     SetAction,
+    SignalAction,
     SwitchAction,
     TryAction,
     WaitAction,
@@ -37,6 +39,7 @@ from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec
 from reflux.orchestrator.operations.seen import seen_as
+from reflux.orchestrator.words import view as words
 
 STEPS_PAGE: Final = 1_000
 """Steps in one answer."""
@@ -52,6 +55,8 @@ _ACTIONS: Final[dict[type[Action], str]] = {
     ParallelAction: "parallel",
     TryAction: "try",
     WaitAction: "wait",
+    SignalAction: "wait",
+    ApproveAction: "approve",
     SetAction: "set",
     ReturnAction: "return",
     FailAction: "fail",
@@ -82,6 +87,20 @@ def run_document(state: RunState, *, phase: RunPhase | None = None) -> bytes:
             "versions": dict(created.pins),
             "key": _key(state),
             "fingerprint": seen_as(state, _run_failure(state)) or "",
+            "pause": words.pause(state, stamp),
+        }
+    )
+
+
+def approval_document(state: RunState, path: StepPath) -> bytes:
+    """A ShownApproval."""
+    run = state.steps[path]
+    return _dump(
+        {
+            "flow_name": state.created.flow_name,
+            "step": path,
+            "state": run.state.value,
+            "approval": words.approval(run, stamp),
         }
     )
 
@@ -158,13 +177,17 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
         return None
     if state.quarantine and not state.cancel:
         return _waiting("a person must look at it: " + state.quarantine.message)
+    if state.paused and not state.cancel:
+        return _waiting(words.why_paused(state))
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
     if timers := {**state.due, **state.timers}:
         path, at = min(timers.items(), key=lambda item: item[1])
-        why = "waits for its time" if path in state.timers else _before_retry(state.steps[path])
+        why = _on_timer(state, path) if path in state.timers else _before_retry(state.steps[path])
         return _waiting(f"step {path}: {why}", at)
+    for path, awaited in state.awaited.items():
+        return _waiting(f"step {path}: {words.why_awaited(awaited, state.steps[path])}")
     if state.parked:
         return _waiting(f"step {next(iter(state.parked))}: a person must say what became of its effect")
     if state.ready:
@@ -194,6 +217,8 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "finish_time": stamp(run.finish_time),
         "omitted": False,
         "kept_from": run.kept.run_id if run.kept else "",
+        "approval": words.approval(run, stamp),
+        "signal": words.awaited_signal(state, path, run),
     }
 
 
@@ -215,12 +240,14 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return _waiting("a person must say what became of its effect")
     if state.quarantine and not state.cancel:
         return _waiting("a person must look at the run")
+    if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
+        return _waiting(f"the run is {words.why_paused(state)}")
     if run.state is StepState.RETRYING:
         return _waiting(_before_retry(run), state.due.get(path))
     if run.flight is not None:
         return _waiting(_in_flight(run.flight))
-    if path in state.timers:
-        return _waiting("waits for its time", state.timers[path])
+    if path in state.timers or path in state.awaited:
+        return _waiting(_on_timer(state, path), state.timers.get(path))
     if run.branches is not None:
         return _waiting("its own steps are being done")
     if missing := state.waits_for(path):
@@ -228,6 +255,11 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
     if run.frame is None:
         return _waiting(f"waits for {run.parent} to begin")
     return _waiting("about to start")
+
+
+def _on_timer(state: RunState, path: StepPath) -> str:
+    awaited = state.awaited.get(path)
+    return "waits for its time" if awaited is None else words.why_awaited(awaited, state.steps[path])
 
 
 def _before_retry(run: StepRun) -> str:

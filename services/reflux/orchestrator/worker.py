@@ -14,15 +14,16 @@ repaired: `ShardLost` drops the shard's runs (their new owner has them), `Commit
 joins anew, a refused row parks the run.
 
 A run that waits for longer than `EVICT_AFTER` leaves memory; `runs.wake_at`, written with the state that
-waits, brings it back. While a run is in memory its `wake_at` lies in the past, so one that was dropped, for
-whatever reason, is found by the next look at what is due: there is nothing to remember about it.
+waits, brings it back, and so does a word to it: one that waits for nothing else has `FOREVER` there. While a
+run is in memory its `wake_at` lies in the past, so one that was dropped, for whatever reason, is found by the
+next look at what is due: there is nothing to remember about it.
 """
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
@@ -35,7 +36,7 @@ from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId, StepPath
 from reflux.core.run import evolve
-from reflux.core.state import RunState
+from reflux.core.state import Awaited, RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
@@ -45,11 +46,16 @@ from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.tracing import Tracer
+from reflux.orchestrator.words.waits import WaitRow, keyed
+from reflux.orchestrator.words.waits import changed as changed_waits
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 
 EVICT_AFTER: Final = timedelta(seconds=2)
 """A run that waits for longer than this leaves memory."""
+
+FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a run is due that waits for a word alone."""
 
 SLOW_SECONDS: Final = 0.25
 """A pure attempt in flight for longer is journaled, so that people can see it."""
@@ -87,6 +93,8 @@ class ActiveRun:
     commits: int = 0
     """Submissions that are not committed yet."""
     newest: asyncio.Future[Recorded] | None = None
+    indexed: Mapping[StepPath, Awaited] = field(default_factory=dict)
+    """Its waits for signals under a key, as they are written or will be."""
     weight: int = 0
     """Bytes of its state that `Worker.bytes` counts."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,6 +116,9 @@ class Host(Protocol):
 
     def unknown(self) -> None:
         """What is written is not known: every run was dropped, and the lease must begin anew."""
+
+    def waits(self) -> None:
+        """A run durably waits for a signal under a key."""
 
     def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
         """A run could not record the event `seq`, and was dropped: it must be read again, or parked."""
@@ -279,13 +290,17 @@ class Worker:
         row = self._row(run)
         progressed = run.unproven and any(_is_progress(event) for event in recorded)
         changed = row != run.shown or progressed
-        if not (recorded or words or changed):
+        waits = changed_waits(run.indexed, run.state)
+        if not (recorded or words or changed or waits):
             return None
         update = replace(row, progressed=progressed) if changed else None
         *portions, last = _portions([codec.encode(event) for event in recorded])
         for portion in portions:
             self._write(run, portion, None, (), ())
-        future = self._write(run, last, update, words, held)
+        future = self._write(run, last, update, words, held, waits=waits)
+        if waits:
+            run.indexed = keyed(run.state)
+            future.add_done_callback(lambda _: self._host.waits())
         future.add_done_callback(partial(metrics.committed, run.state, recorded))
         if self._tracer is not None and recorded and self._tracer.wants(run.id):
             future.add_done_callback(partial(self._tracer.committed, run.state, recorded))
@@ -300,9 +315,12 @@ class Worker:
         update: RunUpdate | None,
         words: Sequence[int],
         held: Sequence[tuple[ev.AttemptStarted, Order]],
+        *,
+        waits: Sequence[WaitRow] = (),
     ) -> asyncio.Future[Recorded]:
         first_seq = run.next_seq
-        future = self._writer.submit(Submission(run.lease, run.id, first_seq, payloads, update, words))
+        submission = Submission(run.lease, run.id, first_seq, payloads, update, words, waits)
+        future = self._writer.submit(submission)
         run.next_seq += len(payloads)
         run.commits += 1
         run.newest = future
@@ -326,17 +344,21 @@ class Worker:
         if phase is RunPhase.PARKED:
             failure = state.quarantine or state.steps[next(iter(state.parked))].failure
         wake = None if phase is RunPhase.PARKED else state.created.time
-        if self._waits(state) and (later := next_wake(state)) is not None:
-            wake = later
+        if self._waits(state):
+            wake = next_wake(state) or (FOREVER if wake is not None else None)
         seen = seen_as(state, failure)
         return RunUpdate(phase, wake_at=wake, failure=failure, fingerprint=seen, progressed=False)
 
     def _waits(self, state: RunState) -> bool:
         """Whether nothing can happen to the run for long, so that it need not be in memory."""
-        if self.draining or state.flights or state.ready or state.closable or state.finished:
+        if self.draining or state.flights or state.finished:
+            return False
+        if state.paused is not None and state.cancel is None:
+            return True
+        if state.ready or state.closable:
             return False
         wake = next_wake(state)
-        return wake is not None and wake - self._clock.now() > EVICT_AFTER
+        return bool(state.awaited) if wake is None else wake - self._clock.now() > EVICT_AFTER
 
     def _committed(
         self,
@@ -460,7 +482,7 @@ def _portions(payloads: Sequence[bytes]) -> list[list[bytes]]:
 
 def _is_progress(event: ev.Event) -> bool:
     """Whether the run got further by this, for the count of recoveries without progress."""
-    return isinstance(event, ev.StepSettled | ev.StepEntered) or (
+    return isinstance(event, ev.StepSettled | ev.StepEntered | ev.RunResumed) or (
         isinstance(event, ev.AttemptFinished) and event.counted
     )
 

@@ -201,6 +201,10 @@ class Runs(RunServiceServicer):
         self.executed: list[run_pb.ExecuteFlowRequest] = []
         self.listed: list[run_pb.ListRunsRequest] = []
         self.cancelled: list[bytes] = []
+        self.said: list[tuple[str, str, dict[str, Any]]] = []
+        """The kind of request (or the name of a signal), the step, the document."""
+        self.taken_by = "w"
+        """The step that takes signals; empty: none does."""
         self.events: list[dict[str, Any]] = []
         self.watched: list[int] = []
         self.breaks_after: list[int] = []
@@ -251,6 +255,28 @@ class Runs(RunServiceServicer):
         self._check(request.run_id)
         self.cancelled.append(request.document.data)
         return body(self.run)
+
+    def _said(self, request: Any, context: Any) -> HttpBody:
+        """Any other thing that is said to the run; `said` has what it was."""
+        self._check(request.run_id)
+        step = getattr(request, "step", "")
+        self.said.append((type(request).__name__, step, orjson.loads(request.document.data)))
+        return body(self.run)
+
+    PauseRun = ResumeRun = TerminateRun = SkipStep = CompleteStep = AnswerStep = _said
+
+    def SignalRun(self, request: run_pb.SignalRunRequest, context: Any) -> HttpBody:
+        self._said(request, context)
+        return body({"run_id": RUN, "signal_id": "s", "step": self.taken_by})
+
+    def SendSignal(self, request: run_pb.SendSignalRequest, context: Any) -> HttpBody:
+        self.said.append((request.signal, "", orjson.loads(request.document.data)))
+        runs = [RUN] if self.taken_by else []
+        return body({"signal_id": "s", "run_ids": runs, "keep_time": None if runs else TIME})
+
+    def GetApprovalToken(self, request: Any, context: Any) -> run_pb.ApprovalToken:
+        self._check(request.run_id)
+        return run_pb.ApprovalToken(token=f"token-of-{request.step}")
 
     def _check(self, run_id: str) -> None:
         if run_id != RUN:

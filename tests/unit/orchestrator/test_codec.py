@@ -92,7 +92,17 @@ KINDS = {
         retry_at=st.none() | times,
         counted=st.booleans(),
     ),
-    ev.StepEntered: st.builds(ev.StepEntered, texts, st.lists(counts, max_size=4).map(tuple), times),
+    ev.StepEntered: st.builds(
+        ev.StepEntered,
+        texts,
+        st.lists(counts, max_size=4).map(tuple),
+        times,
+        count=counts,
+        until=st.none() | times,
+        key=texts,
+        message=texts,
+        who=st.lists(texts, max_size=3).map(tuple),
+    ),
     ev.StepSettled: st.builds(
         ev.StepSettled,
         texts,
@@ -102,6 +112,7 @@ KINDS = {
         failure=st.none() | failures,
         skip_reason=st.none() | st.sampled_from(ev.SkipReason),
         kept=st.booleans(),
+        signal=texts,
     ),
     ev.CancelRequested: st.builds(ev.CancelRequested, texts, texts, times),
     ev.TimedOut: st.builds(ev.TimedOut, texts, times),
@@ -115,6 +126,16 @@ KINDS = {
         failure=st.none() | failures,
         unresolved_effects=st.lists(texts, max_size=3).map(tuple),
     ),
+    ev.SignalReceived: st.builds(ev.SignalReceived, texts, texts, texts, documents, texts, times),
+    ev.StepAnswered: st.builds(
+        ev.StepAnswered, texts, texts, st.booleans(), st.none() | documents, texts, texts, times
+    ),
+    ev.RunPaused: st.builds(ev.RunPaused, texts, texts, texts, times),
+    ev.RunResumed: st.builds(ev.RunResumed, texts, texts, texts, times),
+    ev.StepOverruled: st.builds(
+        ev.StepOverruled, texts, texts, st.sampled_from(ev.Choice), texts, texts, times, version=texts
+    ),
+    ev.RunTerminated: st.builds(ev.RunTerminated, texts, texts, texts, times),
 }
 
 

@@ -46,6 +46,7 @@ def test_a_run_says_everything_flat():
         "versions": {},
         "key": "",
         "fingerprint": "",
+        "pause": None,
     }
 
 
@@ -105,6 +106,8 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         "finish_time": "2026-01-01T00:00:03Z",
         "omitted": False,
         "kept_from": "",
+        "approval": None,
+        "signal": None,
     }
     assert [attempt["attempt"] for attempt in attempts] == [1, 2]
     assert [attempt["outcome"] for attempt in attempts] == ["NO_EFFECT", "DONE"]

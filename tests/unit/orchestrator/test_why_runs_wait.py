@@ -8,8 +8,9 @@ import pytest
 
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
-from reflux.core.event import FINAL, SETTLED
+from reflux.core.event import FINAL, SETTLED, Choice
 from reflux.core.run import evolve
+from reflux.core.word import Overrule, Pause, Resume, WordId
 from reflux.orchestrator.run_view import run_document, steps_document
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 
@@ -139,3 +140,47 @@ def test_a_run_cancelled_over_a_parked_step_waits_for_nothing():
     assert walk.state.phase in FINAL
     assert run_waits(walk) is None
     assert steps_wait(walk) == {"a": None}
+
+
+def test_a_wait_for_somebody_says_for_whom_and_until_when():
+    """A signal with its key, an approval with who is to answer; without a timeout nobody knows until when."""
+    signal = {"id": "w", "wait": {"signal": "shipped", "key": "o-{{ input.n }}", "timeout": "1h"}}
+    ask = {"id": "ok", "needs": [], "approve": {"who": ["ada", "bob"], "message": "Pay?"}}
+    bare = {"id": "any", "needs": [], "approve": {}}
+    walk = Walk(flow_of(signal, ask, bare), input={"n": 7}).run(until=1)
+    why = "waits for the signal shipped with the key o-7"
+    assert run_waits(walk) == {"why": f"step w: {why}", "until": "2026-01-01T01:00:00Z"}
+    assert steps_wait(walk) == {
+        "w": why,
+        "ok": "waits for an answer of ada, bob",
+        "any": "waits for an answer",
+    }
+    steps = {step["id"]: step for step in json.loads(steps_document(walk.state))["steps"]}
+    assert steps["w"]["signal"] == {"name": "shipped", "key": "o-7"}
+    assert steps["ok"]["approval"]["message"] == "Pay?"
+    alone = Walk(flow_of({"id": "w", "wait": {"signal": "go"}})).run()
+    assert run_waits(alone) == {"why": "step w: waits for the signal go", "until": None}
+
+
+def test_a_paused_run_says_who_paused_it():
+    """What is in flight, or waits for somebody, still says so; everything else waits for the resume."""
+    flow = flow_of(node("a"), node("b"), {"id": "w", "needs": [], "wait": {"signal": "go"}})
+    walk = Walk(flow, {"a": [never()]}).run(until=0.1).say(Pause(WordId("p"), "ada", "lunch"))
+    assert run_waits(walk) == {"why": "paused by ada: lunch", "until": None}
+    assert steps_wait(walk) == {
+        "a": "attempt 1 is in flight",
+        "b": "the run is paused by ada: lunch",
+        "w": "waits for the signal go",
+    }
+    document = json.loads(run_document(walk.state))
+    assert document["state"] == "PAUSED"
+    assert document["pause"] == {"actor": "ada", "reason": "lunch", "time": "2026-01-01T00:00:00.100000Z"}
+
+
+def test_a_step_that_is_done_again_by_hand_is_about_to_start():
+    """It waits for its time, which is now."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [ambiguous("pay@1"), never()]}, effects=ONCE).run()
+    walk.say(Pause(WordId("p"), "ada", "")).say(Overrule(WordId("o"), "ada", "a", Choice.RETRY, ""))
+    assert steps_wait(walk)["a"] == "the run is paused by ada"
+    walk.say(Resume(WordId("r"), "ada", ""))
+    assert steps_wait(walk)["a"] == "attempt 2 is in flight"

@@ -20,7 +20,7 @@ from reflux.cli.session import SECONDS, Session, read, session
 
 _LONGEST_WAIT = timedelta(seconds=300)
 """Of one call; the API's own limit."""
-_GOING_ON = ("RUNNING", "CANCELING")
+_GOING_ON = ("RUNNING", "CANCELING", "PAUSED")
 
 
 def run(

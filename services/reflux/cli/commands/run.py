@@ -1,11 +1,11 @@
-"""`reflux run`: look at runs, watch them, cancel them, and ask why."""
+"""`reflux run`: look at runs, watch them, cancel them, ask why, and say something to them."""
 
 from typing import Annotated, Any
 
 import typer
 
 from reflux.cli import completion, documents, exits
-from reflux.cli.commands import run_bulk, run_failures, run_operations, run_why
+from reflux.cli.commands import run_bulk, run_failures, run_operations, run_say, run_why
 from reflux.cli.commands.flow_run import show_end
 from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_watch import follow, get_run
@@ -17,11 +17,12 @@ from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
 from reflux.cli.spoken import ago, local, took
 
 app = typer.Typer(
-    no_args_is_help=True, help="List, look at, watch and cancel runs; ask why one went as it did."
+    no_args_is_help=True,
+    help="List, look at, watch and cancel runs; ask why one went as it did; say something to one.",
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id.", autocompletion=completion.runs)]
-STATES = ("RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED", "PARKED")
+STATES = ("RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED", "PARKED", "PAUSED")
 
 
 @app.command("list")
@@ -185,6 +186,7 @@ app.command("why")(run_why.why)
 app.command("failures")(run_failures.failures)
 app.command("bulk")(run_bulk.bulk)
 run_operations.register(app)
+run_say.register(app)
 
 
 def _origin(origin: dict[str, Any] | None) -> str:

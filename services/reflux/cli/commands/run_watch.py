@@ -129,7 +129,9 @@ def tell(event: dict[str, Any]) -> tuple[str, str]:
         case "AttemptFinished":
             return f"{step}: attempt {data['attempt']} {_attempt_end(data)}", _style(data["state"])
         case "StepEntered":
-            return f"{step}: begins", ""
+            until = f", until {spoken.clock(data['until'])}" if data.get("until") else ""
+            asks = f": {data['message']}" if data.get("message") else ""
+            return f"{step}: begins{asks}{until}", ""
         case "StepSettled":
             why = f" ({data['skip_reason']})" if data["skip_reason"] else _failure(data["failure"])
             return f"{step}: {data['state']}{why}", _style(data["state"])
@@ -144,8 +146,29 @@ def tell(event: dict[str, Any]) -> tuple[str, str]:
             return f"run PARKED{_failure(data['failure'])}", "yellow"
         case "RunFinished":
             return f"run {data['state']}{_failure(data['failure'])}", f"bold {_style(data['state'])}"
+        case kind if (said := _said(kind, step, data)) is not None:
+            return said, "yellow"
         case kind:  # of a newer server
             return f"{step}: {kind}" if step else str(kind), ""
+
+
+def _said(kind: str, step: str, data: dict[str, Any]) -> str | None:
+    """What somebody said to the run."""
+    by, why = data.get("actor", ""), f": {data['reason']}" if data.get("reason") else ""
+    match kind:
+        case "SignalReceived":
+            key = f" with the key {data['key']}" if data["key"] else ""
+            return f"signal {data['name']}{key} from {by}"
+        case "StepAnswered":
+            comment = f": {data['comment']}" if data["comment"] else ""
+            return f"{step}: {'approved' if data['approved'] else 'rejected'} by {by}{comment}"
+        case "StepOverruled":
+            version = f" {data['version']}" if data["version"] else ""
+            return f"{step}: {data['choice']}{version}, decided by {by}{why}"
+        case "RunPaused" | "RunResumed" | "RunTerminated":
+            return f"run {kind.removeprefix('Run').lower()} by {by}{why}"
+        case _:
+            return None
 
 
 def _attempt_end(data: dict[str, Any]) -> str:

@@ -149,6 +149,8 @@ def _explain(out: Output, step: dict[str, Any]) -> None:
         out.prose(" ".join(sentences(step["node"], attempt)))
     if step["error"] and not step["attempts"]:
         out.prose(f"{step['error']['reason']}: {step['error']['message']}")
+    if (asked := step.get("approval")) is not None and asked["message"]:
+        out.prose(f"It asks: {asked['message']}")
     if step["waiting"]:
         until = f", until {spoken.local(step['waiting']['until'])}" if step["waiting"]["until"] else ""
         out.prose(f"It waits: {step['waiting']['why']}{until}.")

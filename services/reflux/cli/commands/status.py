@@ -21,7 +21,7 @@ from reflux.cli.session import SECONDS, Session, all_pages, session, to_dict
 
 _COUNTED: Final = 100
 """Runs of a state that are counted; more are said as `100+`."""
-_STATES: Final = ("RUNNING", "CANCELING", "PARKED", "SUCCEEDED", "FAILED", "CANCELED")
+_STATES: Final = ("RUNNING", "CANCELING", "PAUSED", "PARKED", "SUCCEEDED", "FAILED", "CANCELED")
 
 
 def status(server: Server = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:

@@ -5,12 +5,12 @@ A new action is a function here, its line in `READERS`, and the keys that go wit
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.expression import compile_template
 from reflux.core.flow import hookstep
-from reflux.core.flow.durations import LONGEST_WAIT, parse_moment
+from reflux.core.flow.asking import read_approve, read_signal
+from reflux.core.flow.durations import LONGEST_WAIT, SHORTEST_WAIT, parse_moment
 from reflux.core.flow.model import (
     Action,
     FailAction,
@@ -47,7 +47,6 @@ MAX_ITERATIONS: Final = 10_000
 """Of one `while`; `foreach` is bounded by the steps of a run."""
 MAX_PARALLEL: Final = 1_000
 """Iterations at once."""
-SHORTEST_WAIT: Final = timedelta(milliseconds=1)
 
 
 def _node(steps: StepReader, place: Place, draft: Draft) -> Action:
@@ -202,12 +201,14 @@ def _try(steps: StepReader, place: Place, draft: Draft) -> Action:
 
 def _wait(steps: StepReader, place: Place, draft: Draft) -> Action:
     reader = steps.reader
-    reader.known_keys(place, ("for", "until"), unbuilt=("signal", "timeout", "on_timeout"))
+    if "signal" in reader.mapping(place):
+        return read_signal(steps, place, draft)
+    reader.known_keys(place, ("for", "until"))
     given = {key: reader.optional(place, key) for key in ("for", "until")}
     written = [key for key, found in given.items() if found is not None]
-    if len(written) != 1 and "signal" not in reader.mapping(place):
+    if len(written) != 1:
         code = ProblemCode.SEVERAL_ACTIONS if written else ProblemCode.MISSING_KEY
-        reader.problems.add(code, place, "wait has exactly one of for and until")
+        reader.problems.add(code, place, "wait has exactly one of for, until and signal")
     duration, until = (_time(steps, found, draft) for found in given.values())
     return WaitAction(duration, until if duration is None else None)
 
@@ -259,12 +260,13 @@ READERS: Final[Mapping[str, ReadAction]] = {
     "parallel": _parallel,
     "try": _try,
     "wait": _wait,
+    "approve": read_approve,
     "set": _set,
     "return": _return,
     "fail": _fail,
 }
 """Every action that is built, and who reads it."""
-UNBUILT: Final = ("approve", "flow")
+UNBUILT: Final = ("flow",)
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "node": ("with", "retry", "timeout"),
     "if": ("timeout",),

@@ -21,6 +21,8 @@ _MAX_SECONDS = 1e11  # more is no time that anybody means, and a timedelta would
 LONGEST_WAIT = timedelta(days=366)
 """No `wait` is longer."""
 
+SHORTEST_WAIT = timedelta(milliseconds=1)
+
 RULE = "such as 250ms, 30s, 15m, 1h30m or 7d"
 
 

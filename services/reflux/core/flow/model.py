@@ -231,6 +231,43 @@ class WaitAction:
     """Gives a text as RFC 3339 has it."""
 
 
+class OnTimeout(StrEnum):
+    """What becomes of a step that has waited for too long for somebody."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"  # a wait for a signal: it has SUCCEEDED, with the output null
+    APPROVE = "approve"  # an approval: as if somebody had
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalAction:
+    """Wait for a signal; its payload is the output."""
+
+    name: str
+    key: Template | None
+    """Gives a text: a signal that is sent to the key reaches this run without naming it."""
+    timeout: timedelta | None
+    """None: it waits for ever."""
+    on_timeout: OnTimeout
+    """FAIL or CONTINUE."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveAction:
+    """Ask a person; the output says what was answered, by whom and when."""
+
+    form: Schema
+    """Of what is filled in."""
+    message: Template | None
+    """Gives a text: what is asked."""
+    who: Template | None
+    """Gives a list of texts: who is to answer, for people to see."""
+    timeout: timedelta | None
+    on_timeout: OnTimeout
+    """FAIL, APPROVE or REJECT."""
+
+
 @dataclass(frozen=True, slots=True)
 class SetAction:
     """Give the step an output: an object."""
@@ -257,7 +294,8 @@ class FailAction:
 
 Loop: TypeAlias = ForeachAction | WhileAction
 Container: TypeAlias = IfAction | SwitchAction | ParallelAction | TryAction | Loop
-Action: TypeAlias = NodeAction | Container | SetAction | WaitAction | ReturnAction | FailAction
+Asking: TypeAlias = SignalAction | ApproveAction
+Action: TypeAlias = NodeAction | Container | SetAction | WaitAction | Asking | ReturnAction | FailAction
 
 
 def branches_of(action: Action) -> tuple[Scope, ...]:
@@ -270,6 +308,8 @@ def branches_of(action: Action) -> tuple[Scope, ...]:
         case ForeachAction() | WhileAction():
             return ()
         case NodeAction() | SetAction() | WaitAction() | ReturnAction() | FailAction():
+            return ()
+        case SignalAction() | ApproveAction():
             return ()
         case _:
             assert_never(action)

@@ -38,7 +38,8 @@ def operations(api: Api, service: Service, schemas: Schemas) -> Iterator[tuple[s
             verb = binding.WhichOneof("pattern")
             if verb is None or verb == "custom":
                 raise NotImplementedError(f"{name} has a binding that the document cannot describe yet")
-            path: str = getattr(binding, verb)
+            # A variable of several segments is one parameter; its slashes stand as they are.
+            path: str = getattr(binding, verb).replace("=**}", "}")
             operation = {
                 "operationId": method.name if number == 1 else f"{method.name}{number}",
                 "tags": [service.short],

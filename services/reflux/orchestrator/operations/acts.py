@@ -8,25 +8,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-import orjson
+from uuid import uuid4
 
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId, StepPath
-from reflux.orchestrator.intake import CANCEL
+from reflux.core.word import Cancel, Pause, Resume, Terminate, WordId
 from reflux.orchestrator.operations.forks import Going
-from reflux.orchestrator.store import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reflux.orchestrator.intake import Intake
     from reflux.orchestrator.operations.documents import Fields
     from reflux.orchestrator.operations.forks import Forks
-    from reflux.orchestrator.store.wake import Wake
-    from reflux.runtime.postgres import Pool
+    from reflux.orchestrator.words.teller import Teller
 
-UNFINISHED: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PARKED)
+UNFINISHED: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PAUSED, RunPhase.PARKED)
 ANY: Final = tuple(RunPhase)
 
 
@@ -66,13 +62,14 @@ class Operation:
 class Acts:
     """The table, with what its operations need."""
 
-    def __init__(self, *, pool: Pool, forks: Forks, intake: Intake, wake: Wake) -> None:
-        self._pool = pool
+    def __init__(self, *, forks: Forks, teller: Teller) -> None:
         self._forks = forks
-        self._intake = intake
-        self._wake = wake
+        self._teller = teller
         self.table: Mapping[str, Operation] = {
             "cancel": Operation(UNFINISHED, ("reason",), self._cancel),
+            "pause": Operation((RunPhase.RUNNING,), ("reason",), self._pause),
+            "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
+            "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
             "retry": Operation(
                 (RunPhase.FAILED, RunPhase.CANCELED), ("flow_version", "versions"), self._retry
             ),
@@ -83,11 +80,28 @@ class Acts:
         reason = fields.text("reason")
 
         async def act(run_id: RunId, asked: Asked) -> Done:
-            word = orjson.dumps({"actor": asked.actor, "reason": reason})
-            receipt = await inbox.put(self._pool, run_id, CANCEL, word)
-            self._wake.tell_inbox([run_id])
-            self._intake.look()
-            return Done(changed=receipt.word is not None)
+            state = await self._teller.tell(run_id, Cancel(WordId(""), asked.actor, reason))
+            return Done(changed=state.cancel is not None)
+
+        return act
+
+    def _pause(self, fields: Fields) -> Act:
+        return self._saying(Pause, fields)
+
+    def _resume(self, fields: Fields) -> Act:
+        return self._saying(Resume, fields)
+
+    def _terminate(self, fields: Fields) -> Act:
+        return self._saying(Terminate, fields)
+
+    def _saying(self, kind: type[Pause | Resume | Terminate], fields: Fields) -> Act:
+        reason = fields.text("reason")
+
+        async def act(run_id: RunId, asked: Asked) -> Done:
+            # Said once to each run under the handle of the whole; without one each time anew.
+            word_id = WordId(f"bulk:{asked.request_id or uuid4()}")
+            await self._teller.tell(run_id, kind(word_id, asked.actor, reason))
+            return Done()
 
         return act
 

@@ -13,12 +13,11 @@ from reflux.orchestrator.operations.servicer import OperationServicer
 if TYPE_CHECKING:
     from reflux.orchestrator.flows.cache import FlowCache
     from reflux.orchestrator.flows.store import FlowStore
-    from reflux.orchestrator.intake import Intake
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.launcher import Launcher
     from reflux.orchestrator.mesh_view import MeshView
-    from reflux.orchestrator.store.wake import Wake
     from reflux.orchestrator.waiting import Waiter
+    from reflux.orchestrator.words.teller import Teller
     from reflux.runtime.clock import Clock
     from reflux.runtime.postgres import Pool
 
@@ -32,13 +31,12 @@ def assemble(  # noqa: PLR0917 - wiring: each is of a type of its own
     reader: JournalReader,
     launcher: Launcher,
     waiter: Waiter,
-    intake: Intake,
-    wake: Wake,
+    teller: Teller,
 ) -> OperationServicer:
     """The servicer of one orchestrator."""
     forks = Forks(pool=pool, flows=flows, store=store, reader=reader, launcher=launcher, mesh=mesh)
     steps = Steps(flows=flows, reader=reader, launcher=launcher, mesh=mesh)
-    acts = Acts(pool=pool, forks=forks, intake=intake, wake=wake)
+    acts = Acts(forks=forks, teller=teller)
     bulks = Bulks(pool=pool, flows=flows, clock=clock, acts=acts)
     return OperationServicer(
         pool=pool,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reflux.core.event import Failure, RunPhase
-    from reflux.core.names import RunId
+    from reflux.core.names import RunId, StepPath
+    from reflux.orchestrator.words.waits import WaitRow
     from reflux.runtime.postgres import Connection
 
 _ROW_BYTES: Final = 200
@@ -70,6 +71,8 @@ class Submission:
     update: RunUpdate | None = None
     words: Sequence[int] = ()
     """Ids of the inbox rows of this run that these events fold; deleted with them."""
+    waits: Sequence[WaitRow] = ()
+    """Which steps wait for a signal under a key from now on, and which do not any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,8 @@ class Writer:
                 load_sql("reflux.orchestrator.store", "write_events"),
                 {"shards": arrays.int4s([lease.shard for lease in leases]),
                  "tokens": arrays.int8s([lease.token for lease in leases]),
-                 **_events(admitted, places), **_runs(admitted, places), **_words(admitted, places)},
+                 **_events(admitted, places), **_runs(admitted, places), **_words(admitted, places),
+                 **_waits(admitted, places)},
                 prepare=True,
                 binary=True,
             )  # fmt: skip
@@ -224,4 +228,19 @@ def _words(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> 
         "word_leases": arrays.int8s([row[0] for row in rows]),
         "word_runs": arrays.uuids([row[1] for row in rows]),
         "word_ids": arrays.int8s([row[2] for row in rows]),
+    }
+
+
+def _waits(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> dict[str, bytes]:
+    """The last word on each step: one statement can change a row only once."""
+    latest: dict[tuple[RunId, StepPath], tuple[int, WaitRow]] = {}
+    for one in submissions:
+        for row in one.waits:
+            latest[one.run_id, row.step] = (places[one.lease], row)
+    return {
+        "wait_leases": arrays.int8s([place for place, _ in latest.values()]),
+        "wait_runs": arrays.uuids([run_id for run_id, _ in latest]),
+        "wait_steps": arrays.texts([step for _, step in latest]),
+        "wait_names": arrays.texts([row.name for _, row in latest.values()]),
+        "wait_keys": arrays.texts([row.key for _, row in latest.values()]),
     }

@@ -28,8 +28,19 @@ async def fetch(
     Raises:
         psycopg.Error: the database is away, refuses, or has no connection within the pool's limit.
     """
+    return await fetch_of(pool, "reflux.orchestrator.store", name, parameters, prepare=prepare)
+
+
+async def fetch_of(
+    pool: Pool, package: str, name: str, parameters: Mapping[str, object], *, prepare: bool | None = None
+) -> list[TupleRow]:
+    """All rows of the statement `name` of another package of the orchestrator.
+
+    Raises:
+        psycopg.Error: as `fetch`.
+    """
     async with pool.connection() as connection:
         cursor = connection.cursor(binary=True)
         arrays.register(cursor)
-        await cursor.execute(store_sql(name), parameters, prepare=prepare)
+        await cursor.execute(load_sql(package, name), parameters, prepare=prepare)
         return await cursor.fetchall()

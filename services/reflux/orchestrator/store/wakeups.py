@@ -45,6 +45,8 @@ class Word:
     kind: str
     payload: bytes
     created_at: datetime
+    signal: int | None = None
+    """The signal that it is, if it is one that others may take instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,10 @@ async def poll(
         prepare=False,  # planned with its values: how many are loaded decides how they are left out
     )
     timers, words = [], []
-    for run, shard, at, word, kind, payload in rows:
+    for run, shard, at, word, kind, payload, signal in rows:
         run_id = RunId(str(run))
         if word is None:
             timers.append(Timer(run_id, shard, at))
         else:
-            words.append(Word(word, run_id, shard, kind, payload, at))
+            words.append(Word(word, run_id, shard, kind, payload, at, signal))
     return Due(tuple(timers), tuple(words))

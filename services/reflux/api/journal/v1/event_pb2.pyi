@@ -39,6 +39,12 @@ class Event(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     TIMED_OUT_FIELD_NUMBER: _builtins.int
     OUTCOME_KEPT_FIELD_NUMBER: _builtins.int
+    SIGNAL_RECEIVED_FIELD_NUMBER: _builtins.int
+    STEP_ANSWERED_FIELD_NUMBER: _builtins.int
+    RUN_PAUSED_FIELD_NUMBER: _builtins.int
+    RUN_RESUMED_FIELD_NUMBER: _builtins.int
+    STEP_OVERRULED_FIELD_NUMBER: _builtins.int
+    RUN_TERMINATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run_created(self) -> Global___RunCreated:
         """The run was accepted."""
@@ -87,6 +93,30 @@ class Event(_message.Message):
     def outcome_kept(self) -> Global___OutcomeKept:
         """What became of a step in the origin of the run stands in this run too."""
 
+    @_builtins.property
+    def signal_received(self) -> Global___SignalReceived:
+        """Somebody sent a signal."""
+
+    @_builtins.property
+    def step_answered(self) -> Global___StepAnswered:
+        """Somebody approved or rejected what a step asks."""
+
+    @_builtins.property
+    def run_paused(self) -> Global___RunPaused:
+        """Somebody paused the run."""
+
+    @_builtins.property
+    def run_resumed(self) -> Global___RunResumed:
+        """Somebody let the run go on."""
+
+    @_builtins.property
+    def step_overruled(self) -> Global___StepOverruled:
+        """Somebody decided about a step."""
+
+    @_builtins.property
+    def run_terminated(self) -> Global___RunTerminated:
+        """Somebody ended the run at once."""
+
     def __init__(
         self,
         *,
@@ -102,12 +132,18 @@ class Event(_message.Message):
         run_finished: Global___RunFinished | None = ...,
         timed_out: Global___TimedOut | None = ...,
         outcome_kept: Global___OutcomeKept | None = ...,
+        signal_received: Global___SignalReceived | None = ...,
+        step_answered: Global___StepAnswered | None = ...,
+        run_paused: Global___RunPaused | None = ...,
+        run_resumed: Global___RunResumed | None = ...,
+        step_overruled: Global___StepOverruled | None = ...,
+        run_terminated: Global___RunTerminated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_recovered", b"run_recovered", "step_entered", b"step_entered", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "outcome_kept"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "outcome_kept", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -580,6 +616,7 @@ class StepSettled(_message.Message):
     SKIP_REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -587,9 +624,11 @@ class StepSettled(_message.Message):
     output: _builtins.bytes
     """JSON, when SUCCEEDED."""
     skip_reason: _builtins.str
-    """When SKIPPED: when, join or disabled."""
+    """When SKIPPED: when, join, disabled or hand."""
     kept: _builtins.bool
     """The outcome is the one of the step's OutcomeKept, which holds output and failure."""
+    signal: _builtins.str
+    """Id of the signal that a wait took."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -608,10 +647,11 @@ class StepSettled(_message.Message):
         skip_reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         kept: _builtins.bool = ...,
+        signal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -628,10 +668,17 @@ class StepEntered(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    WHO_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     count: _builtins.int
     """Items of a foreach."""
+    key: _builtins.str
+    """Of a wait for a signal: the correlation key; empty without one."""
+    message: _builtins.str
+    """Of an approval: what is asked."""
     @_builtins.property
     def branches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Indices in the step's own order: one for if and switch (none when no case holds), all for parallel; of try
@@ -644,7 +691,11 @@ class StepEntered(_message.Message):
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """When a wait is over."""
+        """When a wait is over; of one for a signal, and of an approval: when it waits no longer."""
+
+    @_builtins.property
+    def who(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of an approval: who is to answer."""
 
     def __init__(
         self,
@@ -654,10 +705,13 @@ class StepEntered(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         count: _builtins.int = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        key: _builtins.str = ...,
+        message: _builtins.str = ...,
+        who: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "count", b"count", "step", b"step", "time", b"time", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branches", b"branches", "count", b"count", "key", b"key", "message", b"message", "step", b"step", "time", b"time", "until", b"until", "who", b"who"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -784,6 +838,254 @@ class TimedOut(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TimedOut: _TypeAlias = TimedOut  # noqa: Y015
+
+@_typing.final
+class SignalReceived(_message.Message):
+    """Somebody sent a signal. It is kept until a wait takes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """Its id: the same one again changes nothing."""
+    name: _builtins.str
+    """Name of the signal."""
+    key: _builtins.str
+    """Correlation key; empty when it was sent to the run itself."""
+    payload: _builtins.bytes
+    """JSON."""
+    actor: _builtins.str
+    """Who sent it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        name: _builtins.str = ...,
+        key: _builtins.str = ...,
+        payload: _builtins.bytes = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "key", b"key", "name", b"name", "payload", b"payload", "time", b"time", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalReceived: _TypeAlias = SignalReceived  # noqa: Y015
+
+@_typing.final
+class StepAnswered(_message.Message):
+    """Somebody approved or rejected what a step asks. StepSettled follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """Id of the answer: the same one again changes nothing."""
+    step: _builtins.str
+    """Path of the step."""
+    approved: _builtins.bool
+    """Whether it was approved."""
+    form: _builtins.bytes
+    """JSON that fits the form; empty when nothing was filled in."""
+    actor: _builtins.str
+    """Who answered."""
+    comment: _builtins.str
+    """In their words."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        step: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+        form: _builtins.bytes = ...,
+        actor: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "approved", b"approved", "comment", b"comment", "form", b"form", "step", b"step", "time", b"time", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepAnswered: _TypeAlias = StepAnswered  # noqa: Y015
+
+@_typing.final
+class RunPaused(_message.Message):
+    """Somebody paused the run: no step and no attempt begins until it is resumed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """Id of what was said: the same one again changes nothing."""
+    actor: _builtins.str
+    """Who said it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "time", b"time", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunPaused: _TypeAlias = RunPaused  # noqa: Y015
+
+@_typing.final
+class RunResumed(_message.Message):
+    """Somebody let a paused run go on, or gave one in quarantine another chance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """Id of what was said: the same one again changes nothing."""
+    actor: _builtins.str
+    """Who said it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "time", b"time", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunResumed: _TypeAlias = RunResumed  # noqa: Y015
+
+@_typing.final
+class StepOverruled(_message.Message):
+    """Somebody decided about a step. Unless it is done again, StepSettled follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """Id of what was said: the same one again changes nothing."""
+    step: _builtins.str
+    """Path of the step."""
+    choice: _builtins.str
+    """skip, confirm, retry, fall_back or fail."""
+    actor: _builtins.str
+    """Who decided."""
+    reason: _builtins.str
+    """Why."""
+    version: _builtins.str
+    """Of fall_back: the version that is asked next."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        step: _builtins.str = ...,
+        choice: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "choice", b"choice", "reason", b"reason", "step", b"step", "time", b"time", "version", b"version", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepOverruled: _TypeAlias = StepOverruled  # noqa: Y015
+
+@_typing.final
+class RunTerminated(_message.Message):
+    """Somebody ended the run at once. RunFinished follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """Id of what was said: the same one again changes nothing."""
+    actor: _builtins.str
+    """Who said it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "time", b"time", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunTerminated: _TypeAlias = RunTerminated  # noqa: Y015
 
 @_typing.final
 class RunFinished(_message.Message):

@@ -48,6 +48,8 @@ class Run(_message.Message):
         """Finished: somebody cancelled it."""
         PARKED: Run._State.ValueType  # 6
         """A step needs a person and nothing else can proceed."""
+        PAUSED: Run._State.ValueType  # 7
+        """Somebody paused it: nothing begins until it is resumed."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a run stands."""
@@ -66,6 +68,8 @@ class Run(_message.Message):
     """Finished: somebody cancelled it."""
     PARKED: Run.State.ValueType  # 6
     """A step needs a person and nothing else can proceed."""
+    PAUSED: Run.State.ValueType  # 7
+    """Somebody paused it: nothing begins until it is resumed."""
 
     @_typing.final
     class VersionsEntry(_message.Message):
@@ -105,6 +109,7 @@ class Run(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -161,6 +166,10 @@ class Run(_message.Message):
         filled in lists.
         """
 
+    @_builtins.property
+    def pause(self) -> Global___Pause:
+        """Who paused it, and why; absent when it is not paused. Not filled in lists."""
+
     def __init__(
         self,
         *,
@@ -182,10 +191,11 @@ class Run(_message.Message):
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         key: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        pause: Global___Pause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "pause", b"pause", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "pause", b"pause", "state", b"state", "trigger", b"trigger", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,6 +240,38 @@ class Origin(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class Pause(_message.Message):
+    """That a run is paused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Who paused it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pause: _TypeAlias = Pause  # noqa: Y015
 
 @_typing.final
 class Error(_message.Message):
@@ -397,18 +439,20 @@ class StepRun(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
     KEPT_FROM_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the step."""
     name: _builtins.str
     """Name for people."""
     action: _builtins.str
-    """node, if, switch, parallel, set, return or fail."""
+    """node, if, switch, foreach, while, parallel, try, wait, approve, set, return or fail."""
     node: _builtins.str
     """Node it calls, if it calls one."""
     state: Global___StepRun.State.ValueType
     """Where it stands."""
     skip_reason: _builtins.str
-    """Why it was skipped: when, branch, join or disabled."""
+    """Why it was skipped: when, branch, join, disabled or hand (somebody decided so)."""
     omitted: _builtins.bool
     """Input and output are left out because the answer would be too large; the output stands in its event."""
     kept_from: _builtins.str
@@ -441,6 +485,14 @@ class StepRun(_message.Message):
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When it settled."""
 
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """Of an approval that has begun: what is asked, and who answered."""
+
+    @_builtins.property
+    def signal(self) -> Global___AwaitedSignal:
+        """Of a step that waits for a signal: which."""
+
     def __init__(
         self,
         *,
@@ -459,14 +511,90 @@ class StepRun(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         omitted: _builtins.bool = ...,
         kept_from: _builtins.str = ...,
+        approval: Global___Approval | None = ...,
+        signal: Global___AwaitedSignal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepRun: _TypeAlias = StepRun  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """What a step asks a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    WHO_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    """In the flow's words; may be empty."""
+    answered_by: _builtins.str
+    """Who has answered; empty when nobody has."""
+    approved: _builtins.bool
+    """Whether it was approved; only with answered_by."""
+    @_builtins.property
+    def form(self) -> _struct_pb2.Value:
+        """JSON Schema of what is to be filled in."""
+
+    @_builtins.property
+    def who(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who is to answer, as the flow says; nobody is refused by it."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When it waits no longer; absent when it waits for ever."""
+
+    def __init__(
+        self,
+        *,
+        message: _builtins.str = ...,
+        form: _struct_pb2.Value | None = ...,
+        who: _abc.Iterable[_builtins.str] | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        answered_by: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "approved", b"approved", "form", b"form", "message", b"message", "until", b"until", "who", b"who"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class AwaitedSignal(_message.Message):
+    """The signal that a step waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    key: _builtins.str
+    """Correlation key; empty without one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitedSignal: _TypeAlias = AwaitedSignal  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
@@ -954,3 +1082,667 @@ class Cancellation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cancellation: _TypeAlias = Cancellation  # noqa: Y015
+
+@_typing.final
+class TerminateRunRequest(_message.Message):
+    """Asks to end a run at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Decision as JSON or YAML; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminateRunRequest: _TypeAlias = TerminateRunRequest  # noqa: Y015
+
+@_typing.final
+class PauseRunRequest(_message.Message):
+    """Asks to pause a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Decision as JSON or YAML; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRunRequest: _TypeAlias = PauseRunRequest  # noqa: Y015
+
+@_typing.final
+class ResumeRunRequest(_message.Message):
+    """Asks to resume a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Decision as JSON or YAML; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRunRequest: _TypeAlias = ResumeRunRequest  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """What a person decides of a run or a step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the journal; at most 1000 characters."""
+    request_id: _builtins.str
+    """Makes it safe to ask again: the same one changes nothing; at most 100 characters. Empty: made by us."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class SignalRunRequest(_message.Message):
+    """Asks to send a signal to a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Signal as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalRunRequest: _TypeAlias = SignalRunRequest  # noqa: Y015
+
+@_typing.final
+class Signal(_message.Message):
+    """A signal to a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, as a step of the flow waits for it."""
+    signal_id: _builtins.str
+    """Exactly-once handle within the run; at most 100 characters. Empty: made by us."""
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Value:
+        """Any JSON of at most 64 KiB: the output of the step that takes it; null when absent."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        payload: _struct_pb2.Value | None = ...,
+        signal_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "payload", b"payload", "signal_id", b"signal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signal: _TypeAlias = Signal  # noqa: Y015
+
+@_typing.final
+class SignalReceipt(_message.Message):
+    """What became of a signal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    signal_id: _builtins.str
+    """The signal's id."""
+    step: _builtins.str
+    """The step that took it; empty: it is kept for a wait to come."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        signal_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "signal_id", b"signal_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalReceipt: _TypeAlias = SignalReceipt  # noqa: Y015
+
+@_typing.final
+class SendSignalRequest(_message.Message):
+    """Asks to send a signal to whoever waits for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    signal: _builtins.str
+    """Name of the signal."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A CorrelatedSignal as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        signal: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "signal", b"signal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendSignalRequest: _TypeAlias = SendSignalRequest  # noqa: Y015
+
+@_typing.final
+class CorrelatedSignal(_message.Message):
+    """A signal to the runs that wait for it under a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The correlation key, as a step's `wait.key` gives it; at most 200 characters."""
+    signal_id: _builtins.str
+    """Exactly-once handle of the name and key, for 24 hours; at most 100 characters. Empty: made by us."""
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Value:
+        """Any JSON of at most 64 KiB: the output of the step that takes it; null when absent."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        payload: _struct_pb2.Value | None = ...,
+        signal_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "payload", b"payload", "signal_id", b"signal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrelatedSignal: _TypeAlias = CorrelatedSignal  # noqa: Y015
+
+@_typing.final
+class CorrelatedReceipt(_message.Message):
+    """What became of a signal to whoever waits for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    KEEP_TIME_FIELD_NUMBER: _builtins.int
+    signal_id: _builtins.str
+    """The signal's id."""
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The runs that took it."""
+
+    @_builtins.property
+    def keep_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is kept, if nobody took it."""
+
+    def __init__(
+        self,
+        *,
+        signal_id: _builtins.str = ...,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        keep_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep_time", b"keep_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_time", b"keep_time", "run_ids", b"run_ids", "signal_id", b"signal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrelatedReceipt: _TypeAlias = CorrelatedReceipt  # noqa: Y015
+
+@_typing.final
+class AnswerStepRequest(_message.Message):
+    """Asks to answer an approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step, such as ok or lines[3]/ok."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """An Answer as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerStepRequest: _TypeAlias = AnswerStepRequest  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """An answer to an approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVED_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    approved: _builtins.bool
+    """Whether it is approved."""
+    comment: _builtins.str
+    """For people; at most 1000 characters."""
+    request_id: _builtins.str
+    """Makes it safe to ask again: the same one changes nothing; at most 100 characters. Empty: made by us."""
+    @_builtins.property
+    def form(self) -> _struct_pb2.Value:
+        """What is filled in, at most 64 KiB; it must fit the form. When absent: {} if approved, nothing if rejected."""
+
+    def __init__(
+        self,
+        *,
+        approved: _builtins.bool = ...,
+        form: _struct_pb2.Value | None = ...,
+        comment: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved", b"approved", "comment", b"comment", "form", b"form", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class GetApprovalTokenRequest(_message.Message):
+    """Asks for the token of an approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApprovalTokenRequest: _TypeAlias = GetApprovalTokenRequest  # noqa: Y015
+
+@_typing.final
+class ApprovalToken(_message.Message):
+    """The token of an approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Whoever has it can see what is asked, and answer."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalToken: _TypeAlias = ApprovalToken  # noqa: Y015
+
+@_typing.final
+class ShowApprovalRequest(_message.Message):
+    """Asks what the approval of a token asks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A TokenHolder as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowApprovalRequest: _TypeAlias = ShowApprovalRequest  # noqa: Y015
+
+@_typing.final
+class TokenHolder(_message.Message):
+    """A token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """As GetApprovalToken gave it."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenHolder: _TypeAlias = TokenHolder  # noqa: Y015
+
+@_typing.final
+class ShownApproval(_message.Message):
+    """An approval, as a person with its token sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_NAME_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    flow_name: _builtins.str
+    """Name of the flow."""
+    step: _builtins.str
+    """Path of the step."""
+    state: Global___StepRun.State.ValueType
+    """Where the step stands."""
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """What is asked; absent before the step has begun."""
+
+    def __init__(
+        self,
+        *,
+        flow_name: _builtins.str = ...,
+        step: _builtins.str = ...,
+        state: Global___StepRun.State.ValueType = ...,
+        approval: Global___Approval | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "flow_name", b"flow_name", "state", b"state", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownApproval: _TypeAlias = ShownApproval  # noqa: Y015
+
+@_typing.final
+class AnswerApprovalRequest(_message.Message):
+    """Asks to answer the approval of a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A TokenAnswer as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerApprovalRequest: _TypeAlias = AnswerApprovalRequest  # noqa: Y015
+
+@_typing.final
+class TokenAnswer(_message.Message):
+    """An answer by a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """As GetApprovalToken gave it."""
+    approved: _builtins.bool
+    """Whether it is approved."""
+    comment: _builtins.str
+    """For people; at most 1000 characters."""
+    by: _builtins.str
+    """Who answers, as they say themselves; at most 100 characters."""
+    request_id: _builtins.str
+    """As of an Answer."""
+    @_builtins.property
+    def form(self) -> _struct_pb2.Value:
+        """As of an Answer."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+        form: _struct_pb2.Value | None = ...,
+        comment: _builtins.str = ...,
+        by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved", b"approved", "by", b"by", "comment", b"comment", "form", b"form", "request_id", b"request_id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenAnswer: _TypeAlias = TokenAnswer  # noqa: Y015
+
+@_typing.final
+class SkipStepRequest(_message.Message):
+    """Asks to skip a step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Decision as JSON or YAML; may be empty."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipStepRequest: _TypeAlias = SkipStepRequest  # noqa: Y015
+
+@_typing.final
+class CompleteStepRequest(_message.Message):
+    """Asks to complete a PARKED step by hand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    step: _builtins.str
+    """Path of the step."""
+    @_builtins.property
+    def document(self) -> _httpbody_pb2.HttpBody:
+        """A Completion as JSON or YAML."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        document: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteStepRequest: _TypeAlias = CompleteStepRequest  # noqa: Y015
+
+@_typing.final
+class Completion(_message.Message):
+    """What becomes of a PARKED step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    choice: _builtins.str
+    """confirm (its effect happened), retry (as a new effect), fall_back (the same, by another version) or fail."""
+    version: _builtins.str
+    """Of fall_back: the version of the node that is asked, such as 2.0.0."""
+    reason: _builtins.str
+    """Why, for the journal; at most 1000 characters."""
+    request_id: _builtins.str
+    """Makes it safe to ask again: the same one changes nothing; at most 100 characters. Empty: made by us."""
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """Of confirm: what the step gave; null when absent."""
+
+    def __init__(
+        self,
+        *,
+        choice: _builtins.str = ...,
+        output: _struct_pb2.Value | None = ...,
+        version: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "output", b"output", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Completion: _TypeAlias = Completion  # noqa: Y015

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class RunServiceStub:
-    """Runs: start, look, watch, cancel. Any orchestrator answers for any run.
+    """Runs: start, look, watch, and everything that is said to one in progress. Any orchestrator answers for any run.
     """
 
     def __init__(self, channel):
@@ -71,10 +71,65 @@ class RunServiceStub:
                 request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.TerminateRun = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/TerminateRun',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.TerminateRunRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/PauseRun',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/ResumeRun',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.SignalRun = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/SignalRun',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SignalRunRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.SendSignal = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/SendSignal',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SendSignalRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.AnswerStep = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/AnswerStep',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.AnswerStepRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.GetApprovalToken = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/GetApprovalToken',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.GetApprovalTokenRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ApprovalToken.FromString,
+                _registered_method=True)
+        self.ShowApproval = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/ShowApproval',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ShowApprovalRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.AnswerApproval = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/AnswerApproval',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.AnswerApprovalRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.SkipStep = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/SkipStep',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SkipStepRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.CompleteStep = channel.unary_unary(
+                '/reflux.api.run.v1.RunService/CompleteStep',
+                request_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.CompleteStepRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
-    """Runs: start, look, watch, cancel. Any orchestrator answers for any run.
+    """Runs: start, look, watch, and everything that is said to one in progress. Any orchestrator answers for any run.
     """
 
     def ExecuteFlow(self, request, context):
@@ -138,6 +193,107 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TerminateRun(self, request, context):
+        """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
+        will hear, are listed in unresolved_effects.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
+        same request_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRun(self, request, context):
+        """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
+        clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
+        again with the same request_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """Lets a paused run go on, and gives a run in quarantine another chance.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
+        same request_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalRun(self, request, context):
+        """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
+        at most 100 of a run. The same signal_id again changes nothing and is answered alike.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
+        more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendSignal(self, request, context):
+        """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
+        100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
+        Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerStep(self, request, context):
+        """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
+        Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
+        nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApprovalToken(self, request, context):
+        """Returns the token with which a person without rights at this API can see and answer what a step asks. Whoever
+        has it can. It is derived from the run and the step: asked again, the same one.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (the step is no approval).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowApproval(self, request, context):
+        """Returns what is asked by the approval of a token. The token travels in the body, so that no log has it.
+        Errors: INVALID_ARGUMENT (the token was not made by us), NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerApproval(self, request, context):
+        """Answers the approval of a token, as AnswerStep does.
+        Errors: as AnswerStep; INVALID_ARGUMENT also when the token was not made by us.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SkipStep(self, request, context):
+        """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
+        UNAVAILABLE (ask again with the same request_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteStep(self, request, context):
+        """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
+        another version), or it has failed.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
+        same request_id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -176,6 +332,61 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.CancelRunRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'TerminateRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.TerminateRun,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.TerminateRunRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.PauseRunRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ResumeRunRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'SignalRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalRun,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SignalRunRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'SendSignal': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendSignal,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SendSignalRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'AnswerStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerStep,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.AnswerStepRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetApprovalToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApprovalToken,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.GetApprovalTokenRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ApprovalToken.SerializeToString,
+            ),
+            'ShowApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowApproval,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ShowApprovalRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'AnswerApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerApproval,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.AnswerApprovalRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'SkipStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.SkipStep,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SkipStepRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CompleteStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteStep,
+                    request_deserializer=reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.CompleteStepRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'reflux.api.run.v1.RunService', rpc_method_handlers)
@@ -185,7 +396,7 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService:
-    """Runs: start, look, watch, cancel. Any orchestrator answers for any run.
+    """Runs: start, look, watch, and everything that is said to one in progress. Any orchestrator answers for any run.
     """
 
     @staticmethod
@@ -366,6 +577,303 @@ class RunService:
             target,
             '/reflux.api.run.v1.RunService/CancelRun',
             reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TerminateRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/TerminateRun',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.TerminateRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/PauseRun',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/ResumeRun',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/SignalRun',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SignalRunRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendSignal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/SendSignal',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SendSignalRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/AnswerStep',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.AnswerStepRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApprovalToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/GetApprovalToken',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.GetApprovalTokenRequest.SerializeToString,
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ApprovalToken.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/ShowApproval',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.ShowApprovalRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/AnswerApproval',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.AnswerApprovalRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SkipStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/SkipStep',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.SkipStepRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.run.v1.RunService/CompleteStep',
+            reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2.CompleteStepRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

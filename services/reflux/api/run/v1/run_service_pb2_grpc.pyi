@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunServiceStub:
-    """Runs: start, look, watch, cancel. Any orchestrator answers for any run."""
+    """Runs: start, look, watch, and everything that is said to one in progress. Any orchestrator answers for any run."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -67,10 +67,67 @@ class RunServiceStub:
     Answers when the journal shows it, at most after 5 s (then state is CANCELING).
     Errors: INVALID_ARGUMENT, NOT_FOUND.
     """
+    TerminateRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.TerminateRunRequest, _httpbody_pb2.HttpBody]
+    """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
+    will hear, are listed in unresolved_effects.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
+    same request_id).
+    """
+    PauseRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _httpbody_pb2.HttpBody]
+    """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
+    clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
+    again with the same request_id).
+    """
+    ResumeRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _httpbody_pb2.HttpBody]
+    """Lets a paused run go on, and gives a run in quarantine another chance.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
+    same request_id).
+    """
+    SignalRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SignalRunRequest, _httpbody_pb2.HttpBody]
+    """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
+    at most 100 of a run. The same signal_id again changes nothing and is answered alike.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
+    more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    """
+    SendSignal: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SendSignalRequest, _httpbody_pb2.HttpBody]
+    """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
+    100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
+    Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    """
+    AnswerStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.AnswerStepRequest, _httpbody_pb2.HttpBody]
+    """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
+    Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
+    nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+    """
+    GetApprovalToken: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetApprovalTokenRequest, _run_service_pb2.ApprovalToken]
+    """Returns the token with which a person without rights at this API can see and answer what a step asks. Whoever
+    has it can. It is derived from the run and the step: asked again, the same one.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (the step is no approval).
+    """
+    ShowApproval: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ShowApprovalRequest, _httpbody_pb2.HttpBody]
+    """Returns what is asked by the approval of a token. The token travels in the body, so that no log has it.
+    Errors: INVALID_ARGUMENT (the token was not made by us), NOT_FOUND.
+    """
+    AnswerApproval: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.AnswerApprovalRequest, _httpbody_pb2.HttpBody]
+    """Answers the approval of a token, as AnswerStep does.
+    Errors: as AnswerStep; INVALID_ARGUMENT also when the token was not made by us.
+    """
+    SkipStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SkipStepRequest, _httpbody_pb2.HttpBody]
+    """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
+    UNAVAILABLE (ask again with the same request_id).
+    """
+    CompleteStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CompleteStepRequest, _httpbody_pb2.HttpBody]
+    """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
+    another version), or it has failed.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
+    same request_id).
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
-    """Runs: start, look, watch, cancel. Any orchestrator answers for any run."""
+    """Runs: start, look, watch, and everything that is said to one in progress. Any orchestrator answers for any run."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExecuteFlow: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ExecuteFlowRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -106,9 +163,66 @@ class RunServiceAsyncStub(RunServiceStub):
     Answers when the journal shows it, at most after 5 s (then state is CANCELING).
     Errors: INVALID_ARGUMENT, NOT_FOUND.
     """
+    TerminateRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.TerminateRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
+    will hear, are listed in unresolved_effects.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
+    same request_id).
+    """
+    PauseRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
+    clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
+    again with the same request_id).
+    """
+    ResumeRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Lets a paused run go on, and gives a run in quarantine another chance.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
+    same request_id).
+    """
+    SignalRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SignalRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
+    at most 100 of a run. The same signal_id again changes nothing and is answered alike.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
+    more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    """
+    SendSignal: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SendSignalRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
+    100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
+    Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    """
+    AnswerStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.AnswerStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
+    Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
+    nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+    """
+    GetApprovalToken: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetApprovalTokenRequest, _run_service_pb2.ApprovalToken]  # type: ignore[assignment]
+    """Returns the token with which a person without rights at this API can see and answer what a step asks. Whoever
+    has it can. It is derived from the run and the step: asked again, the same one.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (the step is no approval).
+    """
+    ShowApproval: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ShowApprovalRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns what is asked by the approval of a token. The token travels in the body, so that no log has it.
+    Errors: INVALID_ARGUMENT (the token was not made by us), NOT_FOUND.
+    """
+    AnswerApproval: _aio.UnaryUnaryMultiCallable[_run_service_pb2.AnswerApprovalRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Answers the approval of a token, as AnswerStep does.
+    Errors: as AnswerStep; INVALID_ARGUMENT also when the token was not made by us.
+    """
+    SkipStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SkipStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
+    UNAVAILABLE (ask again with the same request_id).
+    """
+    CompleteStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CompleteStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
+    another version), or it has failed.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
+    same request_id).
+    """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs: start, look, watch, cancel. Any orchestrator answers for any run."""
+    """Runs: start, look, watch, and everything that is said to one in progress. Any orchestrator answers for any run."""
 
     @_abc_1.abstractmethod
     def ExecuteFlow(
@@ -183,6 +297,129 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Cancels a run: once acknowledged no new attempt starts. Cancelling a finished run changes nothing.
         Answers when the journal shows it, at most after 5 s (then state is CANCELING).
         Errors: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def TerminateRun(
+        self,
+        request: _run_service_pb2.TerminateRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
+        will hear, are listed in unresolved_effects.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
+        same request_id).
+        """
+
+    @_abc_1.abstractmethod
+    def PauseRun(
+        self,
+        request: _run_service_pb2.PauseRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
+        clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
+        again with the same request_id).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeRun(
+        self,
+        request: _run_service_pb2.ResumeRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Lets a paused run go on, and gives a run in quarantine another chance.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
+        same request_id).
+        """
+
+    @_abc_1.abstractmethod
+    def SignalRun(
+        self,
+        request: _run_service_pb2.SignalRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
+        at most 100 of a run. The same signal_id again changes nothing and is answered alike.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
+        more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        """
+
+    @_abc_1.abstractmethod
+    def SendSignal(
+        self,
+        request: _run_service_pb2.SendSignalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
+        100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
+        Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerStep(
+        self,
+        request: _run_service_pb2.AnswerStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
+        Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
+        nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+        """
+
+    @_abc_1.abstractmethod
+    def GetApprovalToken(
+        self,
+        request: _run_service_pb2.GetApprovalTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_service_pb2.ApprovalToken, _abc.Awaitable[_run_service_pb2.ApprovalToken]]:
+        """Returns the token with which a person without rights at this API can see and answer what a step asks. Whoever
+        has it can. It is derived from the run and the step: asked again, the same one.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (the step is no approval).
+        """
+
+    @_abc_1.abstractmethod
+    def ShowApproval(
+        self,
+        request: _run_service_pb2.ShowApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Returns what is asked by the approval of a token. The token travels in the body, so that no log has it.
+        Errors: INVALID_ARGUMENT (the token was not made by us), NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerApproval(
+        self,
+        request: _run_service_pb2.AnswerApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Answers the approval of a token, as AnswerStep does.
+        Errors: as AnswerStep; INVALID_ARGUMENT also when the token was not made by us.
+        """
+
+    @_abc_1.abstractmethod
+    def SkipStep(
+        self,
+        request: _run_service_pb2.SkipStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
+        UNAVAILABLE (ask again with the same request_id).
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteStep(
+        self,
+        request: _run_service_pb2.CompleteStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
+        another version), or it has failed.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
+        same request_id).
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

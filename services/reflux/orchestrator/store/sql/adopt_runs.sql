@@ -1,5 +1,5 @@
 -- One page of a shard's runs that belong in its owner's memory: not finished, not parked, not waiting for a time
--- that is more than 5 s ahead (`start_runs` sets that for a new run). Each counts the death of its former owner, if that is why it comes: before anything of the run is
+-- that is more than 5 s ahead (`start_runs` sets that for a new run), or for a word (the year 9999). Each counts the death of its former owner, if that is why it comes: before anything of the run is
 -- read, so that a run that kills its reader is counted too.
 WITH held AS MATERIALIZED (
     SELECT id FROM shards WHERE id = %(shard)s AND fencing_token = %(token)s FOR SHARE

@@ -1,4 +1,5 @@
--- One batch of the journal: events, the rows of their runs, and the words that were folded into them.
+-- One batch of the journal: events, the rows of their runs, the words that were folded into them, and which steps
+-- wait for a signal under a key (a row without a name: not any more).
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
 -- so do the rows under them. Answers which leases are held, and the time of recording.
 -- A finished run stays as it finished, whatever is written later.
@@ -39,5 +40,18 @@ WITH held AS MATERIALIZED (
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)
       JOIN held USING (place)
      WHERE inbox.shard = held.shard AND inbox.run_id = word.run_id AND inbox.id = word.id
+), wait AS MATERIALIZED (
+    SELECT wait.run_id, wait.step, held.shard, wait.name, wait.key
+      FROM unnest(%(wait_leases)b, %(wait_runs)b, %(wait_steps)b, %(wait_names)b, %(wait_keys)b)
+           AS wait (place, run_id, step, name, key)
+      JOIN held USING (place)
+), begun AS (
+    INSERT INTO signal_waits (run_id, step, shard, name, key)
+    SELECT run_id, step, shard, name, key FROM wait WHERE name IS NOT NULL
+        ON CONFLICT DO NOTHING
+), over AS (
+    DELETE FROM signal_waits
+     USING wait
+     WHERE wait.name IS NULL AND signal_waits.run_id = wait.run_id AND signal_waits.step = wait.step
 )
 SELECT place, now() FROM held

@@ -1,0 +1,214 @@
+"""The part of RunService that says something to runs: translate, tell, translate back.
+
+`RunServicer` delegates to it; who asks is given by the servicer, which knows the edge's headers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+
+from reflux.api.run.v1 import run_service_pb2 as pb
+from reflux.core.document import NULL
+from reflux.core.errors import InvalidArgument, NotFound, Refused, Unavailable
+from reflux.core.event import Choice, RunPhase
+from reflux.core.flow.model import ApproveAction, NodeAction
+from reflux.core.reasons import Reason
+from reflux.core.waits import MAX_KEY
+from reflux.core.word import Answer, Cancel, Overrule, Pause, Resume, Signal, Terminate, WordId
+from reflux.orchestrator import run_view
+from reflux.orchestrator.words import tokens
+from reflux.orchestrator.words.documents import (
+    MAX_BY,
+    MAX_REASON,
+    Fields,
+    completion,
+    decision,
+    run_id_of,
+    signal_key,
+    signal_name,
+    step_of,
+)
+from reflux.orchestrator.words.signals import Signals
+from reflux.orchestrator.words.teller import Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reflux.core.names import RunId, StepPath
+    from reflux.core.state import RunState
+    from reflux.orchestrator.changes import Changes
+    from reflux.orchestrator.journal_reader import JournalReader
+    from reflux.orchestrator.mesh_view import MeshView
+    from reflux.orchestrator.store.wake import Wake
+    from reflux.runtime.clock import Clock
+    from reflux.runtime.postgres import Pool
+
+_ANSWER: Final = ("approved", "form", "comment", "request_id")
+
+
+class Words:
+    """Answers what is said to runs. Every method raises what `Teller.tell` does, and InvalidArgument."""
+
+    def __init__(
+        self,
+        *,
+        teller: Teller,
+        signals: Signals,
+        reader: JournalReader,
+        mesh: MeshView,
+        key: tokens.TokenKey,
+    ) -> None:
+        self.teller = teller
+        self.signals = signals
+        """Somebody must `run` it."""
+        self._reader = reader
+        self._mesh = mesh
+        self._key = key
+
+    @classmethod
+    def over(
+        cls,
+        pool: Pool,
+        reader: JournalReader,
+        mesh: MeshView,
+        *,
+        changes: Changes,
+        wake: Wake,
+        look: Callable[[], None],
+        clock: Clock,
+    ) -> Words:
+        """With its parts; `look` makes the runs that are owned here hear at once."""
+        teller = Teller(pool=pool, reader=reader, changes=changes, wake=wake, look=look, clock=clock)
+        key = tokens.TokenKey(pool)
+        return cls(teller=teller, signals=Signals(pool, teller), reader=reader, mesh=mesh, key=key)
+
+    async def cancel(self, request: pb.CancelRunRequest, actor: str) -> HttpBody:
+        """The run once the journal shows it; a finished one as it is; CANCELING if that takes too long."""
+        run_id = run_id_of(request.run_id)
+        reason = Fields(request.document, "the cancellation", ("reason",)).text("reason", MAX_REASON)
+        try:
+            return _run(await self.teller.tell(run_id, Cancel(WordId(""), actor, reason)))
+        except Unavailable:
+            state = await self._reader.state(run_id)
+            phase = state.phase if state.finished else RunPhase.CANCELING
+            return HttpBody(content_type="application/json", data=run_view.run_document(state, phase=phase))
+
+    async def terminate(self, request: pb.TerminateRunRequest, actor: str) -> HttpBody:
+        """The run, CANCELED."""
+        word_id, reason = decision(request.document)
+        return _run(await self.teller.tell(run_id_of(request.run_id), Terminate(word_id, actor, reason)))
+
+    async def pause(self, request: pb.PauseRunRequest, actor: str) -> HttpBody:
+        """The run, PAUSED."""
+        word_id, reason = decision(request.document)
+        return _run(await self.teller.tell(run_id_of(request.run_id), Pause(word_id, actor, reason)))
+
+    async def resume(self, request: pb.ResumeRunRequest, actor: str) -> HttpBody:
+        """The run, going on."""
+        word_id, reason = decision(request.document)
+        return _run(await self.teller.tell(run_id_of(request.run_id), Resume(word_id, actor, reason)))
+
+    async def signal(self, request: pb.SignalRunRequest, actor: str) -> HttpBody:
+        """Which step took it, if one did at once."""
+        run_id = run_id_of(request.run_id)
+        given = Fields(request.document, "the signal", ("name", "payload", "signal_id"))
+        name, word_id = signal_name(given.text("name", MAX_KEY)), given.id("signal_id")
+        word = Signal(word_id, actor, name, "", given.json("payload") or NULL)
+        state = await self.teller.tell(run_id, word)
+        step = state.heard.get(word_id, "")
+        return _body({"run_id": run_id, "signal_id": word_id, "step": step})
+
+    async def send(self, request: pb.SendSignalRequest, actor: str) -> HttpBody:
+        """Which runs took it, or until when it is kept."""
+        name = signal_name(request.signal)
+        given = Fields(request.document, "the signal", ("key", "payload", "signal_id"))
+        key, signal_id = signal_key(given.text("key", MAX_KEY)), given.id("signal_id")
+        # Runs hear it under an id that no sender to the run itself is likely to use for something else.
+        word = Signal(WordId(f"{name}:{key}:{signal_id}"), actor, name, key, given.json("payload") or NULL)
+        sent = await self.signals.send(signal_id, word)
+        return _body(
+            {
+                "signal_id": signal_id,
+                "run_ids": list(sent.runs),
+                "keep_time": run_view.stamp(sent.keep_until),
+            }
+        )
+
+    async def answer(self, request: pb.AnswerStepRequest, actor: str) -> HttpBody:
+        """The run after the answer."""
+        given = Fields(request.document, "the answer", _ANSWER)
+        return _run(await self._answer(run_id_of(request.run_id), step_of(request.step), given, actor))
+
+    async def token(self, request: pb.GetApprovalTokenRequest) -> pb.ApprovalToken:
+        """The token of an approval, also before it asks."""
+        run_id, step = run_id_of(request.run_id), step_of(request.step)
+        _approval_of(await self._reader.state(run_id), step)
+        return pb.ApprovalToken(token=tokens.make(await self._key.get(), run_id, step))
+
+    async def show(self, request: pb.ShowApprovalRequest) -> HttpBody:
+        """What the holder of a token may know."""
+        given = Fields(request.document, "the document", ("token",))
+        run_id, step = tokens.read(await self._key.get(), given.text("token", tokens.MAX_TOKEN))
+        return _shown(await self._reader.state(run_id), step)
+
+    async def answer_by_token(self, request: pb.AnswerApprovalRequest) -> HttpBody:
+        """The answer of a person whom nobody but the token vouches for: the journal says so."""
+        given = Fields(request.document, "the answer", ("token", "by", *_ANSWER))
+        run_id, step = tokens.read(await self._key.get(), given.text("token", tokens.MAX_TOKEN))
+        by = given.text("by", MAX_BY)
+        actor = f"token: {by}" if by else "token"
+        return _shown(await self._answer(run_id, step, given, actor), step)
+
+    async def skip(self, request: pb.SkipStepRequest, actor: str) -> HttpBody:
+        """The run without the step."""
+        word_id, reason = decision(request.document)
+        word = Overrule(word_id, actor, step_of(request.step), Choice.SKIP, reason)
+        return _run(await self.teller.tell(run_id_of(request.run_id), word))
+
+    async def complete(self, request: pb.CompleteStepRequest, actor: str) -> HttpBody:
+        """The run after the decision."""
+        run_id = run_id_of(request.run_id)
+        word = completion(request.document, actor, step_of(request.step))
+        if word.version:
+            await self._check_version(run_id, word)
+        return _run(await self.teller.tell(run_id, word))
+
+    async def _answer(self, run_id: RunId, step: StepPath, given: Fields, actor: str) -> RunState:
+        approved, comment = given.boolean("approved"), given.text("comment", MAX_REASON)
+        word_id, form = given.id("request_id"), given.json("form")
+        return await self.teller.tell(run_id, Answer(word_id, actor, step, approved, form, comment))
+
+    async def _check_version(self, run_id: RunId, word: Overrule) -> None:
+        """A version that nobody serves would fail the step by a typing error."""
+        run = (await self._reader.state(run_id)).steps.get(word.step)
+        if run is None or not isinstance(run.step.action, NodeAction):
+            return  # `hear` says what is wrong
+        node = run.step.action.node
+        known = self._mesh.versions(node)
+        if word.version not in known:
+            message = f"node {node} has no version {word.version}; registered: {', '.join(known) or 'none'}"
+            raise InvalidArgument(Reason.NODE_VERSION_NOT_FOUND, message)
+
+
+def _approval_of(state: RunState, step: StepPath) -> None:
+    run = state.steps.get(step)
+    if run is None:
+        raise NotFound(Reason.STEP_NOT_FOUND, f"the run has no step {step[:200]!r}")
+    if not isinstance(run.step.action, ApproveAction):
+        raise Refused(Reason.STEP_NOT_WAITING, f"step {step} is no approval")
+
+
+def _shown(state: RunState, step: StepPath) -> HttpBody:
+    _approval_of(state, step)
+    return HttpBody(content_type="application/json", data=run_view.approval_document(state, step))
+
+
+def _run(state: RunState) -> HttpBody:
+    return HttpBody(content_type="application/json", data=run_view.run_document(state))
+
+
+def _body(document: dict[str, object]) -> HttpBody:
+    return HttpBody(content_type="application/json", data=orjson.dumps(document))

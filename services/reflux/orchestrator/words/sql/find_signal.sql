@@ -1,0 +1,4 @@
+-- What became of a signal.
+SELECT run_ids, expires_at
+  FROM signals
+ WHERE name = %(name)s AND key = %(key)s AND signal_id = %(signal_id)s

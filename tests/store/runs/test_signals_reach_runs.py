@@ -1,0 +1,242 @@
+"""A signal reaches the run that waits for it, wherever that is, once; its sender learns what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import psycopg
+import pytest
+
+from reflux.orchestrator import metrics
+from tests.store.runs.speaking import refusal, say, send
+
+if TYPE_CHECKING:
+    from tests.support.scripted_mesh import Client
+
+WAIT = {"id": "w", "wait": {"signal": "shipped"}}
+KEYED = {"id": "w", "wait": {"signal": "shipped", "key": "{{ input.order }}"}}
+GIVE = {"id": "r", "return": "{{ steps.w.output }}"}
+
+
+async def waits(client: Client, run_id: str, step: str = "w") -> None:
+    async with asyncio.timeout(20):
+        while (await client.steps(run_id))[step]["state"] != "RUNNING":
+            await asyncio.sleep(0.02)
+
+
+async def rows(dsn: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        return await (await connection.execute(statement, values)).fetchall()
+
+
+async def eventually(holds: Any) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_run_that_waits_for_a_signal_is_a_row_and_the_signal_wakes_it(begin, database_dsn):
+    """It leaves memory without a timer, no takeover takes it into memory, and it is nobody's recovery."""
+    async with begin() as client:
+        run = await client.start(await client.save("waits", WAIT, GIVE))
+        await waits(client, run["id"])
+
+        async def gone() -> bool:
+            return sum(metrics.RUNS_LOADED.series().values()) == 0
+
+        await eventually(gone)
+        waiting = (await client.run(run["id"]))["waiting"]
+        assert waiting == {"why": "step w: waits for the signal shipped", "until": None}
+    [(year, recoveries)] = await rows(
+        database_dsn,
+        "SELECT extract(year FROM wake_at)::int, recoveries FROM orchestrator.runs WHERE id = %s",
+        run["id"],
+    )
+    assert (year, recoveries) == (9999, 0)
+    async with begin() as client:
+        receipt = await say(
+            client, "SignalRun", run["id"], name="shipped", payload={"box": 7}, signal_id="s1"
+        )
+        final = await client.until(run["id"], "SUCCEEDED")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+    assert receipt == {"run_id": run["id"], "signal_id": "s1", "step": "w"}
+    assert final["output"] == {"box": 7}
+    assert "RunRecovered" not in kinds
+
+
+async def test_a_signal_is_said_once_however_often_it_is_sent(begin):
+    """At once, from several senders, and when the run has long finished: the same answer each time."""
+    async with begin() as client:
+        run = await client.start(await client.save("once", WAIT, GIVE))
+        await waits(client, run["id"])
+        same = {"name": "shipped", "payload": 1, "signal_id": "s1"}
+        receipts = await asyncio.gather(*(say(client, "SignalRun", run["id"], **same) for _ in range(8)))
+        await client.until(run["id"], "SUCCEEDED")
+        receipts.append(await say(client, "SignalRun", run["id"], **same))
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+    assert receipts == [{"run_id": run["id"], "signal_id": "s1", "step": "w"}] * 9
+    assert kinds.count("SignalReceived") == 1
+
+
+async def test_a_signal_before_its_wait_is_kept_for_it(begin, mesh):
+    """The sender learns that no step has taken it yet; the wait that begins takes it at once."""
+    go = asyncio.Event()
+
+    async def slow(given, envelope, context):
+        await go.wait()
+        return {}
+
+    mesh.script = slow
+    async with begin() as client:
+        flow = await client.save("early", {"id": "a", "node": "work.pure"}, WAIT, GIVE)
+        run = await client.start(flow)
+        receipt = await say(client, "SignalRun", run["id"], name="shipped", payload="early")
+        go.set()
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert receipt["step"] == ""
+    assert final["output"] == "early"
+
+
+async def test_senders_learn_why_a_signal_is_refused(begin):
+    """A finished run, a name that no step waits for, and a run that is not there."""
+    async with begin() as client:
+        run = await client.start(await client.save("refuses", WAIT))
+        unknown = await refusal(say(client, "SignalRun", run["id"], name="shiped"))
+        await say(client, "TerminateRun", run["id"])
+        finished = await refusal(say(client, "SignalRun", run["id"], name="shipped"))
+        nobody = "01900000-0000-7000-8000-000000000000"
+        missing = await refusal(say(client, "SignalRun", nobody, name="shipped"))
+        large = await refusal(say(client, "SignalRun", run["id"], name="shipped", payload="x" * 70_000))
+        field = await refusal(say(client, "SignalRun", run["id"], name="shipped", playload=1))
+    failed = grpc.StatusCode.FAILED_PRECONDITION
+    assert (unknown.code, unknown.reason, unknown.metadata) == (
+        failed,
+        "SIGNAL_UNKNOWN",
+        {"signals": "shipped"},
+    )
+    assert (finished.code, finished.reason) == (failed, "RUN_FINISHED")
+    assert finished.metadata == {"run_state": "CANCELED"}
+    assert (missing.code, missing.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
+    assert (large.code, large.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DOCUMENT_TOO_LARGE")
+    assert (field.code, field.violations[0].pointer) == (grpc.StatusCode.INVALID_ARGUMENT, "/playload")
+
+
+async def test_of_a_signal_and_a_timeout_one_wins_and_the_sender_learns_which(begin):
+    """At the very moment: who was told that a step took it finds it in the output, and nobody else."""
+    step = {"id": "w", "wait": {"signal": "shipped", "timeout": "1s", "on_timeout": "continue"}}
+    async with begin() as client:
+        flow = await client.save("race", step, GIVE)
+
+        async def late(number: int) -> tuple[bool, Any]:
+            run_id = (await client.start(flow))["id"]
+            await asyncio.sleep(0.2 * number)
+            try:
+                receipt = await say(client, "SignalRun", run_id, name="shipped", payload="signal")
+                told = receipt["step"] == "w"
+            except grpc.aio.AioRpcError:
+                told = False
+            return told, (await client.until(run_id, "SUCCEEDED"))["output"]
+
+        told, outputs = zip(*await asyncio.gather(*(late(number) for number in range(10))), strict=True)
+    assert tuple(output == "signal" for output in outputs) == told
+    assert any(told)
+    assert not all(told)
+
+
+async def test_a_signal_finds_every_run_that_waits_under_its_key(begin, database_dsn):
+    """And none that waits under another one; the index is empty when nobody waits any more."""
+    async with begin() as client:
+        flow = await client.save("keyed", KEYED, GIVE)
+        one, two, other = [(await client.start(flow, {"order": key}))["id"] for key in ("a", "a", "b")]
+        for run_id in (one, two, other):
+            await waits(client, run_id)
+        sent = await send(client, "shipped", key="a", payload=5, signal_id="x")
+        again = await send(client, "shipped", key="a", payload=5, signal_id="x")
+        outputs = [(await client.until(run_id, "SUCCEEDED"))["output"] for run_id in (one, two)]
+        assert (await client.run(other))["state"] == "RUNNING"
+        await client.cancel(other)
+    assert sorted(sent["run_ids"]) == sorted([one, two])
+    assert sent["keep_time"] is None
+    assert sorted(again["run_ids"]) == sorted(sent["run_ids"])
+    assert outputs == [5, 5]
+    assert await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits") == []
+
+
+async def test_a_signal_that_nobody_waits_for_is_kept_for_the_first_wait(begin):
+    """Two are taken in order by two waits; the same id is the same signal."""
+    async with begin() as client:
+        flow = await client.save("kept", KEYED, GIVE)
+        first = await send(client, "shipped", key="k", payload=1, signal_id="one")
+        await send(client, "shipped", key="k", payload=1, signal_id="one")
+        await send(client, "shipped", key="k", payload=2, signal_id="two")
+        assert first["run_ids"] == []
+        assert first["keep_time"] is not None
+        outputs = [
+            (await client.until((await client.start(flow, {"order": "k"}))["id"], "SUCCEEDED"))["output"]
+        ]
+        outputs.append(
+            (await client.until((await client.start(flow, {"order": "k"}))["id"], "SUCCEEDED"))["output"]
+        )
+        third = await client.start(flow, {"order": "k"})
+        await waits(client, third["id"])
+        await asyncio.sleep(0.3)
+        assert (await client.run(third["id"]))["state"] == "RUNNING"
+        taken = await send(client, "shipped", key="k", payload=1, signal_id="one")
+    assert outputs == [1, 2]
+    assert taken["run_ids"] != [third["id"]]
+
+
+async def test_a_signal_that_a_run_does_not_take_goes_to_the_next(begin, database_dsn):
+    """Given to a run that finishes at that moment: it is not lost with it."""
+    async with begin() as client:
+        flow = await client.save("returns", KEYED, GIVE)
+        run = await client.start(flow, {"order": "k"})
+        await waits(client, run["id"])
+        await client.cancel(run["id"])
+        # As if it had been given to the run before its end was durable.
+        async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as connection:
+            await connection.execute("SET search_path TO orchestrator")
+            await send(client, "shipped", key="k", payload=9, signal_id="s")
+            await connection.execute("UPDATE signals SET run_ids = ARRAY[%s::uuid]", (run["id"],))
+            await connection.execute(
+                "INSERT INTO inbox (shard, run_id, kind, payload, created_at, signal)"
+                " SELECT runs.shard, runs.id, 'signal', signals.word, now(), signals.id FROM runs, signals"
+                " WHERE runs.id = %s",
+                (run["id"],),
+            )
+        heir = await client.start(flow, {"order": "k"})
+        final = await client.until(heir["id"], "SUCCEEDED")
+    assert final["output"] == 9
+
+
+async def test_so_many_signals_are_kept_under_a_key_and_no_more(begin, monkeypatch):
+    """The sender is told; another key has room."""
+    monkeypatch.setattr("reflux.orchestrator.words.signals.MAX_KEPT", 3)
+    async with begin() as client:
+        for number in range(3):
+            await send(client, "shipped", key="full", payload=number)
+        full = await refusal(send(client, "shipped", key="full", payload=4))
+        other = await send(client, "shipped", key="other", payload=4)
+    assert (full.code, full.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SIGNALS_FULL")
+    assert other["run_ids"] == []
+
+
+async def test_a_signal_to_a_run_owned_elsewhere_reaches_it(begin):
+    """Any orchestrator takes it; the owner folds it."""
+    async with begin() as one, begin() as two:
+        flow = await one.save("elsewhere", WAIT, GIVE)
+        ids = [(await one.start(flow))["id"] for _ in range(6)]
+        receipts = [await say(two, "SignalRun", run_id, name="shipped", payload=1) for run_id in ids]
+        for run_id in ids:
+            await two.until(run_id, "SUCCEEDED")
+    assert all(receipt["run_id"] in ids for receipt in receipts)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201])
+async def test_a_key_that_can_be_none_is_refused(begin, key):
+    """Before anything is kept."""
+    async with begin() as client:
+        wrong = await refusal(send(client, "shipped", key=key))
+    assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ARGUMENT_INVALID")
