@@ -99,6 +99,27 @@ async def test_running_runs_are_cancelled_together(begin, mesh, nodes):
     assert cancel["data"]["reason"] == "enough"
 
 
+async def test_runs_are_paused_resumed_and_terminated_together(begin, mesh, nodes):
+    """Each word reaches every run in a state in which it means something."""
+    async with begin() as client:
+        flow = await client.save("words", {"id": "hold", **PURE})
+        held = [await client.start(flow) for _ in range(3)]
+        which = {"flow_id": "words"}
+        paused = await bulk(client, "pause", which, expected_count=3, arguments={"reason": "wait"})
+        stand = [(await client.until(run["id"], "PAUSED"))["pause"]["reason"] for run in held]
+        resumed = await bulk(client, "resume", which, expected_count=3)
+        for run in held:
+            await client.until(run["id"], "RUNNING")
+        ended = await bulk(client, "terminate", which, expected_count=3)
+        ends = [await client.until(run["id"], "CANCELED") for run in held]
+        nodes.held.set()
+
+    assert stand == ["wait"] * 3
+    for done in (paused, resumed, ended):
+        assert [(one["reason"], one["count"]) for one in done["outcomes"]] == [("DONE", 3)]
+    assert len(ends) == 3
+
+
 async def test_more_runs_than_expected_are_left_alone(begin, mesh, nodes):
     """The filter is wider than its author thinks: nothing is done, and he is told how many there are."""
     async with begin() as client:

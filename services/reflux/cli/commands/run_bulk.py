@@ -41,7 +41,9 @@ RequestId = Annotated[
 
 
 def bulk(
-    operation: Annotated[str, typer.Argument(metavar="OPERATION", help="cancel, retry or fork.")],
+    operation: Annotated[
+        str, typer.Argument(metavar="OPERATION", help="cancel, pause, resume, terminate, retry or fork.")
+    ],
     *,
     flow: Flow = "",
     state: State = None,
@@ -51,7 +53,7 @@ def bulk(
     trigger: Annotated[str, typer.Option(help="Only started by this trigger; needs --flow.")] = "",
     origin: Annotated[str, typer.Option(metavar="RUN", help="Only those that go on from this run.")] = "",
     expect: Expect = None,
-    reason: Annotated[str, typer.Option(help="Of a cancel: why, for the journal.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the journal; not of a retry or fork.")] = "",
     from_step: Annotated[str, typer.Option(metavar="STEP", help="Of a fork: from where to go on.")] = "",
     flow_version: FlowVersion = "",
     versions: Versions = None,

@@ -67,7 +67,7 @@ class Bulk(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
-    """What to do with each: cancel, retry or fork."""
+    """What to do with each: cancel, pause, resume, terminate, retry or fork."""
     expected_count: _builtins.int
     """How many runs are expected to match at most; needed unless it is a dry run. If more match nothing is done."""
     limit: _builtins.int
@@ -80,7 +80,7 @@ class Bulk(_message.Message):
 
     @_builtins.property
     def arguments(self) -> _struct_pb2.Value:
-        """How: reason of a cancel; flow_version and versions of a retry; from_step too of a fork. May be empty."""
+        """How: reason; of a retry flow_version and versions; of a fork from_step too. May be empty."""
 
     def __init__(
         self,
