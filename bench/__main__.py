@@ -1,4 +1,4 @@
-"""`python -m bench w1|idle|all`: start a stack, measure, print, stop."""
+"""`python -m bench w1|idle|w7|all`: start a stack, measure, print, stop."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import platform
 
 import uvloop
 
-from bench import idle, w1
+from bench import idle, w1, w7
 from bench.report import Plan
 from bench.stack import running_stack
 
-MEASURES = {"w1": w1.measure, "idle": idle.measure}
+MEASURES = {"w1": w1.measure, "idle": idle.measure, "w7": w7.measure}
 
 
 async def _run(names: list[str], plan: Plan) -> None:

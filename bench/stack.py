@@ -37,6 +37,8 @@ class Stack:
     edge: str
     mesh: str
     postgres_dsn: str
+    data: Path
+    """Its folder; `run/stack.json` in it says which process is which."""
 
 
 @asynccontextmanager
@@ -61,6 +63,7 @@ async def running_stack() -> AsyncIterator[Stack]:
                 edge=f"127.0.0.1:{state['ports']['port']}",
                 mesh=f"127.0.0.1:{state['ports']['mesh-port']}",
                 postgres_dsn=_dsn(folder / "data", state["ports"]["postgres"]),
+                data=folder / "data",
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -139,4 +139,4 @@ def _triggers(session: Session, flow: str) -> Names:
     from reflux.api.trigger.v1.trigger_service_pb2 import ListTriggersRequest
 
     page = session.triggers.ListTriggers(ListTriggersRequest(flow_id=flow, page_size=MOST), timeout=SECONDS)
-    return [(trigger.id, trigger.path) for trigger in page.triggers]
+    return [(trigger.id, trigger.path or trigger.title) for trigger in page.triggers]

@@ -142,6 +142,10 @@ class RunCreated:
     """Ids of steps, each with the version of its node that is called whatever the flow and the route say."""
     only_step: OnlyStep | None = None
     """None: the whole flow."""
+    trigger_type: str = ""
+    """Type of `trigger`; empty: webhook, where there is one."""
+    scheduled_for: datetime | None = None
+    """The moment that the schedule of `trigger` names; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)

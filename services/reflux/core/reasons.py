@@ -57,6 +57,9 @@ class Reason(StrEnum):
 
     # Triggers.
     TRIGGER_NOT_FOUND = "TRIGGER_NOT_FOUND"
+    TRIGGER_TYPE_UNSUITED = (
+        "TRIGGER_TYPE_UNSUITED"  # a trigger of this type cannot be paused, or fired by hand
+    )
     WEBHOOK_NOT_FOUND = "WEBHOOK_NOT_FOUND"  # no flow has a webhook at this path, with this method
     WEBHOOK_PATH_TAKEN = "WEBHOOK_PATH_TAKEN"  # another flow has it; metadata names that flow
     SIGNATURE_INVALID = "SIGNATURE_INVALID"  # missing, unreadable, or not made with the trigger's secret

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 from reflux.core import event as ev
 from reflux.core.containers import items_of
 from reflux.core.event import SETTLED, RunPhase, StepState
+from reflux.core.flow.durations import format_moment
 from reflux.core.flow.model import (
     ApproveAction,
     ForeachAction,
@@ -78,8 +79,13 @@ def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
 
 
 def _trigger(created: ev.RunCreated) -> dict[str, JsonValue]:
-    """What expressions see of what started the run: `id` is absent when a person did."""
-    return {"type": TRIGGER_TYPE, "id": created.trigger} if created.trigger else {"type": MANUAL}
+    """What expressions see of what started the run: `id` is absent when a person did, without a trigger."""
+    if not created.trigger:
+        return {"type": MANUAL}
+    said: dict[str, JsonValue] = {"type": created.trigger_type or TRIGGER_TYPE, "id": created.trigger}
+    if created.scheduled_for is not None:
+        said["scheduled_for"] = format_moment(created.scheduled_for)
+    return said
 
 
 def fold(run_id: RunId, flow: Flow, events: Iterable[ev.Event]) -> RunState:

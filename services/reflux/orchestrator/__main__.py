@@ -5,8 +5,7 @@ nothing new, let attempts with effects finish, write what is in hand, give the s
 """
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
@@ -38,11 +37,8 @@ from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter, forget_expired
 from reflux.orchestrator.store.wake import Wake
 from reflux.orchestrator.tracing import Tracer
-from reflux.orchestrator.triggers.deliveries import Deliveries
-from reflux.orchestrator.triggers.paths import WebhookPaths
-from reflux.orchestrator.triggers.planning import TriggerPlanner
-from reflux.orchestrator.triggers.servicer import TriggerServicer
-from reflux.orchestrator.triggers.store import TriggerStore
+from reflux.orchestrator.triggers.wiring import wire as wire_triggers
+from reflux.orchestrator.upkeep import Terms, Upkeep
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
@@ -138,25 +134,26 @@ class Orchestrator:
         )
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
+        self._upkeep = Upkeep(pool, Terms.of_days(settings.run_retention_days))
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
         waiter = Waiter(worker=self._worker, reader=reader, changes=self._changes)
-        triggers, secrets = TriggerStore(pool), os.environ.get
+        self._triggers = wire_triggers(
+            pool=pool,
+            store=store,
+            flows=flows,
+            launcher=launcher,
+            lease=self._lease,
+            waiter=waiter,
+            reader=reader,
+            clock=self._clock,
+            heard=self._left_words,
+        )
         self._flow_servicer = FlowServicer(
             store=store,
             cache=flows,
             catalog=self.mesh,
             clock=self._clock,
-            triggers=TriggerPlanner(triggers, secrets),
-        )
-        deliveries = Deliveries(
-            paths=WebhookPaths(triggers, flows),
-            launcher=launcher,
-            secrets=secrets,
-            clock=self._clock,
-            pool=pool,
-        )
-        self._trigger_servicer = TriggerServicer(
-            flows=store, store=triggers, deliveries=deliveries, waiter=waiter
+            triggers=self._triggers.planner,
         )
         self._words = self._words_over(pool, reader)
         self._run_servicer = RunServicer(
@@ -188,6 +185,11 @@ class Orchestrator:
         self._changes.tell(run_id)
         self._wake.tell_runs({run_id: last_seq})
 
+    def _left_words(self, run_ids: Sequence[RunId]) -> None:
+        """Tells who owns these runs."""
+        self._wake.tell_inbox(run_ids)
+        self._intake.look()
+
     def waits(self) -> None:
         """Gives it the signal that it waits for, if that is kept already."""
         self._words.signals.look()
@@ -215,6 +217,8 @@ class Orchestrator:
                     self._hear_words(),
                     self._hear_runs(),
                     self._forget_start_keys(),
+                    self._triggers.scheduler.run(),
+                    self._upkeep.run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None
@@ -241,7 +245,7 @@ class Orchestrator:
             lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
             lambda server: add_OperationServiceServicer_to_server(self._operation_servicer, server),
-            lambda server: add_TriggerServiceServicer_to_server(self._trigger_servicer, server),
+            lambda server: add_TriggerServiceServicer_to_server(self._triggers.servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]
         async with grpc_server(address=self._address, register=register, services=SERVICES, reflected=PUBLIC):

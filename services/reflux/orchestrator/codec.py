@@ -113,6 +113,8 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             time=_stamp(event.time),
             trigger=event.trigger,
             traceparent=event.traceparent,
+            trigger_type=event.trigger_type,
+            scheduled_for=_stamp(event.scheduled_for),
             **derivation.written(event),
         )
     )
@@ -131,6 +133,8 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         origin=derivation.origin(stored),
         pins=derivation.pins(stored),
         only_step=derivation.only_step(stored),
+        trigger_type=stored.trigger_type,
+        scheduled_for=_time(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
     )
 
 

@@ -4,6 +4,10 @@ Each run is read once, folded, and given to the worker together with what must b
 recovered, what became of the attempts its former owner left in flight, the words it has to answer. A run that
 cannot be read or folded is parked by a statement that needs neither, so that it cannot take its orchestrator
 down again and again; so is one whose owners died `MAX_RECOVERIES` times without progress.
+
+A new shard is first counted: every run that its former owner left under way gets its death, and those that
+had too many are parked. Only then is anything of the shard taken up, by whichever way, because what is taken
+up may be what kills. Loading waits for room in memory, counting for nothing.
 """
 
 import asyncio
@@ -29,7 +33,7 @@ from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.store import runs, wakeups
 from reflux.orchestrator.store.errors import Stopped
-from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission, Writer
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
 from reflux.orchestrator.store.runs import Adopted
 from reflux.orchestrator.store.wakeups import Word
@@ -76,6 +80,9 @@ class Intake:
         self._member = ""
         self._leases: dict[int, ShardLease] = {}
         self._adopting: asyncio.Queue[Taken] = asyncio.Queue()
+        self._loading: asyncio.Queue[tuple[ShardLease, list[Adopted]]] = asyncio.Queue()
+        self._counted: set[ShardLease] = set()
+        """Shards whose runs may be taken up."""
         self._broken: dict[RunId, Broken] = {}
         self._reading = asyncio.Lock()
         self._look = asyncio.Event()
@@ -97,7 +104,7 @@ class Intake:
     def lost(self, shards: Collection[int]) -> None:
         """These are not ours any more."""
         for shard in shards:
-            self._leases.pop(shard, None)
+            self._counted.discard(self._leases.pop(shard, ShardLease(shard, -1)))
         self._worker.drop_shards(shards)
 
     def look(self) -> None:
@@ -113,6 +120,7 @@ class Intake:
         """Adopts and polls until cancelled, through every loss of the database."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._adopt_forever())
+            group.create_task(self._load_forever())
             group.create_task(self._poll_forever())
 
     async def _adopt_forever(self) -> None:
@@ -128,21 +136,43 @@ class Intake:
                     self._adopting.put_nowait(taken)
 
     async def _adopt(self, taken: Taken) -> None:
-        async for page in runs.adopt(self._pool, taken.lease, died=taken.orphaned):
-            for start in range(0, len(page), LOAD_AT_ONCE):
+        """Counts the runs of a new shard, parks those that have died too often, and has the others loaded."""
+        adopted = [
+            one async for page in runs.adopt(self._pool, taken.lease, died=taken.orphaned) for one in page
+        ]
+        poison = [one.run_id for one in adopted if one.recoveries >= MAX_RECOVERIES]
+        parked: list[asyncio.Future[Recorded]] = []
+        async with self._read(poison) as found:
+            async for loaded in found:
+                if self._holds(taken.lease):
+                    parked += self._park(loaded, taken.lease, Reason.QUARANTINED, QUARANTINED)
+        if parked:
+            await asyncio.wait(parked)
+        if self._holds(taken.lease):
+            self._counted.add(taken.lease)
+            self._look.set()
+            self._loading.put_nowait(
+                (taken.lease, [one for one in adopted if one.recoveries < MAX_RECOVERIES])
+            )
+
+    async def _load_forever(self) -> None:
+        """What cannot be loaded now is due in the tables, and found by a later look."""
+        for _ in forever():
+            lease, adopted = await self._loading.get()
+            for start in range(0, len(adopted), LOAD_AT_ONCE):
                 await self._room()
-                await self._take(taken.lease, page[start : start + LOAD_AT_ONCE])
+                try:
+                    await self._take(lease, adopted[start : start + LOAD_AT_ONCE])
+                except (psycopg.Error, OSError, TimeoutError) as error:
+                    log.warning("loading_failed", shard=lease.shard, error=str(error))
+                    break
 
     async def _take(self, lease: ShardLease, page: Sequence[Adopted]) -> None:
-        recoveries = {adopted.run_id: adopted.recoveries for adopted in page}
-        async with self._read(list(recoveries)) as found:
+        async with self._read([adopted.run_id for adopted in page]) as found:
             async for loaded in found:
                 if not self._holds(lease):
                     return
-                if recoveries[loaded.run_id] >= MAX_RECOVERIES:
-                    self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED)
-                else:
-                    await self._give(loaded, lease)
+                await self._give(loaded, lease)
 
     async def _poll_forever(self) -> None:
         for _ in forever():
@@ -160,7 +190,7 @@ class Intake:
 
     async def _poll(self) -> None:
         await self._mend()
-        leases = list(self._leases.values())
+        leases = list(self._counted)
         due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=list(self._worker.runs))
         words: defaultdict[RunId, list[Word]] = defaultdict(list)
         for word in due.words:
@@ -252,22 +282,31 @@ class Intake:
         if row is None or row.state is not RunPhase.PARKED:
             self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
 
-    def _park(self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str) -> None:
+    def _park(
+        self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str
+    ) -> list[asyncio.Future[Recorded]]:
         failure = ev.Failure("INTERNAL", reason, message)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
         seen = seen_as(loaded.state, failure)
         update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
-        self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
+        return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
 
     def _write(
         self, loaded: Loaded, lease: ShardLease, event: ev.Event, update: RunUpdate, words: Sequence[Word]
-    ) -> None:
-        """Records one event of a run that is not in memory. If that fails, the run is due as before."""
+    ) -> list[asyncio.Future[Recorded]]:
+        """Records one event of a run that is not in memory. If that fails, the run is due as before.
+
+        Returns:
+            The commit, if there was room to ask for it.
+        """
         self._writer.read_again(loaded.run_id)
         payload, ids = codec.encode(event), [word.id for word in words]
         with suppress(Exhausted, Stopped):
             submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids)
-            self._writer.submit(submission).add_done_callback(partial(metrics.settled, update.state))
+            future = self._writer.submit(submission)
+            future.add_done_callback(partial(metrics.settled, update.state))
+            return [future]
+        return []
 
     def _holds(self, lease: ShardLease) -> bool:
         return self._leases.get(lease.shard) == lease

@@ -1,5 +1,17 @@
-"""Reads journals and folds them: for recovery, for words and timers, and for everybody who looks at a run."""
+"""Reads journals and folds them: for recovery, for words and timers, and for everybody who looks at a run.
 
+A journal may be long (`MAX_STEP_RUNS` steps, each of several events), and a state large. So:
+
+- Memory holds one state, and of journals `READ_BYTES` or the first page of one run, whichever is more. A page
+  is `PAGE_EVENTS`; what it may weigh is bounded by what a run may store (`MAX_RUN_BYTES`).
+- Others run after each `SLICE_EVENTS`: a journal of 100,000 events takes seconds to fold, and a heartbeat, or
+  another run, must not wait for that.
+
+There is no snapshot to begin from: reading one takes as long as folding what it stands for (ADR 38).
+"""
+
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +23,7 @@ from reflux.core import event as ev
 from reflux.core.errors import Defect, NotFound
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import fold
+from reflux.core.run import begin, evolve
 from reflux.core.state import RunState
 from reflux.orchestrator import codec
 from reflux.orchestrator.flows.cache import FlowCache
@@ -24,6 +36,15 @@ log = logs.get_logger("journal_reader")
 
 PAGE_BYTES: Final = 2 << 20
 """Of journal in one answer; a single event may be larger."""
+
+PAGE_EVENTS: Final = 500
+"""Events read at once of one run that is being folded."""
+
+READ_BYTES: Final = 16 << 20
+"""Of the beginnings of several journals read at once; the last one of them may exceed it."""
+
+SLICE_EVENTS: Final = 100
+"""Folded before others may go on: some milliseconds."""
 
 _READ_AT_ONCE: Final = 10
 _EVENTS_AT_ONCE: Final = 20
@@ -52,11 +73,33 @@ class JournalReader:
         Raises:
             psycopg.Error: the database is away.
         """
-        for start in range(0, len(run_ids), _READ_AT_ONCE):
+        wanted = deque(run_ids)
+        while wanted:
+            chunk = sorted(wanted.popleft() for _ in range(min(_READ_AT_ONCE, len(wanted))))
             # Collected before folding, which may need the pool for a flow while the stream holds one of it.
-            chunk = [read async for read in runs.journals(self._pool, run_ids[start : start + _READ_AT_ONCE])]
-            for run_id, rows in chunk:
+            found, whole = await self._beginnings(chunk)
+            if not whole:
+                wanted.extendleft(run_id for run_id in chunk if run_id > found[-1][0])
+            for run_id, rows in found:
                 yield await self._fold(run_id, rows)
+
+    async def _beginnings(
+        self, run_ids: Sequence[RunId]
+    ) -> tuple[list[tuple[RunId, list[JournalRow]]], bool]:
+        """The first pages of some runs, by id, up to about `READ_BYTES`; whether it was all of them.
+
+        What is too much is let go and read again: to stop in the middle would cost another connection.
+        """
+        found: list[tuple[RunId, list[JournalRow]]] = []
+        size = 0
+        whole = True
+        async for run_id, rows in runs.journals(self._pool, run_ids, limit=PAGE_EVENTS):
+            if size >= READ_BYTES:
+                whole = False
+                continue
+            found.append((run_id, rows))
+            size += sum(len(row.payload) for row in rows)
+        return found, whole
 
     async def state(self, run_id: RunId) -> RunState:
         """One run, for looking at.
@@ -94,18 +137,45 @@ class JournalReader:
                 return found, False
             after_seq = rows[-1].seq
 
-    async def _fold(self, run_id: RunId, rows: Sequence[JournalRow]) -> Loaded:
-        last_seq = rows[-1].seq
-        try:
-            events = [codec.decode(row.payload) for row in rows]
-            created = events[0]
+    async def _fold(self, run_id: RunId, rows: list[JournalRow]) -> Loaded:
+        """The run whose first page is `rows`; the further pages are read on the way."""
+        state: RunState | None = None
+        problem = ""
+        while True:
+            last_seq = rows[-1].seq
+            if not problem:
+                try:
+                    state = await self._go_on(run_id, state, rows)
+                except psycopg.Error:
+                    raise
+                except Exception as error:
+                    # A damaged journal may fail anywhere, and stops only itself.
+                    log.exception("run_unreadable", run_id=run_id)
+                    state, problem = None, f"{type(error).__name__}: {error}"
+            if len(rows) < PAGE_EVENTS:
+                return Loaded(run_id, last_seq, state, problem)
+            # Also when it cannot be folded: what is written about it goes after the last event.
+            more = await runs.events(self._pool, run_id, after_seq=last_seq, limit=PAGE_EVENTS)
+            if not more:
+                return Loaded(run_id, last_seq, state, problem)
+            rows = more
+
+    async def _go_on(self, run_id: RunId, state: RunState | None, rows: Sequence[JournalRow]) -> RunState:
+        """Folds a page into the state, which is None before the first one.
+
+        Raises:
+            Exception: the journal is damaged.
+            psycopg.Error: the database is away.
+        """
+        if state is None:
+            created = codec.decode(rows[0].payload)
             if not isinstance(created, ev.RunCreated):
-                raise ValueError("the journal does not begin with RunCreated")  # noqa: TRY301, TRY004
-            flow = await self._flows.get(created.flow_id, created.flow_version)
-            return Loaded(run_id, last_seq, fold(run_id, flow, events))
-        except psycopg.Error:
-            raise
-        except Exception as error:
-            # A damaged journal may fail anywhere, and stops only itself.
-            log.exception("run_unreadable", run_id=run_id)
-            return Loaded(run_id, last_seq, None, f"{type(error).__name__}: {error}")
+                raise ValueError("the journal does not begin with RunCreated")
+            state = begin(run_id, await self._flows.get(created.flow_id, created.flow_version), created)
+            rows = rows[1:]
+        for start in range(0, len(rows), SLICE_EVENTS):
+            for row in rows[start : start + SLICE_EVENTS]:
+                evolve(state, codec.decode(row.payload))
+            if start + SLICE_EVENTS < len(rows):
+                await asyncio.sleep(0)
+        return state

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from reflux.core import event as ev
@@ -43,6 +44,21 @@ class StartOnce:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """What starts a run when nobody just asked for it."""
+
+    trigger: str = ""
+    """Id of the trigger; empty when somebody asks."""
+    type: str = ""
+    """Of the trigger; empty for a webhook."""
+    scheduled_for: datetime | None = None
+    """The moment that the trigger's schedule names."""
+
+
+NO_TRIGGER: Final = Cause()
+
+
+@dataclass(frozen=True, slots=True)
 class Launched:
     """The run of a start, new or of an earlier start with the same handle."""
 
@@ -69,9 +85,10 @@ class Launcher:
         *,
         once: StartOnce | None,
         actor: str,
-        trigger: str = "",
+        cause: Cause = NO_TRIGGER,
         traceparent: str = "",
         derived: Derived | None = None,
+        lease: ShardLease | None = None,
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
 
@@ -80,9 +97,10 @@ class Launcher:
             document: the run's input.
             once: the handle of the start; None starts a run each time.
             actor: who asks.
-            trigger: id of the trigger that starts it; empty when somebody asks.
+            cause: the trigger that starts it, if any.
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
             derived: where the run comes from, and what it takes over; None: it is just started.
+            lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
             InvalidArgument: the input does not fit the flow's schema, or gives no search key.
@@ -99,44 +117,41 @@ class Launcher:
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(
-            flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent
+            flow.flow_id,
+            flow.name,
+            flow.version,
+            document,
+            actor,
+            now,
+            cause.trigger,
+            traceparent,
+            trigger_type=cause.type,
+            scheduled_for=cause.scheduled_for,
         )
         kept = 0
         if derived is not None:
             created, kept = derived.created(created), len(derived.kept)
             await derived.write(run_id)
-        request = StartRequest(
-            lease=await self._shard(),
-            run_id=run_id,
-            flow_id=flow.flow_id,
-            flow_name=flow.name,
-            flow_version=flow.version,
-            actor=actor,
-            created_at=now,
-            payload=codec.encode(created),
-            scope=once.scope if once else "",
-            request_id=once.key if once else None,
-            body_digest=once.body_digest if once else b"",
-            **row_of(flow.flow, created),
-        )
-        started, lease = await self._start(request)
+        request = _request(flow, created, run_id, once, lease or await self._shard())
+        started, begun_in = await self._start(request, bound=lease is not None)
         metrics.started(created=started.created)
         if not started.created:
             if derived is not None:
                 await derived.forget(run_id)
             return Launched(started.run_id, None)
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
-        if run_id not in self._worker.runs and lease in self._lease.held():
+        if run_id not in self._worker.runs and begun_in in self._lease.held():
             shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
             state = first_state(run_id, flow.flow, created, derived)
-            self._worker.add(ActiveRun(state, lease, 2 + kept, shown))
+            self._worker.add(ActiveRun(state, begun_in, 2 + kept, shown))
         return Launched(run_id, first_state(run_id, flow.flow, created, derived))
 
-    async def _start(self, request: StartRequest) -> tuple[Started, ShardLease]:
+    async def _start(self, request: StartRequest, *, bound: bool) -> tuple[Started, ShardLease]:
         """The run of a request, begun in the shard of the lease.
 
         While shards change hands a start may find that its own is gone. Nothing was begun then, so another
-        shard takes it: a sender of webhooks that is told to come again may do so in minutes.
+        shard takes it: a sender of webhooks that is told to come again may do so in minutes. One that is
+        `bound` to its shard is not tried elsewhere.
 
         Raises:
             RefluxError: what the starter raises; `ShardLost` and `Undecided` after `MAX_TRIES`.
@@ -147,7 +162,7 @@ class Launcher:
             except (ShardLost, Undecided) as error:
                 if isinstance(error, ShardLost):
                     self._lost.add(request.lease)
-                if tried == MAX_TRIES:
+                if tried == MAX_TRIES or bound:
                     raise
                 await asyncio.sleep(TRY_SECONDS * tried)
                 request = replace(request, lease=await self._shard())
@@ -170,6 +185,30 @@ class Launcher:
         held = self._lease.held()
         self._lost.intersection_update(held)
         return [lease for lease in held if lease not in self._lost]
+
+
+def _request(
+    flow: Resolved, created: ev.RunCreated, run_id: RunId, once: StartOnce | None, lease: ShardLease
+) -> StartRequest:
+    """The start as the store takes it.
+
+    Raises:
+        InvalidArgument: the run's search key cannot be made.
+    """
+    return StartRequest(
+        lease=lease,
+        run_id=run_id,
+        flow_id=flow.flow_id,
+        flow_name=flow.name,
+        flow_version=flow.version,
+        actor=created.actor,
+        created_at=created.time,
+        payload=codec.encode(created),
+        scope=once.scope if once else "",
+        request_id=once.key if once else None,
+        body_digest=once.body_digest if once else b"",
+        **row_of(flow.flow, created),
+    )
 
 
 def _check(flow: Resolved, document: Json) -> None:

@@ -83,6 +83,18 @@ ATTEMPTS_IN_FLIGHT: Final = Gauge(
 TIMER_LATENESS: Final = Histogram(
     "reflux.timer.lateness", unit="s", text="How long after its time a waiting run was walked again"
 )
+FIRINGS: Final = Counter(
+    "reflux.firings",
+    unit="{firing}",
+    text="Firings of schedules: fired (a run began), skipped (an earlier run went on), missed (nobody was "
+    "there), failed (no run could be begun)",
+    labels=("outcome",),
+)
+FIRING_LATENESS: Final = Histogram(
+    "reflux.firing.lateness",
+    unit="s",
+    text="How long after its time, jitter included, a firing was found due",
+)
 CLAIMS: Final = Counter(
     "reflux.claims", unit="{claim}", text="Claims of nodes that are about to act", labels=("verdict",)
 )
@@ -117,6 +129,20 @@ LEASE_CHANGES: Final = Counter(
     unit="{change}",
     text="Lives joined here, how each ended, and deaths of others declared from here",
     labels=("change",),
+)
+PARTITIONS: Final = Gauge(
+    "reflux.partitions",
+    unit="{partition}",
+    text="Spans of time with a partition of runs, as last seen from here",
+)
+PARTITION_CHANGES: Final = Counter(
+    "reflux.partitions.changes",
+    unit="{change}",
+    text="Partitions made and dropped from here, and why not: busy, taken, left (to DEFAULT), crowded, gone",
+    labels=("change",),
+)
+RUNS_FORGOTTEN: Final = Counter(
+    "reflux.runs.forgotten", unit="{run}", text="Runs deleted from here because their retention is over"
 )
 
 PARKED: Final = RUNS_SETTLED.at(RunPhase.PARKED.value)

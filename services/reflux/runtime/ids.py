@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-if TYPE_CHECKING:
-    from datetime import datetime
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def uuid7(now: datetime) -> str:
@@ -31,3 +31,21 @@ def uuid7(now: datetime) -> str:
     random = secrets.randbits(74)
     high, low = random >> 62, random & ((1 << 62) - 1)
     return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low))
+
+
+def first_id(time: datetime) -> str:
+    """The least id of that millisecond: a bound for whatever is ordered by its ids.
+
+    Before 1970 it is that of 1970.
+    """
+    milliseconds = max(int(time.timestamp() * 1000), 0)
+    return str(uuid.UUID(int=milliseconds << 80))
+
+
+def time_of(id_: str) -> datetime:
+    """The time in an id, to the millisecond, in UTC.
+
+    Raises:
+        ValueError: `id_` is not a UUID.
+    """
+    return _EPOCH + timedelta(milliseconds=uuid.UUID(id_).int >> 80)

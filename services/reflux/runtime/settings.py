@@ -42,6 +42,9 @@ LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Network = IPv4Network | IPv6Network
 
+START_ONCE_DAYS: Final = 7
+"""For so long a start-once handle names its run, which must exist until then."""
+
 _PREFIX: Final = "REFLUX_"
 _FILE: Final = Path("reflux.toml")
 
@@ -100,6 +103,12 @@ def _to_addresses(value: object) -> object:
 def _to_endpoint(value: str) -> str:
     if value:
         Endpoint.parse(value)
+    return value
+
+
+def _to_retention(value: int) -> int:
+    if 0 < value < START_ONCE_DAYS:
+        raise ValueError(f"0 keeps runs for ever; else at least {START_ONCE_DAYS} days")
     return value
 
 
@@ -217,6 +226,11 @@ class Settings(BaseSettings):
     """Number of shards runs are spread over; fixed when a database is first used."""
     lease_seconds: float = Field(default=10.0, ge=0.5, le=300.0)
     """Seconds without a heartbeat after which an orchestrator, or an endpoint, counts as gone."""
+    run_retention_days: Annotated[int, AfterValidator(_to_retention)] = Field(default=0, ge=0, le=36_500)
+    """Days for which a run is kept after its end, at least; 0 keeps every run for ever. At least 7 otherwise,
+    because for so long the same `request_id` gives the same run. Runs go in whole partitions, so up to a
+    quarter of it (at most 30 days) later.
+    """
 
     # What is seen of it.
     log_level: LogLevel = "info"

@@ -67,19 +67,21 @@ async def test_deaths_without_progress_are_counted_before_the_run_is_read(desk: 
 
 
 async def test_journals_of_many_runs_come_one_after_the_other_in_order(desk: Desk) -> None:
-    """One statement for all; each journal whole, from its first event, however long."""
+    """One statement for all; each journal from its first event up to the limit."""
     [lease, *_] = await desk.leases()
     run_ids = await desk.start(lease, 5)
     long = run_ids[2]
     await desk.write(Submission(lease, long, 2, [b"%d" % seq for seq in range(2, 301)]))
-    journals = {run_id: events async for run_id, events in runs.journals(desk.pool, run_ids)}
+    journals = {run_id: events async for run_id, events in runs.journals(desk.pool, run_ids, limit=400)}
     assert list(journals) == sorted(run_ids)
     assert [event.seq for event in journals[long]] == list(range(1, 301))
     assert [event.payload for event in journals[long]][1:] == [b"%d" % seq for seq in range(2, 301)]
     assert all(
         [event.payload for event in journals[run_id]] == [b"created"] for run_id in run_ids if run_id != long
     )
-    assert [one async for one in runs.journals(desk.pool, [])] == []
+    assert [one async for one in runs.journals(desk.pool, [], limit=400)] == []
+    beginnings = [events async for _, events in runs.journals(desk.pool, run_ids, limit=7)]
+    assert sorted(map(len, beginnings)) == [1, 1, 1, 1, 7]
 
 
 async def test_a_run_s_events_come_in_pages_without_gaps(desk: Desk) -> None:

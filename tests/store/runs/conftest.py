@@ -5,11 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
 
 from reflux.cli.stack.ports import free_ports
 from reflux.orchestrator.__main__ import serve
 from reflux.runtime import rpc
+from reflux.runtime.postgres import enter_service
 from reflux.runtime.settings import Address, Settings
+from tests.support.cluster import Cluster
 from tests.support.scripted_mesh import Client, Mesh, running_mesh
 from tests.support.service import serving
 
@@ -43,3 +46,19 @@ def begin(database_dsn: str, valkey_url: str, mesh: Mesh):
             yield Client(address, channel)
 
     return begin
+
+
+@pytest.fixture
+async def session(database_dsn: str):
+    """A session of the orchestrator's role, to look at the tables and to change them."""
+    async with await AsyncConnection.connect(database_dsn, autocommit=True) as connection:
+        await enter_service(connection, "orchestrator")
+        yield connection
+
+
+@pytest.fixture
+def cluster(session, database_dsn: str, valkey_url: str, mesh: Mesh, tmp_path):
+    """Starts orchestrators as processes: `cluster.start("a")`."""
+    made = Cluster(session, tmp_path, dsn=database_dsn, redis_url=valkey_url, mesh=mesh.address)
+    with made.stopped():
+        yield made

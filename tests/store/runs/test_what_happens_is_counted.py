@@ -167,3 +167,25 @@ async def test_what_was_not_committed_is_not_counted(begin, mesh):
     assert since(metrics.STEP_DURATION, "work.pure", "SUCCEEDED") == 1
     assert since(metrics.RUNS_SETTLED, "SUCCEEDED") == 1
     assert mesh.count("a") == 2
+
+
+async def test_firings_of_schedules_are_counted_by_what_became_of_them(begin, mesh):
+    """As the schedules themselves count them."""
+    since, go = Since(), asyncio.Event()
+
+    async def block(given, envelope, context):
+        await go.wait()
+        return {}
+
+    mesh.script = block
+    often = {"type": "interval", "every": "1s"}
+    skips = {**often, "id": "skips", "overlap": "skip"}
+    fails = {**often, "id": "fails", "input": {"x": "{{ int(schedule.timezone) }}"}}
+    async with begin() as client:
+        await client.save("timed", {"id": "a", **PURE}, triggers=[skips, fails])
+        async with asyncio.timeout(20):
+            while not (since(metrics.FIRINGS, "skipped") >= 1 and since(metrics.FIRINGS, "failed") >= 2):
+                await asyncio.sleep(0.05)
+        assert since(metrics.FIRINGS, "fired") == since(metrics.FIRING_LATENESS) == 1
+        assert since(metrics.FIRINGS, "missed") == 0
+        go.set()

@@ -31,16 +31,13 @@ from reflux.api.routing.v1.routing_service_pb2_grpc import (
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
-from reflux.api.trigger.v1 import trigger_service_pb2 as trigger_pb
-from reflux.api.trigger.v1.trigger_service_pb2_grpc import (
-    TriggerServiceServicer,
-    add_TriggerServiceServicer_to_server,
-)
+from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.controlplane import document
 from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, RefluxError, Violation
 from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, rpc
+from tests.unit.cli.fake_triggers import Triggers
 from tests.unit.cli.operation_fakes import Operations
 from tests.unit.cli.shapes import RUN, TIME, a_run
 
@@ -401,30 +398,6 @@ class Routes(RoutingServiceServicer):
         if not 1 <= number <= len(self.revisions):
             raise NotFound(Reason.ROUTE_NOT_FOUND, f"there is no revision {number}")
         return self.revisions[number - 1]
-
-
-class Triggers(TriggerServiceServicer):
-    """One webhook."""
-
-    webhook = trigger_pb.Trigger(
-        id="incoming",
-        flow_name="orders",
-        flow_version=3,
-        type=trigger_pb.Trigger.WEBHOOK,
-        method="POST",
-        path="/hooks/orders",
-        auth="hmac",
-        response=trigger_pb.Trigger.RUN,
-    )
-
-    def ListTriggers(self, request: Any, context: Any) -> trigger_pb.ListTriggersResponse:
-        shown = request.flow_id in ("", "orders")
-        return trigger_pb.ListTriggersResponse(triggers=[self.webhook] if shown else [])
-
-    def GetTrigger(self, request: Any, context: Any) -> trigger_pb.Trigger:
-        if (request.flow_id, request.trigger_id) != ("orders", "incoming"):
-            raise NotFound(Reason.FLOW_NOT_FOUND, "there is no such trigger")
-        return self.webhook
 
 
 class FakeServer:

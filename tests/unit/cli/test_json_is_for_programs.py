@@ -59,6 +59,10 @@ COMMANDS = [
     ("route", "rollback", "http.request", "1"),
     ("trigger", "list"),
     ("trigger", "get", "orders", "incoming"),
+    ("trigger", "pause", "orders", "night"),
+    ("trigger", "resume", "orders", "night"),
+    ("trigger", "fire", "orders", "night"),
+    ("trigger", "preview", "orders", "night"),
 ]
 
 

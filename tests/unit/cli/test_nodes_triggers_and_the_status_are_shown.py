@@ -53,11 +53,37 @@ def test_an_unknown_version_names_the_known(server: FakeServer, reflux: Reflux) 
 def test_a_trigger_shows_the_url_to_call(server: FakeServer, reflux: Reflux) -> None:
     """Whole, with the method, at the server that was asked."""
     row = reflux("trigger", "list", ok=True).stdout.splitlines()[1]
-    assert " ".join(row.split()) == "orders incoming webhook POST /hooks/orders hmac the run's output"
+    assert " ".join(row.split()) == "orders incoming webhook POST /hooks/orders, hmac"
     text = reflux("trigger", "get", "orders", "incoming", ok=True).stdout
     assert f"POST http://{server.address}/hooks/orders" in text
     assert reflux("trigger", "list", "--flow", "other", ok=True).stdout == ""
     assert reflux("trigger", "get", "orders", "nope").status == 3
+
+
+def test_a_schedule_shows_when_it_fires_and_how_it_fared(server: FakeServer, reflux: Reflux) -> None:
+    """In the list its last error, by itself all of it; paused it says so."""
+    row = reflux("trigger", "list", ok=True).stdout.splitlines()[2]
+    assert row.split()[:3] == ["orders", "night", "cron"]
+    assert "0 2 * * * Europe/Oslo" in row
+    assert "INPUT_INVALID" in row
+    text = reflux("trigger", "get", "orders", "night", ok=True).stdout
+    assert "INPUT_INVALID does not fit" in text
+    assert "7 fired, 1 failed" in text
+    assert "paused" not in text
+    assert "paused" in reflux("trigger", "pause", "orders", "night", ok=True).stdout
+    assert "paused" not in reflux("trigger", "resume", "orders", "night", ok=True).stdout
+    assert len(reflux("trigger", "preview", "orders", "night", "-n", "3", ok=True).stdout.splitlines()) == 4
+
+
+def test_a_trigger_is_fired_by_hand(server: FakeServer, reflux: Reflux) -> None:
+    """With its form, once per request id; the run's id is all that is printed."""
+    ended = reflux("trigger", "fire", "orders", "refund", "--input", '{"n": 1}', "--request-id", "r", ok=True)
+    [request] = server.triggers.fired
+    assert (request.trigger_id, request.form.data, request.request_id) == ("refund", b'{"n": 1}', "r")
+    assert ended.stdout.strip() == reflux("trigger", "fire", "orders", "night", "--json").json["id"]
+    assert server.triggers.fired[1].form.data == b""
+    assert server.triggers.fired[1].request_id
+    assert "Refund an order" in reflux("trigger", "list", ok=True).stdout
 
 
 def test_a_server_elsewhere_is_described_by_its_api(server: FakeServer, reflux: Reflux) -> None:

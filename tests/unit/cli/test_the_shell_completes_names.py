@@ -70,7 +70,7 @@ def _flows(server: FakeServer, reflux: Reflux) -> None:
         ("reflux node get http", ["http.request"]),
         ("reflux route set http.request ", ["2.0.0=", "1.0.0="]),
         ("reflux route rollback http.request ", ["1"]),
-        ("reflux trigger get orders ", ["incoming"]),
+        ("reflux trigger get orders ", ["incoming", "night", "refund"]),
         ("reflux run list --state S", ["SUCCEEDED"]),
     ],
 )

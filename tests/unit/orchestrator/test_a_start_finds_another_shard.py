@@ -11,7 +11,7 @@ import pytest
 from reflux.core.document import Json
 from reflux.core.names import FlowId
 from reflux.orchestrator.flows.cache import Resolved
-from reflux.orchestrator.launcher import MAX_TRIES, Launcher, StartOnce
+from reflux.orchestrator.launcher import MAX_TRIES, Cause, Launcher, StartOnce
 from reflux.orchestrator.store.errors import CommitUnknown, ShardLost, Undecided
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.start import Started, StartRequest
@@ -50,11 +50,13 @@ class Platform:
         self.asked.append(request)
         return self.answer(request)
 
-    async def launch(self) -> Any:
+    async def launch(self, lease: ShardLease | None = None) -> Any:
         part = cast("Any", self)
         launcher = Launcher(lease=part, starter=part, worker=part, clock=part)
         flow = Resolved(FlowId("f"), "f", 1, flow_of(node("a")))
-        return await launcher.launch(flow, Json(b"{}"), once=ONCE, actor="me", trigger="hook")
+        return await launcher.launch(
+            flow, Json(b"{}"), once=ONCE, actor="me", cause=Cause("hook"), lease=lease
+        )
 
 
 def begun(request: StartRequest) -> Started:
@@ -78,6 +80,20 @@ async def test_a_lost_shard_is_not_asked_twice():
     assert asked[-1] == good
     assert {request.run_id for request in platform.asked} == {launched.run_id}
     assert platform.runs[launched.run_id].lease == good
+
+
+async def test_a_start_that_is_bound_to_its_shard_is_tried_nowhere_else():
+    """A schedule's run begins under the token that its firing was found under, or not at all."""
+
+    def lost(request: StartRequest) -> Started:
+        raise ShardLost(request.lease.shard)
+
+    platform = Platform(lost, [ShardLease(shard, 2) for shard in range(4)])
+    former = ShardLease(1, 1)
+    with pytest.raises(ShardLost):
+        await platform.launch(former)
+    assert [request.lease for request in platform.asked] == [former]
+    assert not platform.runs
 
 
 async def test_a_handle_whose_run_is_not_known_yet_is_asked_again():

@@ -68,6 +68,7 @@ def test_a_file_that_is_not_toml_is_refused() -> None:
         ("edge_port", "70000", "edge_port: .*65535"),
         ("mesh_address", "4001", "mesh_address: .*host:port"),
         ("http_allow", "10.0.0.1/8", "http_allow: "),
+        ("run_retention_days", "6", "run_retention_days: "),
         ("lease_seconds", "0.1", "lease_seconds: "),
         ("log_format", "xml", "log_format: "),
         ("redis_url", "http://127.0.0.1:6379", "redis_url: "),

@@ -22,22 +22,24 @@ _LONGEST_WAIT = timedelta(seconds=300)
 """Of one call; the API's own limit."""
 _GOING_ON = ("RUNNING", "CANCELING", "PAUSED")
 
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="JSON|@FILE|-",
+        help="The run's input: JSON itself, a file in JSON or YAML after @, or - for standard input.",
+        show_default="{}",
+    ),
+]
+
 
 def run(
     *,
     name: Annotated[
         str, typer.Argument(metavar="FLOW", help="Its name or id.", autocompletion=completion.flows)
     ],
-    given: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="JSON|@FILE|-",
-            help="The run's input: JSON itself, a file in JSON or YAML after @, or - for standard input.",
-            show_default="{}",
-        ),
-    ] = None,
+    given: Input = None,
     wait: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +67,7 @@ def run(
         if wait is not None and watch:
             raise wrong("--wait prints the output at the end, --follow what happens until then: give one")
         seconds = _seconds(wait)
-        body = given_input(given)
+        body = read_input(given)
         handle = request_id or str(uuid.uuid4())
         answer = _execute(reflux, name, body, handle, seconds)
         if watch:
@@ -148,8 +150,8 @@ def _follow(reflux: Session, answer: dict[str, Any]) -> None:
     raise typer.Exit(exits.of_run(end["state"]))
 
 
-def given_input(given: str | None) -> documents.Document | None:
-    """What stands after `--input`; None without it."""
+def read_input(given: str | None) -> documents.Document | None:
+    """What `--input` names; None when it was not given."""
     if given is None:
         return None
     if given == documents.STDIN:

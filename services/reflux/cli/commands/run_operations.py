@@ -6,7 +6,7 @@ import typer
 
 from reflux.cli import completion, documents
 from reflux.cli.commands import step_execute
-from reflux.cli.commands.flow_run import given_input
+from reflux.cli.commands.flow_run import read_input
 from reflux.cli.failures import wrong
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column
@@ -64,7 +64,7 @@ def fork(
             "versions": pins(versions),
             "dry_run": dry_run,
         }
-        if (document := given_input(given)) is not None:
+        if (document := read_input(given)) is not None:
             how["input"] = document.value
         body = documents.of_value(how, "the fork").body()
         request = ForkRunRequest(run_id=run_id, document=body, request_id=request_id)

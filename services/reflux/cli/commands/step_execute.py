@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, documents, exits
-from reflux.cli.commands.flow_run import given_input, show_end
+from reflux.cli.commands.flow_run import read_input, show_end
 from reflux.cli.failures import wrong
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.session import SECONDS, Session, read, session
@@ -112,7 +112,7 @@ def _document(
         raise wrong("--input is all that the node gets, --context is what its input is made of: give one")
     said: dict[str, Any] = {"flow_version": flow_version, "node_version": node_version}
     for name, text in (("input", given), ("context", context)):
-        if (document := given_input(text)) is not None:
+        if (document := read_input(text)) is not None:
             said[name] = document.value
     return documents.of_value(said, "the execution")
 

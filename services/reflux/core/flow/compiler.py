@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reflux.core.flow.model import Step
     from reflux.core.flow.order import Order
     from reflux.core.flow.steps import Draftbook
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.core.names import StepPath
 
 MAX_EXPRESSIONS: Final = 10_000
@@ -62,7 +62,7 @@ class CompileResult:
     """The steps that call a node, also when there are problems, as far as they could be read: for `plan`."""
     inputs: Mapping[StepPath, JsonValue] = field(default_factory=dict)
     """What was written as `with` of each of them; absent without one."""
-    triggers: tuple[Webhook, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
     """The triggers, also when there are problems, as far as they could be read: for `plan`."""
 
 

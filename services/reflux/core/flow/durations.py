@@ -65,6 +65,15 @@ def parse_moment(value: object) -> datetime:
     raise ValueError("a point in time is a text with its zone, such as 2026-01-31T12:00:00Z")
 
 
+def format_moment(moment: datetime) -> str:
+    """RFC 3339 in UTC, as expressions see points in time.
+
+    >>> format_moment(datetime(2026, 1, 31, 12, tzinfo=UTC))
+    '2026-01-31T12:00:00Z'
+    """
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def format_duration(duration: timedelta) -> str:
     """The text that `parse_duration` reads as `duration`, to the millisecond.
 

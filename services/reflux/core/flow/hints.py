@@ -18,6 +18,7 @@ HINTS: Final[Mapping[str, str]] = {
     "BAD_NAME": "choose a name of a-z, 0-9, . _ and - that begins with a letter",
     "LIMIT_EXCEEDED": "stay within the limit: split the flow, or move a part into a flow of its own",
     "BAD_SCHEMA": "check it against JSON Schema 2020-12",
+    "BAD_SCHEDULE": "write five fields such as 0 2 * * mon-fri, and an IANA zone such as Europe/Oslo",
     "NO_ACTION": "give the step one action, such as node",
     "SEVERAL_ACTIONS": "keep one of them; make another step of the other",
     "DUPLICATE_ID": "give one of the two another id",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reflux.core.document import JsonValue
     from reflux.core.expression import Expression, Template
     from reflux.core.flow.schema import Schema
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.core.names import StepPath
 
 ScopeId = NewType("ScopeId", str)
@@ -361,11 +361,11 @@ class Flow:
     """Every scope, the root included, in document order."""
     steps: Mapping[StepPath, Step]
     """Every step, in document order, a container before what it contains."""
-    triggers: tuple[Webhook, ...]
+    triggers: tuple[Trigger, ...]
     """What starts runs of it by itself."""
     search_key: Template | None = None
     """Gives what a run is found by, from its input; None: nothing."""
 
-    def trigger(self, trigger_id: str) -> Webhook | None:
+    def trigger(self, trigger_id: str) -> Trigger | None:
         """The trigger with this id, or None."""
         return next((trigger for trigger in self.triggers if trigger.id == trigger_id), None)

@@ -39,7 +39,8 @@ class ProblemCode(StrEnum):
     BAD_VALUE = "BAD_VALUE"  # the right type, but not one of what is accepted
     BAD_NAME = "BAD_NAME"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"  # too deep, too large or too many
-    BAD_SCHEMA = "BAD_SCHEMA"  # `input` is no JSON Schema 2020-12
+    BAD_SCHEMA = "BAD_SCHEMA"  # `input`, or the form of a trigger, is no JSON Schema 2020-12
+    BAD_SCHEDULE = "BAD_SCHEDULE"  # no cron expression, one that never fires, or no time zone
 
     # Steps.
     NO_ACTION = "NO_ACTION"

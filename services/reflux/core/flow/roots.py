@@ -14,7 +14,7 @@ RESERVED_ROOTS: Final = frozenset({*ROOTS, *UNBUILT_ROOTS, INDEX, "error", "requ
 FIELDS: Final = {
     "run": ("id", "started_at", "attempt"),
     "flow": ("name", "version"),
-    "trigger": ("id", "type"),
+    "trigger": ("id", "type", "scheduled_for"),
     "error": ("code", "reason", "message", "retryable", "step"),
 }
 STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")

@@ -12,18 +12,24 @@ triggers:
     respond: run                   # accepted by default
     timeout: 30s                   # with respond: run; the default
     input: { order: "{{ request.body }}" }
+
+Triggers of time are read in `scheduled`, those that people fire in `manual`.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from reflux.core.flow.manual import MANUAL_TYPE, Manual, read_manual
 from reflux.core.flow.problems import ProblemCode
+from reflux.core.flow.scheduled import CRON, INTERVAL, Scheduled, read_scheduled
+from reflux.core.flow.triggerparts import InputScope, read_id
 from reflux.core.flow.webhook import (
     METHODS,
     PATH_RULE,
+    TRIGGER_TYPE,
     Encoding,
     Hmac,
     Respond,
@@ -33,7 +39,6 @@ from reflux.core.flow.webhook import (
     is_ours,
     normal_path,
 )
-from reflux.core.names import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +55,7 @@ LONGEST: Final = timedelta(seconds=300)
 """Bounds of a sender's wait."""
 
 _DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
-_UNBUILT_TYPES: Final = ("cron", "interval")
+_TYPES: Final = (TRIGGER_TYPE, CRON, INTERVAL, MANUAL_TYPE)
 _KEYS: Final = (
     "id",
     "type",
@@ -75,42 +80,64 @@ _DELIVERY_IDS: Final[Mapping[str, str | None]] = {"github": "x-github-delivery",
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]{1,100}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _RESERVED: Final = ("REFLUX_", "OTEL_", "PG")
-_ROOTS: Final = ("request", "vars")
 _REQUEST_FIELDS: Final = ("method", "path", "headers", "query", "body")
+
+Trigger: TypeAlias = Webhook | Scheduled | Manual
+"""What starts runs of a flow."""
 
 
 def read_triggers(
     reader: Reader, place: Place | None, variables: Mapping[str, JsonValue]
-) -> tuple[Webhook, ...]:
+) -> tuple[Trigger, ...]:
     """The triggers of a flow whose constants are `variables`, as far as they could be read."""
     items = [] if place is None else reader.items(place, "a list of triggers")
     if place is not None and len(items) > MAX_TRIGGERS:
         message = f"a flow has at most {MAX_TRIGGERS} triggers"
         reader.problems.add(ProblemCode.LIMIT_EXCEEDED, place, message)
-    read = [_Trigger(reader, item, variables) for item in items[:MAX_TRIGGERS]]
-    hooks = [(item, hook) for item, trigger in zip(items, read, strict=False) if (hook := trigger.read())]
-    _refuse_twins(reader, hooks)
-    return tuple(hook for _, hook in hooks)
+    read = [(item, trigger) for item in items[:MAX_TRIGGERS] if (trigger := _read(reader, item, variables))]
+    _refuse_twins(reader, read)
+    return tuple(trigger for _, trigger in read)
 
 
-def _refuse_twins(reader: Reader, hooks: list[tuple[Place, Webhook]]) -> None:
-    ids: dict[str, Webhook] = {}
-    ways: dict[tuple[str, str], Webhook] = {}
-    for place, hook in hooks:
-        first = ids.setdefault(hook.id, hook)
-        if first is not hook and hook.id:
-            message = f"the id {hook.id} is taken by {first.pointer}"
+def _read(reader: Reader, place: Place, variables: Mapping[str, JsonValue]) -> Trigger | None:
+    """One trigger of any type; None when it is nothing that could be one."""
+    if not isinstance(place.value, dict):
+        reader.wrong_type(place, "a trigger: an object with id and type")
+        return None
+    where = reader.required(place, "type")
+    kind = reader.text(where)
+    if where is None or kind is None:
+        return None
+    if kind not in _TYPES:
+        reader.bad_choice(where, kind, _TYPES)
+        return None
+    if kind in (CRON, INTERVAL):
+        return read_scheduled(reader, place, kind, variables)
+    if kind == MANUAL_TYPE:
+        return read_manual(reader, place, variables)
+    return _Webhook(reader, place, variables).read()
+
+
+def _refuse_twins(reader: Reader, triggers: list[tuple[Place, Trigger]]) -> None:
+    ids: dict[str, Trigger] = {}
+    ways: dict[tuple[str, str], Trigger] = {}
+    for place, trigger in triggers:
+        first = ids.setdefault(trigger.id, trigger)
+        if first is not trigger and trigger.id:
+            message = f"the id {trigger.id} is taken by {first.pointer}"
             hint = "ids of triggers are unique in a flow"
             reader.problems.add(ProblemCode.DUPLICATE_ID, (*place.path, "id"), message, hint)
-        first = ways.setdefault((hook.method, hook.path), hook)
-        if first is not hook and hook.path:
-            message = f"{hook.method} /hooks/{hook.path} is taken by {first.pointer}"
+        if not isinstance(trigger, Webhook):
+            continue
+        first = ways.setdefault((trigger.method, trigger.path), trigger)
+        if first is not trigger and trigger.path:
+            message = f"{trigger.method} /hooks/{trigger.path} is taken by {first.pointer}"
             hint = "give one of them another path or method"
             reader.problems.add(ProblemCode.PATH_TAKEN, (*place.path, "path"), message, hint)
 
 
-class _Trigger:
-    """Reads one trigger."""
+class _Webhook:
+    """Reads one trigger of type webhook."""
 
     def __init__(self, reader: Reader, place: Place, variables: Mapping[str, JsonValue]) -> None:
         self._reader = reader
@@ -118,20 +145,14 @@ class _Trigger:
         self._place = place
         self._variables = variables
 
-    def read(self) -> Webhook | None:
-        """The trigger; None when it is no webhook at all."""
+    def read(self) -> Webhook:
+        """The trigger, as far as it can be read."""
         reader, place = self._reader, self._place
-        if not isinstance(place.value, dict):
-            reader.wrong_type(place, "a trigger: an object with id, type and path")
-            return None
-        kind = reader.required(place, "type")
-        if not self._is_webhook(kind):
-            return None
         reader.known_keys(place, _KEYS, unbuilt=_UNBUILT_KEYS)
         hmac, preset = self._auth()
         respond = reader.choice(reader.optional(place, "respond"), Respond, Respond.ACCEPTED)
         return Webhook(
-            id=self._id(),
+            id=read_id(reader, place),
             pointer=self._problems.pointer(place.path),
             method=self._method(),
             path=self._path(),
@@ -141,25 +162,6 @@ class _Trigger:
             timeout=self._timeout(respond),
             input=self._input(hmac),
         )
-
-    def _is_webhook(self, kind: Place | None) -> bool:
-        text = self._reader.text(kind)
-        if kind is None or text is None:
-            return False
-        if text in _UNBUILT_TYPES:
-            self._reader.unbuilt(kind.path, f"a trigger of type {text}")
-        elif text != "webhook":
-            self._reader.bad_choice(kind, text, ("webhook",))
-        return text == "webhook"
-
-    def _id(self) -> str:
-        where = self._reader.required(self._place, "id")
-        text = self._reader.text(where) or ""
-        if where is not None and isinstance(where.value, str) and not is_name(text):
-            message = f"{text[:100]!r} cannot be the id of a trigger"
-            self._problems.add(ProblemCode.BAD_NAME, where, message, f"write {NAME_RULE}")
-            return ""
-        return text
 
     def _method(self) -> str:
         where = self._reader.optional(self._place, "method")
@@ -297,20 +299,10 @@ class _Trigger:
         return template
 
     def _check(self, path: Path, reference: Reference, hmac: Hmac | None) -> None:
-        """Judge one read of a trigger's input: there is a request, and no run yet."""
-        root, *fields = reference.path
-        field = str(fields[0]) if fields else None
-        if root not in _ROOTS:
-            message = f"{str(root)[:100]!r} cannot be read here: there is no run yet"
-            self._problems.add_unknown(ProblemCode.UNKNOWN_ROOT, path, message, str(root), _ROOTS)
-        elif root == "vars" and field is not None and reference.required > 1 and field not in self._variables:
-            message = f"vars has no {field[:100]!r}"
-            self._problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, self._variables)
-        elif root == "request" and field is not None and field not in _REQUEST_FIELDS:
-            message = f"request has no {field[:100]!r}"
-            self._problems.add_unknown(ProblemCode.UNKNOWN_FIELD, path, message, field, _REQUEST_FIELDS)
-        elif root == "request" and field == "headers" and len(fields) > 1:
-            self._check_header(path, str(fields[1]), hmac)
+        """Judge one read of the input; of the request, no secret is shown."""
+        InputScope(self._variables, "request", _REQUEST_FIELDS).check(self._problems, path, reference)
+        if len(reference.path) > 2 and reference.path[:2] == ("request", "headers"):
+            self._check_header(path, str(reference.path[2]), hmac)
 
     def _check_header(self, path: Path, name: str, hmac: Hmac | None) -> None:
         if name != name.lower():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from reflux.core.document import JsonValue
     from reflux.core.flow import CompileResult, Problem
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.orchestrator.flows.store import FlowStore, StoredFlow
 
 MAX_TRIES: Final = 3
@@ -40,7 +40,7 @@ class Saved:
 
     name: str
     content: Content
-    triggers: tuple[Webhook, ...]
+    triggers: tuple[Trigger, ...]
     """What the content declares."""
     request_digest: str = ""
     """Of everything that was asked to be saved."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, LiteralString
 from psycopg.errors import UniqueViolation
 
 from reflux.core.errors import AlreadyExists
+from reflux.core.flow.webhook import Webhook
 from reflux.core.names import FlowId, is_id, is_name
 from reflux.core.reasons import Reason
 from reflux.orchestrator.triggers.store import drop_triggers, find_owners, path_taken, replace_triggers
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.runtime.postgres import Connection, Pool
 
 NO_VERSION: Final = 1 << 30
@@ -105,7 +106,7 @@ class FlowStore:
         author: str,
         request: tuple[str, str] | None,
         *,
-        triggers: Sequence[Webhook],
+        triggers: Sequence[Trigger],
     ) -> FlowId:
         """Save a new flow as version 1.
 
@@ -142,7 +143,7 @@ class FlowStore:
         author: str,
         expected_version: int,
         *,
-        triggers: Sequence[Webhook],
+        triggers: Sequence[Trigger],
     ) -> bool:
         """Make a new version with its triggers, or with `content` None give the flow another name.
 
@@ -208,13 +209,14 @@ class FlowStore:
         return [VersionSummary(FlowId(str(row[0])), *row[1:]) for row in rows]
 
     async def _taken(
-        self, violation: UniqueViolation, flow_id: FlowId, name: str, triggers: Sequence[Webhook]
+        self, violation: UniqueViolation, flow_id: FlowId, name: str, triggers: Sequence[Trigger]
     ) -> AlreadyExists:
         """What of a flow is somebody else's: its name, or a path."""
         if violation.diag.constraint_name != "triggers_by_path":
             return _name_taken(name)
         async with self._pool.connection() as connection:
-            owners = await find_owners(connection, [(hook.method, hook.path) for hook in triggers])
+            hooks = [trigger for trigger in triggers if isinstance(trigger, Webhook)]
+            owners = await find_owners(connection, [(hook.method, hook.path) for hook in hooks])
         return path_taken(next((owner for owner in owners if owner.flow_id != flow_id), None))
 
     async def _fetch(self, name: str, values: Mapping[str, object]) -> list[TupleRow]:

@@ -8,6 +8,7 @@
 | `start`   | new runs, once per start-once handle                                   |
 | `runs`    | reading: recovery, lists, one run, its events                          |
 | `inbox`   | words to runs that somebody else may own                               |
+| `partitions` | the tables by time that runs lie in: making, dropping, forgetting   |
 | `wakeups` | what is due: timers and words, found from the tables alone             |
 | `wake`    | the accelerator: who should look now, through Redis/Valkey             |
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _ROW_BYTES: Final = 200
 """What a row weighs beside its payload."""
+_FIRST: Final = "00000000-0000-0000-0000-000000000000"
+_LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 class ShardLease(NamedTuple):
@@ -197,8 +199,11 @@ def _events(submissions: Sequence[Submission], places: dict[ShardLease, int]) ->
     }
 
 
-def _runs(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> dict[str, bytes]:
-    """The last update of each run: one statement can change a row only once."""
+def _runs(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> dict[str, bytes | str]:
+    """The last update of each run: one statement can change a row only once.
+
+    The oldest and the newest id say which partitions need not be looked into.
+    """
     latest: dict[tuple[RunId, ShardLease], RunUpdate] = {}
     for one in submissions:
         if one.update is not None:
@@ -210,6 +215,8 @@ def _runs(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> d
     return {
         "run_leases": arrays.int8s([places[lease] for _, lease in latest]),
         "run_ids": arrays.uuids([run_id for run_id, _ in latest]),
+        "oldest_run": min((run_id for run_id, _ in latest), default=_LAST),
+        "newest_run": max((run_id for run_id, _ in latest), default=_FIRST),
         "run_states": arrays.texts([update.state for update in updates]),
         "run_wakes": arrays.times([update.wake_at for update in updates]),
         "run_finishes": arrays.times([update.finished_at for update in updates]),

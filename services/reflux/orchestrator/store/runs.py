@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
-from uuid import UUID
 
 from reflux.core.event import Failure, RunPhase
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.pool import fetch, store_sql
+from reflux.runtime.ids import first_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -114,11 +114,13 @@ async def adopt(
         after = page[-1].run_id
 
 
-async def journals(pool: Pool, run_ids: Sequence[RunId]) -> AsyncIterator[tuple[RunId, list[JournalRow]]]:
-    """The whole journals of `run_ids`, one run at a time, ordered by id; nothing for a run without events.
+async def journals(
+    pool: Pool, run_ids: Sequence[RunId], *, limit: int
+) -> AsyncIterator[tuple[RunId, list[JournalRow]]]:
+    """The first `limit` events of each run, one run at a time, ordered by id; nothing for a run without.
 
-    One statement, read as fast as the caller takes it: memory holds one journal and a few rows. The
-    connection is held meanwhile, so the caller folds and does nothing else in between.
+    One statement, read as fast as the caller takes it: memory holds the events of one run and a few rows.
+    The connection is held meanwhile, so the caller does nothing else in between.
     """
     current: RunId | None = None
     rows: list[JournalRow] = []
@@ -126,7 +128,7 @@ async def journals(pool: Pool, run_ids: Sequence[RunId]) -> AsyncIterator[tuple[
         cursor = connection.cursor(binary=True)
         arrays.register(cursor)
         statement = cursor.stream(
-            store_sql("read_journals"), {"run_ids": arrays.uuids(run_ids)}, size=_CHUNK_ROWS
+            store_sql("read_journals"), {"run_ids": arrays.uuids(run_ids), "limit": limit}, size=_CHUNK_ROWS
         )
         async for run, seq, recorded_at, payload in statement:
             run_id = RunId(str(run))
@@ -190,9 +192,9 @@ def _parameters(which: RunFilter) -> dict[str, object]:
         "trigger": which.trigger,
         "origin": which.origin,
         "created_from": which.created_from,
-        "first_id": which.created_from and _id_of(which.created_from - _SLACK),
+        "first_id": which.created_from and first_id(which.created_from - _SLACK),
         "created_before": which.created_before,
-        "last_id": which.created_before and _id_of(which.created_before + _SLACK),
+        "last_id": which.created_before and first_id(which.created_before + _SLACK),
     }
 
 
@@ -200,12 +202,6 @@ async def events(pool: Pool, run_id: RunId, *, after_seq: int = 0, limit: int = 
     """At most `limit` events of a run, after `after_seq`, in order."""
     rows = await fetch(pool, "read_events", {"run_id": run_id, "after": after_seq, "limit": limit})
     return [JournalRow(*row) for row in rows]
-
-
-def _id_of(time: datetime) -> RunId:
-    """A UUIDv7 of that time, as a bound for the index."""
-    milliseconds = max(int(time.timestamp() * 1000), 0)
-    return RunId(str(UUID(int=milliseconds << 80)))
 
 
 def _row(row: TupleRow) -> RunRow:

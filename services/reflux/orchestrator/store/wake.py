@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from reflux.core.names import RunId
 from reflux.runtime.logs import get_logger
-from reflux.runtime.tasks import forever
+from reflux.runtime.tasks import forever, heed_cancel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -152,6 +152,7 @@ class Wake:
             # Under load a message is sent for what gathered, not for each commit: nobody sees 10 ms.
             await asyncio.sleep(_GATHER_SECONDS)
             if not self._words and not self._marks:
+                heed_cancel()  # swallowed while publishing, it would be waited for here for ever
                 self._work.clear()
                 await self._work.wait()
 

@@ -12,7 +12,7 @@ from reflux.core.expression import ExpressionError
 from reflux.core.flow.webhook import default_input
 from reflux.core.reasons import Reason
 from reflux.core.trace import valid_traceparent
-from reflux.orchestrator.launcher import Launched, StartOnce
+from reflux.orchestrator.launcher import Cause, Launched, StartOnce
 from reflux.orchestrator.store.start import find_started
 from reflux.orchestrator.triggers.signatures import SecretUnusable, key_of, verify
 from reflux.runtime import documents, logs
@@ -72,7 +72,7 @@ class Deliveries:
                 document,
                 once=once,
                 actor=f"trigger:{hook.id}",
-                trigger=hook.id,
+                cause=Cause(hook.id),
                 traceparent=valid_traceparent(delivery.headers.get("traceparent", "")),
             )
         except InvalidArgument:

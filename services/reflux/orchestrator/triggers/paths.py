@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from reflux.core.errors import NotFound
-from reflux.core.flow.webhook import METHODS, normal_path
+from reflux.core.flow.webhook import METHODS, Webhook, normal_path
 from reflux.core.reasons import Reason
 from reflux.orchestrator.flows.cache import CURRENT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reflux.core.flow.webhook import Webhook
     from reflux.orchestrator.flows.cache import FlowCache, Resolved
     from reflux.orchestrator.triggers.store import Owner, TriggerStore
 
@@ -98,7 +97,7 @@ class WebhookPaths:
         except NotFound:
             return None
         hook = flow.flow.trigger(owner.trigger_id)
-        return (flow, hook) if hook is not None and (hook.method, hook.path) == way else None
+        return (flow, hook) if isinstance(hook, Webhook) and (hook.method, hook.path) == way else None
 
 
 def _nothing_there(method: str, path: str) -> NotFound:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reflux.core.flow import Problem, ProblemCode
+from reflux.core.flow.webhook import Webhook
 from reflux.orchestrator.triggers.signatures import SecretUnusable, key_of
 from reflux.orchestrator.triggers.store import taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.orchestrator.triggers.signatures import Secrets
     from reflux.orchestrator.triggers.store import TriggerStore
 
@@ -23,8 +24,9 @@ class TriggerPlanner:
         self._store = store
         self._secrets = secrets
 
-    async def problems(self, hooks: Sequence[Webhook], flow: str) -> list[Problem]:
+    async def problems(self, triggers: Sequence[Trigger], flow: str) -> list[Problem]:
         """Of the triggers of `flow`, by id or name: its own paths are not taken."""
+        hooks = [trigger for trigger in triggers if isinstance(trigger, Webhook)]
         found = [problem for hook in hooks if (problem := self._secret_problem(hook)) is not None]
         ways = {(hook.method, hook.path): hook for hook in hooks if hook.path}
         for owner in await self._store.owners(list(ways)) if ways else ():

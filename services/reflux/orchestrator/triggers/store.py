@@ -1,17 +1,28 @@
 """Triggers in PostgreSQL: who has which path, for deliveries, for lists, and for whoever wants one.
 
 The rows follow the flows' current versions: `replace_triggers` is called inside the transaction that makes a
-version, `drop_triggers` inside the one that deletes a flow, after it has the flow to itself.
+version, `drop_triggers` inside the one that deletes a flow, after it has the flow to itself. When those of
+time fire is kept beside them (`schedules`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from reflux.core.errors import AlreadyExists
+from reflux.core.flow.manual import MANUAL_TYPE, Manual
+from reflux.core.flow.scheduled import Scheduled
+from reflux.core.flow.webhook import TRIGGER_TYPE, Webhook
 from reflux.core.names import FlowId
 from reflux.core.reasons import Reason
+from reflux.orchestrator.triggers.schedules import (
+    StoredSchedule,
+    drop_schedules,
+    replace_schedules,
+    stored_schedule,
+)
+from reflux.runtime.documents import dump
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
@@ -20,7 +31,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
-    from reflux.core.flow.webhook import Webhook
+    from reflux.core.flow.triggers import Trigger
     from reflux.runtime.postgres import Connection, Pool
 
 
@@ -44,11 +55,19 @@ class StoredTrigger:
     flow_name: str
     flow_version: int
     id: str
-    method: str
-    path: str
-    auth: str
-    respond: str
+    type: str
+    """webhook, cron, interval or manual."""
+    method: str | None
+    """This and the next three are a webhook's."""
+    path: str | None
+    auth: str | None
+    respond: str | None
     created_at: datetime
+    title: str
+    description: str
+    form: bytes
+    """JSON Schema; empty: none, or not asked for."""
+    schedule: StoredSchedule | None
 
 
 class TriggerStore:
@@ -78,35 +97,56 @@ class TriggerStore:
 
 
 async def replace_triggers(
-    connection: Connection, flow_id: FlowId, version: int, declared: Sequence[Webhook]
+    connection: Connection, flow_id: FlowId, version: int, declared: Sequence[Trigger]
 ) -> None:
     """Let a flow have these triggers and no others; to be called in the transaction that makes `version`.
 
     Raises:
         psycopg.errors.UniqueViolation: of `triggers_by_path`: another flow has one of the paths.
     """
-    born = await drop_triggers(connection, flow_id)
+    born = await _drop_rows(connection, flow_id)
+    timed = [trigger for trigger in declared if isinstance(trigger, Scheduled)]
+    await replace_schedules(connection, flow_id, version, timed)
     if not declared:
         return
+    hooks = [trigger if isinstance(trigger, Webhook) else None for trigger in declared]
+    manual = [trigger if isinstance(trigger, Manual) else None for trigger in declared]
     values: dict[str, object] = {
         "flow_id": flow_id,
         "flow_version": version,
-        "ids": [hook.id for hook in declared],
-        "methods": [hook.method for hook in declared],
-        "paths": [hook.path for hook in declared],
-        "auths": ["hmac" if hook.hmac else "none" for hook in declared],
-        "responds": [hook.respond.value for hook in declared],
-        "created": [born.get(hook.id) for hook in declared],
+        "ids": [trigger.id for trigger in declared],
+        "types": [type_of(trigger) for trigger in declared],
+        "methods": [hook and hook.method for hook in hooks],
+        "paths": [hook and hook.path for hook in hooks],
+        "auths": [hook and ("hmac" if hook.hmac else "none") for hook in hooks],
+        "responds": [hook and hook.respond.value for hook in hooks],
+        "titles": [one.title if one else "" for one in manual],
+        "descriptions": [one.description if one else "" for one in manual],
+        "forms": [_form(one) for one in manual],
+        "created": [born.get(trigger.id) for trigger in declared],
     }
     await connection.execute(_sql("add_triggers"), values)
 
 
-async def drop_triggers(connection: Connection, flow_id: FlowId) -> dict[str, datetime]:
-    """Take a flow's triggers away, whoever saved them; when each had come, by id.
+def type_of(trigger: Trigger) -> str:
+    """As the flow's document says it."""
+    if isinstance(trigger, Scheduled):
+        return trigger.type
+    return MANUAL_TYPE if isinstance(trigger, Manual) else TRIGGER_TYPE
+
+
+async def drop_triggers(connection: Connection, flow_id: FlowId) -> None:
+    """Take a flow's triggers away, whoever saved them.
 
     To be called in a transaction that has locked the flow's row by a statement before: this one sees, with a
     snapshot of its own, what those that were waited for have saved.
     """
+    await _drop_rows(connection, flow_id)
+    await drop_schedules(connection, flow_id)
+
+
+async def _drop_rows(connection: Connection, flow_id: FlowId) -> dict[str, datetime]:
+    """Take the rows of triggers away; when each had come, by id."""
     dropped = await connection.execute(_sql("drop_triggers"), {"flow_id": flow_id})
     return dict(await dropped.fetchall())
 
@@ -149,5 +189,16 @@ def _sql(name: str) -> LiteralString:
     return load_sql("reflux.orchestrator.triggers", name)
 
 
+def _form(trigger: Manual | None) -> str:
+    return "" if trigger is None or trigger.form is None else dump(trigger.form.source).decode()
+
+
 def _stored(row: TupleRow) -> StoredTrigger:
-    return StoredTrigger(FlowId(str(row[0])), *row[1:])
+    form, *schedule = row[12:]
+    fields: tuple[Any, ...] = (
+        FlowId(str(row[0])),
+        *row[1:12],
+        form.encode(),
+        stored_schedule(tuple(schedule)),
+    )
+    return StoredTrigger(*fields)

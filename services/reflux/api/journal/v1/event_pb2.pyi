@@ -186,6 +186,8 @@ class RunCreated(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     PINS_FIELD_NUMBER: _builtins.int
     ONLY_STEP_FIELD_NUMBER: _builtins.int
+    TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """UUID of the flow."""
     flow_name: _builtins.str
@@ -200,6 +202,8 @@ class RunCreated(_message.Message):
     """Id of the trigger that started it; empty when somebody asked."""
     traceparent: _builtins.str
     """W3C traceparent of the request that started it; empty when it brought none."""
+    trigger_type: _builtins.str
+    """Type of the trigger: cron, interval or manual; empty: webhook, where there is a trigger."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted, by the database's clock."""
@@ -216,6 +220,10 @@ class RunCreated(_message.Message):
     def only_step(self) -> Global___OnlyStep:
         """The run consists of one step of the flow; absent: of all."""
 
+    @_builtins.property
+    def scheduled_for(self) -> _timestamp_pb2.Timestamp:
+        """The moment that the trigger's schedule names, which lateness and jitter do not move."""
+
     def __init__(
         self,
         *,
@@ -230,10 +238,12 @@ class RunCreated(_message.Message):
         origin: Global___Origin | None = ...,
         pins: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         only_step: Global___OnlyStep | None = ...,
+        trigger_type: _builtins.str = ...,
+        scheduled_for: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["only_step", b"only_step", "origin", b"origin", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["only_step", b"only_step", "origin", b"origin", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "only_step", b"only_step", "origin", b"origin", "pins", b"pins", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "only_step", b"only_step", "origin", b"origin", "pins", b"pins", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

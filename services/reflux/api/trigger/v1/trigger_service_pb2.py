@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from reflux.api.document.v1 import document_pb2 as reflux_dot_api_dot_document_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+reflux/api/trigger/v1/trigger_service.proto\x12\x15reflux.api.trigger.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x03\n\x07Trigger\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x11\n\tflow_name\x18\x03 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x04 \x01(\x05\x12\x31\n\x04type\x18\x05 \x01(\x0e\x32#.reflux.api.trigger.v1.Trigger.Type\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0c\n\x04path\x18\x07 \x01(\t\x12\x0c\n\x04\x61uth\x18\x08 \x01(\t\x12\x39\n\x08response\x18\t \x01(\x0e\x32\'.reflux.api.trigger.v1.Trigger.Response\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07WEBHOOK\x10\x01\";\n\x08Response\x12\x18\n\x14RESPONSE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x07\n\x03RUN\x10\x02\"8\n\x11GetTriggerRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x12\n\ntrigger_id\x18\x02 \x01(\t\"M\n\x13ListTriggersRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x14ListTriggersResponse\x12\x30\n\x08triggers\x18\x01 \x03(\x0b\x32\x1e.reflux.api.trigger.v1.Trigger\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x15\x44\x65liverWebhookRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\t\x12\x33\n\x07headers\x18\x04 \x03(\x0b\x32\".reflux.api.trigger.v1.HeaderField\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x13\n\x0b\x64o_not_wait\x18\x06 \x01(\x08\"*\n\x0bHeaderField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x83\x01\n\x16\x44\x65liverWebhookResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x39\n\x08response\x18\x03 \x01(\x0e\x32\'.reflux.api.trigger.v1.Trigger.Response\x12\x0b\n\x03run\x18\x04 \x01(\x0c\x32\xae\x03\n\x0eTriggerService\x12\x8a\x01\n\nGetTrigger\x12(.reflux.api.trigger.v1.GetTriggerRequest\x1a\x1e.reflux.api.trigger.v1.Trigger\"2\x82\xd3\xe4\x93\x02,\x12*/api/flows/{flow_id}/triggers/{trigger_id}\x12\x9f\x01\n\x0cListTriggers\x12*.reflux.api.trigger.v1.ListTriggersRequest\x1a+.reflux.api.trigger.v1.ListTriggersResponse\"6\x82\xd3\xe4\x93\x02\x30\x12\r/api/triggersZ\x1f\x12\x1d/api/flows/{flow_id}/triggers\x12m\n\x0e\x44\x65liverWebhook\x12,.reflux.api.trigger.v1.DeliverWebhookRequest\x1a-.reflux.api.trigger.v1.DeliverWebhookResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+reflux/api/trigger/v1/trigger_service.proto\x12\x15reflux.api.trigger.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\"\x8b\x04\n\x07Trigger\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x11\n\tflow_name\x18\x03 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x04 \x01(\x05\x12\x31\n\x04type\x18\x05 \x01(\x0e\x32#.reflux.api.trigger.v1.Trigger.Type\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0c\n\x04path\x18\x07 \x01(\t\x12\x0c\n\x04\x61uth\x18\x08 \x01(\t\x12\x39\n\x08response\x18\t \x01(\x0e\x32\'.reflux.api.trigger.v1.Trigger.Response\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08schedule\x18\x0b \x01(\x0b\x32\x1f.reflux.api.trigger.v1.Schedule\x12\r\n\x05title\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\r \x01(\t\x12\x0c\n\x04\x66orm\x18\x0e \x01(\t\"M\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07WEBHOOK\x10\x01\x12\x08\n\x04\x43RON\x10\x02\x12\x0c\n\x08INTERVAL\x10\x03\x12\n\n\x06MANUAL\x10\x04\";\n\x08Response\x12\x18\n\x14RESPONSE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x07\n\x03RUN\x10\x02\"\xa6\x03\n\x08Schedule\x12\x0c\n\x04\x63ron\x18\x01 \x01(\t\x12\x10\n\x08timezone\x18\x02 \x01(\t\x12\r\n\x05\x65very\x18\x03 \x01(\t\x12*\n\x06\x61nchor\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06jitter\x18\x05 \x01(\t\x12\x0f\n\x07\x63\x61tchup\x18\x06 \x01(\t\x12\x0f\n\x07overlap\x18\x07 \x01(\t\x12\x0e\n\x06paused\x18\x08 \x01(\x08\x12+\n\x04next\x18\t \x01(\x0b\x32\x1d.reflux.api.trigger.v1.Firing\x12+\n\x04last\x18\n \x01(\x0b\x32\x1d.reflux.api.trigger.v1.Firing\x12\x13\n\x0blast_run_id\x18\x0b \x01(\t\x12\x36\n\nlast_error\x18\x0c \x01(\x0b\x32\".reflux.api.trigger.v1.FiringError\x12\x13\n\x0b\x66ired_count\x18\r \x01(\x03\x12\x15\n\rskipped_count\x18\x0e \x01(\x03\x12\x14\n\x0cmissed_count\x18\x0f \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x10 \x01(\x03\"j\n\x06\x46iring\x12\x31\n\rscheduled_for\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tfire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8b\x01\n\x0b\x46iringError\x12\x31\n\rscheduled_for\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x11GetTriggerRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x12\n\ntrigger_id\x18\x02 \x01(\t\"M\n\x13ListTriggersRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\":\n\x13PauseTriggerRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x12\n\ntrigger_id\x18\x02 \x01(\t\";\n\x14ResumeTriggerRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x12\n\ntrigger_id\x18\x02 \x01(\t\"q\n\x12\x46ireTriggerRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x12\n\ntrigger_id\x18\x02 \x01(\t\x12\"\n\x04\x66orm\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"K\n\x15PreviewTriggerRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x12\n\ntrigger_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"H\n\x16PreviewTriggerResponse\x12.\n\x07\x66irings\x18\x01 \x03(\x0b\x32\x1d.reflux.api.trigger.v1.Firing\"a\n\x14ListTriggersResponse\x12\x30\n\x08triggers\x18\x01 \x03(\x0b\x32\x1e.reflux.api.trigger.v1.Trigger\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x15\x44\x65liverWebhookRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\t\x12\x33\n\x07headers\x18\x04 \x03(\x0b\x32\".reflux.api.trigger.v1.HeaderField\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x13\n\x0b\x64o_not_wait\x18\x06 \x01(\x08\"*\n\x0bHeaderField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x83\x01\n\x16\x44\x65liverWebhookResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x39\n\x08response\x18\x03 \x01(\x0e\x32\'.reflux.api.trigger.v1.Trigger.Response\x12\x0b\n\x03run\x18\x04 \x01(\x0c\x32\xb4\x08\n\x0eTriggerService\x12\x8a\x01\n\nGetTrigger\x12(.reflux.api.trigger.v1.GetTriggerRequest\x1a\x1e.reflux.api.trigger.v1.Trigger\"2\x82\xd3\xe4\x93\x02,\x12*/api/flows/{flow_id}/triggers/{trigger_id}\x12\x9f\x01\n\x0cListTriggers\x12*.reflux.api.trigger.v1.ListTriggersRequest\x1a+.reflux.api.trigger.v1.ListTriggersResponse\"6\x82\xd3\xe4\x93\x02\x30\x12\r/api/triggersZ\x1f\x12\x1d/api/flows/{flow_id}/triggers\x12\x94\x01\n\x0cPauseTrigger\x12*.reflux.api.trigger.v1.PauseTriggerRequest\x1a\x1e.reflux.api.trigger.v1.Trigger\"8\x82\xd3\xe4\x93\x02\x32\"0/api/flows/{flow_id}/triggers/{trigger_id}:pause\x12\x97\x01\n\rResumeTrigger\x12+.reflux.api.trigger.v1.ResumeTriggerRequest\x1a\x1e.reflux.api.trigger.v1.Trigger\"9\x82\xd3\xe4\x93\x02\x33\"1/api/flows/{flow_id}/triggers/{trigger_id}:resume\x12\xa6\x01\n\x0b\x46ireTrigger\x12).reflux.api.trigger.v1.FireTriggerRequest\x1a\x14.google.api.HttpBody\"V\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x37\"//api/flows/{flow_id}/triggers/{trigger_id}:fire:\x04\x66orm\x12\xa9\x01\n\x0ePreviewTrigger\x12,.reflux.api.trigger.v1.PreviewTriggerRequest\x1a-.reflux.api.trigger.v1.PreviewTriggerResponse\":\x82\xd3\xe4\x93\x02\x34\x12\x32/api/flows/{flow_id}/triggers/{trigger_id}:preview\x12m\n\x0e\x44\x65liverWebhook\x12,.reflux.api.trigger.v1.DeliverWebhookRequest\x1a-.reflux.api.trigger.v1.DeliverWebhookResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,24 +39,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIGGERSERVICE'].methods_by_name['GetTrigger']._serialized_options = b'\202\323\344\223\002,\022*/api/flows/{flow_id}/triggers/{trigger_id}'
   _globals['_TRIGGERSERVICE'].methods_by_name['ListTriggers']._loaded_options = None
   _globals['_TRIGGERSERVICE'].methods_by_name['ListTriggers']._serialized_options = b'\202\323\344\223\0020\022\r/api/triggersZ\037\022\035/api/flows/{flow_id}/triggers'
-  _globals['_TRIGGER']._serialized_start=134
-  _globals['_TRIGGER']._serialized_end=520
-  _globals['_TRIGGER_TYPE']._serialized_start=418
-  _globals['_TRIGGER_TYPE']._serialized_end=459
-  _globals['_TRIGGER_RESPONSE']._serialized_start=461
-  _globals['_TRIGGER_RESPONSE']._serialized_end=520
-  _globals['_GETTRIGGERREQUEST']._serialized_start=522
-  _globals['_GETTRIGGERREQUEST']._serialized_end=578
-  _globals['_LISTTRIGGERSREQUEST']._serialized_start=580
-  _globals['_LISTTRIGGERSREQUEST']._serialized_end=657
-  _globals['_LISTTRIGGERSRESPONSE']._serialized_start=659
-  _globals['_LISTTRIGGERSRESPONSE']._serialized_end=756
-  _globals['_DELIVERWEBHOOKREQUEST']._serialized_start=759
-  _globals['_DELIVERWEBHOOKREQUEST']._serialized_end=915
-  _globals['_HEADERFIELD']._serialized_start=917
-  _globals['_HEADERFIELD']._serialized_end=959
-  _globals['_DELIVERWEBHOOKRESPONSE']._serialized_start=962
-  _globals['_DELIVERWEBHOOKRESPONSE']._serialized_end=1093
-  _globals['_TRIGGERSERVICE']._serialized_start=1096
-  _globals['_TRIGGERSERVICE']._serialized_end=1526
+  _globals['_TRIGGERSERVICE'].methods_by_name['PauseTrigger']._loaded_options = None
+  _globals['_TRIGGERSERVICE'].methods_by_name['PauseTrigger']._serialized_options = b'\202\323\344\223\0022\"0/api/flows/{flow_id}/triggers/{trigger_id}:pause'
+  _globals['_TRIGGERSERVICE'].methods_by_name['ResumeTrigger']._loaded_options = None
+  _globals['_TRIGGERSERVICE'].methods_by_name['ResumeTrigger']._serialized_options = b'\202\323\344\223\0023\"1/api/flows/{flow_id}/triggers/{trigger_id}:resume'
+  _globals['_TRIGGERSERVICE'].methods_by_name['FireTrigger']._loaded_options = None
+  _globals['_TRIGGERSERVICE'].methods_by_name['FireTrigger']._serialized_options = b'\322\363\030\025reflux.api.run.v1.Run\202\323\344\223\0027\"//api/flows/{flow_id}/triggers/{trigger_id}:fire:\004form'
+  _globals['_TRIGGERSERVICE'].methods_by_name['PreviewTrigger']._loaded_options = None
+  _globals['_TRIGGERSERVICE'].methods_by_name['PreviewTrigger']._serialized_options = b'\202\323\344\223\0024\0222/api/flows/{flow_id}/triggers/{trigger_id}:preview'
+  _globals['_TRIGGER']._serialized_start=200
+  _globals['_TRIGGER']._serialized_end=723
+  _globals['_TRIGGER_TYPE']._serialized_start=585
+  _globals['_TRIGGER_TYPE']._serialized_end=662
+  _globals['_TRIGGER_RESPONSE']._serialized_start=664
+  _globals['_TRIGGER_RESPONSE']._serialized_end=723
+  _globals['_SCHEDULE']._serialized_start=726
+  _globals['_SCHEDULE']._serialized_end=1148
+  _globals['_FIRING']._serialized_start=1150
+  _globals['_FIRING']._serialized_end=1256
+  _globals['_FIRINGERROR']._serialized_start=1259
+  _globals['_FIRINGERROR']._serialized_end=1398
+  _globals['_GETTRIGGERREQUEST']._serialized_start=1400
+  _globals['_GETTRIGGERREQUEST']._serialized_end=1456
+  _globals['_LISTTRIGGERSREQUEST']._serialized_start=1458
+  _globals['_LISTTRIGGERSREQUEST']._serialized_end=1535
+  _globals['_PAUSETRIGGERREQUEST']._serialized_start=1537
+  _globals['_PAUSETRIGGERREQUEST']._serialized_end=1595
+  _globals['_RESUMETRIGGERREQUEST']._serialized_start=1597
+  _globals['_RESUMETRIGGERREQUEST']._serialized_end=1656
+  _globals['_FIRETRIGGERREQUEST']._serialized_start=1658
+  _globals['_FIRETRIGGERREQUEST']._serialized_end=1771
+  _globals['_PREVIEWTRIGGERREQUEST']._serialized_start=1773
+  _globals['_PREVIEWTRIGGERREQUEST']._serialized_end=1848
+  _globals['_PREVIEWTRIGGERRESPONSE']._serialized_start=1850
+  _globals['_PREVIEWTRIGGERRESPONSE']._serialized_end=1922
+  _globals['_LISTTRIGGERSRESPONSE']._serialized_start=1924
+  _globals['_LISTTRIGGERSRESPONSE']._serialized_end=2021
+  _globals['_DELIVERWEBHOOKREQUEST']._serialized_start=2024
+  _globals['_DELIVERWEBHOOKREQUEST']._serialized_end=2180
+  _globals['_HEADERFIELD']._serialized_start=2182
+  _globals['_HEADERFIELD']._serialized_end=2224
+  _globals['_DELIVERWEBHOOKRESPONSE']._serialized_start=2227
+  _globals['_DELIVERWEBHOOKRESPONSE']._serialized_end=2358
+  _globals['_TRIGGERSERVICE']._serialized_start=2361
+  _globals['_TRIGGERSERVICE']._serialized_end=3437
 # @@protoc_insertion_point(module_scope)

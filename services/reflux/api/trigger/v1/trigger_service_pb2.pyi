@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -36,6 +37,12 @@ class Trigger(_message.Message):
         """Never sent."""
         WEBHOOK: Trigger._Type.ValueType  # 1
         """A request to /hooks/."""
+        CRON: Trigger._Type.ValueType  # 2
+        """A cron expression."""
+        INTERVAL: Trigger._Type.ValueType  # 3
+        """So much time, again and again."""
+        MANUAL: Trigger._Type.ValueType  # 4
+        """A person, with a form."""
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper):
         """What starts the runs."""
@@ -44,6 +51,12 @@ class Trigger(_message.Message):
     """Never sent."""
     WEBHOOK: Trigger.Type.ValueType  # 1
     """A request to /hooks/."""
+    CRON: Trigger.Type.ValueType  # 2
+    """A cron expression."""
+    INTERVAL: Trigger.Type.ValueType  # 3
+    """So much time, again and again."""
+    MANUAL: Trigger.Type.ValueType  # 4
+    """A person, with a form."""
 
     class _Response:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -78,6 +91,10 @@ class Trigger(_message.Message):
     AUTH_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id within the flow."""
     flow_id: _builtins.str
@@ -89,16 +106,26 @@ class Trigger(_message.Message):
     type: Global___Trigger.Type.ValueType
     """What starts the runs."""
     method: _builtins.str
-    """HTTP method, e.g. POST."""
+    """HTTP method of a webhook, e.g. POST."""
     path: _builtins.str
-    """Path at the edge, e.g. /hooks/orders."""
+    """Path of a webhook at the edge, e.g. /hooks/orders."""
     auth: _builtins.str
-    """How senders prove who they are: none or hmac."""
+    """How senders to a webhook prove who they are: none or hmac."""
     response: Global___Trigger.Response.ValueType
-    """What the sender gets."""
+    """What the sender to a webhook gets."""
+    title: _builtins.str
+    """Of a trigger of type MANUAL: what people see above its form."""
+    description: _builtins.str
+    """Of a trigger of type MANUAL."""
+    form: _builtins.str
+    """Of a trigger of type MANUAL: the JSON Schema of what is sent to fire it; empty: anything. Not in lists."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When this trigger came into being."""
+
+    @_builtins.property
+    def schedule(self) -> Global___Schedule:
+        """Of a trigger of type CRON or INTERVAL."""
 
     def __init__(
         self,
@@ -113,14 +140,176 @@ class Trigger(_message.Message):
         auth: _builtins.str = ...,
         response: Global___Trigger.Response.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        schedule: Global___Schedule | None = ...,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
+        form: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "method", b"method", "path", b"path", "response", b"response", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "description", b"description", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "form", b"form", "id", b"id", "method", b"method", "path", b"path", "response", b"response", "schedule", b"schedule", "title", b"title", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Trigger: _TypeAlias = Trigger  # noqa: Y015
+
+@_typing.final
+class Schedule(_message.Message):
+    """A schedule: what it says, and how it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    EVERY_FIELD_NUMBER: _builtins.int
+    ANCHOR_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    CATCHUP_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    LAST_RUN_ID_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    FIRED_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    MISSED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """Cron expression; empty for an interval."""
+    timezone: _builtins.str
+    """IANA name of the time zone of the cron expression."""
+    every: _builtins.str
+    """Length of an interval, e.g. 15m; empty for a cron expression."""
+    jitter: _builtins.str
+    """Within which each firing is delayed, e.g. 30s."""
+    catchup: _builtins.str
+    """What becomes of firings that nobody was there for: none, last or all."""
+    overlap: _builtins.str
+    """What becomes of a firing while an earlier run of this trigger goes on: allow, skip or cancel."""
+    paused: _builtins.bool
+    """It does not fire until it is resumed."""
+    last_run_id: _builtins.str
+    """UUID of the run that the last firing started."""
+    fired_count: _builtins.int
+    """Runs started by the schedule."""
+    skipped_count: _builtins.int
+    """Firings that started none because an earlier run was going on."""
+    missed_count: _builtins.int
+    """Firings that nobody was there for and that catchup did not make up for, as far as they were counted."""
+    failed_count: _builtins.int
+    """Firings that could not start a run."""
+    @_builtins.property
+    def anchor(self) -> _timestamp_pb2.Timestamp:
+        """Where an interval is counted from."""
+
+    @_builtins.property
+    def next(self) -> Global___Firing:
+        """The next firing; absent while it is paused."""
+
+    @_builtins.property
+    def last(self) -> Global___Firing:
+        """The last firing that started a run by itself; absent before the first one."""
+
+    @_builtins.property
+    def last_error(self) -> Global___FiringError:
+        """Why a firing started no run; absent when the last one did."""
+
+    def __init__(
+        self,
+        *,
+        cron: _builtins.str = ...,
+        timezone: _builtins.str = ...,
+        every: _builtins.str = ...,
+        anchor: _timestamp_pb2.Timestamp | None = ...,
+        jitter: _builtins.str = ...,
+        catchup: _builtins.str = ...,
+        overlap: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        next: Global___Firing | None = ...,
+        last: Global___Firing | None = ...,
+        last_run_id: _builtins.str = ...,
+        last_error: Global___FiringError | None = ...,
+        fired_count: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+        missed_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "last", b"last", "last_error", b"last_error", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "catchup", b"catchup", "cron", b"cron", "every", b"every", "failed_count", b"failed_count", "fired_count", b"fired_count", "jitter", b"jitter", "last", b"last", "last_error", b"last_error", "last_run_id", b"last_run_id", "missed_count", b"missed_count", "next", b"next", "overlap", b"overlap", "paused", b"paused", "skipped_count", b"skipped_count", "timezone", b"timezone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class Firing(_message.Message):
+    """One firing of a schedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
+    FIRE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scheduled_for(self) -> _timestamp_pb2.Timestamp:
+        """The moment that the rule names; it tells firings apart."""
+
+    @_builtins.property
+    def fire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is, or was, to be started: not before it, by the jitter of the trigger."""
+
+    def __init__(
+        self,
+        *,
+        scheduled_for: _timestamp_pb2.Timestamp | None = ...,
+        fire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fire_time", b"fire_time", "scheduled_for", b"scheduled_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fire_time", b"fire_time", "scheduled_for", b"scheduled_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Firing: _TypeAlias = Firing  # noqa: Y015
+
+@_typing.final
+class FiringError(_message.Message):
+    """Why a firing started no run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """One of the closed list of reasons."""
+    message: _builtins.str
+    """In people's words."""
+    @_builtins.property
+    def scheduled_for(self) -> _timestamp_pb2.Timestamp:
+        """The firing."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
+    def __init__(
+        self,
+        *,
+        scheduled_for: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FiringError: _TypeAlias = FiringError  # noqa: Y015
 
 @_typing.final
 class GetTriggerRequest(_message.Message):
@@ -177,6 +366,148 @@ class ListTriggersRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTriggersRequest: _TypeAlias = ListTriggersRequest  # noqa: Y015
+
+@_typing.final
+class PauseTriggerRequest(_message.Message):
+    """Asks to stop a schedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """Id or name of the flow."""
+    trigger_id: _builtins.str
+    """Id of the trigger within the flow."""
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseTriggerRequest: _TypeAlias = PauseTriggerRequest  # noqa: Y015
+
+@_typing.final
+class ResumeTriggerRequest(_message.Message):
+    """Asks to let a schedule fire again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """Id or name of the flow."""
+    trigger_id: _builtins.str
+    """Id of the trigger within the flow."""
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTriggerRequest: _TypeAlias = ResumeTriggerRequest  # noqa: Y015
+
+@_typing.final
+class FireTriggerRequest(_message.Message):
+    """Asks to start a run now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """Id or name of the flow."""
+    trigger_id: _builtins.str
+    """Id of the trigger within the flow."""
+    request_id: _builtins.str
+    """Start-once handle: the same request_id within 7 days gives the same run."""
+    @_builtins.property
+    def form(self) -> _httpbody_pb2.HttpBody:
+        """What the person filled in, as JSON (application/json) or YAML (application/yaml); nothing for a schedule."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+        form: _httpbody_pb2.HttpBody | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "form", b"form", "request_id", b"request_id", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FireTriggerRequest: _TypeAlias = FireTriggerRequest  # noqa: Y015
+
+@_typing.final
+class PreviewTriggerRequest(_message.Message):
+    """Asks when a schedule will fire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """Id or name of the flow."""
+    trigger_id: _builtins.str
+    """Id of the trigger within the flow."""
+    count: _builtins.int
+    """How many firings, at most 100; 0 means 10."""
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "flow_id", b"flow_id", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewTriggerRequest: _TypeAlias = PreviewTriggerRequest  # noqa: Y015
+
+@_typing.final
+class PreviewTriggerResponse(_message.Message):
+    """When a schedule will fire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def firings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Firing]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        firings: _abc.Iterable[Global___Firing] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["firings", b"firings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewTriggerResponse: _TypeAlias = PreviewTriggerResponse  # noqa: Y015
 
 @_typing.final
 class ListTriggersResponse(_message.Message):

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from reflux.api.trigger.v1 import trigger_service_pb2 as reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -48,6 +49,26 @@ class TriggerServiceStub:
                 request_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ListTriggersRequest.SerializeToString,
                 response_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ListTriggersResponse.FromString,
                 _registered_method=True)
+        self.PauseTrigger = channel.unary_unary(
+                '/reflux.api.trigger.v1.TriggerService/PauseTrigger',
+                request_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PauseTriggerRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.Trigger.FromString,
+                _registered_method=True)
+        self.ResumeTrigger = channel.unary_unary(
+                '/reflux.api.trigger.v1.TriggerService/ResumeTrigger',
+                request_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ResumeTriggerRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.Trigger.FromString,
+                _registered_method=True)
+        self.FireTrigger = channel.unary_unary(
+                '/reflux.api.trigger.v1.TriggerService/FireTrigger',
+                request_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.FireTriggerRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.PreviewTrigger = channel.unary_unary(
+                '/reflux.api.trigger.v1.TriggerService/PreviewTrigger',
+                request_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PreviewTriggerRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PreviewTriggerResponse.FromString,
+                _registered_method=True)
         self.DeliverWebhook = channel.unary_unary(
                 '/reflux.api.trigger.v1.TriggerService/DeliverWebhook',
                 request_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.DeliverWebhookRequest.SerializeToString,
@@ -78,6 +99,44 @@ class TriggerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseTrigger(self, request, context):
+        """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
+        fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
+        what is paused changes nothing.
+        Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrigger(self, request, context):
+        """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+        Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FireTrigger(self, request, context):
+        """Starts a run now, by hand: of a manual trigger with its form filled in, of a schedule as if it fired at this
+        moment, paused or not and whatever its overlap says. Answers with the run once it is durable.
+        Errors: NOT_FOUND; INVALID_ARGUMENT when what was sent does not fit the form, a schedule was sent anything,
+        or the input made of it does not fit the flow; ALREADY_EXISTS when request_id was used with another form;
+        FAILED_PRECONDITION when the trigger is a webhook; UNAVAILABLE (nothing was accepted).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewTrigger(self, request, context):
+        """Shows when a schedule will fire next, by the clock of the database; paused or not.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a count that is not between 1 and 100; FAILED_PRECONDITION when the
+        trigger is no schedule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeliverWebhook(self, request, context):
         """Starts a run from what a webhook sender has sent; answers once the run is durable, or, for a trigger that
         responds with the run, once that has settled. For the gateway, which serves /hooks/.
@@ -102,6 +161,26 @@ def add_TriggerServiceServicer_to_server(servicer, server):
                     servicer.ListTriggers,
                     request_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ListTriggersRequest.FromString,
                     response_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ListTriggersResponse.SerializeToString,
+            ),
+            'PauseTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrigger,
+                    request_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PauseTriggerRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.Trigger.SerializeToString,
+            ),
+            'ResumeTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrigger,
+                    request_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ResumeTriggerRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.Trigger.SerializeToString,
+            ),
+            'FireTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.FireTrigger,
+                    request_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.FireTriggerRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'PreviewTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewTrigger,
+                    request_deserializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PreviewTriggerRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PreviewTriggerResponse.SerializeToString,
             ),
             'DeliverWebhook': grpc.unary_unary_rpc_method_handler(
                     servicer.DeliverWebhook,
@@ -167,6 +246,114 @@ class TriggerService:
             '/reflux.api.trigger.v1.TriggerService/ListTriggers',
             reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ListTriggersRequest.SerializeToString,
             reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ListTriggersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.trigger.v1.TriggerService/PauseTrigger',
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PauseTriggerRequest.SerializeToString,
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.Trigger.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.trigger.v1.TriggerService/ResumeTrigger',
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.ResumeTriggerRequest.SerializeToString,
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.Trigger.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FireTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.trigger.v1.TriggerService/FireTrigger',
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.FireTriggerRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewTrigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.trigger.v1.TriggerService/PreviewTrigger',
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PreviewTriggerRequest.SerializeToString,
+            reflux_dot_api_dot_trigger_dot_v1_dot_trigger__service__pb2.PreviewTriggerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from reflux.api.trigger.v1 import trigger_service_pb2 as _trigger_service_pb2
 import abc as _abc_1
@@ -45,6 +46,28 @@ class TriggerServiceStub:
     """Lists triggers by flow and id.
     Errors: NOT_FOUND for an unknown flow; INVALID_ARGUMENT for a page token that is not ours.
     """
+    PauseTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.PauseTriggerRequest, _trigger_service_pb2.Trigger]
+    """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
+    fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
+    what is paused changes nothing.
+    Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+    """
+    ResumeTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.ResumeTriggerRequest, _trigger_service_pb2.Trigger]
+    """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+    Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+    """
+    FireTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.FireTriggerRequest, _httpbody_pb2.HttpBody]
+    """Starts a run now, by hand: of a manual trigger with its form filled in, of a schedule as if it fired at this
+    moment, paused or not and whatever its overlap says. Answers with the run once it is durable.
+    Errors: NOT_FOUND; INVALID_ARGUMENT when what was sent does not fit the form, a schedule was sent anything,
+    or the input made of it does not fit the flow; ALREADY_EXISTS when request_id was used with another form;
+    FAILED_PRECONDITION when the trigger is a webhook; UNAVAILABLE (nothing was accepted).
+    """
+    PreviewTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.PreviewTriggerRequest, _trigger_service_pb2.PreviewTriggerResponse]
+    """Shows when a schedule will fire next, by the clock of the database; paused or not.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for a count that is not between 1 and 100; FAILED_PRECONDITION when the
+    trigger is no schedule.
+    """
     DeliverWebhook: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.DeliverWebhookRequest, _trigger_service_pb2.DeliverWebhookResponse]
     """Starts a run from what a webhook sender has sent; answers once the run is durable, or, for a trigger that
     responds with the run, once that has settled. For the gateway, which serves /hooks/.
@@ -70,6 +93,28 @@ class TriggerServiceAsyncStub(TriggerServiceStub):
     ListTriggers: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.ListTriggersRequest, _trigger_service_pb2.ListTriggersResponse]  # type: ignore[assignment]
     """Lists triggers by flow and id.
     Errors: NOT_FOUND for an unknown flow; INVALID_ARGUMENT for a page token that is not ours.
+    """
+    PauseTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.PauseTriggerRequest, _trigger_service_pb2.Trigger]  # type: ignore[assignment]
+    """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
+    fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
+    what is paused changes nothing.
+    Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+    """
+    ResumeTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.ResumeTriggerRequest, _trigger_service_pb2.Trigger]  # type: ignore[assignment]
+    """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+    Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+    """
+    FireTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.FireTriggerRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Starts a run now, by hand: of a manual trigger with its form filled in, of a schedule as if it fired at this
+    moment, paused or not and whatever its overlap says. Answers with the run once it is durable.
+    Errors: NOT_FOUND; INVALID_ARGUMENT when what was sent does not fit the form, a schedule was sent anything,
+    or the input made of it does not fit the flow; ALREADY_EXISTS when request_id was used with another form;
+    FAILED_PRECONDITION when the trigger is a webhook; UNAVAILABLE (nothing was accepted).
+    """
+    PreviewTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.PreviewTriggerRequest, _trigger_service_pb2.PreviewTriggerResponse]  # type: ignore[assignment]
+    """Shows when a schedule will fire next, by the clock of the database; paused or not.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for a count that is not between 1 and 100; FAILED_PRECONDITION when the
+    trigger is no schedule.
     """
     DeliverWebhook: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.DeliverWebhookRequest, _trigger_service_pb2.DeliverWebhookResponse]  # type: ignore[assignment]
     """Starts a run from what a webhook sender has sent; answers once the run is durable, or, for a trigger that
@@ -105,6 +150,52 @@ class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_trigger_service_pb2.ListTriggersResponse, _abc.Awaitable[_trigger_service_pb2.ListTriggersResponse]]:
         """Lists triggers by flow and id.
         Errors: NOT_FOUND for an unknown flow; INVALID_ARGUMENT for a page token that is not ours.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseTrigger(
+        self,
+        request: _trigger_service_pb2.PauseTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trigger_service_pb2.Trigger, _abc.Awaitable[_trigger_service_pb2.Trigger]]:
+        """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
+        fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
+        what is paused changes nothing.
+        Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTrigger(
+        self,
+        request: _trigger_service_pb2.ResumeTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trigger_service_pb2.Trigger, _abc.Awaitable[_trigger_service_pb2.Trigger]]:
+        """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+        Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
+        """
+
+    @_abc_1.abstractmethod
+    def FireTrigger(
+        self,
+        request: _trigger_service_pb2.FireTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Starts a run now, by hand: of a manual trigger with its form filled in, of a schedule as if it fired at this
+        moment, paused or not and whatever its overlap says. Answers with the run once it is durable.
+        Errors: NOT_FOUND; INVALID_ARGUMENT when what was sent does not fit the form, a schedule was sent anything,
+        or the input made of it does not fit the flow; ALREADY_EXISTS when request_id was used with another form;
+        FAILED_PRECONDITION when the trigger is a webhook; UNAVAILABLE (nothing was accepted).
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewTrigger(
+        self,
+        request: _trigger_service_pb2.PreviewTriggerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trigger_service_pb2.PreviewTriggerResponse, _abc.Awaitable[_trigger_service_pb2.PreviewTriggerResponse]]:
+        """Shows when a schedule will fire next, by the clock of the database; paused or not.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a count that is not between 1 and 100; FAILED_PRECONDITION when the
+        trigger is no schedule.
         """
 
     @_abc_1.abstractmethod

@@ -3,6 +3,8 @@
 -- A row names its lease by its place in `shards`/`tokens`. Leases that are not held any more yield nothing, and
 -- so do the rows under them. Answers which leases are held, and the time of recording.
 -- A finished run stays as it finished, whatever is written later.
+-- The oldest and the newest run say again what `run_ids` do, for partitions that have none of them: without that
+-- every commit would look into all of them.
 -- Only the shard row is locked, and only while this statement runs: a takeover waits for it, no longer.
 WITH held AS MATERIALIZED (
     SELECT lease.place, shards.id AS shard
@@ -35,6 +37,7 @@ WITH held AS MATERIALIZED (
                    progressed, error_code, error_reason, error_message, error_step, error_fingerprint)
       JOIN held USING (place)
      WHERE runs.id = new.id AND runs.shard = held.shard AND runs.finished_at IS NULL
+       AND runs.id BETWEEN %(oldest_run)s::uuid AND %(newest_run)s::uuid
 ), folded AS (
     DELETE FROM inbox
      USING unnest(%(word_leases)b, %(word_runs)b, %(word_ids)b) AS word (place, run_id, id)

@@ -1,0 +1,102 @@
+"""A rule with what people say about it, and the decision which firings are to be started now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from reflux.core.schedule.rules import Rule
+
+MAX_CATCHUP: Final = 100
+"""Firings that are made up for at once; of more, the newest."""
+GRACE: Final = timedelta(seconds=60)
+"""How late a firing may be started without being missed: a takeover takes some seconds."""
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_LOOKS: Final = (timedelta(minutes=5), timedelta(hours=2), timedelta(days=4), timedelta(days=120))
+"""How far back is looked for what is due, one after the other, until there is more than can be made up for:
+after a year without us nobody walks through half a million minutes."""
+
+
+class Catchup(StrEnum):
+    """What becomes of firings that nobody was there for."""
+
+    NONE = "none"  # nothing: only the newest one, and only within `GRACE`, is started
+    LAST = "last"  # the newest one is started
+    ALL = "all"  # the newest `MAX_CATCHUP` are started, oldest first
+
+
+class Overlap(StrEnum):
+    """What becomes of a firing while an earlier run of the same trigger goes on."""
+
+    ALLOW = "allow"  # another run beside it
+    SKIP = "skip"  # no run
+    CANCEL = "cancel"  # the earlier ones are asked to cancel, then another run
+
+
+@dataclass(frozen=True, slots=True)
+class Firings:
+    """What a look at a schedule came to."""
+
+    due: tuple[datetime, ...]
+    """To be started now, oldest first."""
+    missed: int
+    """Passed over. After a long absence more than were counted."""
+    following: datetime | None
+    """The next one; its time has not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When runs are started."""
+
+    rule: Rule
+    catchup: Catchup
+    overlap: Overlap
+    jitter: timedelta
+    """Each firing is started later than the rule says, by less than this."""
+
+    def fires_at(self, scheduled_for: datetime, key: str) -> datetime:
+        """When a firing is started: the same for the same firing of the trigger `key`, whoever asks."""
+        width = self.jitter // _MILLISECOND
+        if not width:
+            return scheduled_for
+        drawn = sha256(f"{key} {scheduled_for.isoformat()}".encode()).digest()
+        return scheduled_for + int.from_bytes(drawn[:8], "big") % width * _MILLISECOND
+
+    def upcoming(self, after: datetime, count: int) -> list[datetime]:
+        """The next `count` firings after a moment, without jitter."""
+        found: list[datetime] = []
+        moment = self.rule.next_after(after)
+        while moment is not None and len(found) < count:
+            found.append(moment)
+            moment = self.rule.next_after(moment)
+        return found
+
+    def plan(self, first: datetime, now: datetime, key: str) -> Firings:
+        """What is to be started at `now`, when `first` is the oldest firing that was not dealt with.
+
+        Firings keep their order: one whose jitter is over waits for the one before it.
+        """
+        found, following, whole = self._due(first, now, key)
+        keep = found[-MAX_CATCHUP:] if self.catchup is Catchup.ALL else found[-1:]
+        if self.catchup is Catchup.NONE and keep and now - self.fires_at(keep[0], key) > GRACE:
+            keep = []
+        return Firings(tuple(keep), len(found) - len(keep) + (not whole), following)
+
+    def _due(self, first: datetime, now: datetime, key: str) -> tuple[list[datetime], datetime | None, bool]:
+        """The newest firings whose time has come, the one after them, and whether these are all."""
+        looks = [back for back in _LOOKS if now - back > first]
+        for back in (*looks, None):
+            found: list[datetime] = []
+            moment = first if back is None else self.rule.next_after(now - back)
+            while moment is not None and self.fires_at(moment, key) <= now:
+                found.append(moment)
+                moment = self.rule.next_after(moment)
+            if back is None or len(found) > MAX_CATCHUP:
+                break
+        return found, moment, back is None

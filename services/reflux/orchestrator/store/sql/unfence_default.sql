@@ -1,0 +1,2 @@
+-- Takes the fence away, if there is one.
+SELECT unfence_default()

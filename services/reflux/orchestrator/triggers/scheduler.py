@@ -1,0 +1,285 @@
+"""Starts the runs of schedules when they are due: one run per firing, whoever dies whenever.
+
+    look: what is due in our shards, by the database's clock
+    for each schedule, in a task of its own: plan (pure) → start the runs → move the schedule on
+
+- **Not twice.** The handle of a start is the trigger and the moment that its rule names, so whoever starts
+  the same firing again finds the run that it has. The run is started in the shard of the schedule and under
+  its token, so who has lost the shard starts nothing.
+- **Not never.** The schedule is moved on after its runs are durable. A crash in between is found by the next
+  look, of the next owner.
+- **In order.** The firings of one trigger are started one after the other; those of different triggers do
+  not wait for each other.
+- **Not silently.** A firing that cannot start a run (its input cannot be made, or does not fit) is kept as
+  the schedule's last error, and the next one goes on. One that nothing is wrong with, but that nobody can
+  take at the moment, stays due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from reflux.core.document import MAX_DOCUMENT_BYTES, Json
+from reflux.core.errors import CallerError, Defect, InvalidArgument, NotFound, TryLater
+from reflux.core.event import MAX_MESSAGE
+from reflux.core.expression import ExpressionError
+from reflux.core.flow.durations import format_moment
+from reflux.core.flow.scheduled import Scheduled
+from reflux.core.reasons import Reason
+from reflux.core.schedule import Overlap
+from reflux.core.word import Cancel, WordId
+from reflux.orchestrator import metrics
+from reflux.orchestrator.launcher import Cause, StartOnce
+from reflux.orchestrator.store import inbox
+from reflux.orchestrator.store.start import find_started
+from reflux.orchestrator.triggers.schedules import FiringProblem, Settled
+from reflux.orchestrator.words import stored
+from reflux.runtime import logs
+from reflux.runtime.tasks import forever
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from reflux.core.names import RunId
+    from reflux.orchestrator.flows.cache import FlowCache, Resolved
+    from reflux.orchestrator.launcher import Launcher
+    from reflux.orchestrator.store.journal import ShardLease
+    from reflux.orchestrator.store.lease import Lease
+    from reflux.orchestrator.triggers.schedules import Due, ScheduleStore
+    from reflux.runtime.postgres import Pool
+
+LOOK_SECONDS: Final = 0.5
+"""Between two looks, at most: a new schedule may be due at once."""
+CROWDED_SECONDS: Final = 0.05
+"""Between two looks when more is due than one sees."""
+PAGE: Final = 500
+"""Schedules of one look."""
+AT_ONCE: Final = 16
+"""Schedules that are dealt with at the same time."""
+POSTPONED: Final = timedelta(seconds=60)
+"""Until a flow that cannot be read is looked at again."""
+_AWAY: Final = (psycopg.Error, OSError, TimeoutError)
+
+log = logs.get_logger("scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class _Skipped:
+    """An earlier run goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A schedule in hand."""
+
+    flow: Resolved
+    trigger: Scheduled
+    due: Due
+    lease: ShardLease
+
+
+class Scheduler:
+    """Somebody must `run` it."""
+
+    def __init__(
+        self,
+        *,
+        store: ScheduleStore,
+        flows: FlowCache,
+        launcher: Launcher,
+        lease: Lease,
+        pool: Pool,
+        heard: Callable[[Sequence[RunId]], None],
+    ) -> None:
+        """`heard` is told which runs a word was left for."""
+        self._store = store
+        self._flows = flows
+        self._launcher = launcher
+        self._lease = lease
+        self._pool = pool
+        self._heard = heard
+        self._busy: set[str] = set()
+        """Keys of the schedules that are being dealt with."""
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Look until cancelled, through every loss of the database."""
+        async with asyncio.TaskGroup() as group:
+            for _ in forever():
+                try:
+                    pause = await self._look(group)
+                except _AWAY as error:
+                    log.warning("schedules_not_read", error=str(error) or type(error).__name__)
+                    pause = LOOK_SECONDS
+                await asyncio.sleep(pause)
+
+    async def _look(self, group: asyncio.TaskGroup) -> float:
+        """Begin with what is due; how many seconds later to look again."""
+        leases = {lease.shard: lease for lease in self._lease.held()}
+        if not leases:
+            return LOOK_SECONDS
+        ahead = timedelta(seconds=LOOK_SECONDS)
+        found = await self._store.due(list(leases.values()), ahead=ahead, limit=PAGE)
+        pause = LOOK_SECONDS if len(found) < PAGE else CROWDED_SECONDS
+        for due in found:
+            if due.key in self._busy:
+                continue
+            if due.fire_at > due.now:
+                pause = min(pause, (due.fire_at - due.now).total_seconds())
+            else:
+                self._busy.add(due.key)
+                group.create_task(self._deal(due, leases[due.shard]))
+        return pause
+
+    async def _deal(self, due: Due, lease: ShardLease) -> None:
+        """One schedule that is due. Whatever happens, the others go on."""
+        try:
+            async with self._room:
+                await self._fire(due, lease)
+        except (*_AWAY, TryLater) as error:  # it stays due
+            log.warning("schedule_waits", schedule=due.key, error=str(error) or type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
+        except Exception:
+            log.exception("schedule_failed", schedule=due.key)
+            await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._busy.discard(due.key)
+
+    async def _fire(self, due: Due, lease: ShardLease) -> None:
+        try:
+            found = await self._find(due)
+        except NotFound:
+            return  # its row goes with it
+        except Defect as error:
+            problem = FiringProblem(due.scheduled_for, error.reason.value, error.message[:MAX_MESSAGE])
+            later = Settled(due.scheduled_for, due.now + POSTPONED, problem=problem)
+            await self._store.settle(due, lease, later)
+            log.exception("schedule_unreadable", schedule=due.key)
+            return
+        if found is None:
+            return  # the flow is another one by now; its row will say so
+        flow, trigger = found
+        plan = trigger.schedule.plan(due.scheduled_for, due.now, due.key)
+        settled = Settled(
+            plan.following,
+            plan.following and trigger.schedule.fires_at(plan.following, due.key),
+            missed=plan.missed,
+        )
+        for moment in plan.due:
+            settled = await self._start(_Work(flow, trigger, due, lease), moment, settled)
+        if await self._store.settle(due, lease, settled):
+            _count(due, plan.due, trigger, settled)
+
+    async def _find(self, due: Due) -> tuple[Resolved, Scheduled] | None:
+        """The flow and its trigger, if the row is of the flow's current version.
+
+        Raises:
+            NotFound, Defect, psycopg.Error.
+        """
+        flow = await self._flows.resolve(due.flow_id)
+        if flow.version < due.flow_version:  # the table is ahead of what is remembered of the flow
+            self._flows.forget(due.flow_id)
+            flow = await self._flows.resolve(due.flow_id)
+        trigger = flow.flow.trigger(due.trigger_id)
+        if not isinstance(trigger, Scheduled) or trigger.described()["rule"] != due.rule:
+            self._flows.forget(due.flow_id)
+            return None
+        return flow, trigger
+
+    async def _start(self, work: _Work, moment: datetime, before: Settled) -> Settled:
+        """Start the run of one firing, and add what became of it to what became of those before.
+
+        Raises:
+            TryLater, psycopg.Error: it is not known whether there is a run; asking again finds out.
+        """
+        flow, trigger, due = work.flow, work.trigger, work.due
+        fire_at = trigger.schedule.fires_at(moment, due.key)
+        once = _once(due.key, moment)
+        try:
+            run_id = await self._earlier(flow, trigger, once)
+            if isinstance(run_id, _Skipped):
+                return replace(before, skipped=before.skipped + 1)
+            if run_id is None:
+                cause = Cause(trigger.id, trigger.type, moment)
+                document = make_input(flow, trigger, moment, fire_at)
+                launched = await self._launcher.launch(
+                    flow, document, once=once, actor=actor_of(trigger.id), cause=cause, lease=work.lease
+                )
+                run_id = launched.run_id
+        except (CallerError, Defect) as error:
+            # The flow may have changed since this firing was started before: that run is its run still.
+            known = await find_started(self._pool, once.scope, once.key)
+            if known is None:
+                log.warning("firing_failed", schedule=due.key, scheduled_for=once.key, error=error.message)
+                problem = FiringProblem(moment, error.reason.value, error.message[:MAX_MESSAGE])
+                return replace(before, problem=problem, failed=before.failed + 1)
+            run_id = known.run_id
+        return replace(before, last=(moment, fire_at, run_id), problem=None, fired=before.fired + 1)
+
+    async def _earlier(self, flow: Resolved, trigger: Scheduled, once: StartOnce) -> RunId | _Skipped | None:
+        """What stands against a new run: the one that this firing has, or one that may not overlap."""
+        overlap = trigger.schedule.overlap
+        if overlap is Overlap.ALLOW:
+            return None
+        known = await find_started(self._pool, once.scope, once.key)
+        if known is not None:
+            return known.run_id
+        actor = actor_of(trigger.id)
+        unfinished = await self._store.unfinished(flow.flow_id, actor)
+        if unfinished and overlap is Overlap.SKIP:
+            return _Skipped()
+        word = stored.encode(Cancel(WordId(""), actor, "a later firing of the trigger takes its place"))
+        for run_id in unfinished:
+            await inbox.put(self._pool, run_id, *word)
+        if unfinished:
+            self._heard(unfinished)
+        return None
+
+
+def actor_of(trigger_id: str) -> str:
+    """Who started a run that a trigger started by itself. The edge lets nobody call himself so."""
+    return f"trigger:{trigger_id}"
+
+
+def make_input(flow: Resolved, trigger: Scheduled, moment: datetime, fire_at: datetime) -> Json:
+    """The input of a firing.
+
+    Raises:
+        InvalidArgument: EXPRESSION_FAILED, DOCUMENT_TOO_LARGE.
+    """
+    if trigger.input is None:
+        return Json(b"{}")
+    values = {"vars": flow.flow.vars, "schedule": trigger.root(moment, fire_at)}
+    try:
+        document = Json.of(trigger.input.evaluate(values))
+    except ExpressionError as error:
+        message = f"the input of trigger {trigger.id} cannot be made: {error.render()}"
+        raise InvalidArgument(Reason.EXPRESSION_FAILED, message) from None
+    if len(document.raw) > MAX_DOCUMENT_BYTES:
+        message = (
+            f"the input of trigger {trigger.id} has {len(document.raw)} bytes, at most {MAX_DOCUMENT_BYTES}"
+        )
+        raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message)
+    return document
+
+
+def _once(key: str, moment: datetime) -> StartOnce:
+    """One run for one firing. Nothing else may differ between two starts of it: the digest is the name's."""
+    name = format_moment(moment)
+    return StartOnce(f"schedule:{key}", name, sha256(name.encode()).digest())
+
+
+def _count(due: Due, moments: Sequence[datetime], trigger: Scheduled, settled: Settled) -> None:
+    for outcome in ("fired", "skipped", "missed", "failed"):
+        if count := getattr(settled, outcome):
+            metrics.FIRINGS.at(outcome).add(count)
+    if moments and settled.fired:
+        newest = trigger.schedule.fires_at(moments[-1], due.key)
+        metrics.FIRING_LATENESS.at().record((due.now - newest).total_seconds())

@@ -1,0 +1,5 @@
+-- Stops a schedule; no row when it is paused already, or not there.
+UPDATE schedules
+   SET paused = true, revision = revision + 1
+ WHERE flow_id = %(flow_id)s AND trigger_id = %(trigger_id)s AND NOT paused
+RETURNING true

@@ -1,0 +1,53 @@
+"""A run whose retention is over is gone for everybody, and everything else goes on."""
+
+from datetime import timedelta
+
+import grpc
+import orjson
+import pytest
+
+from reflux.api.run.v1 import run_service_pb2 as run_pb
+from reflux.orchestrator.store import partitions
+from reflux.orchestrator.store.partitions import Outcome
+from reflux.runtime.postgres import open_pool
+
+
+async def _made(pool):
+    """The partition of the present, once the orchestrator has made it."""
+    while True:
+        found = await partitions.layout(pool)
+        for span in found.spans:
+            if span.first <= found.now < span.end:
+                return span, found.now
+
+
+async def test_a_run_of_a_dropped_partition_is_not_found(begin, mesh, database_dsn):
+    """Its row, its steps and its journal are gone; a run that waits outlives its partition and ends well."""
+    async with begin() as client, open_pool(database_dsn, service="orchestrator") as pool:
+        span, now = await _made(pool)
+        flow = await client.save("short", {"id": "a", "node": "work.pure"})
+        slow = await client.save("long", {"id": "b", "wait": {"for": "4s"}}, {"id": "c", "node": "work.pure"})
+        waits = await client.start(slow)
+        gone = await client.start(flow)
+        await client.until(gone["id"], "SUCCEEDED")
+        outcome = Outcome.BUSY
+        while outcome is Outcome.BUSY:
+            outcome, forgotten = await partitions.drop(pool, span, ended_before=now + timedelta(hours=1))
+        assert (outcome, forgotten) == (Outcome.DROPPED, 1)
+
+        for ask in (
+            client.runs.GetRun(run_pb.GetRunRequest(run_id=gone["id"])),
+            client.runs.ListStepRuns(run_pb.ListStepRunsRequest(run_id=gone["id"])),
+            client.runs.ListEvents(run_pb.ListEventsRequest(run_id=gone["id"])),
+            client.runs.CancelRun(run_pb.CancelRunRequest(run_id=gone["id"])),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await ask
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        listed = await client.runs.ListRuns(run_pb.ListRunsRequest())
+        assert [run.id for run in listed.runs] == [waits["id"]]
+        assert (await client.until(waits["id"], "SUCCEEDED"))["state"] == "SUCCEEDED"
+        events = await client.events(waits["id"])
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        again = await client.start(flow)
+        assert orjson.dumps(await client.until(again["id"], "SUCCEEDED"))
