@@ -128,6 +128,7 @@ def test_reflection_shows_the_public_services_and_no_other(edge_url: str):
     assert set(methods) == {
         "reflux.api.flow.v1.FlowService",
         "reflux.api.run.v1.RunService",
+        "reflux.api.operation.v1.OperationService",
         "reflux.api.registry.v1.RegistryService",
         "reflux.api.routing.v1.RoutingService",
         "reflux.api.trigger.v1.TriggerService",

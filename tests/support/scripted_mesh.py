@@ -142,6 +142,13 @@ class Client:
         answer = await FlowServiceStub(self.channel).CreateFlow(flow_pb.CreateFlowRequest(document=body))
         return orjson.loads(answer.data)["id"]
 
+    async def replace(self, name: str, *steps: dict[str, Any], **spec: Any) -> int:
+        """Saves a new version of a flow; its number."""
+        document = {"name": name, "spec": {"steps": list(steps), **spec}}
+        body = HttpBody(content_type="application/json", data=orjson.dumps(document))
+        request = flow_pb.UpdateFlowRequest(flow_id=name, document=body)
+        return int(orjson.loads((await FlowServiceStub(self.channel).UpdateFlow(request)).data)["version"])
+
     async def start(self, flow: str, given: Any = None, **options: str) -> dict[str, Any]:
         """Starts a run."""
         body = HttpBody(content_type="application/json", data=orjson.dumps({} if given is None else given))

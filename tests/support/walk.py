@@ -389,7 +389,7 @@ def _time_of(event: ev.Event) -> datetime:
     match event:
         case ev.AttemptFinished():
             return event.finish_time
-        case ev.EffectClaimed():
+        case ev.EffectClaimed() | ev.OutcomeKept():
             return START
         case _:
             return event.time

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
+    from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceStub
     from reflux.api.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
     from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
     from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
@@ -71,6 +72,13 @@ class Session:
         from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 
         return RunServiceStub(self.channel)
+
+    @cached_property
+    def operations(self) -> OperationServiceStub:
+        """Going on from runs."""
+        from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceStub
+
+        return OperationServiceStub(self.channel)
 
     @cached_property
     def nodes(self) -> RegistryServiceStub:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, RunId, StepPath
+from reflux.core.origin import OnlyStep, Origin
 
 DEFAULT_PRIORITY = 5
 """Of a run whose flow names none."""
@@ -153,6 +154,12 @@ class RunCreated:
     """Runs above it."""
     failure_of: str = ""
     """The run whose failure it, or a run above it, was begun to hear of."""
+    origin: Origin | None = None
+    """None: it was just started."""
+    pins: tuple[tuple[str, str], ...] = ()
+    """Ids of steps, each with the version of its node that is called whatever the flow and the route say."""
+    only_step: OnlyStep | None = None
+    """None: the whole flow."""
     trigger_type: str = ""
     """Type of `trigger`; empty: webhook, where there is one."""
     scheduled_for: datetime | None = None
@@ -164,6 +171,27 @@ class RunAdmitted:
     """A run that was queued may begin."""
 
     time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeKept:
+    """What became of a step in the origin stands in this run too; it is not done again.
+
+    Nothing moves by it: once the walk reaches the step, a `StepSettled` says that the outcome was used.
+    """
+
+    step: StepPath
+    state: StepState
+    run_id: str
+    """The run in which it happened."""
+    output: Json | None = None
+    failure: Failure | None = None
+    skip_reason: SkipReason | None = None
+    attempts: int = 0
+    """As expressions see it; so is `version`."""
+    version: str = ""
+    items_digest: bytes = b""
+    """Of the items of the iterations around it: it stands for these only. Empty outside of `foreach`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +268,8 @@ class StepSettled:
     output: Json | None = None
     failure: Failure | None = None
     skip_reason: SkipReason | None = None
+    kept: bool = False
+    """The outcome is the one of its `OutcomeKept`; output and failure stand there."""
     signal: str = ""
     """Id of the signal that a wait took, which nobody else takes then."""
 
@@ -413,6 +443,7 @@ class RunTerminated:
 Event = (
     RunCreated
     | RunAdmitted
+    | OutcomeKept
     | AttemptStarted
     | EffectClaimed
     | AttemptFinished

@@ -176,6 +176,8 @@ def show(state: RunState, path: StepPath, run: StepRun) -> None:
         "error": None,
         "version": run.finished[-1].assignment.answered_by if run.finished else None,
     }
+    if run.kept is not None:
+        shown |= {"attempts": run.kept.attempts, "version": run.kept.version or None}
     if run.output is not None:
         shown["output"] = run.output.value
     if run.failure is not None and run.state is StepState.FAILED:

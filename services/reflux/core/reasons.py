@@ -48,6 +48,15 @@ class Reason(StrEnum):
 
     RUN_CANCELED = "RUN_CANCELED"  # cancelled before it had an output for the sender of its webhook
 
+    # Operating on runs.
+    STEP_NEVER_RAN = "STEP_NEVER_RAN"  # nothing can be gone on with from there
+    STEP_MOVED = "STEP_MOVED"  # the step would not be reached in the new run; the message says why
+    STEP_UNRESOLVED = "STEP_UNRESOLVED"  # nobody knows whether its effect happened, and it would be repeated
+    STEP_UNSETTLED = "STEP_UNSETTLED"  # it is still being done
+    RUN_NOT_FAILED = "RUN_NOT_FAILED"  # there is nothing to retry
+    FILTER_MISSING = "FILTER_MISSING"  # an operation on many runs says which
+    COUNT_EXCEEDED = "COUNT_EXCEEDED"  # more runs match than expected; metadata.count says how many
+
     # Triggers.
     TRIGGER_NOT_FOUND = "TRIGGER_NOT_FOUND"
     TRIGGER_TYPE_UNSUITED = (

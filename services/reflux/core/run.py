@@ -24,6 +24,7 @@ from reflux.core.flow.model import (
     WhileAction,
     branches_of,
 )
+from reflux.core.flow.variant import context_of, variant
 from reflux.core.flow.webhook import MANUAL, TRIGGER_TYPE
 from reflux.core.frames import (
     CANCELED,
@@ -39,6 +40,7 @@ from reflux.core.frames import (
     skip_all,
     unpark,
 )
+from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught
 
@@ -52,14 +54,17 @@ if TYPE_CHECKING:
 
 def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
     """The state of a run that has just been accepted, its first steps ready."""
+    flow = variant(flow, created.pins, created.only_step)
+    context = context_of(created.only_step)
     state = RunState(
         id=run_id,
         flow=flow,
         created=created,
         values={
             "input": created.input.value,
-            "vars": dict(flow.vars),
             "steps": {},
+            **context,
+            "vars": dict(flow.vars),
             "run": {"id": run_id, "started_at": created.time.isoformat(), "attempt": 1},
             "flow": {"name": created.flow_name, "version": created.flow_version},
             "trigger": _trigger(created),
@@ -117,6 +122,8 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _step_entered(state, event)
         case ev.EffectClaimed():
             _effect_claimed(state, event)
+        case ev.OutcomeKept():
+            keep(state, event)
         case ev.CancelRequested():
             _cancel_requested(state, event)
         case ev.TimedOut():
@@ -133,27 +140,34 @@ def evolve(state: RunState, event: ev.Event) -> None:
             state.quarantine = event.failure
         case ev.RunFinished():
             _run_finished(state, event)
-        case ev.SignalReceived():
-            state.heard[event.word] = ROOT
-            state.signals[event.word] = event
-            state.stored += len(event.payload.raw)
-        case ev.StepAnswered():
-            state.heard[event.word] = event.step
-            state.steps[event.step].answer = event
-        case ev.RunPaused():
-            state.heard[event.word] = ROOT
-            state.paused = event
-        case ev.RunResumed():
-            state.heard[event.word] = ROOT
-            state.paused = state.quarantine = None
-        case ev.RunTerminated():
-            state.heard[event.word] = ROOT
+        case ev.SignalReceived() | ev.StepAnswered() | ev.RunPaused() | ev.RunResumed() | ev.RunTerminated():
+            _heard(state, event)
         case ev.StepOverruled():
             _step_overruled(state, event)
         case ev.RunCreated():
             raise ValueError(f"the journal of run {state.id} begins twice")
         case _:
             assert_never(event)
+
+
+def _heard(
+    state: RunState,
+    event: ev.SignalReceived | ev.StepAnswered | ev.RunPaused | ev.RunResumed | ev.RunTerminated,
+) -> None:
+    """Somebody said something; the same word will not be heard again."""
+    state.heard[event.word] = event.step if isinstance(event, ev.StepAnswered) else ROOT
+    match event:
+        case ev.SignalReceived():
+            state.signals[event.word] = event
+            state.stored += len(event.payload.raw)
+        case ev.StepAnswered():
+            state.steps[event.step].answer = event
+        case ev.RunPaused():
+            state.paused = event
+        case ev.RunResumed():
+            state.paused = state.quarantine = None
+        case ev.RunTerminated():
+            pass  # the events that follow end it
 
 
 def _admitted(state: RunState, event: ev.RunAdmitted) -> None:
@@ -278,6 +292,9 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
     run = state.steps[event.step]
     state.closable.pop(event.step, None)
     if run.state in SETTLED:
+        return
+    if event.kept:
+        take_over(state, event)
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason

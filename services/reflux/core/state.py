@@ -123,6 +123,8 @@ class StepRun:
     """The run that it has begun, or is about to begin."""
     undoes: StepPath | None = None
     """It is the compensation of that step."""
+    kept: ev.OutcomeKept | None = None
+    """The outcome of another run that stands here."""
     start_time: datetime | None = None
     finish_time: datetime | None = None
 
@@ -176,6 +178,8 @@ class RunState:
     closing: dict[StepPath, Closing] = field(default_factory=dict)
     deadlines: dict[StepPath, datetime] = field(default_factory=dict)
     """When the total time of a container in progress, or of the run, is over."""
+    kept: dict[StepPath, ev.OutcomeKept] = field(default_factory=dict)
+    """Outcomes of the origin that the walk has not reached."""
     parked: dict[StepPath, None] = field(default_factory=dict)
     parked_in: set[StepPath] = field(default_factory=set)
     """Containers, the run among them, with a PARKED step inside: no timeout fires over it."""

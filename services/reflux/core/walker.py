@@ -40,6 +40,7 @@ from reflux.core.flow.model import (
     WaitAction,
     WhileAction,
 )
+from reflux.core.kept import kept_outcome
 from reflux.core.mapping import run_output
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
@@ -64,8 +65,8 @@ def decide(state: RunState, now: datetime) -> Command | None:
     for path, deadline in state.deadlines.items():
         if now >= deadline and path not in state.parked_in:
             return Record(ev.TimedOut(path, now))
-    for path in state.ready:
-        return _begin_step(state, path, now)
+    if state.ready:
+        return kept_outcome(state, now) or _begin_step(state, next(iter(state.ready)), now)
     for path, at in state.due.items():
         if at <= now:
             return _attempt(state, path, now)

@@ -14,6 +14,7 @@ import psycopg
 
 from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
+from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.core.names import RunId
@@ -30,6 +31,7 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.operations.assembly import assemble
 from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store import slots
@@ -56,12 +58,14 @@ from reflux.runtime.trace_export import exporting
 SERVICES: Final = (
     "reflux.api.flow.v1.FlowService",
     "reflux.api.run.v1.RunService",
+    "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
     "reflux.api.effect.v1.EffectService",
 )
 PUBLIC: Final = (
     "reflux.api.flow.v1.FlowService",
     "reflux.api.run.v1.RunService",
+    "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
     "reflux.api.registry.v1.RegistryService",
     "reflux.api.routing.v1.RoutingService",
@@ -143,10 +147,7 @@ class Orchestrator:
         )
         self._children.serve(self._worker, self._intake.look)
         membership = Membership(
-            members_pool,
-            address=str(address),
-            shards=settings.shards,
-            lease_seconds=settings.lease_seconds,
+            members_pool, address=str(address), shards=settings.shards, lease_seconds=settings.lease_seconds
         )
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
@@ -180,6 +181,9 @@ class Orchestrator:
             waiter=waiter,
             changes=self._changes,
             words=self._words,
+        )
+        self._operation_servicer = assemble(
+            self.mesh, self._clock, pool, store, flows, reader, launcher, waiter, self._words.teller
         )
 
     def _words_over(self, pool: Pool, reader: JournalReader) -> Words:
@@ -264,6 +268,7 @@ class Orchestrator:
         register = [
             lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
+            lambda server: add_OperationServiceServicer_to_server(self._operation_servicer, server),
             lambda server: add_TriggerServiceServicer_to_server(self._triggers.servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]

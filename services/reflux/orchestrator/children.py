@@ -35,6 +35,7 @@ from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
+from reflux.orchestrator.operations.derived import row_of
 from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
@@ -202,7 +203,7 @@ class Children:
         flow = await self._flow(command)
         check_input(flow, command.input)
         claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
-        created = _created(run.state, path, flow, command, self._clock.now(), claim.priority)
+        created = _created(run.state, path, flow, command, now=self._clock.now(), priority=claim.priority)
         request = StartRequest(
             lease=run.lease,
             run_id=command.requested.run_id,
@@ -214,6 +215,7 @@ class Children:
             payload=codec.encode(created),
             claim=claim,
             queued_tail=codec.QUEUED_TAIL,
+            **row_of(flow.flow, created),
         )
         try:
             started = await self._starter.start(request)
@@ -252,7 +254,7 @@ def _active(run: "ActiveRun", run_id: RunId, flow: Resolved, created: ev.RunCrea
 
 
 def _created(
-    state: RunState, path: StepPath, flow: Resolved, command: StartChild, now: datetime, priority: int
+    state: RunState, path: StepPath, flow: Resolved, command: StartChild, *, now: datetime, priority: int
 ) -> ev.RunCreated:
     parent = state.created
     return ev.RunCreated(

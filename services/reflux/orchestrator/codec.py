@@ -5,20 +5,19 @@ version does not know is an error, never skipped: folding a journal with a hole 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflux.api.journal.v1 import event_pb2 as pb
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
-from reflux.core.names import FlowId, RunId, StepPath
+from reflux.core.names import FlowId, StepPath
+from reflux.orchestrator import related_codec
+from reflux.orchestrator.fields import document, failure_in, failure_out, moment, raw, set_stamp, stamp
+from reflux.orchestrator.operations import derivation
 from reflux.orchestrator.words import codec as words
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode(event: ev.Event) -> bytes:
@@ -47,54 +46,6 @@ def kind_of(event: ev.Event) -> str:
     return type(event).__name__
 
 
-def _stamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    stamp = Timestamp()
-    _set(stamp, time)
-    return stamp
-
-
-def _set(stamp: Timestamp, time: datetime) -> None:
-    """Like `FromDatetime`, of an aware time, in a quarter of its time: it goes by way of the calendar."""
-    since = time - _EPOCH
-    stamp.seconds = since.days * 86_400 + since.seconds
-    stamp.nanos = since.microseconds * 1_000
-
-
-def _time(stamp: Timestamp) -> datetime:
-    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1_000)
-
-
-def _raw(document: Json | None) -> bytes:
-    return document.raw if document is not None else b""
-
-
-def _json(raw: bytes) -> Json | None:
-    return Json(raw) if raw else None
-
-
-def _failure_out(failure: ev.Failure | None) -> pb.Failure | None:
-    if failure is None:
-        return None
-    return pb.Failure(
-        code=failure.code,
-        reason=failure.reason,
-        message=failure.message,
-        retryable=failure.retryable,
-        step=failure.step,
-    )
-
-
-def _failure_in(message: Any) -> ev.Failure | None:
-    if not message.HasField("failure"):
-        return None
-    stored: pb.Failure = message.failure
-    return ev.Failure(
-        stored.code, stored.reason, stored.message, retryable=stored.retryable, step=stored.step
-    )
-
-
 def _assignment_in(stored: pb.AttemptFinished) -> ev.Assignment:
     return ev.Assignment(
         effect=EffectClass(stored.effect),
@@ -119,7 +70,7 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             flow_version=event.flow_version,
             input=event.input.raw,
             actor=event.actor,
-            time=_stamp(event.time),
+            time=stamp(event.time),
             trigger=event.trigger,
             traceparent=event.traceparent,
             parent_run=event.parent_run,
@@ -127,9 +78,10 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             depth=event.depth,
             failure_of=event.failure_of,
             trigger_type=event.trigger_type,
-            scheduled_for=_stamp(event.scheduled_for),
+            scheduled_for=stamp(event.scheduled_for),
             priority=None if event.priority == ev.DEFAULT_PRIORITY else event.priority,
             queued=event.queued,
+            **derivation.written(event),
         )
     )
 
@@ -141,15 +93,18 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         stored.flow_version,
         Json(stored.input),
         stored.actor,
-        _time(stored.time),
+        moment(stored.time),
         trigger=stored.trigger,
         traceparent=stored.traceparent,
         parent_run=stored.parent_run,
         parent_step=stored.parent_step,
         depth=stored.depth,
         failure_of=stored.failure_of,
+        origin=derivation.origin(stored),
+        pins=derivation.pins(stored),
+        only_step=derivation.only_step(stored),
         trigger_type=stored.trigger_type,
-        scheduled_for=_time(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
+        scheduled_for=moment(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
         priority=stored.priority if stored.HasField("priority") else ev.DEFAULT_PRIORITY,
         queued=stored.queued,
     )
@@ -158,17 +113,17 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
 QUEUED_TAIL: Final = pb.Event(run_created=pb.RunCreated(queued=True)).SerializeToString()
 """Appended to a stored `RunCreated`, it makes that a queued run's.
 
-Protobuf merges the fields of a message that comes twice (encoding.proto.dev, "Last One Wins"), so whoever knows
-only in the end whether the run must wait need not encode it anew.
+Protobuf merges the fields of a message that comes twice (encoding.proto.dev, "Last One Wins"), so whoever
+knows only in the end whether the run must wait need not encode it anew.
 """
 
 
 def _encode_admitted(event: ev.RunAdmitted) -> pb.Event:
-    return pb.Event(run_admitted=pb.RunAdmitted(time=_stamp(event.time)))
+    return pb.Event(run_admitted=pb.RunAdmitted(time=stamp(event.time)))
 
 
 def _decode_admitted(stored: pb.RunAdmitted) -> ev.Event:
-    return ev.RunAdmitted(_time(stored.time))
+    return ev.RunAdmitted(moment(stored.time))
 
 
 def _encode_started(event: ev.AttemptStarted) -> pb.Event:
@@ -180,7 +135,7 @@ def _encode_started(event: ev.AttemptStarted) -> pb.Event:
             effect=event.assignment.effect,
             lane=event.assignment.lane,
             draw=event.assignment.draw,
-            time=_stamp(event.time),
+            time=stamp(event.time),
             input_digest=event.input_digest,
         )
     )
@@ -192,7 +147,7 @@ def _decode_started(stored: pb.AttemptStarted) -> ev.Event:
         stored.attempt,
         stored.generation,
         ev.Assignment(EffectClass(stored.effect), Lane(stored.lane), draw=stored.draw),
-        _time(stored.time),
+        moment(stored.time),
         stored.input_digest,
     )
 
@@ -226,11 +181,11 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
     finished.outcome = event.outcome
     if event.output is not None:
         finished.output = event.output.raw
-    if (failure := _failure_out(event.failure)) is not None:
+    if (failure := failure_out(event.failure)) is not None:
         finished.failure.CopyFrom(failure)
     finished.state = event.state
     if event.retry_at is not None:
-        _set(finished.retry_at, event.retry_at)
+        set_stamp(finished.retry_at, event.retry_at)
     finished.effect = assignment.effect
     finished.lane = assignment.lane
     finished.draw = assignment.draw
@@ -242,8 +197,8 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
     finished.tries = assignment.tries
     finished.flags = assignment.flags
     finished.batch_id = assignment.batch_id
-    _set(finished.start_time, event.start_time)
-    _set(finished.finish_time, event.finish_time)
+    set_stamp(finished.start_time, event.start_time)
+    set_stamp(finished.finish_time, event.finish_time)
     finished.counted = event.counted
     return stored
 
@@ -256,11 +211,11 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
         outcome=ev.Outcome(stored.outcome),
         state=ev.StepState(stored.state),
         assignment=_assignment_in(stored),
-        start_time=_time(stored.start_time),
-        finish_time=_time(stored.finish_time),
-        output=_json(stored.output),
-        failure=_failure_in(stored),
-        retry_at=_time(stored.retry_at) if stored.HasField("retry_at") else None,
+        start_time=moment(stored.start_time),
+        finish_time=moment(stored.finish_time),
+        output=document(stored.output),
+        failure=failure_in(stored),
+        retry_at=moment(stored.retry_at) if stored.HasField("retry_at") else None,
         counted=stored.counted,
     )
 
@@ -269,7 +224,7 @@ def _encode_entered(event: ev.StepEntered) -> pb.Event:
     entered = pb.StepEntered(
         step=event.step,
         branches=event.branches,
-        time=_stamp(event.time),
+        time=stamp(event.time),
         count=event.count,
         key=event.key,
         message=event.message,
@@ -284,9 +239,9 @@ def _decode_entered(stored: pb.StepEntered) -> ev.Event:
     return ev.StepEntered(
         StepPath(stored.step),
         tuple(stored.branches),
-        _time(stored.time),
+        moment(stored.time),
         count=stored.count,
-        until=_time(stored.until) if stored.HasField("until") else None,
+        until=moment(stored.until) if stored.HasField("until") else None,
         key=stored.key,
         message=stored.message,
         who=tuple(stored.who),
@@ -298,10 +253,11 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
         step_settled=pb.StepSettled(
             step=event.step,
             state=event.state,
-            output=_raw(event.output),
-            failure=_failure_out(event.failure),
+            output=raw(event.output),
+            failure=failure_out(event.failure),
             skip_reason=event.skip_reason or "",
-            time=_stamp(event.time),
+            time=stamp(event.time),
+            kept=event.kept,
             signal=event.signal,
         )
     )
@@ -311,60 +267,61 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
     return ev.StepSettled(
         step=StepPath(stored.step),
         state=ev.StepState(stored.state),
-        time=_time(stored.time),
-        output=_json(stored.output),
-        failure=_failure_in(stored),
+        time=moment(stored.time),
+        output=document(stored.output),
+        failure=failure_in(stored),
         skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
+        kept=stored.kept,
         signal=stored.signal,
     )
 
 
 def _encode_cancel(event: ev.CancelRequested) -> pb.Event:
-    cancel = pb.CancelRequested(actor=event.actor, reason=event.reason, time=_stamp(event.time))
+    cancel = pb.CancelRequested(actor=event.actor, reason=event.reason, time=stamp(event.time))
     return pb.Event(cancel_requested=cancel)
 
 
 def _decode_cancel(stored: pb.CancelRequested) -> ev.Event:
-    return ev.CancelRequested(stored.actor, stored.reason, _time(stored.time))
+    return ev.CancelRequested(stored.actor, stored.reason, moment(stored.time))
 
 
 def _encode_timed_out(event: ev.TimedOut) -> pb.Event:
-    return pb.Event(timed_out=pb.TimedOut(step=event.step, time=_stamp(event.time)))
+    return pb.Event(timed_out=pb.TimedOut(step=event.step, time=stamp(event.time)))
 
 
 def _decode_timed_out(stored: pb.TimedOut) -> ev.Event:
-    return ev.TimedOut(StepPath(stored.step), _time(stored.time))
+    return ev.TimedOut(StepPath(stored.step), moment(stored.time))
 
 
 def _encode_recovered(event: ev.RunRecovered) -> pb.Event:
-    recovered = pb.RunRecovered(owner=event.owner, fencing_token=event.fencing_token, time=_stamp(event.time))
+    recovered = pb.RunRecovered(owner=event.owner, fencing_token=event.fencing_token, time=stamp(event.time))
     return pb.Event(run_recovered=recovered)
 
 
 def _decode_recovered(stored: pb.RunRecovered) -> ev.Event:
-    return ev.RunRecovered(stored.owner, stored.fencing_token, _time(stored.time))
+    return ev.RunRecovered(stored.owner, stored.fencing_token, moment(stored.time))
 
 
 def _encode_parked(event: ev.RunParked) -> pb.Event:
-    return pb.Event(run_parked=pb.RunParked(failure=_failure_out(event.failure), time=_stamp(event.time)))
+    return pb.Event(run_parked=pb.RunParked(failure=failure_out(event.failure), time=stamp(event.time)))
 
 
 def _decode_parked(stored: pb.RunParked) -> ev.Event:
-    failure = _failure_in(stored)
+    failure = failure_in(stored)
     if failure is None:
         raise ValueError("a RunParked event without its reason")
-    return ev.RunParked(failure, _time(stored.time))
+    return ev.RunParked(failure, moment(stored.time))
 
 
 def _encode_run_finished(event: ev.RunFinished) -> pb.Event:
     return pb.Event(
         run_finished=pb.RunFinished(
             state=event.state,
-            output=_raw(event.output),
-            failure=_failure_out(event.failure),
+            output=raw(event.output),
+            failure=failure_out(event.failure),
             unresolved_effects=event.unresolved_effects,
             uncompensated=event.uncompensated,
-            time=_stamp(event.time),
+            time=stamp(event.time),
         )
     )
 
@@ -372,84 +329,12 @@ def _encode_run_finished(event: ev.RunFinished) -> pb.Event:
 def _decode_run_finished(stored: pb.RunFinished) -> ev.Event:
     return ev.RunFinished(
         state=ev.RunPhase(stored.state),
-        time=_time(stored.time),
-        output=_json(stored.output),
-        failure=_failure_in(stored),
+        time=moment(stored.time),
+        output=document(stored.output),
+        failure=failure_in(stored),
         unresolved_effects=tuple(StepPath(step) for step in stored.unresolved_effects),
         uncompensated=tuple(StepPath(step) for step in stored.uncompensated),
     )
-
-
-def _encode_compensation(event: ev.CompensationStarted) -> pb.Event:
-    failure = _failure_out(event.failure)
-    started = pb.CompensationStarted(count=event.count, failure=failure, time=_stamp(event.time))
-    return pb.Event(compensation_started=started)
-
-
-def _decode_compensation(stored: pb.CompensationStarted) -> ev.Event:
-    failure = _failure_in(stored)
-    if failure is None:
-        raise ValueError("a CompensationStarted event without its reason")
-    return ev.CompensationStarted(stored.count, failure, _time(stored.time))
-
-
-def _encode_child_requested(event: ev.ChildRequested) -> pb.Event:
-    return pb.Event(
-        child_requested=pb.ChildRequested(
-            step=event.step,
-            run_id=event.run_id,
-            flow=event.flow,
-            version=event.version,
-            detached=event.detached,
-            time=_stamp(event.time),
-        )
-    )
-
-
-def _decode_child_requested(stored: pb.ChildRequested) -> ev.Event:
-    return ev.ChildRequested(
-        StepPath(stored.step),
-        RunId(stored.run_id),
-        stored.flow,
-        stored.version,
-        detached=stored.detached,
-        time=_time(stored.time),
-    )
-
-
-def _encode_child_started(event: ev.ChildStarted) -> pb.Event:
-    return pb.Event(
-        child_started=pb.ChildStarted(
-            step=event.step,
-            run_id=event.run_id,
-            flow_name=event.flow_name,
-            flow_version=event.flow_version,
-            time=_stamp(event.time),
-            failure=_failure_out(event.failure),
-        )
-    )
-
-
-def _decode_child_started(stored: pb.ChildStarted) -> ev.Event:
-    return ev.ChildStarted(
-        StepPath(stored.step),
-        RunId(stored.run_id),
-        stored.flow_name,
-        stored.flow_version,
-        _time(stored.time),
-        _failure_in(stored),
-    )
-
-
-def _encode_child_recalled(event: ev.ChildRecalled) -> pb.Event:
-    recalled = pb.ChildRecalled(
-        step=event.step, run_id=event.run_id, reason=event.reason, time=_stamp(event.time)
-    )
-    return pb.Event(child_recalled=recalled)
-
-
-def _decode_child_recalled(stored: pb.ChildRecalled) -> ev.Event:
-    return ev.ChildRecalled(StepPath(stored.step), RunId(stored.run_id), stored.reason, _time(stored.time))
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
@@ -465,10 +350,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunRecovered: _encode_recovered,
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
-    ev.CompensationStarted: _encode_compensation,
-    ev.ChildRequested: _encode_child_requested,
-    ev.ChildStarted: _encode_child_started,
-    ev.ChildRecalled: _encode_child_recalled,
+    **related_codec.ENCODERS,
     **words.ENCODERS,
 }
 
@@ -485,9 +367,6 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_recovered": _decode_recovered,
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
-    "compensation_started": _decode_compensation,
-    "child_requested": _decode_child_requested,
-    "child_started": _decode_child_started,
-    "child_recalled": _decode_child_recalled,
+    **related_codec.DECODERS,
     **words.DECODERS,
 }

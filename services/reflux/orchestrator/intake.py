@@ -14,7 +14,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -31,6 +31,7 @@ from reflux.core.walker import next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
+from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.resting import EVICT_AFTER
 from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
@@ -300,6 +301,7 @@ class Intake:
             failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
             event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
             update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
+            update = replace(update, fingerprint=seen_as(loaded.state, failure))
             self._write(loaded, lease, event, update, words)
             return
         await give_back(self._pool, lease, words)
@@ -317,7 +319,8 @@ class Intake:
     ) -> list[asyncio.Future[Recorded]]:
         failure = ev.Failure("INTERNAL", reason, message)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
-        update = RunUpdate(RunPhase.PARKED, failure=failure, progressed=False)
+        seen = seen_as(loaded.state, failure)
+        update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
         return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
 
     def _write(

@@ -10,14 +10,14 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, Unavailable
 from reflux.core.event import RunPhase
-from reflux.core.flow.limits import claim_of
+from reflux.core.flow.limits import Claim, claim_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.run import begin
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.flows.inputs import check_input
+from reflux.orchestrator.operations.derived import Derived, first_state, row_of
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
@@ -89,6 +89,7 @@ class Launcher:
         actor: str,
         cause: Cause = NO_TRIGGER,
         traceparent: str = "",
+        derived: Derived | None = None,
         lease: ShardLease | None = None,
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
@@ -100,15 +101,18 @@ class Launcher:
             actor: who asks.
             cause: the trigger that starts it, if any.
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
+            derived: where the run comes from, and what it takes over; None: it is just started.
             lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
-            InvalidArgument: the input does not fit the flow's schema, or gives a limit of the flow no key.
+            InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for.
             AlreadyExists: the handle was used for something else.
             Exhausted: a limit of the flow refuses the run (CONCURRENCY_LIMIT, RATE_LIMIT); try again.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
+            psycopg.Error: what a derived run takes over could not be written.
         """
-        check_input(flow, document)
+        if derived is None or derived.only_step is None:
+            check_input(flow, document)
         if self._worker.draining:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full_for(flow.flow_id):
@@ -129,32 +133,26 @@ class Launcher:
             scheduled_for=cause.scheduled_for,
             priority=claim.priority,
         )
-        request = StartRequest(
-            lease=lease or await self._shard(),
-            run_id=run_id,
-            flow_id=flow.flow_id,
-            flow_name=flow.name,
-            flow_version=flow.version,
-            actor=actor,
-            created_at=now,
-            payload=codec.encode(created),
-            scope=once.scope if once else "",
-            request_id=once.key if once else None,
-            body_digest=once.body_digest if once else b"",
-            claim=claim,
-            queued_tail=codec.QUEUED_TAIL,
-        )
+        kept = 0
+        if derived is not None:
+            created, kept = derived.created(created), len(derived.kept)
+            await derived.write(run_id)
+        request = _request(flow, created, run_id, once, lease=lease or await self._shard(), claim=claim)
         started, begun_in = await self._start(request, bound=lease is not None)
         metrics.started(created=started.created)
         if not started.created:
+            if derived is not None:
+                await derived.forget(run_id)
             return Launched(started.run_id, None)
         if started.queued:  # it costs no memory: who admits it leaves a word
-            return Launched(run_id, begin(run_id, flow.flow, replace(created, queued=True)))
+            waiting = replace(created, queued=True)
+            return Launched(run_id, first_state(run_id, flow.flow, waiting, derived))
         # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
         if run_id not in self._worker.runs and begun_in in self._lease.held():
             shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
-            self._worker.add(ActiveRun(begin(run_id, flow.flow, created), begun_in, 2, shown))
-        return Launched(run_id, begin(run_id, flow.flow, created))
+            state = first_state(run_id, flow.flow, created, derived)
+            self._worker.add(ActiveRun(state, begun_in, 2 + kept, shown))
+        return Launched(run_id, first_state(run_id, flow.flow, created, derived))
 
     async def _start(self, request: StartRequest, *, bound: bool) -> tuple[Started, ShardLease]:
         """The run of a request, begun in the shard of the lease.
@@ -195,3 +193,35 @@ class Launcher:
         held = self._lease.held()
         self._lost.intersection_update(held)
         return [lease for lease in held if lease not in self._lost]
+
+
+def _request(
+    flow: Resolved,
+    created: ev.RunCreated,
+    run_id: RunId,
+    once: StartOnce | None,
+    *,
+    lease: ShardLease,
+    claim: Claim,
+) -> StartRequest:
+    """The start as the store takes it.
+
+    Raises:
+        InvalidArgument: the run's search key cannot be made.
+    """
+    return StartRequest(
+        lease=lease,
+        run_id=run_id,
+        flow_id=flow.flow_id,
+        flow_name=flow.name,
+        flow_version=flow.version,
+        actor=created.actor,
+        created_at=created.time,
+        payload=codec.encode(created),
+        scope=once.scope if once else "",
+        request_id=once.key if once else None,
+        body_digest=once.body_digest if once else b"",
+        claim=claim,
+        queued_tail=codec.QUEUED_TAIL,
+        **row_of(flow.flow, created),
+    )

@@ -4,12 +4,14 @@
 waits has the time of its next timer there; without a timer it waits for a word, which brings it back itself.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from reflux.core.event import RunPhase
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
+from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.store.journal import RunUpdate
 
 EVICT_AFTER: Final = timedelta(seconds=2)
@@ -36,7 +38,8 @@ def row_of(
     phase = state.phase
     if state.finished:
         failure = state.finished.failure
-        return RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
+        update = RunUpdate(phase, finished_at=state.finished.time, failure=failure, progressed=False)
+        return replace(update, fingerprint=seen_as(state, failure))
     failure = None
     if phase is RunPhase.PARKED:
         failure = state.quarantine or state.steps[next(iter(state.parked))].failure
@@ -47,7 +50,8 @@ def row_of(
     if rests(state, now):
         late = _later(shown, now) if state.child_runs else FOREVER
         wake = next_wake(state) or (late if wake is not None else None)
-    return RunUpdate(phase, wake_at=wake, failure=failure, progressed=False)
+    seen = seen_as(state, failure)
+    return RunUpdate(phase, wake_at=wake, failure=failure, fingerprint=seen, progressed=False)
 
 
 def rests(state: RunState, now: datetime, *, begins_at: datetime | None = None) -> bool:

@@ -6,9 +6,8 @@ through the inbox, wherever its owner is, and the answer waits until the journal
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final, cast
+from typing import Final
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
@@ -18,9 +17,8 @@ from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound
-from reflux.core.event import FINAL, RunPhase
-from reflux.core.flow.durations import parse_duration
-from reflux.core.names import FlowId, RunId, is_id
+from reflux.core.event import FINAL
+from reflux.core.names import RunId, is_id
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.trace import valid_traceparent
@@ -29,14 +27,13 @@ from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher, StartOnce
+from reflux.orchestrator.operations import search
 from reflux.orchestrator.store import runs
-from reflux.orchestrator.store.runs import RunFilter, RunRow
-from reflux.orchestrator.waiting import Waiter
+from reflux.orchestrator.waiting import Waiter, parse_wait
 from reflux.orchestrator.words.service import Words
 from reflux.runtime import documents, pages
 from reflux.runtime.postgres import Pool
 
-MAX_WAIT: Final = timedelta(seconds=300)
 NEWS_SECONDS: Final = 5.0
 """How long a watcher waits for news before it looks whether the run has ended."""
 MAX_WATCHERS: Final = 2_000
@@ -72,7 +69,7 @@ class RunServicer(RunServiceServicer):
 
     async def ExecuteFlow(self, request: pb.ExecuteFlowRequest, context: Context) -> HttpBody:  # noqa: N802
         """Starts a run, and waits for it when asked to."""
-        wait = _wait(request.wait)
+        wait = parse_wait(request.wait)
         document = _input(request.input)
         flow = await self._flows.resolve(request.flow_id)
         once = None
@@ -94,19 +91,7 @@ class RunServicer(RunServiceServicer):
         self, request: pb.ListRunsRequest, _context: Context
     ) -> pb.ListRunsResponse:
         """A page of runs, from their rows."""
-        flow_id = await self._flow_id(request.flow_id)
-        which = RunFilter(
-            flow_id=flow_id,
-            state=RunPhase(pb.Run.State.Name(request.state)) if request.state else None,
-            created_from=_time(request, "created_after"),
-            created_before=_time(request, "created_before"),
-        )
-        scope = f"runs {flow_id} {request.state} {which.created_from} {which.created_before}"
-        size = pages.page_size(request.page_size)
-        older_than = pages.read_token(scope, request.page_token, first=None, parse=_run_id)
-        rows = await runs.list_page(self._pool, which, limit=size + 1, older_than=older_than)
-        token = pages.write_token(scope, rows[size - 1].run_id) if len(rows) > size else ""
-        return pb.ListRunsResponse(runs=[_summary(row) for row in rows[:size]], next_page_token=token)
+        return await search.list_runs(self._pool, self._flows, request)
 
     async def ListStepRuns(  # noqa: N802
         self, request: pb.ListStepRunsRequest, _context: Context
@@ -223,9 +208,6 @@ class RunServicer(RunServiceServicer):
         finally:
             self._watchers -= 1
 
-    async def _flow_id(self, given: str) -> FlowId | None:
-        return (await self._flows.resolve(given)).flow_id if given else None
-
 
 def _body(document: bytes) -> HttpBody:
     return HttpBody(content_type="application/json", data=document)
@@ -265,43 +247,3 @@ def _run_id(text: str) -> RunId:
 
 def _no_run(run_id: RunId) -> NotFound:
     return NotFound(Reason.RUN_NOT_FOUND, f"there is no run {run_id}", metadata={"run_id": run_id})
-
-
-def _wait(text: str) -> timedelta | None:
-    if not text:
-        return None
-    try:
-        wait = parse_duration(text)
-    except ValueError as error:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: {error}") from None
-    if wait > MAX_WAIT:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: at most {MAX_WAIT.total_seconds():.0f}s")
-    return wait
-
-
-def _time(request: pb.ListRunsRequest, name: str) -> datetime | None:
-    if not request.HasField(name):  # type: ignore[arg-type]
-        return None
-    try:
-        return cast("datetime", getattr(request, name).ToDatetime(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"{name}: not a time") from None
-
-
-def _summary(row: RunRow) -> pb.Run:
-    run = pb.Run(
-        id=row.run_id,
-        flow_id=row.flow_id,
-        flow_name=row.flow_name,
-        flow_version=row.flow_version,
-        state=pb.Run.State.Value(row.state.value),
-        actor=row.actor,
-    )
-    run.create_time.FromDatetime(row.created_at)
-    if row.finished_at is not None:
-        run.finish_time.FromDatetime(row.finished_at)
-    if row.failure is not None:
-        failure = row.failure
-        run.error.code, run.error.reason = failure.code, failure.reason
-        run.error.message, run.error.step = failure.message, failure.step
-    return run

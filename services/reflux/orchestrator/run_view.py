@@ -15,6 +15,7 @@ import orjson
 
 from reflux.core import event as ev
 from reflux.core.document import Json
+from reflux.core.errors import InvalidArgument
 from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
 from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import (
@@ -34,9 +35,11 @@ from reflux.core.flow.model import (
     WaitAction,
     WhileAction,
 )
+from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec
+from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.words import view as words
 
 STEPS_PAGE: Final = 1_000
@@ -89,6 +92,10 @@ def run_document(
             "trigger": created.trigger,
             "priority": created.priority,
             "queue": None,
+            "origin": _origin(created),
+            "versions": dict(created.pins),
+            "key": _key(state),
+            "fingerprint": seen_as(state, _run_failure(state)) or "",
             "pause": words.pause(state, stamp),
             **(queue or {}),
         }
@@ -162,6 +169,27 @@ def _child(state: RunState, path: StepPath) -> str:
     return f"run {run_id} is being cancelled" if state.steps[path].ending else f"waits for run {run_id}"
 
 
+def _origin(created: ev.RunCreated) -> dict[str, Any] | None:
+    origin = created.origin
+    if origin is None:
+        return None
+    return {
+        "operation": origin.operation.value,
+        "run_id": origin.run_id,
+        "steps": list(origin.steps),
+        "flow_version": origin.flow_version,
+        "kept": origin.kept,
+    }
+
+
+def _key(state: RunState) -> str:
+    """What it is found by: worked out again, as it was when it began."""
+    try:
+        return key_of(state.flow, state.created.input) or ""
+    except InvalidArgument:
+        return ""  # it began before a later rule would have refused it
+
+
 def _run_failure(state: RunState) -> ev.Failure | None:
     if state.finished:
         return state.finished.failure
@@ -223,6 +251,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "compensates": run.undoes or "",
         "child_run_id": run.child or "",
         "omitted": False,
+        "kept_from": run.kept.run_id if run.kept else "",
         "approval": words.approval(run, stamp),
         "signal": words.awaited_signal(state, path, run),
     }

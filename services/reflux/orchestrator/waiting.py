@@ -3,13 +3,36 @@
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
 
+from reflux.core.errors import InvalidArgument
 from reflux.core.event import FINAL, RunPhase
+from reflux.core.flow.durations import parse_duration
 from reflux.core.names import RunId
+from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.worker import Worker
+
+MAX_WAIT: Final = timedelta(seconds=300)
+
+
+def parse_wait(text: str) -> timedelta | None:
+    """How long a caller wants to wait; None: not at all.
+
+    Raises:
+        InvalidArgument: it is no duration, or longer than `MAX_WAIT`.
+    """
+    if not text:
+        return None
+    try:
+        wait = parse_duration(text)
+    except ValueError as error:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: {error}") from None
+    if wait > MAX_WAIT:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: at most {MAX_WAIT.total_seconds():.0f}s")
+    return wait
 
 
 class Waiter:

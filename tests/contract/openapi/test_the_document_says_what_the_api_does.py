@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from jsonschema import Draft202012Validator
 
 from reflux.api.flow.v1 import flow_service_pb2
+from reflux.api.operation.v1 import operation_service_pb2
 from reflux.api.registry.v1 import registry_service_pb2
 from reflux.api.routing.v1 import routing_service_pb2
 from reflux.api.run.v1 import run_service_pb2
@@ -19,7 +20,14 @@ from reflux.gateway import openapi
 from reflux.gateway.openapi.descriptors import HTTP, Api
 from reflux.runtime import rpc
 
-FILES = (flow_service_pb2, registry_service_pb2, routing_service_pb2, run_service_pb2, trigger_service_pb2)
+FILES = (
+    flow_service_pb2,
+    operation_service_pb2,
+    registry_service_pb2,
+    routing_service_pb2,
+    run_service_pb2,
+    trigger_service_pb2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +103,20 @@ def test_what_is_neither_path_nor_body_is_a_query_parameter(document: dict[str, 
     """As google/api/http.proto has it; times are RFC 3339 text."""
     parameters = document["paths"]["/api/runs"]["get"]["parameters"]
     assert {each["name"]: each["in"] for each in parameters} == dict.fromkeys(
-        ("flow_id", "state", "created_after", "created_before", "page_size", "page_token"), "query"
+        (
+            "flow_id",
+            "state",
+            "created_after",
+            "created_before",
+            "page_size",
+            "page_token",
+            "states",
+            "fingerprint",
+            "key",
+            "trigger",
+            "origin_run_id",
+        ),
+        "query",
     )
     (after,) = [each for each in parameters if each["name"] == "created_after"]
     assert after["schema"] == {"type": "string", "format": "date-time"}

@@ -138,16 +138,16 @@ async def test_lists_filter_by_flow_state_and_time_together(desk: Desk) -> None:
 
     minutes = [START + timedelta(minutes=number) for number in range(11)]
     assert await listed(flow_id=OTHER_FLOW) == [9, 7, 5, 3, 1]
-    assert await listed(state=RunPhase.FAILED) == [9, 6, 3, 0]
+    assert await listed(states=(RunPhase.FAILED,)) == [9, 6, 3, 0]
     assert await listed(created_from=minutes[8]) == [9, 8]
     assert await listed(created_before=minutes[2]) == [1, 0]
-    assert await listed(created_from=minutes[3], created_before=minutes[10], state=RunPhase.FAILED) == [
+    assert await listed(created_from=minutes[3], created_before=minutes[10], states=(RunPhase.FAILED,)) == [
         9,
         6,
         3,
     ]
     assert await listed(
-        created_from=minutes[1], created_before=minutes[9], flow_id=OTHER_FLOW, state=RunPhase.FAILED
+        created_from=minutes[1], created_before=minutes[9], flow_id=OTHER_FLOW, states=(RunPhase.FAILED,)
     ) == [3]
     assert await listed(created_from=minutes[8] + timedelta(microseconds=1)) == [9]
 

@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceServicer, add_FlowServiceServicer_to_server
 from reflux.api.node.v1.node_service_pb2 import Effect
+from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
 from reflux.api.registry.v1 import registry_service_pb2 as node_pb
 from reflux.api.registry.v1.registry_service_pb2_grpc import (
     RegistryServiceServicer,
@@ -37,6 +38,7 @@ from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, rpc
 from tests.unit.cli.fake_triggers import Triggers
+from tests.unit.cli.operation_fakes import Operations
 from tests.unit.cli.shapes import RUN, TIME, a_run
 
 if TYPE_CHECKING:
@@ -412,6 +414,7 @@ class FakeServer:
             Routes(),
             Triggers(),
         )
+        self.operations = Operations()
         self.address = ""
 
     @contextmanager
@@ -423,6 +426,7 @@ class FakeServer:
         add_RegistryServiceServicer_to_server(self.nodes, server)
         add_RoutingServiceServicer_to_server(self.routes, server)
         add_TriggerServiceServicer_to_server(self.triggers, server)
+        add_OperationServiceServicer_to_server(self.operations, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:

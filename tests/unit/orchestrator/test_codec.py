@@ -15,6 +15,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId
+from reflux.core.origin import OnlyStep, Operation, Origin
 from reflux.orchestrator import codec
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -43,6 +44,10 @@ beginnings = st.builds(
 )
 """What is known of an assignment before there is an answer."""
 
+origins = st.builds(
+    Origin, st.sampled_from(Operation), texts, st.lists(texts, max_size=3).map(tuple), counts, counts
+)
+
 KINDS = {
     ev.RunCreated: st.builds(
         ev.RunCreated,
@@ -54,12 +59,27 @@ KINDS = {
         times,
         texts,
         texts,
-        st.integers(0, 9),
-        st.booleans(),
+        origin=st.none() | origins,
+        pins=st.dictionaries(texts, texts, max_size=3).map(lambda pins: tuple(sorted(pins.items()))),
+        only_step=st.none() | st.builds(OnlyStep, texts, st.none() | documents, st.none() | documents),
+        priority=st.integers(0, 9),
+        queued=st.booleans(),
         parent_run=texts,
         parent_step=texts,
         depth=counts,
         failure_of=texts,
+    ),
+    ev.OutcomeKept: st.builds(
+        ev.OutcomeKept,
+        texts,
+        st.sampled_from(ev.StepState),
+        texts,
+        st.none() | documents,
+        st.none() | failures,
+        st.none() | st.sampled_from(ev.SkipReason),
+        counts,
+        texts,
+        st.binary(max_size=32),
     ),
     ev.ChildRequested: st.builds(
         ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times
@@ -105,6 +125,7 @@ KINDS = {
         output=st.none() | documents,
         failure=st.none() | failures,
         skip_reason=st.none() | st.sampled_from(ev.SkipReason),
+        kept=st.booleans(),
         signal=texts,
     ),
     ev.CancelRequested: st.builds(ev.CancelRequested, texts, texts, times),

@@ -45,6 +45,10 @@ def test_a_run_says_everything_flat():
         "failure_run_id": "",
         "actor": "me",
         "trigger": "",
+        "origin": None,
+        "versions": {},
+        "key": "",
+        "fingerprint": "",
         "priority": 5,
         "queue": None,
         "pause": None,
@@ -108,6 +112,7 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         "compensates": "",
         "child_run_id": "",
         "omitted": False,
+        "kept_from": "",
         "approval": None,
         "signal": None,
     }

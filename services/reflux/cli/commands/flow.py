@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from reflux.cli import completion
-from reflux.cli.commands import flow_apply, flow_diff, flow_run
+from reflux.cli.commands import flow_apply, flow_diff, flow_run, step_execute
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
@@ -149,3 +149,4 @@ def delete(name: FlowName, server: Server = None, data_dir: DataDir = None, as_j
 
 app.command("run")(flow_run.run)
 app.command("diff")(flow_diff.diff)
+app.command("step")(step_execute.of_flow)

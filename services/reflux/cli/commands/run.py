@@ -1,13 +1,13 @@
 """`reflux run`: look at runs, watch them, cancel them, ask why, and say something to them."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from reflux.cli import completion, documents, exits
-from reflux.cli.commands import run_say, run_why
+from reflux.cli.commands import run_bulk, run_failures, run_operations, run_say, run_why
 from reflux.cli.commands.flow_run import show_end
+from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_watch import follow, get_run
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
@@ -32,13 +32,21 @@ def list_runs(
         str | None, typer.Option(help="Only of this flow, by name or id.", autocompletion=completion.flows)
     ] = None,
     state: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help=f"Only in this state: {', '.join(STATES)}.",
+            help=f"Only in this state: {', '.join(STATES)}; repeatable.",
             autocompletion=lambda: [*STATES],
             metavar="STATE",
         ),
     ] = None,
+    key: Annotated[str, typer.Option(help="Only with this key, as the flow's search_key makes it.")] = "",
+    fingerprint: Annotated[
+        str, typer.Option(help="Only with this failure, as `reflux run failures` shows it.")
+    ] = "",
+    trigger: Annotated[
+        str, typer.Option(help="Only started by this trigger of the flow; needs --flow.")
+    ] = "",
+    origin: Annotated[str, typer.Option(metavar="RUN", help="Only those that go on from this run.")] = "",
     since: Annotated[
         str | None,
         typer.Option(
@@ -54,13 +62,17 @@ def list_runs(
     from reflux.api.run.v1.run_service_pb2 import ListRunsRequest, Run
 
     with session(server, data_dir, as_json=as_json) as reflux:
-        request = ListRunsRequest(flow_id=flow or "")
-        if state is not None:
-            if state.upper() not in STATES:
-                raise wrong(f"--state {state}: a run is one of {', '.join(STATES)}")
-            request.state = Run.State.Value(state.upper())
+        request = ListRunsRequest(
+            flow_id=flow or "", key=key, fingerprint=fingerprint, trigger=trigger, origin_run_id=origin
+        )
+        for each in state or ():
+            if each.upper() not in STATES:
+                raise wrong(f"--state {each}: a run is one of {', '.join(STATES)}")
+            request.states.append(Run.State.Value(each.upper()))
+        if len(request.states) == 1:  # what servers have understood from the beginning
+            request.state = request.states.pop()
         if since is not None:
-            request.created_after.FromDatetime(_since(since))
+            request.created_after.FromDatetime(since_of(since))
         runs = [to_dict(each) for each in all_pages(reflux.runs.ListRuns, request, "runs", limit=limit)]
         if as_json:
             reflux.out.json({"runs": runs})
@@ -112,6 +124,8 @@ def get(run_id: RunId, server: Server = None, data_dir: DataDir = None, as_json:
                 ("unresolved effects", ", ".join(run["unresolved_effects"])),
                 ("priority", run.get("priority")),
                 ("started by", run["actor"]),
+                ("key", run.get("key")),
+                ("made by", _origin(run.get("origin"))),
                 ("created", local(run["create_time"])),
                 ("took", took(run["create_time"], run["finish_time"])),
                 ("input", _short(run["input"])),
@@ -170,21 +184,17 @@ def cancel(
 
 
 app.command("why")(run_why.why)
+app.command("failures")(run_failures.failures)
+app.command("bulk")(run_bulk.bulk)
+run_operations.register(app)
 run_say.register(app)
 
 
-def _since(text: str) -> datetime:
-    from reflux.core.flow.durations import RULE, parse_duration
-
-    try:
-        return datetime.now(UTC) - parse_duration(text)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise wrong(f"--since {text}: a duration {RULE}, or a time such as 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.astimezone()
+def _origin(origin: dict[str, Any] | None) -> str:
+    if origin is None:
+        return ""
+    of = f" of run {origin['run_id']}" if origin["run_id"] else ""
+    return f"{origin['operation']}{of}, from {', '.join(origin['steps'])}"
 
 
 def _short(value: Any) -> str:

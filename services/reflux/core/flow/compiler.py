@@ -20,6 +20,7 @@ from reflux.core.flow.problems import Path, Place, Problem, ProblemCode, Problem
 from reflux.core.flow.reading import Reader
 from reflux.core.flow.references import check_references
 from reflux.core.flow.schema import Schema, SchemaProblem
+from reflux.core.flow.searchkey import read_search_key
 from reflux.core.flow.spelling import rewrite
 from reflux.core.flow.steps import Read, StepReader
 from reflux.core.flow.subflows import read_on_failure, subflows_of
@@ -46,7 +47,7 @@ DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
 """What a person writes of a flow."""
 SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
 """What the server adds; a document that was read may be sent back as it is."""
-_SPEC_KEYS: Final = ("input", "vars", "triggers", "policies", "steps", "output")
+_SPEC_KEYS: Final = ("input", "vars", "search_key", "triggers", "policies", "steps", "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     constants = reader.optional(spec, "vars")
     variables = {} if constants is None else reader.constants(constants)
     triggers = read_triggers(reader, reader.optional(spec, "triggers"), variables)
+    search_key = read_search_key(reader, reader.optional(spec, "search_key"))
     policies = reader.optional(spec, "policies")
     timeout, on_error = read_policies(reader, policies)
     limits = read_limits(reader, policies, variables)
@@ -182,6 +184,7 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
         limits=limits,
         output=output,
         on_failure=on_failure,
+        search_key=search_key,
     )
     return CompileResult(flow, (), spec.value, calls, inputs, triggers, subflows)
 

@@ -414,6 +414,8 @@ class Flow:
     """Gives the output of a run that ends without `return`; None: that of the last step."""
     on_failure: Subflow | None = None
     """The flow that hears of a run of this one that ended FAILED."""
+    search_key: Template | None = None
+    """Gives what a run is found by, from its input; None: nothing."""
 
     def trigger(self, trigger_id: str) -> Trigger | None:
         """The trigger with this id, or None."""

@@ -130,13 +130,14 @@ def blobs(values: Sequence[bytes | None]) -> bytes:
     return _Blobs(_items(_BYTEA, values))
 
 
-def uuids(values: Iterable[str]) -> bytes:
-    """`uuid[]` of canonical texts.
+def uuids(values: Iterable[str | None]) -> bytes:
+    """`uuid[]` of canonical texts; `None` is NULL.
 
     Raises:
         ValueError: not hexadecimal.
     """
-    return _Uuids(_items(_UUID, [bytes.fromhex(text.replace("-", "")) for text in values]))
+    raw = [None if text is None else bytes.fromhex(text.replace("-", "")) for text in values]
+    return _Uuids(_items(_UUID, raw))
 
 
 def times(values: Iterable[datetime | None]) -> bytes:

@@ -56,6 +56,8 @@ class RunUpdate:
     finished_at: datetime | None = None
     """Exactly for a final state."""
     failure: Failure | None = None
+    fingerprint: str | None = None
+    """Of the failure."""
     progressed: bool = True
     """Whether this ends the count of recoveries without progress."""
 
@@ -242,6 +244,7 @@ def _runs(submissions: Sequence[Submission], places: dict[ShardLease, int]) -> d
         "error_reasons": arrays.texts([failure.reason if failure else None for failure in failures]),
         "error_messages": arrays.texts([failure.message if failure else None for failure in failures]),
         "error_steps": arrays.texts([failure.step if failure else None for failure in failures]),
+        "error_fingerprints": arrays.texts([update.fingerprint for update in updates]),
     }
 
 

@@ -65,6 +65,11 @@ class RunRow:
     wake_at: datetime | None
     recoveries: int
     failure: Failure | None
+    fingerprint: str | None = None
+    search_key: str | None = None
+    trigger: str | None = None
+    origin: RunId | None = None
+    operation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,11 @@ class RunFilter:
     """Which runs a list shows; `None` does not filter."""
 
     flow_id: FlowId | None = None
-    state: RunPhase | None = None
+    states: tuple[RunPhase, ...] | None = None
+    fingerprint: str | None = None
+    key: str | None = None
+    trigger: str | None = None
+    origin: RunId | None = None
     created_from: datetime | None = None
     """Included."""
     created_before: datetime | None = None
@@ -156,17 +165,51 @@ async def list_page(
     pool: Pool, which: RunFilter, *, limit: int, older_than: RunId | None = None
 ) -> list[RunRow]:
     """At most `limit` runs, newest first; the next page is `older_than` the last one's id."""
-    parameters = {
+    parameters = {**_parameters(which), "older_than": older_than, "limit": limit}
+    return [_row(row) for row in await fetch(pool, "list_runs", parameters, prepare=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Runs whose failures are the same."""
+
+    fingerprint: str
+    count: int
+    first_at: datetime
+    """When the first of them was created."""
+    newest: RunRow
+
+
+async def list_failures(pool: Pool, which: RunFilter, *, limit: int, after: str = "") -> list[FailureGroup]:
+    """At most `limit` groups, by fingerprint after `after`; of `which` only the flow and the times count."""
+    parameters = {**_parameters(which), "after": after, "limit": limit}
+    rows = await fetch(pool, "list_failures", parameters, prepare=False)
+    return [FailureGroup(row[0], row[1], row[2], _row(row[3:])) for row in rows]
+
+
+async def count(pool: Pool, which: RunFilter, *, limit: int) -> int:
+    """How many runs match, or `limit` when there are as many."""
+    parameters = {**_parameters(which), "limit": limit}
+    rows = await fetch(pool, "count_runs", parameters, prepare=False)
+    return int(rows[0][0])
+
+
+def _parameters(which: RunFilter) -> dict[str, object]:
+    states = which.states or ()
+    return {
         "flow_id": which.flow_id,
-        "state": which.state,
+        # Of one state the pages come out of its index in order; of several they are sorted.
+        "state": states[0] if len(states) == 1 else None,
+        "states": list(states) if len(states) > 1 else None,
+        "fingerprint": which.fingerprint,
+        "key": which.key,
+        "trigger": which.trigger,
+        "origin": which.origin,
         "created_from": which.created_from,
         "first_id": which.created_from and first_id(which.created_from - _SLACK),
         "created_before": which.created_before,
         "last_id": which.created_before and first_id(which.created_before + _SLACK),
-        "older_than": older_than,
-        "limit": limit,
     }
-    return [_row(row) for row in await fetch(pool, "list_runs", parameters, prepare=False)]
 
 
 async def events(pool: Pool, run_id: RunId, *, after_seq: int = 0, limit: int = 1000) -> list[JournalRow]:
@@ -179,7 +222,7 @@ def _row(row: TupleRow) -> RunRow:
     run_id, shard, flow_id, flow_name, flow_version, state, actor, created_at, finished_at, wake_at, *rest = (
         row
     )
-    recoveries, code, reason, message, step = rest
+    recoveries, code, reason, message, step, fingerprint, key, trigger, origin, operation = rest
     failure = None if code is None else Failure(code, reason, message, step=StepPath(step or ""))
     return RunRow(
         run_id=RunId(str(run_id)),
@@ -194,4 +237,9 @@ def _row(row: TupleRow) -> RunRow:
         wake_at=wake_at,
         recoveries=recoveries,
         failure=failure,
+        fingerprint=fingerprint,
+        search_key=key,
+        trigger=trigger,
+        origin=None if origin is None else RunId(str(origin)),
+        operation=operation,
     )

@@ -62,6 +62,13 @@ class StartRequest:
     request_id: str | None = None
     body_digest: bytes = b""
     """Of everything that must be equal for the same `request_id`."""
+    search_key: str | None = None
+    trigger: str | None = None
+    """Id of the trigger that starts it."""
+    origin: RunId | None = None
+    """The run it goes on from."""
+    operation: str | None = None
+    """What makes it; None: it is just started."""
     claim: Claim = NO_CLAIM
     """What it asks for before it may begin."""
     queued_tail: bytes = b""
@@ -202,6 +209,10 @@ async def _insert(
             "priorities": arrays.int4s([one.claim.priority for one in requests]),
             "queued_tails": arrays.blobs([one.queued_tail for one in requests if one.limited]),
             **slots.claim_columns([(one.run_id, one.claim) for one in requests if one.limited]),
+            "search_keys": arrays.texts([one.search_key for one in requests]),
+            "triggers": arrays.texts([one.trigger for one in requests]),
+            "origins": arrays.uuids([one.origin for one in requests]),
+            "operations": arrays.texts([one.operation for one in requests]),
         },
         prepare=True,
         binary=True,

@@ -1,25 +1,13 @@
 """The part of `reflux.orchestrator.codec` for the events that words give."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflux.api.journal.v1 import event_pb2 as pb
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.names import StepPath
-
-
-def _stamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
-
-
-def _time(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)
+from reflux.orchestrator.fields import moment, stamp
 
 
 def _encode_signal(event: ev.SignalReceived) -> pb.Event:
@@ -30,14 +18,14 @@ def _encode_signal(event: ev.SignalReceived) -> pb.Event:
             key=event.key,
             payload=event.payload.raw,
             actor=event.actor,
-            time=_stamp(event.time),
+            time=stamp(event.time),
         )
     )
 
 
 def _decode_signal(stored: pb.SignalReceived) -> ev.Event:
     payload = Json(stored.payload)
-    return ev.SignalReceived(stored.word, stored.name, stored.key, payload, stored.actor, _time(stored.time))
+    return ev.SignalReceived(stored.word, stored.name, stored.key, payload, stored.actor, moment(stored.time))
 
 
 def _encode_answered(event: ev.StepAnswered) -> pb.Event:
@@ -49,7 +37,7 @@ def _encode_answered(event: ev.StepAnswered) -> pb.Event:
             form=event.form.raw if event.form is not None else b"",
             actor=event.actor,
             comment=event.comment,
-            time=_stamp(event.time),
+            time=stamp(event.time),
         )
     )
 
@@ -62,26 +50,26 @@ def _decode_answered(stored: pb.StepAnswered) -> ev.Event:
         Json(stored.form) if stored.form else None,
         stored.actor,
         stored.comment,
-        _time(stored.time),
+        moment(stored.time),
     )
 
 
 def _encode_paused(event: ev.RunPaused) -> pb.Event:
-    said = pb.RunPaused(word=event.word, actor=event.actor, reason=event.reason, time=_stamp(event.time))
+    said = pb.RunPaused(word=event.word, actor=event.actor, reason=event.reason, time=stamp(event.time))
     return pb.Event(run_paused=said)
 
 
 def _decode_paused(stored: pb.RunPaused) -> ev.Event:
-    return ev.RunPaused(stored.word, stored.actor, stored.reason, _time(stored.time))
+    return ev.RunPaused(stored.word, stored.actor, stored.reason, moment(stored.time))
 
 
 def _encode_resumed(event: ev.RunResumed) -> pb.Event:
-    said = pb.RunResumed(word=event.word, actor=event.actor, reason=event.reason, time=_stamp(event.time))
+    said = pb.RunResumed(word=event.word, actor=event.actor, reason=event.reason, time=stamp(event.time))
     return pb.Event(run_resumed=said)
 
 
 def _decode_resumed(stored: pb.RunResumed) -> ev.Event:
-    return ev.RunResumed(stored.word, stored.actor, stored.reason, _time(stored.time))
+    return ev.RunResumed(stored.word, stored.actor, stored.reason, moment(stored.time))
 
 
 def _encode_overruled(event: ev.StepOverruled) -> pb.Event:
@@ -92,7 +80,7 @@ def _encode_overruled(event: ev.StepOverruled) -> pb.Event:
             choice=event.choice,
             actor=event.actor,
             reason=event.reason,
-            time=_stamp(event.time),
+            time=stamp(event.time),
             version=event.version,
         )
     )
@@ -105,18 +93,18 @@ def _decode_overruled(stored: pb.StepOverruled) -> ev.Event:
         ev.Choice(stored.choice),
         stored.actor,
         stored.reason,
-        _time(stored.time),
+        moment(stored.time),
         version=stored.version,
     )
 
 
 def _encode_terminated(event: ev.RunTerminated) -> pb.Event:
-    said = pb.RunTerminated(word=event.word, actor=event.actor, reason=event.reason, time=_stamp(event.time))
+    said = pb.RunTerminated(word=event.word, actor=event.actor, reason=event.reason, time=stamp(event.time))
     return pb.Event(run_terminated=said)
 
 
 def _decode_terminated(stored: pb.RunTerminated) -> ev.Event:
-    return ev.RunTerminated(stored.word, stored.actor, stored.reason, _time(stored.time))
+    return ev.RunTerminated(stored.word, stored.actor, stored.reason, moment(stored.time))
 
 
 ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {

@@ -61,7 +61,7 @@ class Words:
         mesh: MeshView,
         key: tokens.TokenKey,
     ) -> None:
-        self._teller = teller
+        self.teller = teller
         self.signals = signals
         """Somebody must `run` it."""
         self._reader = reader
@@ -90,7 +90,7 @@ class Words:
         run_id = run_id_of(request.run_id)
         reason = Fields(request.document, "the cancellation", ("reason",)).text("reason", MAX_REASON)
         try:
-            return _run(await self._teller.tell(run_id, Cancel(WordId(""), actor, reason)))
+            return _run(await self.teller.tell(run_id, Cancel(WordId(""), actor, reason)))
         except Unavailable:
             state = await self._reader.state(run_id)
             phase = state.phase if state.finished else RunPhase.CANCELING
@@ -99,17 +99,17 @@ class Words:
     async def terminate(self, request: pb.TerminateRunRequest, actor: str) -> HttpBody:
         """The run, CANCELED."""
         word_id, reason = decision(request.document)
-        return _run(await self._teller.tell(run_id_of(request.run_id), Terminate(word_id, actor, reason)))
+        return _run(await self.teller.tell(run_id_of(request.run_id), Terminate(word_id, actor, reason)))
 
     async def pause(self, request: pb.PauseRunRequest, actor: str) -> HttpBody:
         """The run, PAUSED."""
         word_id, reason = decision(request.document)
-        return _run(await self._teller.tell(run_id_of(request.run_id), Pause(word_id, actor, reason)))
+        return _run(await self.teller.tell(run_id_of(request.run_id), Pause(word_id, actor, reason)))
 
     async def resume(self, request: pb.ResumeRunRequest, actor: str) -> HttpBody:
         """The run, going on."""
         word_id, reason = decision(request.document)
-        return _run(await self._teller.tell(run_id_of(request.run_id), Resume(word_id, actor, reason)))
+        return _run(await self.teller.tell(run_id_of(request.run_id), Resume(word_id, actor, reason)))
 
     async def signal(self, request: pb.SignalRunRequest, actor: str) -> HttpBody:
         """Which step took it, if one did at once."""
@@ -117,7 +117,7 @@ class Words:
         given = Fields(request.document, "the signal", ("name", "payload", "signal_id"))
         name, word_id = signal_name(given.text("name", MAX_KEY)), given.id("signal_id")
         word = Signal(word_id, actor, name, "", given.json("payload") or NULL)
-        state = await self._teller.tell(run_id, word)
+        state = await self.teller.tell(run_id, word)
         step = state.heard.get(word_id, "")
         return _body({"run_id": run_id, "signal_id": word_id, "step": step})
 
@@ -166,7 +166,7 @@ class Words:
         """The run without the step."""
         word_id, reason = decision(request.document)
         word = Overrule(word_id, actor, step_of(request.step), Choice.SKIP, reason)
-        return _run(await self._teller.tell(run_id_of(request.run_id), word))
+        return _run(await self.teller.tell(run_id_of(request.run_id), word))
 
     async def complete(self, request: pb.CompleteStepRequest, actor: str) -> HttpBody:
         """The run after the decision."""
@@ -174,12 +174,12 @@ class Words:
         word = completion(request.document, actor, step_of(request.step))
         if word.version:
             await self._check_version(run_id, word)
-        return _run(await self._teller.tell(run_id, word))
+        return _run(await self.teller.tell(run_id, word))
 
     async def _answer(self, run_id: RunId, step: StepPath, given: Fields, actor: str) -> RunState:
         approved, comment = given.boolean("approved"), given.text("comment", MAX_REASON)
         word_id, form = given.id("request_id"), given.json("form")
-        return await self._teller.tell(run_id, Answer(word_id, actor, step, approved, form, comment))
+        return await self.teller.tell(run_id, Answer(word_id, actor, step, approved, form, comment))
 
     async def _check_version(self, run_id: RunId, word: Overrule) -> None:
         """A version that nobody serves would fail the step by a typing error."""

@@ -43,6 +43,7 @@ class Event(_message.Message):
     CHILD_REQUESTED_FIELD_NUMBER: _builtins.int
     CHILD_STARTED_FIELD_NUMBER: _builtins.int
     CHILD_RECALLED_FIELD_NUMBER: _builtins.int
+    OUTCOME_KEPT_FIELD_NUMBER: _builtins.int
     SIGNAL_RECEIVED_FIELD_NUMBER: _builtins.int
     STEP_ANSWERED_FIELD_NUMBER: _builtins.int
     RUN_PAUSED_FIELD_NUMBER: _builtins.int
@@ -114,6 +115,10 @@ class Event(_message.Message):
         """The run that a step waits for is cancelled."""
 
     @_builtins.property
+    def outcome_kept(self) -> Global___OutcomeKept:
+        """What became of a step in the origin of the run stands in this run too."""
+
+    @_builtins.property
     def signal_received(self) -> Global___SignalReceived:
         """Somebody sent a signal."""
 
@@ -156,6 +161,7 @@ class Event(_message.Message):
         child_requested: Global___ChildRequested | None = ...,
         child_started: Global___ChildStarted | None = ...,
         child_recalled: Global___ChildRecalled | None = ...,
+        outcome_kept: Global___OutcomeKept | None = ...,
         signal_received: Global___SignalReceived | None = ...,
         step_answered: Global___StepAnswered | None = ...,
         run_paused: Global___RunPaused | None = ...,
@@ -163,11 +169,11 @@ class Event(_message.Message):
         step_overruled: Global___StepOverruled | None = ...,
         run_terminated: Global___RunTerminated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "child_started", "child_recalled", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "child_started", "child_recalled", "outcome_kept", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -178,6 +184,26 @@ class RunCreated(_message.Message):
     """The run was accepted."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PinsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     FLOW_ID_FIELD_NUMBER: _builtins.int
     FLOW_NAME_FIELD_NUMBER: _builtins.int
@@ -193,6 +219,9 @@ class RunCreated(_message.Message):
     PARENT_STEP_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
     FAILURE_OF_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
+    ONLY_STEP_FIELD_NUMBER: _builtins.int
     TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
     SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
@@ -228,6 +257,18 @@ class RunCreated(_message.Message):
         """When it was accepted, by the database's clock."""
 
     @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Where the run comes from; absent when it was just started."""
+
+    @_builtins.property
+    def pins(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Ids of steps, each with the version of its node that is called whatever the flow and the route say."""
+
+    @_builtins.property
+    def only_step(self) -> Global___OnlyStep:
+        """The run consists of one step of the flow; absent: of all."""
+
+    @_builtins.property
     def scheduled_for(self) -> _timestamp_pb2.Timestamp:
         """The moment that the trigger's schedule names, which lateness and jitter do not move."""
 
@@ -248,12 +289,15 @@ class RunCreated(_message.Message):
         parent_step: _builtins.str = ...,
         depth: _builtins.int = ...,
         failure_of: _builtins.str = ...,
+        origin: Global___Origin | None = ...,
+        pins: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        only_step: Global___OnlyStep | None = ...,
         trigger_type: _builtins.str = ...,
         scheduled_for: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "only_step", b"only_step", "origin", b"origin", "priority", b"priority", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "parent_run", b"parent_run", "parent_step", b"parent_step", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "only_step", b"only_step", "origin", b"origin", "parent_run", b"parent_run", "parent_step", b"parent_step", "pins", b"pins", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -284,6 +328,132 @@ class RunAdmitted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunAdmitted: _TypeAlias = RunAdmitted  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Where a run comes from, unless it was just started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """fork, retry or execute_step."""
+    run_id: _builtins.str
+    """UUID of the run; empty for a step that was executed alone without any run before."""
+    flow_version: _builtins.int
+    """The origin's flow version; 0 without an origin."""
+    kept: _builtins.int
+    """How many OutcomeKept follow."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the steps from which it goes on."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.str] | None = ...,
+        flow_version: _builtins.int = ...,
+        kept: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class OnlyStep(_message.Message):
+    """The one step that a run consists of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Its id."""
+    values: _builtins.bytes
+    """What its expressions see, as a JSON object; empty: the input alone."""
+    given: _builtins.bytes
+    """The whole input of its node as JSON; empty: its `with` is evaluated."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        values: _builtins.bytes = ...,
+        given: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "step", b"step", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OnlyStep: _TypeAlias = OnlyStep  # noqa: Y015
+
+@_typing.final
+class OutcomeKept(_message.Message):
+    """What became of a step in the origin stands in this run too; it is not done again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    SKIP_REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    state: _builtins.str
+    """SUCCEEDED, FAILED, SKIPPED or CANCELED."""
+    run_id: _builtins.str
+    """UUID of the run in which it happened."""
+    output: _builtins.bytes
+    """JSON."""
+    skip_reason: _builtins.str
+    """When SKIPPED: when, branch, join or disabled."""
+    attempts: _builtins.int
+    """How many attempts it took there."""
+    version: _builtins.str
+    """The version that answered there."""
+    items_digest: _builtins.bytes
+    """sha256 of the items of the foreach iterations around the step; empty outside of them."""
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """When FAILED."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        state: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        output: _builtins.bytes = ...,
+        failure: Global___Failure | None = ...,
+        skip_reason: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        version: _builtins.str = ...,
+        items_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeKept: _TypeAlias = OutcomeKept  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
@@ -539,6 +709,7 @@ class StepSettled(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     SKIP_REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
@@ -548,6 +719,8 @@ class StepSettled(_message.Message):
     """JSON, when SUCCEEDED."""
     skip_reason: _builtins.str
     """When SKIPPED: when, join, disabled or hand."""
+    kept: _builtins.bool
+    """The outcome is the one of the step's OutcomeKept, which holds output and failure."""
     signal: _builtins.str
     """Id of the signal that a wait took."""
     @_builtins.property
@@ -567,11 +740,12 @@ class StepSettled(_message.Message):
         failure: Global___Failure | None = ...,
         skip_reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        kept: _builtins.bool = ...,
         signal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

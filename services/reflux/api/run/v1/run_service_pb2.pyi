@@ -75,6 +75,26 @@ class Run(_message.Message):
     QUEUED: Run.State.ValueType  # 8
     """Accepted; it waits for a limit of its flow, and nothing of it has begun."""
 
+    @_typing.final
+    class VersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     FLOW_ID_FIELD_NUMBER: _builtins.int
     FLOW_NAME_FIELD_NUMBER: _builtins.int
@@ -92,6 +112,10 @@ class Run(_message.Message):
     UNCOMPENSATED_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     FAILURE_RUN_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
@@ -111,6 +135,10 @@ class Run(_message.Message):
     """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
     failure_run_id: _builtins.str
     """UUID of the run that hears that this one has failed. Not filled in lists."""
+    key: _builtins.str
+    """What spec.search_key of its flow version gave for its input; empty without one."""
+    fingerprint: _builtins.str
+    """Fingerprint of its error: equal for errors that are the same but for ids and numbers. Empty without an error."""
     priority: _builtins.int
     """0 to 9: who is first among the runs of its flow that wait. Not filled in lists."""
     @_builtins.property
@@ -152,6 +180,16 @@ class Run(_message.Message):
         """The run and the step that began this one. Not filled in lists."""
 
     @_builtins.property
+    def origin(self) -> Global___Origin:
+        """Where it comes from; absent when it was just started. Not filled in lists, but for its run and operation."""
+
+    @_builtins.property
+    def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Ids of steps, each with the version of its node that is called whatever the flow and the route say. Not
+        filled in lists.
+        """
+
+    @_builtins.property
     def pause(self) -> Global___Pause:
         """Who paused it, and why; absent when it is not paused. Not filled in lists."""
 
@@ -179,13 +217,17 @@ class Run(_message.Message):
         uncompensated: _abc.Iterable[_builtins.str] | None = ...,
         parent: Global___Parent | None = ...,
         failure_run_id: _builtins.str = ...,
+        origin: Global___Origin | None = ...,
+        versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        key: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
         pause: Global___Pause | None = ...,
         priority: _builtins.int = ...,
         queue: Global___QueuePlace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,6 +258,46 @@ class Parent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Parent: _TypeAlias = Parent  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Where a run comes from that was not just started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    FLOW_VERSION_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """fork, retry or execute_step."""
+    run_id: _builtins.str
+    """UUID of the run it goes on from; empty when there was none."""
+    flow_version: _builtins.int
+    """Flow version of that run; 0 without one."""
+    kept: _builtins.int
+    """How many outcomes it took over."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the steps from which it goes on; of execute_step the one it consists of."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.str] | None = ...,
+        flow_version: _builtins.int = ...,
+        kept: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
 class Pause(_message.Message):
@@ -454,6 +536,7 @@ class StepRun(_message.Message):
     OMITTED_FIELD_NUMBER: _builtins.int
     COMPENSATES_FIELD_NUMBER: _builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
+    KEPT_FROM_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -474,6 +557,8 @@ class StepRun(_message.Message):
     """Step that this one undoes; empty for all others."""
     child_run_id: _builtins.str
     """UUID of the run that this step began."""
+    kept_from: _builtins.str
+    """UUID of the run in which it was done, when its outcome was taken over from there; else empty."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -529,12 +614,13 @@ class StepRun(_message.Message):
         omitted: _builtins.bool = ...,
         compensates: _builtins.str = ...,
         child_run_id: _builtins.str = ...,
+        kept_from: _builtins.str = ...,
         approval: Global___Approval | None = ...,
         signal: Global___AwaitedSignal | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -853,6 +939,11 @@ class ListRunsRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """Id or name of a flow; empty: all."""
     state: Global___Run.State.ValueType
@@ -861,6 +952,14 @@ class ListRunsRequest(_message.Message):
     """At most 1000; 0 means 100."""
     page_token: _builtins.str
     """next_page_token of the page before."""
+    fingerprint: _builtins.str
+    """Only runs whose error has this fingerprint."""
+    key: _builtins.str
+    """Only runs with this key."""
+    trigger: _builtins.str
+    """Only runs that this trigger of the flow has started; needs flow_id."""
+    origin_run_id: _builtins.str
+    """Only runs that go on from this one. UUID."""
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
         """Only runs created at or after this time."""
@@ -868,6 +967,10 @@ class ListRunsRequest(_message.Message):
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
         """Only runs created before this time."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___Run.State.ValueType]:
+        """Only runs in one of these states; empty: all. Not together with state."""
 
     def __init__(
         self,
@@ -878,10 +981,15 @@ class ListRunsRequest(_message.Message):
         created_before: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        states: _abc.Iterable[Global___Run.State.ValueType] | None = ...,
+        fingerprint: _builtins.str = ...,
+        key: _builtins.str = ...,
+        trigger: _builtins.str = ...,
+        origin_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "flow_id", b"flow_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "states", b"states", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

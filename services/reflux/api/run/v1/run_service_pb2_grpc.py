@@ -151,8 +151,9 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Lists runs, newest first, without input and output.
-        Errors: INVALID_ARGUMENT for a page token that is not ours or an unknown state.
+        """Lists runs, newest first, without input and output: by flow, states, time, the fingerprint of their error, their
+        key, the trigger that started them, the run they go on from.
+        Errors: INVALID_ARGUMENT for a page token that is not ours or a filter that is none; NOT_FOUND for the flow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,8 +45,9 @@ class RunServiceStub:
     Errors: NOT_FOUND.
     """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ListRunsRequest, _run_service_pb2.ListRunsResponse]
-    """Lists runs, newest first, without input and output.
-    Errors: INVALID_ARGUMENT for a page token that is not ours or an unknown state.
+    """Lists runs, newest first, without input and output: by flow, states, time, the fingerprint of their error, their
+    key, the trigger that started them, the run they go on from.
+    Errors: INVALID_ARGUMENT for a page token that is not ours or a filter that is none; NOT_FOUND for the flow.
     """
     ListStepRuns: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ListStepRunsRequest, _httpbody_pb2.HttpBody]
     """Returns every step of a run with its attempts: who was chosen, why, and who answered.
@@ -140,8 +141,9 @@ class RunServiceAsyncStub(RunServiceStub):
     Errors: NOT_FOUND.
     """
     ListRuns: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListRunsRequest, _run_service_pb2.ListRunsResponse]  # type: ignore[assignment]
-    """Lists runs, newest first, without input and output.
-    Errors: INVALID_ARGUMENT for a page token that is not ours or an unknown state.
+    """Lists runs, newest first, without input and output: by flow, states, time, the fingerprint of their error, their
+    key, the trigger that started them, the run they go on from.
+    Errors: INVALID_ARGUMENT for a page token that is not ours or a filter that is none; NOT_FOUND for the flow.
     """
     ListStepRuns: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListStepRunsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns every step of a run with its attempts: who was chosen, why, and who answered.
@@ -250,8 +252,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.ListRunsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_service_pb2.ListRunsResponse, _abc.Awaitable[_run_service_pb2.ListRunsResponse]]:
-        """Lists runs, newest first, without input and output.
-        Errors: INVALID_ARGUMENT for a page token that is not ours or an unknown state.
+        """Lists runs, newest first, without input and output: by flow, states, time, the fingerprint of their error, their
+        key, the trigger that started them, the run they go on from.
+        Errors: INVALID_ARGUMENT for a page token that is not ours or a filter that is none; NOT_FOUND for the flow.
         """
 
     @_abc_1.abstractmethod

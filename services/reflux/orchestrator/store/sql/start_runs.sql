@@ -18,9 +18,11 @@ WITH held AS MATERIALIZED (
 ), request AS MATERIALIZED (
     SELECT *
       FROM unnest(%(leases)b, %(run_ids)b, %(scopes)b, %(keys)b, %(digests)b, %(flow_ids)b, %(flow_names)b,
-                  %(flow_versions)b, %(actors)b, %(created)b, %(payloads)b, %(priorities)b)
+                  %(flow_versions)b, %(actors)b, %(created)b, %(payloads)b, %(priorities)b,
+                  %(search_keys)b, %(triggers)b, %(origins)b, %(operations)b)
            AS request (place, run_id, scope, key, body_digest, flow_id, flow_name,
-                       flow_version, actor, created_at, payload, priority)
+                       flow_version, actor, created_at, payload, priority,
+                       search_key, trigger_id, origin_run, operation)
       JOIN held USING (place)
 ), taken AS (
     INSERT INTO start_keys AS known (scope, key, body_digest, run_id, expires_at)
@@ -65,10 +67,11 @@ WITH held AS MATERIALIZED (
        AND coalesce(verdict.verdict, 'begin') IN ('begin', 'queue')
 ), begun AS (
     INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at, priority, limited,
-                      wake_at)
+                      wake_at, search_key, trigger_id, origin_run, operation)
     SELECT run_id, shard, flow_id, flow_name, flow_version, CASE WHEN queues THEN 'QUEUED' ELSE 'RUNNING' END,
            actor, created_at, priority, limited,
-           CASE WHEN queues THEN wake_at ELSE now() + interval '5 seconds' END
+           CASE WHEN queues THEN wake_at ELSE now() + interval '5 seconds' END,
+           search_key, trigger_id, origin_run, operation
       FROM fresh
  RETURNING id
 ), recorded AS (

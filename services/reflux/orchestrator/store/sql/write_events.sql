@@ -33,11 +33,13 @@ WITH held AS MATERIALIZED (
            error_code = new.error_code,
            error_reason = new.error_reason,
            error_message = new.error_message,
-           error_step = new.error_step
+           error_step = new.error_step,
+           error_fingerprint = new.error_fingerprint
       FROM unnest(%(run_leases)b, %(run_ids)b, %(run_states)b, %(run_wakes)b, %(run_finishes)b,
-                  %(run_progresses)b, %(error_codes)b, %(error_reasons)b, %(error_messages)b, %(error_steps)b)
+                  %(run_progresses)b, %(error_codes)b, %(error_reasons)b, %(error_messages)b, %(error_steps)b,
+                  %(error_fingerprints)b)
            AS new (place, id, state, wake_at, finished_at,
-                   progressed, error_code, error_reason, error_message, error_step)
+                   progressed, error_code, error_reason, error_message, error_step, error_fingerprint)
       JOIN held USING (place)
      WHERE runs.id = new.id AND runs.shard = held.shard AND runs.finished_at IS NULL
        AND runs.id BETWEEN %(oldest_run)s::uuid AND %(newest_run)s::uuid

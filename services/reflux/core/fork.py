@@ -1,0 +1,502 @@
+"""What a new run takes over from another one, and what it does anew: the plan of a fork and of a retry.
+
+A fork goes on *from* some steps. They and everything that comes after them are done anew; the outcomes of all
+other steps that have settled are kept. What comes after a step P:
+
+- in P's own list, every step that waits for it, directly or through others;
+- of a `while` around P, every later iteration; of a `try` around P, every later branch (handlers and
+  `finally` after the body, `finally` after a handler);
+- and so on outwards: for the container around P, as for P itself.
+
+A container around P is entered again and decides again, with the outcomes that were kept inside of it. So a
+fork from `lines[3]/price` prices the fourth line again and no other, and then does what comes after `lines`.
+
+**What is kept.** SUCCEEDED and SKIPPED; FAILED and CANCELED only where the flow had dealt with it
+(`on_error: continue`, a list that was caught, collected or lost a race): a failure that ended everything is
+done anew, or the new run would end at once. A `return` is done anew: it has no effect but the end. When a
+container has no outcome to keep, those inside of it are kept one by one.
+
+**What cannot be.** A step whose outside effect nobody knows is never kept, and never repeated unasked: unless
+it comes after P, the fork is refused. So is a fork over a step that is still being done.
+
+The new run may walk another flow version. Both versions then say what comes after P, and an outcome is kept
+only if its step stands inside the same containers in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from reflux.core import event as ev
+from reflux.core.effect import EffectClass
+from reflux.core.errors import NotFound, Refused
+from reflux.core.event import SETTLED, Outcome, RunPhase, SkipReason, StepState
+from reflux.core.flow.model import (
+    Container,
+    FailAction,
+    ForeachAction,
+    ItemError,
+    OnError,
+    ParallelAction,
+    ReturnAction,
+    TryAction,
+    WhileAction,
+    branches_of,
+)
+from reflux.core.flow.problems import nearest
+from reflux.core.kept import items_digest
+from reflux.core.names import StepPath
+from reflux.core.reasons import Reason
+from reflux.core.state import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from reflux.core.flow.model import Flow, Step
+    from reflux.core.state import RunState, StepRun
+
+
+class Why(StrEnum):
+    """Why a step is done anew."""
+
+    FROM = "from"  # the fork goes on from it
+    AFTER = "after"  # it comes after such a step
+    FAILED = "failed"  # nothing had dealt with its failure
+    CANCELED = "canceled"  # it had not ended when its list did
+    MOVED = "moved"  # in the other flow version it is not there, or stands elsewhere
+    RETURN = "return"  # it ends the run
+    UNDONE = "undone"  # it was compensated: nothing of it stands
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """A step that had begun in the origin and is not kept."""
+
+    step: StepPath
+    why: Why
+    state: StepState
+    """In the origin."""
+    acted: bool
+    """It may have had an outside effect there: doing it anew may have another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkPlan:
+    """What becomes of each step of the origin that had begun."""
+
+    points: tuple[StepPath, ...]
+    kept: tuple[ev.OutcomeKept, ...]
+    anew: tuple[Anew, ...]
+
+
+def plan_fork(origin: RunState, target: Flow, point: StepPath) -> ForkPlan:
+    """The plan of going on from one step.
+
+    Raises:
+        NotFound: STEP_NOT_FOUND, in the run or in the other flow version.
+        Refused: STEP_NEVER_RAN, STEP_UNRESOLVED, STEP_UNSETTLED, STEP_MOVED.
+    """
+    run = origin.steps.get(point)
+    if run is None:
+        raise step_not_found(point, origin.steps, f"run {origin.id}")
+    if _never_ran(run):
+        message = f"step {point} of run {origin.id} never ran ({run.state}): fork from a step that did"
+        raise Refused(Reason.STEP_NEVER_RAN, message, metadata={"run_id": origin.id, "step": point})
+    _check_place(origin, target, point, run)
+    return _Planner(origin, target, (point,)).plan()
+
+
+def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
+    """The plan of doing again whatever made the run fail, or was cut off by its cancel.
+
+    Raises:
+        Refused: RUN_NOT_FAILED; STEP_UNRESOLVED: an effect of which nobody knows would be repeated unasked.
+        NotFound, Refused: as a fork.
+    """
+    if origin.phase not in (RunPhase.FAILED, RunPhase.CANCELED):
+        message = f"run {origin.id} is {origin.phase}: only a run that FAILED or was CANCELED can be retried"
+        raise Refused(Reason.RUN_NOT_FAILED, message, metadata={"run_id": origin.id, "state": origin.phase})
+    for path in origin.parked:
+        raise _unresolved(origin, path)
+    failed = _failed(origin)
+    for path in failed:
+        _check_place(origin, target, path, origin.steps[path])
+    leaves = [path for path in failed if origin.steps[path].branches is None]
+    containers = [path for path in failed if origin.steps[path].branches is not None]
+    return _Planner(origin, target, leaves, containers).plan()
+
+
+def step_not_found(step: str, known: Collection[str], where: str) -> NotFound:
+    """A step is named that is not there."""
+    shown = step[:200]
+    hint = nearest(shown, known)
+    message = f"there is no step {shown!r} in {where}" + (f": {hint}" if hint else "")
+    return NotFound(Reason.STEP_NOT_FOUND, message, metadata={"step": shown})
+
+
+@dataclass(slots=True)
+class _Cut:
+    """What is done anew by where it stands: the points, and what comes after them in one flow."""
+
+    points: set[StepPath] = field(default_factory=set)
+    after: set[StepPath] = field(default_factory=set)
+    opened: set[StepPath] = field(default_factory=set)
+    """Containers around the points: entered again."""
+    later: dict[StepPath, int] = field(default_factory=dict)
+    """Containers of which every iteration, or branch, above this one is done anew."""
+
+    def add(self, flow: Flow, point: StepPath, *, opened: bool) -> None:
+        """Takes in one more point; an `opened` one is entered again itself."""
+        (self.opened if opened else self.points).add(point)
+        path = point
+        while True:
+            prefix, name = _split(path)
+            step = flow.steps[name]
+            self.after.update(StepPath(prefix + each) for each in _dependants(flow, name))
+            if step.parent is None:
+                return
+            match flow.steps[step.parent].action:
+                case ForeachAction():
+                    path, _ = _iteration(prefix)
+                case WhileAction():
+                    path, index = _iteration(prefix)
+                    self.later[path] = min(self.later.get(path, index), index)
+                case TryAction():
+                    path = StepPath(prefix + step.parent)
+                    self.later[path] = min(self.later.get(path, step.branch), step.branch)
+                case _:
+                    path = StepPath(prefix + step.parent)
+            self.opened.add(path)
+
+    def why(self, path: StepPath, run: StepRun) -> Why | None:
+        """Why a step whose container is entered again is done anew; None when that does not follow."""
+        if path in self.points:
+            return Why.FROM
+        if path in self.after:
+            return Why.AFTER
+        last = self.later.get(run.parent)
+        if last is None:
+            return None
+        number = run.step.branch
+        if path.rpartition("/")[0].startswith(f"{run.parent}["):
+            _, number = _iteration(run.prefix)
+        return Why.AFTER if number > last else None
+
+
+class _Planner:
+    """One walk over the steps of the origin, from the top list inwards."""
+
+    def __init__(
+        self,
+        origin: RunState,
+        target: Flow,
+        points: Sequence[StepPath],
+        containers: Sequence[StepPath] = (),
+    ) -> None:
+        self._origin = origin
+        self._target = target
+        self._points = (*points, *containers)
+        self._cut = _Cut()
+        self._undone = undone(origin)
+        for flow in (origin.flow, target):
+            for point in (
+                *points,
+                *(path for path in self._undone if _same_place(origin.flow, target, path)),
+            ):
+                self._cut.add(flow, point, opened=False)
+            for point in containers:
+                self._cut.add(flow, point, opened=True)
+        self._kept: list[ev.OutcomeKept] = []
+        self._anew: list[Anew] = []
+
+    def plan(self) -> ForkPlan:
+        """Everything in its place."""
+        self._list(ROOT)
+        return ForkPlan(self._points, tuple(self._kept), tuple(self._anew))
+
+    def _list(self, container: StepPath) -> None:
+        for path in self._origin.children(container):
+            run = self._origin.steps[path]
+            if _is_reached(run):
+                self._step(path, run)
+
+    def _step(self, path: StepPath, run: StepRun) -> None:
+        why = self._cut.why(path, run)
+        if why is not None:
+            self._do_anew(path, run, Why.UNDONE if path in self._undone else why)
+        elif not _same_place(self._origin.flow, self._target, path):
+            self._check_known(path, run)
+            self._do_anew(path, run, Why.MOVED)
+        elif path in self._cut.opened:
+            self._list(path)
+        elif self._stands(path, run):
+            self._keep(path, run)
+        elif run.branches is not None:
+            self._list(path)
+        else:
+            self._check_known(path, run)
+            self._do_anew(path, run, _why_not_kept(run))
+
+    def _stands(self, path: StepPath, run: StepRun) -> bool:
+        """Whether its own outcome is one to keep."""
+        if isinstance(run.step.action, ReturnAction):
+            return False
+        match run.state:
+            case StepState.SUCCEEDED:
+                return True
+            case StepState.SKIPPED:
+                return run.skip_reason is not SkipReason.BRANCH
+            case StepState.FAILED if run.step.on_error is OnError.CONTINUE:
+                return True
+            case StepState.FAILED | StepState.CANCELED:
+                return self._dealt_with(path, run)
+            case _:
+                return False
+
+    def _dealt_with(self, path: StepPath, run: StepRun) -> bool:
+        """Whether its list had ended early, and the container around it had gone on; and will again."""
+        steps = [StepPath(run.prefix + each) for each in self._origin.flow.scopes[run.step.scope].steps]
+        return _handled(self._origin, path) and not any(
+            self._cut.why(each, self._origin.steps[each]) or each in self._cut.opened for each in steps
+        )
+
+    def _keep(self, path: StepPath, run: StepRun) -> None:
+        """Its outcome, and with a container's those inside, which may be read from outside."""
+        self._kept.append(_outcome(self._origin, path, run))
+        for scope in branches_of(run.step.action):
+            if scope.branch not in (run.branches or ()):
+                continue
+            for name in scope.steps:
+                inner = StepPath(run.prefix + name)
+                inside = self._origin.steps[inner]
+                self._check_known(inner, inside)
+                if inside.state in SETTLED and inside.skip_reason is not SkipReason.BRANCH:
+                    self._keep(inner, inside)
+
+    def _check_known(self, path: StepPath, run: StepRun) -> None:
+        """Nothing may be done anew, unasked, of which nobody knows whether it has happened, or which goes on.
+
+        Raises:
+            Refused: STEP_UNRESOLVED, STEP_UNSETTLED.
+        """
+        if run.state in SETTLED:
+            return
+        if run.state is StepState.PARKED or run.unresolved is not None:
+            raise _unresolved(self._origin, path)
+        if run.state is not StepState.PENDING:
+            message = (
+                f"step {path} of run {self._origin.id} is {run.state} and does not come after the fork: "
+                "wait for it, cancel the run, or fork from it"
+            )
+            metadata = {"run_id": self._origin.id, "step": path}
+            raise Refused(Reason.STEP_UNSETTLED, message, metadata=metadata)
+
+    def _do_anew(self, path: StepPath, run: StepRun, why: Why) -> None:
+        """Says so, of everything inside that may have acted too."""
+        if _began(run):
+            self._anew.append(Anew(path, why, run.state, _acted(run)))
+        if run.branches is not None:
+            for inner in self._origin.children(path):
+                inside = self._origin.steps[inner]
+                if _is_reached(inside):
+                    self._do_anew(inner, inside, why)
+
+
+def _failed(origin: RunState, container: StepPath = ROOT, branch: int | None = None) -> list[StepPath]:
+    """The steps that ended a list for good, and containers that failed by themselves.
+
+    A handler that passes the failure on (`fail`) did nothing that could be done better: then it is the steps
+    of the body. With `branch` only those of that branch, whatever the container made of its failure.
+    """
+    found: list[StepPath] = []
+    for path in origin.children(container):
+        run = origin.steps[path]
+        if not _is_reached(run) or run.state not in (StepState.FAILED, StepState.CANCELED):
+            continue
+        if run.state is StepState.FAILED and run.step.on_error is OnError.CONTINUE:
+            continue
+        if run.step.branch != branch if branch is not None else _handled(origin, path):
+            continue
+        if run.branches is None:
+            found += [path] if _began(run) else []
+            continue
+        inner = _failed(origin, path)
+        if (
+            isinstance(run.step.action, TryAction)
+            and inner
+            and all(_passes_on(origin, each) for each in inner)
+        ):
+            inner = _failed(origin, path, branch=0) or inner
+        found += inner or [path]
+    return found
+
+
+def _passes_on(origin: RunState, path: StepPath) -> bool:
+    return isinstance(origin.steps[path].step.action, FailAction)
+
+
+def _is_reached(run: StepRun) -> bool:
+    """Whether its list was entered, or its outcome came with that of its container."""
+    return run.frame is not None or run.kept is not None
+
+
+def _handled(origin: RunState, path: StepPath) -> bool:
+    """Whether the list of a step failed and the container around it went on."""
+    run = origin.steps[path]
+    if run.parent == ROOT or not _list_failed(origin, run):
+        return False
+    around = origin.steps[run.parent]
+    match around.step.action:
+        case ForeachAction() as action:
+            return action.on_item_error is ItemError.COLLECT
+        case TryAction() as action:
+            handlers = range(1, len(action.handlers) + 1)
+            entered = any(number in handlers for number in around.branches or ())
+            return run.step.branch == 0 and entered
+        case ParallelAction() as action:
+            firsts = [scope.steps[0] for scope in action.branches if scope.steps]
+            failed = sum(_list_failed(origin, origin.steps[StepPath(run.prefix + each)]) for each in firsts)
+            return len(action.branches) - failed >= action.needed
+        case _:
+            return False
+
+
+def _list_failed(origin: RunState, run: StepRun) -> bool:
+    """Whether a step of the list that `run` stands in ended it."""
+    if run.frame is not None:
+        return run.frame.closing is not None and run.frame.closing.state is RunPhase.FAILED
+    steps = [origin.steps[StepPath(run.prefix + each)] for each in origin.flow.scopes[run.step.scope].steps]
+    return any(each.state is StepState.FAILED and each.step.on_error is OnError.FAIL for each in steps)
+
+
+def _outcome(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept:
+    former = run.kept
+    return ev.OutcomeKept(
+        step=path,
+        state=run.state,
+        run_id=former.run_id if former else origin.id,
+        output=run.output,
+        failure=run.failure,
+        skip_reason=run.skip_reason,
+        attempts=former.attempts if former else len(run.finished),
+        version=former.version if former else _version(run),
+        items_digest=items_digest(origin, path),
+    )
+
+
+def _version(run: StepRun) -> str:
+    return run.finished[-1].assignment.answered_by if run.finished else ""
+
+
+def _began(run: StepRun) -> bool:
+    return not _never_ran(run)
+
+
+def _never_ran(run: StepRun) -> bool:
+    if run.state in (StepState.PENDING, StepState.SKIPPED):
+        return True
+    return run.state is StepState.CANCELED and run.start_time is None and run.kept is None
+
+
+def _acted(run: StepRun) -> bool:
+    """Whether one of its calls may have had an outside effect."""
+    if run.claims or run.unresolved is not None:
+        return True
+    return any(
+        each.assignment.effect is not EffectClass.PURE and each.outcome in (Outcome.DONE, Outcome.AMBIGUOUS)
+        for each in run.finished
+    )
+
+
+def undone(origin: RunState) -> frozenset[StepPath]:
+    """Steps whose compensation has surely been done: what they did does not stand any more."""
+    return frozenset(
+        run.undoes
+        for run in origin.steps.values()
+        if run.undoes is not None and run.state is StepState.SUCCEEDED
+    )
+
+
+def _why_not_kept(run: StepRun) -> Why:
+    if isinstance(run.step.action, ReturnAction):
+        return Why.RETURN
+    return Why.FAILED if run.state is StepState.FAILED else Why.CANCELED
+
+
+def _check_place(origin: RunState, target: Flow, point: StepPath, run: StepRun) -> None:
+    """The step from which to go on must be reachable in the new run.
+
+    Raises:
+        NotFound: STEP_NOT_FOUND in the other flow version.
+        Refused: STEP_MOVED; or STEP_NEVER_RAN, as it stood in a branch that lost its race.
+    """
+    _, name = _split(point)
+    if name not in target.steps:
+        raise step_not_found(name, target.steps, "the flow version to go on with")
+    if not _same_place(origin.flow, target, point):
+        message = f"step {point} stands elsewhere in the flow version to go on with: fork from another step"
+        raise Refused(Reason.STEP_MOVED, message, metadata={"run_id": origin.id, "step": point})
+    for around in origin.around(point):
+        container = origin.steps.get(around)
+        if container is None:
+            return
+        ended_early = run.frame is not None and run.frame.closing is not None
+        lost = ended_early and container.state is StepState.SUCCEEDED
+        if lost and isinstance(container.step.action, ParallelAction):
+            message = f"step {point} stands in a branch of {around} that lost: fork from {around}"
+            raise Refused(Reason.STEP_MOVED, message, metadata={"run_id": origin.id, "step": point})
+        run = container
+
+
+def _same_place(origin: Flow, target: Flow, path: StepPath) -> bool:
+    """Whether a step is in both versions, inside of the same containers of the same kinds."""
+    _, name = _split(path)
+    here, there = origin.steps[name], target.steps.get(name)
+    while here is not there:
+        if there is None or here.parent != there.parent or _kind(here) is not _kind(there):
+            return False
+        parent = here.parent
+        if parent is None:
+            return True
+        here, there = origin.steps[parent], target.steps.get(parent)
+    return True
+
+
+def _kind(step: Step) -> type | None:
+    """What of a step must be equal for what is inside of it to be in the same place."""
+    return type(step.action) if isinstance(step.action, Container) else None
+
+
+def _unresolved(origin: RunState, path: StepPath) -> Refused:
+    message = (
+        f"nobody knows whether the effect of step {path} of run {origin.id} happened: find out, then "
+        f"fork from {path} if it may happen again"
+    )
+    metadata = {"run_id": origin.id, "step": path}
+    return Refused(Reason.STEP_UNRESOLVED, message, metadata=metadata)
+
+
+def _dependants(flow: Flow, name: StepPath) -> Iterator[StepPath]:
+    """All steps of its list that wait for a step, directly or through others."""
+    seen: set[StepPath] = set()
+    waiting = [name]
+    while waiting:
+        for each in flow.steps[waiting.pop()].dependants:
+            if each not in seen:
+                seen.add(each)
+                waiting.append(each)
+                yield each
+
+
+def _split(path: StepPath) -> tuple[str, StepPath]:
+    """`lines[3]/price` as (`lines[3]/`, `price`)."""
+    prefix, slash, name = path.rpartition("/")
+    return prefix + slash, StepPath(name)
+
+
+def _iteration(prefix: str) -> tuple[StepPath, int]:
+    """`orders[0]/lines[3]/` as (`orders[0]/lines`, 3)."""
+    loop, _, index = prefix.removesuffix("]/").rpartition("[")
+    return StepPath(loop), int(index)

@@ -1,0 +1,113 @@
+"""Outcomes that a run takes over from its origin: kept first, used once the walk reaches their step.
+
+- The journal of such a run begins with `RunCreated` and all its `OutcomeKept`. Folding them moves nothing.
+- Containers are entered as always and decide anew; when a step becomes ready whose outcome was kept, it
+  settles with that outcome instead of being done. So the walk goes the way of the origin up to where it is
+  to differ, and no rule of any container is written twice.
+- A container whose own outcome was kept is not entered: its steps get theirs with it, so that what comes
+  after can read them. Iterations of a loop cannot be read from outside, and are left behind.
+- Within an iteration an outcome stands for the items it was made with, and for no others: what the loop goes
+  through may have changed with the input or the flow.
+- What failed and ended its list did so after everything that is known of that list. So such an outcome is
+  used after those of its list that end nothing.
+"""
+
+from datetime import datetime
+from hashlib import sha256
+
+from reflux.core import event as ev
+from reflux.core.command import Record
+from reflux.core.document import Json, JsonValue
+from reflux.core.event import StepState
+from reflux.core.flow.model import ForeachAction, OnError, Scope, branches_of
+from reflux.core.frames import settle, show, skip_all
+from reflux.core.names import StepPath
+from reflux.core.state import RunState, StepRun
+
+
+def keep(state: RunState, event: ev.OutcomeKept) -> None:
+    """Remembers an outcome; its output counts at once, because memory holds it."""
+    state.kept[event.step] = event
+    state.stored += _size(event)
+
+
+def kept_outcome(state: RunState, now: datetime) -> Record | None:
+    """The next of the ready steps whose outcome is known, settled with it."""
+    if not state.kept:
+        return None
+    last: StepPath | None = None
+    for path in state.ready:
+        kept = state.kept.get(path)
+        if kept is None or kept.items_digest != items_digest(state, path):
+            continue
+        if not _ends_its_list(state.steps[path], kept):
+            return Record(ev.StepSettled(path, kept.state, now, kept=True))
+        last = last or path
+    return None if last is None else Record(ev.StepSettled(last, state.kept[last].state, now, kept=True))
+
+
+def take_over(state: RunState, event: ev.StepSettled) -> None:
+    """Settles a step with its kept outcome, and all that is inside of it with theirs.
+
+    Raises:
+        ValueError: the journal holds no such outcome.
+    """
+    run = state.steps[event.step]
+    kept = state.kept.pop(event.step, None)
+    if kept is None:
+        raise ValueError(f"the journal uses an outcome of step {event.step} that it does not hold")
+    state.stored -= _size(kept)  # settling counts it
+    _remember(run, kept)
+    scopes = branches_of(run.step.action)
+    if scopes:
+        run.branches = tuple(range(len(scopes)))
+    for scope in scopes:
+        _take_over_inside(state, scope, run.prefix, event)
+    settle(state, event.step, kept.state, event.time, kept.output)
+
+
+def items_digest(state: RunState, path: StepPath) -> bytes:
+    """sha256 of the items of all iterations around a step; empty outside of `foreach`."""
+    items: list[JsonValue] = []
+    frame = state.steps[path].frame
+    while frame is not None and frame.container:
+        run = state.steps[frame.container]
+        if isinstance(run.step.action, ForeachAction):
+            items.append(frame.values[run.step.action.name])
+        frame = run.frame
+    return sha256(Json.of(items).raw).digest() if items else b""
+
+
+def _take_over_inside(state: RunState, scope: Scope, prefix: str, event: ev.StepSettled) -> None:
+    """The steps of a branch of a container that is not entered: as they were, or not done."""
+    for name in scope.steps:
+        path = StepPath(prefix + name)
+        run = state.steps[path]
+        kept = state.kept.pop(path, None)
+        if kept is None:
+            run.state, run.skip_reason = StepState.SKIPPED, ev.SkipReason.BRANCH
+        else:
+            _remember(run, kept)
+            run.state, run.output = kept.state, kept.output
+        run.finish_time = event.time
+        show(state, path, run)
+        for inner in branches_of(run.step.action):
+            if kept is None:
+                skip_all(state, inner, prefix, event.time)
+            else:
+                _take_over_inside(state, inner, prefix, event)
+
+
+def _remember(run: StepRun, kept: ev.OutcomeKept) -> None:
+    run.kept = kept
+    run.failure = kept.failure
+    run.skip_reason = kept.skip_reason
+
+
+def _ends_its_list(run: StepRun, kept: ev.OutcomeKept) -> bool:
+    failed = kept.state is StepState.FAILED and run.step.on_error is OnError.FAIL
+    return failed or kept.state is StepState.CANCELED
+
+
+def _size(kept: ev.OutcomeKept) -> int:
+    return len(kept.output.raw) if kept.output is not None else 0

@@ -1,0 +1,126 @@
+"""The operations that can be done with many runs: in which states each means something, and how it is done.
+
+To add one: read its arguments in a function `(Fields) -> Act` and enter it in `Acts.table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from reflux.core.event import RunPhase
+from reflux.core.names import RunId, StepPath
+from reflux.core.word import Cancel, Pause, Resume, Terminate, WordId
+from reflux.orchestrator.operations.forks import Going
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reflux.orchestrator.operations.documents import Fields
+    from reflux.orchestrator.operations.forks import Forks
+    from reflux.orchestrator.words.teller import Teller
+
+UNFINISHED: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PAUSED, RunPhase.PARKED)
+ANY: Final = tuple(RunPhase)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks for the whole."""
+
+    actor: str
+    request_id: str
+    """Empty: each run is done with as often as it is asked for."""
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of one run."""
+
+    changed: bool = True
+    """False: there was nothing to do any more."""
+    new_run_id: RunId | None = None
+
+
+Act = Callable[[RunId, Asked], Awaitable[Done]]
+"""Does it with one run; raises what the operation on a single run raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the table."""
+
+    states: tuple[RunPhase, ...]
+    """In which it means something."""
+    arguments: tuple[str, ...]
+    read: Callable[[Fields], Act]
+
+
+class Acts:
+    """The table, with what its operations need."""
+
+    def __init__(self, *, forks: Forks, teller: Teller) -> None:
+        self._forks = forks
+        self._teller = teller
+        self.table: Mapping[str, Operation] = {
+            "cancel": Operation(UNFINISHED, ("reason",), self._cancel),
+            "pause": Operation((RunPhase.RUNNING,), ("reason",), self._pause),
+            "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
+            "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
+            "retry": Operation(
+                (RunPhase.FAILED, RunPhase.CANCELED), ("flow_version", "versions"), self._retry
+            ),
+            "fork": Operation(ANY, ("from_step", "flow_version", "versions"), self._fork),
+        }
+
+    def _cancel(self, fields: Fields) -> Act:
+        reason = fields.text("reason")
+
+        async def act(run_id: RunId, asked: Asked) -> Done:
+            state = await self._teller.tell(run_id, Cancel(WordId(""), asked.actor, reason))
+            return Done(changed=state.cancel is not None)
+
+        return act
+
+    def _pause(self, fields: Fields) -> Act:
+        return self._saying(Pause, fields)
+
+    def _resume(self, fields: Fields) -> Act:
+        return self._saying(Resume, fields)
+
+    def _terminate(self, fields: Fields) -> Act:
+        return self._saying(Terminate, fields)
+
+    def _saying(self, kind: type[Pause | Resume | Terminate], fields: Fields) -> Act:
+        reason = fields.text("reason")
+
+        async def act(run_id: RunId, asked: Asked) -> Done:
+            # Said once to each run under the handle of the whole; without one each time anew.
+            word_id = WordId(f"bulk:{asked.request_id or uuid4()}")
+            await self._teller.tell(run_id, kind(word_id, asked.actor, reason))
+            return Done()
+
+        return act
+
+    def _retry(self, fields: Fields) -> Act:
+        return self._going_on(None, fields)
+
+    def _fork(self, fields: Fields) -> Act:
+        return self._going_on(StepPath(fields.text("from_step", required=True)), fields)
+
+    def _going_on(self, step: StepPath | None, fields: Fields) -> Act:
+        version, versions = fields.version("flow_version"), fields.texts("versions")
+
+        async def act(run_id: RunId, asked: Asked) -> Done:
+            forked = await self._forks.go_on(
+                Going(run_id, step, version, versions),
+                actor=asked.actor,
+                request_id=f"bulk:{asked.request_id}" if asked.request_id else "",
+                traceparent=asked.traceparent,
+            )
+            return Done(changed=forked.plan is not None, new_run_id=forked.run_id)
+
+        return act

@@ -1,0 +1,64 @@
+"""Outcomes that a new run takes over, written before the run exists.
+
+A run that began without them would do everything anew. So they are durable first: the run exists from the
+moment that its row and event 1 are written, and then its journal is whole. They may be far more than one
+statement should carry, which is why they do not travel with the start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reflux.orchestrator.store import arrays
+from reflux.orchestrator.store.pool import store_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from reflux.core.names import RunId
+    from reflux.runtime.postgres import Pool
+
+FIRST_SEQ: Final = 2
+"""Of what follows `RunCreated`."""
+_STATEMENT_BYTES: Final = 4 << 20
+_STATEMENT_ROWS: Final = 5_000
+_ROW_BYTES: Final = 100
+
+
+async def keep(pool: Pool, run_id: RunId, payloads: Sequence[bytes]) -> None:
+    """Writes the events that are to follow event 1 of `run_id`, which nobody has heard of yet.
+
+    Raises:
+        psycopg.Error: the database is away; some may have been written, which nobody will see.
+    """
+    if not payloads:
+        return
+    async with pool.connection() as connection:
+        for first, portion in _portions(payloads):
+            seqs = list(range(FIRST_SEQ + first, FIRST_SEQ + first + len(portion)))
+            values = {"run_id": run_id, "seqs": arrays.int4s(seqs), "payloads": arrays.blobs(portion)}
+            cursor = connection.cursor(binary=True)
+            arrays.register(cursor)
+            await cursor.execute(store_sql("keep_outcomes"), values)
+
+
+async def drop(pool: Pool, run_id: RunId) -> None:
+    """Takes back what was kept for a run that was not begun.
+
+    Raises:
+        psycopg.Error: the database is away.
+    """
+    async with pool.connection() as connection:
+        await connection.execute(store_sql("drop_outcomes"), {"run_id": run_id})
+
+
+def _portions(payloads: Sequence[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """`payloads` by statement, each with the place of its first."""
+    first, portion, size = 0, list[bytes](), 0
+    for place, payload in enumerate(payloads):
+        if portion and (size + len(payload) > _STATEMENT_BYTES or len(portion) == _STATEMENT_ROWS):
+            yield first, portion
+            first, portion, size = place, [], 0
+        portion.append(payload)
+        size += len(payload) + _ROW_BYTES
+    yield first, portion

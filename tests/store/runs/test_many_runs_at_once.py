@@ -1,0 +1,181 @@
+"""One operation with every run that matches a filter: counted first, refused if more match than expected."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from reflux.core.reasons import Reason
+from reflux.runtime import rpc
+from tests.support.operations import bulk
+
+PURE = {"node": "work.pure"}
+STEP = {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}}
+
+
+class Nodes:
+    """Fail as long as they are ill; hold what is to be held."""
+
+    def __init__(self) -> None:
+        self.ill = True
+        self.held = asyncio.Event()
+
+    async def __call__(self, given, envelope, context):
+        if envelope["x-reflux-step"] == "hold":
+            await self.held.wait()
+        if self.ill and given.get("n", 0) % 2:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "it is odd")
+        return {}
+
+
+@pytest.fixture
+def nodes(mesh) -> Nodes:
+    """The nodes of the mesh."""
+    mesh.script = Nodes()
+    return mesh.script
+
+
+async def refused(call) -> grpc.aio.AioRpcError:
+    """What a call was refused with."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    return rpc.to_error(error.value)
+
+
+async def test_failed_runs_are_retried_together(begin, mesh, nodes):
+    """Those of the filter and no others, page by page; with the same request_id none of them twice."""
+    async with begin() as client:
+        flow = await client.save("odd", STEP)
+        await client.save("other", STEP)
+        runs = [await client.start(flow, {"n": n}, wait="10s") for n in range(8)]
+        await client.start("other", {"n": 1}, wait="10s")
+        nodes.ill = False
+        which = {"flow_id": "odd"}
+        counted = await bulk(client, "retry", which, dry_run=True)
+        how = {"expected_count": counted["matched"], "limit": 3, "request_id": "again"}
+        first = await bulk(client, "retry", which, **how)
+        second = await bulk(client, "retry", which, **how, page_token=first["next_page_token"])
+        repeated = await bulk(client, "retry", which, **how)
+        made = [one for page in (first, second) for one in page["runs"]]
+        ends = [await client.until(one["new_run_id"], "SUCCEEDED", "FAILED") for one in made]
+
+    failed = [run["id"] for run in runs if run["state"] == "FAILED"]
+    assert counted == {
+        "matched": 4,
+        "handled": 0,
+        "outcomes": [],
+        "runs": [
+            {"run_id": run_id, "reason": "", "new_run_id": "", "state": "FAILED"} for run_id in failed[::-1]
+        ],
+        "next_page_token": "",
+    }
+    assert [one["run_id"] for one in made] == failed[::-1]
+    assert first["outcomes"] == [{"reason": "DONE", "count": 3, "message": "", "run_id": failed[3]}]
+    assert (second["handled"], second["next_page_token"]) == (1, "")
+    assert {end["state"] for end in ends} == {"SUCCEEDED"}
+    assert {end["origin"]["run_id"] for end in ends} == set(failed)
+    assert repeated["outcomes"][0]["reason"] == "UNCHANGED"
+    assert [one["new_run_id"] for one in repeated["runs"]] == [one["new_run_id"] for one in first["runs"]]
+
+
+async def test_running_runs_are_cancelled_together(begin, mesh, nodes):
+    """Each gets the word; a run that has ended meanwhile is not among those that match."""
+    async with begin() as client:
+        flow = await client.save("held", {"id": "hold", **PURE}, search_key="{{ input.k }}")
+        held = [await client.start(flow, {"k": "x"}) for _ in range(3)]
+        other = await client.start(flow, {"k": "y"})
+        done = await bulk(client, "cancel", {"key": "x"}, expected_count=3, arguments={"reason": "enough"})
+        ends = [await client.until(run["id"], "CANCELED") for run in held]
+        left = await client.run(other["id"])
+        again = await bulk(client, "cancel", {"key": "x"}, expected_count=0)
+        events = await client.events(held[0]["id"])
+        nodes.held.set()
+
+    assert done["outcomes"][0]["count"] == 3
+    assert {end["state"] for end in ends} == {"CANCELED"}
+    assert left["state"] == "RUNNING"
+    assert again["handled"] == 0
+    [cancel] = [event for event in events if event["kind"] == "CancelRequested"]
+    assert cancel["data"]["reason"] == "enough"
+
+
+async def test_runs_are_paused_resumed_and_terminated_together(begin, mesh, nodes):
+    """Each word reaches every run in a state in which it means something."""
+    async with begin() as client:
+        flow = await client.save("words", {"id": "hold", **PURE})
+        held = [await client.start(flow) for _ in range(3)]
+        which = {"flow_id": "words"}
+        paused = await bulk(client, "pause", which, expected_count=3, arguments={"reason": "wait"})
+        stand = [(await client.until(run["id"], "PAUSED"))["pause"]["reason"] for run in held]
+        resumed = await bulk(client, "resume", which, expected_count=3)
+        for run in held:
+            await client.until(run["id"], "RUNNING")
+        ended = await bulk(client, "terminate", which, expected_count=3)
+        ends = [await client.until(run["id"], "CANCELED") for run in held]
+        nodes.held.set()
+
+    assert stand == ["wait"] * 3
+    for done in (paused, resumed, ended):
+        assert [(one["reason"], one["count"]) for one in done["outcomes"]] == [("DONE", 3)]
+    assert len(ends) == 3
+
+
+async def test_more_runs_than_expected_are_left_alone(begin, mesh, nodes):
+    """The filter is wider than its author thinks: nothing is done, and he is told how many there are."""
+    async with begin() as client:
+        flow = await client.save("wide", STEP)
+        for _ in range(3):
+            await client.start(flow, {"n": 1}, wait="10s")
+        error = await refused(bulk(client, "retry", {"flow_id": "wide"}, expected_count=2))
+        counted = await bulk(client, "retry", {"flow_id": "wide"}, dry_run=True)
+
+    assert error.reason is Reason.COUNT_EXCEEDED
+    assert error.metadata["count"] == "3"
+    assert counted["matched"] == 3
+
+
+async def test_what_one_run_refuses_stops_no_other(begin, mesh, nodes):
+    """It is counted by its reason, with the words of the first."""
+    async with begin() as client:
+        flow = await client.save(
+            "mixed", STEP, {"id": "b", **PURE, "when": "{{ input.n == 0 }}", "with": {"n": 0}}
+        )
+        ran = await client.start(flow, {"n": 0}, wait="10s")
+        skipped = await client.start(flow, {"n": 2}, wait="10s")
+        done = await bulk(
+            client, "fork", {"flow_id": "mixed"}, expected_count=9, arguments={"from_step": "b"}
+        )
+
+    outcomes = {one["reason"]: one for one in done["outcomes"]}
+    assert {reason: one["count"] for reason, one in outcomes.items()} == {"DONE": 1, "STEP_NEVER_RAN": 1}
+    assert outcomes["STEP_NEVER_RAN"]["run_id"] == skipped["id"]
+    assert "never ran" in outcomes["STEP_NEVER_RAN"]["message"]
+    assert outcomes["DONE"]["run_id"] == ran["id"]
+
+
+async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
+    """Which runs, which operation, how many at most: each is needed."""
+    async with begin() as client:
+        await client.save("one", STEP)
+        one = {"flow_id": "one"}
+        errors = [
+            await refused(bulk(client, "retry", {}, expected_count=1)),
+            await refused(bulk(client, "retry", {"states": []}, expected_count=1)),
+            await refused(bulk(client, "retry", {"floww_id": "one"}, expected_count=1)),
+            await refused(bulk(client, "retri", one, expected_count=1)),
+            await refused(bulk(client, "retry", one)),
+            await refused(bulk(client, "retry", {**one, "states": ["SUCCEEDED"]}, expected_count=1)),
+            await refused(bulk(client, "retry", one, expected_count=1, arguments={"reason": "x"})),
+            await refused(bulk(client, "fork", one, expected_count=1)),
+            await refused(bulk(client, "retry", {"flow_id": "nothing"}, expected_count=1)),
+            await refused(bulk(client, "retry", one, expected_count=1, page_token="x")),
+        ]
+
+    assert [error.reason for error in errors] == [
+        Reason.FILTER_MISSING,
+        Reason.FILTER_MISSING,
+        *[Reason.ARGUMENT_INVALID] * 6,
+        Reason.FLOW_NOT_FOUND,
+        Reason.PAGE_TOKEN_INVALID,
+    ]
+    assert "did you mean retry" in errors[3].message

@@ -1,0 +1,133 @@
+"""Runs are found by what is known of them: key, failure, trigger, and where they come from."""
+
+import grpc
+import pytest
+
+from reflux.api.run.v1 import run_service_pb2 as pb
+from reflux.core.reasons import Reason
+from reflux.runtime import rpc
+from tests.support.operations import failures, fork, retry
+
+PURE = {"node": "work.pure"}
+Run = pb.Run
+
+
+async def fail_odd(given, envelope, context):
+    """Fails for odd numbers, in words that name them."""
+    if given["n"] % 2:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"order {given['n']} is odd")
+    return {}
+
+
+async def found(client, **filters) -> list[str]:
+    """Ids of all runs that a list shows, in small pages."""
+    ids: list[str] = []
+    token = ""
+    while True:
+        page = await client.runs.ListRuns(pb.ListRunsRequest(**filters, page_size=2, page_token=token))
+        ids += [run.id for run in page.runs]
+        token = page.next_page_token
+        if not token:
+            return ids
+
+
+async def refused(call) -> Reason:
+    """Why a call was refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    return rpc.to_error(error.value).reason
+
+
+async def test_failures_that_are_the_same_are_one_group(begin, mesh):
+    """Counted, with the first and the newest; the list of a fingerprint shows exactly its runs."""
+    mesh.script = fail_odd
+    async with begin() as client:
+        step = {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}}
+        one = await client.save("one", step)
+        await client.save("two", step)
+        runs = [await client.start("one", {"n": n}, wait="10s") for n in range(6)]
+        other = await client.start("two", {"n": 1}, wait="10s")
+        groups = {group.example.flow_name: group for group in await failures(client)}
+        of_one = await failures(client, flow_id="one")
+        listed = await found(client, fingerprint=groups["one"].fingerprint)
+
+    odd = [run["id"] for run in runs if run["state"] == "FAILED"]
+    assert len(odd) == 3
+    assert {name: group.count for name, group in groups.items()} == {"one": 3, "two": 1}
+    assert groups["one"].example.id == odd[-1]
+    assert groups["one"].example.error.step == "a"
+    assert groups["one"].first_time.ToNanoseconds() < groups["one"].last_time.ToNanoseconds()
+    assert [group.fingerprint for group in of_one] == [groups["one"].fingerprint]
+    assert of_one[0].example.flow_id == one
+    assert listed == odd[::-1]
+    assert runs[1]["fingerprint"] == groups["one"].fingerprint
+    assert other["fingerprint"] == groups["two"].fingerprint
+
+
+async def test_runs_are_found_by_their_key(begin, mesh):
+    """Made of the input when they start, shown with them; a run that could not be found is not started."""
+    async with begin() as client:
+        flow = await client.save("orders", {"id": "a", **PURE}, search_key="{{ input.order }}")
+        run = await client.start(flow, {"order": "A-17"}, wait="10s")
+        await client.start(flow, {"order": "B"}, wait="10s")
+        again = await client.start(flow, {"order": "A-17"}, wait="10s")
+        by_key = await found(client, key="A-17")
+        nothing = await found(client, key="A-1")
+        missing = await refused(client.start(flow, {}))
+        summary = (await client.runs.ListRuns(pb.ListRunsRequest(key="B"))).runs[0]
+
+    assert by_key == [again["id"], run["id"]]
+    assert run["key"] == "A-17"
+    assert summary.key == "B"
+    assert nothing == []
+    assert missing is Reason.INPUT_INVALID
+
+
+async def test_runs_are_found_by_where_they_come_from(begin, mesh):
+    """The runs that go on from one; each says in lists what made it."""
+    mesh.script = fail_odd
+    async with begin() as client:
+        step = {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}}
+        run = await client.start(await client.save("origins", step), {"n": 1}, wait="10s")
+        second = (await retry(client, run["id"]))["run"]["id"]
+        third = (await fork(client, run["id"], "a", input={"n": 2}))["run"]["id"]
+        await client.until(second, "FAILED")
+        await client.until(third, "SUCCEEDED")
+        children = await found(client, origin_run_id=run["id"])
+        both = await found(client, states=[Run.FAILED, Run.SUCCEEDED], flow_id="origins")
+        succeeded = (await client.runs.ListRuns(pb.ListRunsRequest(state=Run.SUCCEEDED))).runs
+
+    assert children == [third, second]
+    assert both == [third, second, run["id"]]
+    assert [(one.id, one.origin.operation, one.origin.run_id) for one in succeeded] == [
+        (third, "fork", run["id"])
+    ]
+
+
+async def test_a_filter_that_is_none_is_refused(begin, mesh):
+    """Rather than to find nothing, or everything."""
+    async with begin() as client:
+        reasons = [
+            await refused(found(client, fingerprint="X")),
+            await refused(found(client, state=Run.FAILED, states=[Run.FAILED])),
+            await refused(found(client, trigger="t")),
+            await refused(found(client, origin_run_id="x")),
+            await refused(found(client, key="k" * 2000)),
+            await refused(found(client, flow_id="nothing")),
+            await refused(failures(client, flow_id="nothing")),
+        ]
+
+    assert reasons == [*[Reason.ARGUMENT_INVALID] * 5, *[Reason.FLOW_NOT_FOUND] * 2]
+
+
+async def test_pages_of_one_search_do_not_fit_another(begin, mesh):
+    """A token says where in which list."""
+    async with begin() as client:
+        flow = await client.save("pages", {"id": "a", **PURE}, search_key="{{ input.k }}")
+        for _ in range(2):
+            await client.start(flow, {"k": "x"}, wait="10s")
+        page = await client.runs.ListRuns(pb.ListRunsRequest(key="x", page_size=1))
+        other = pb.ListRunsRequest(key="y", page_size=1, page_token=page.next_page_token)
+        reason = await refused(client.runs.ListRuns(other))
+
+    assert reason is Reason.PAGE_TOKEN_INVALID
