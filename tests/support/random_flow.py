@@ -19,18 +19,20 @@ from reflux.core.state import ROOT
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reflux.core.command import StartAttempt
 
 MAX_STEPS: Final = 14
 INPUT: Final = {"yes": True, "no": False, "n": 3}
 
 
-def random_flow(rng: Random) -> Flow:
-    """A flow with every kind of step, nested up to three levels."""
+def random_flow(rng: Random, *, nodes: Sequence[str] = ("x",)) -> Flow:
+    """A flow with every kind of step, nested up to three levels, that calls these nodes."""
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
         spec["policies"] = {"timeout": rng.choice(["2s", "1m"])}
-    return flow_of(*_Maker(rng).steps(0, least=1), **spec)
+    return flow_of(*_Maker(rng, nodes).steps(0, least=1), **spec)
 
 
 def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
@@ -39,8 +41,9 @@ def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
 
 
 class _Maker:
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, nodes: Sequence[str] = ("x",)) -> None:
         self._rng = rng
+        self._nodes = nodes
         self._count = 0
 
     def steps(self, depth: int, *, least: int = 0, in_parallel: bool = False) -> list[dict[str, Any]]:
@@ -102,7 +105,7 @@ class _Maker:
         kinds += [] if in_parallel else ["return"]
         match rng.choice(kinds):
             case "node":
-                return {"node": "x", "with": self._value(before), **self._policies()}
+                return {"node": self._node(), "with": self._value(before), **self._policies()}
             case "set":
                 return {"set": self._value(before)}
             case "return":
@@ -113,6 +116,9 @@ class _Maker:
                 return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
             case kind:
                 return {**self._container(kind, depth + 1, before, in_parallel=in_parallel), **self._limit()}
+
+    def _node(self) -> str:
+        return self._nodes[0] if len(self._nodes) == 1 else self._rng.choice(self._nodes)
 
     def _policies(self) -> dict[str, Any]:
         rng = self._rng

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost
-from reflux.orchestrator.store.lane import Lane, LaneStats
+from reflux.orchestrator.store.lane import Connect, Lane, LaneStats, connect
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Writer:
     >>> recorded = await writer.submit(Submission(lease, run_id, 7, [payload]))
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, connect: Connect = connect) -> None:
         self._lane: Lane[Submission, Recorded] = Lane(
             dsn,
             name="journal",
@@ -94,6 +94,7 @@ class Writer:
             rows=lambda submission: len(submission.payloads),
             refused=self._after_refusal,
             unknown=self._after_unknown,
+            connect=connect,
         )
         self._missing: dict[RunId, tuple[int, int]] = {}
         """Run → token under which a submission was refused, and its first seq."""

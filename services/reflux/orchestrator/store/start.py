@@ -20,7 +20,7 @@ from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import ShardLost, Undecided
-from reflux.orchestrator.store.lane import Lane, LaneStats
+from reflux.orchestrator.store.lane import Connect, Lane, LaneStats, connect
 from reflux.orchestrator.store.pool import fetch
 from reflux.runtime.postgres import load_sql
 
@@ -80,8 +80,8 @@ class Started:
 class Starter:
     """Begins runs in groups. Somebody must `run` it."""
 
-    def __init__(self, dsn: str) -> None:
-        self._lane: Lane[StartRequest, Started] = Lane(dsn, name="start", write=_write)
+    def __init__(self, dsn: str, *, connect: Connect = connect) -> None:
+        self._lane: Lane[StartRequest, Started] = Lane(dsn, name="start", write=_write, connect=connect)
 
     @property
     def stats(self) -> LaneStats:
