@@ -40,6 +40,7 @@ _STATEMENTS: Final = (
     "create_shards", "count_shards", "join", "heartbeat", "leave", "declare_dead", "take_shards",
     "release_shards", "survey", "write_events", "start_runs", "find_start_keys", "adopt_runs", "find_due",
     "put_word", "get_run", "read_events", "read_journals",
+    "last_seqs",
 )  # fmt: skip
 
 _quiet, _held_open = os.pipe()

@@ -200,6 +200,8 @@ def _effects(case: Case) -> Iterator[str]:
             what = [(effect.scope, effect.key[:6], effect.attempt) for effect in effects]
             yield f"{path} ({action.node}) acted {len(effects)} times: {what}"
         outcomes = {finished.outcome for finished in run.finished}
+        if run.flight is not None and run.flight.claim is not None and case.state.quarantine:
+            continue  # a quarantined run shows it as in flight
         if Outcome.DONE in outcomes and not effects:
             yield f"{path} is DONE and nothing happened"
         if not outcomes & {Outcome.DONE, Outcome.AMBIGUOUS} and effects:

@@ -78,6 +78,8 @@ class Plan:
                 seconds = rng.choice((1.0, 7.0, 12.0))
             plan.processes.append(ProcessFault(at, act, rng.randrange(ORCHESTRATORS), seconds))
         plan.poison = rng.random() < 0.02
+        if plan.poison:
+            plan.cancel_at = None  # to cancel is to look at it
         return plan
 
     def statement(self, name: str, who: str) -> str:

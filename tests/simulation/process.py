@@ -80,6 +80,8 @@ class World3:
     outside: Outside
     mesh: MeshView
     flows: Flows
+    deadly: Flows
+    """The same for whoever brings runs into memory: a poisoned one kills him."""
     changed: Callable[[Process, RunId, int], None]
     """The auditor, told of every commit that a process heard of."""
     processes: list[Process]
@@ -138,6 +140,7 @@ class Process:
         self.writer = Writer("", connect=connect)  # type: ignore[arg-type]
         self.starter = Starter("", connect=connect)  # type: ignore[arg-type]
         self.reader = JournalReader(pool, flows)
+        deadly: Any = shared.deadly
         self.worker = Worker(
             writer=self.writer,
             caller=NodeCaller(shared.outside.channel(loop), self.address, self.clock),
@@ -146,7 +149,11 @@ class Process:
             host=self,
         )
         self.intake = Intake(
-            pool=pool, reader=self.reader, writer=self.writer, worker=self.worker, clock=self.clock
+            pool=pool,
+            reader=JournalReader(pool, deadly),
+            writer=self.writer,
+            worker=self.worker,
+            clock=self.clock,
         )
         membership = Membership(
             SimPool(shared.database, loop),  # type: ignore[arg-type]

@@ -140,6 +140,7 @@ class _Simulation:
             self.database,
             self.outside,
             _MESH,
+            Flows(FLOW, self.flow),
             Flows(FLOW, self.flow, self._loading),
             self._changed,
             [],

@@ -309,3 +309,6 @@ class Tables:
             for run_id in sorted(set(p["run_ids"]))
             for seq, fact in sorted(self.journal.get(run_id, {}).items())
         ]
+
+    def last_seqs(self, p: Any) -> list[Row]:
+        return [(run_id, max(self.journal[run_id])) for run_id in dict.fromkeys(p["run_ids"]) if run_id in self.journal]

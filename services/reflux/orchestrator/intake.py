@@ -134,15 +134,20 @@ class Intake:
                 await self._take(taken.lease, page[start : start + LOAD_AT_ONCE])
 
     async def _take(self, lease: ShardLease, page: Sequence[Adopted]) -> None:
-        recoveries = {adopted.run_id: adopted.recoveries for adopted in page}
-        async with self._read(list(recoveries)) as found:
+        deadly = [one.run_id for one in page if one.recoveries >= MAX_RECOVERIES]
+        if deadly:
+            await self._quarantine(deadly, lease)
+        async with self._read([one.run_id for one in page if one.recoveries < MAX_RECOVERIES]) as found:
             async for loaded in found:
                 if not self._holds(lease):
                     return
-                if recoveries[loaded.run_id] >= MAX_RECOVERIES:
-                    self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED)
-                else:
-                    await self._give(loaded, lease)
+                await self._give(loaded, lease)
+
+    async def _quarantine(self, run_ids: Sequence[RunId], lease: ShardLease) -> None:
+        """Parks runs without a look at them: it may be that look of which their owners died."""
+        for run_id, last_seq in (await runs.last_seqs(self._pool, run_ids)).items():
+            if self._holds(lease) and run_id not in self._worker.runs:
+                self._park(Loaded(run_id, last_seq, None), lease, Reason.QUARANTINED, QUARANTINED)
 
     async def _poll_forever(self) -> None:
         for _ in forever():
@@ -198,13 +203,14 @@ class Intake:
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
         """Runs that are not in memory, read by one reader at a time, so that no view has grown old."""
+        worker = self._worker
 
         async def absent(source: AsyncIterator[Loaded]) -> AsyncIterator[Loaded]:
             async for loaded in source:
-                if loaded.run_id not in self._worker.runs:
+                if loaded.run_id not in worker.runs:
                     yield loaded
 
-        wanted = [run_id for run_id in run_ids if run_id not in self._worker.runs]
+        wanted = [one for one in run_ids if one not in worker.runs and one not in worker.launching]
         async with self._reading, aclosing(self._reader.load(wanted)) as source:
             yield absent(source)
 

@@ -110,14 +110,20 @@ class Launcher:
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
         )
-        started, lease = await self._start(request)
-        metrics.started(created=started.created)
-        if not started.created:
-            return Launched(started.run_id, None)
-        # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
-        if run_id not in self._worker.runs and lease in self._lease.held():
-            shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
-            self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
+        # Until it is known what became of the start, nobody here reads the run from the tables: read, walked to
+        # its end and gone from memory it would begin once more when a late answer comes.
+        self._worker.launching.add(run_id)
+        try:
+            started, lease = await self._start(request)
+            metrics.started(created=started.created)
+            if not started.created:
+                return Launched(started.run_id, None)
+            # After a takeover it is the new owner's.
+            if lease in self._lease.held():
+                shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
+                self._worker.add(ActiveRun(begin(run_id, flow.flow, created), lease, 2, shown))
+        finally:
+            self._worker.launching.discard(run_id)
         return Launched(run_id, begin(run_id, flow.flow, created))
 
     async def _start(self, request: StartRequest) -> tuple[Started, ShardLease]:

@@ -129,6 +129,8 @@ class Worker:
         tracer: Tracer | None = None,
     ) -> None:
         self.runs: dict[RunId, ActiveRun] = {}
+        self.launching: set[RunId] = set()
+        """Runs that are being started here, and will be added by whoever starts them."""
         self._writer = writer
         self._caller = caller
         self._mesh = mesh

@@ -125,8 +125,7 @@ class Writer:
 
     def read_again(self, run_id: RunId) -> None:
         """The run was read from its journal: what was refused of it before is forgotten."""
-        for key in [key for key in self._missing if key[0] == run_id]:
-            del self._missing[key]
+        self._missing.pop(run_id, None)
 
     def close(self) -> None:
         """Take no more; `run` returns when everything is written."""
