@@ -22,7 +22,7 @@ from reflux.core import event as ev
 from reflux.core.attempt import recover
 from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
-from reflux.core.names import RunId
+from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
@@ -147,7 +147,10 @@ class Intake:
         """Parks runs without a look at them: it may be that look of which their owners died."""
         for run_id, last_seq in (await runs.last_seqs(self._pool, run_ids)).items():
             if self._holds(lease) and run_id not in self._worker.runs:
-                self._park(Loaded(run_id, last_seq, None), lease, Reason.QUARANTINED, QUARANTINED)
+                row = await runs.get(self._pool, run_id)
+                canceling = row is not None and row.state is RunPhase.CANCELING
+                loaded = Loaded(run_id, last_seq, None)
+                self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED, canceling=canceling)
 
     async def _poll_forever(self) -> None:
         for _ in forever():
@@ -198,7 +201,8 @@ class Intake:
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
                 else:
-                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem)
+                    canceling = loaded.state is not None and loaded.state.cancel is not None
+                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem, canceling=canceling)
 
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
@@ -230,32 +234,45 @@ class Intake:
         events: list[ev.Event] = []
         if recovered and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
-        self._worker.add(run, events)
-        if words:
-            self._answer(run, words)
+        # Together: what was said to it may forbid what it would begin.
+        self._worker.add(run, [*events, *self._said(state, words)], [word.id for word in words])
 
     def _answer(self, run: ActiveRun, words: Sequence[Word]) -> None:
-        events: list[ev.Event] = []
-        if _cancels(words) and not (run.state.finished or run.state.cancel):
-            events.append(_cancel_of(words, self._clock.now()))
-        self._worker.walk(run, events, [word.id for word in words])
+        self._worker.walk(run, self._said(run.state, words), [word.id for word in words])
+
+    def _said(self, state: RunState, words: Sequence[Word]) -> list[ev.Event]:
+        """What words mean for a run."""
+        if _cancels(words) and not (state.finished or state.cancel):
+            return [_cancel_of(words, self._clock.now())]
+        return []
 
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
         """A run that cannot be folded: a cancel ends it as it is, anything else leaves it PARKED."""
         if _cancels(words):
-            now = self._clock.now()
-            failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
-            event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
-            update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
-            self._write(loaded, lease, event, update, words)
+            self._end(loaded, lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem), words)
             return
         row = await runs.get(self._pool, loaded.run_id)
         if row is None or row.state is not RunPhase.PARKED:
             self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
 
-    def _park(self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str) -> None:
+    def _end(
+        self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
+    ) -> None:
+        """Cancels a run as it stands, because it cannot be advanced to its end."""
+        now, unresolved = self._clock.now(), _unresolved(loaded.state)
+        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unresolved)
+        update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
+        self._write(loaded, lease, event, update, words)
+
+    def _park(
+        self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str, *, canceling: bool = False
+    ) -> None:
+        """Leaves a run to a person; one that was cancelled needs nobody any more, and ends."""
         failure = ev.Failure("INTERNAL", reason, message)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
+        if canceling:
+            self._end(loaded, lease, failure)
+            return
         update = RunUpdate(RunPhase.PARKED, failure=failure, progressed=False)
         self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
 
@@ -287,6 +304,14 @@ def _cancel_of(words: Sequence[Word], now: datetime) -> ev.CancelRequested:
     """The first cancel among `words`."""
     said = orjson.loads(next(word.payload for word in words if word.kind == CANCEL))
     return ev.CancelRequested(said["actor"], said["reason"], now)
+
+
+def _unresolved(state: RunState | None) -> tuple[StepPath, ...]:
+    """Steps of a run that ends as it stands whose outside effect is not known."""
+    if state is None:
+        return ()
+    claimed = (path for path, run in state.steps.items() if run.flight is not None and run.flight.claim)
+    return (*state.unresolved_effects, *claimed)
 
 
 def _row_of(state: RunState) -> RunUpdate:

@@ -39,7 +39,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.caller import NodeCaller, Order
-from reflux.orchestrator.dispatch import Places, prepare, too_late
+from reflux.orchestrator.dispatch import Places, given_up, prepare, too_late
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
@@ -351,10 +351,15 @@ class Worker:
             self._not_committed(run, first_seq, error)
             return
         for started, order in held:
-            flight = run.state.steps[order.step].flight
+            step = run.state.steps[order.step]
             if self.draining or self.runs.get(run.id) is not run:
                 continue
-            if flight is not None and flight.started is started:
+            if step.flight is None or step.flight.started is not started:
+                continue
+            if step.ending:  # nobody was told that it starts, and its claim would be refused
+                result = given_up(order, self._clock.now())
+                self.walk(run, [settle(run.state, order.step, result, jitter=0.0)])
+            else:
                 self._send(run, started, order)
         self._host.changed(run.id, last_seq)
         if run.commits:
