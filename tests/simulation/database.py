@@ -7,7 +7,7 @@ and between them anything may happen to either side:
     after    it was executed, and then the connection breaks: nobody is told
     busy     the database says that it cannot now (a deadlock); nothing was executed
     full     … that its disk is full; the connection is fine
-    row      … that a value is bad, although none is: the batch is to be halved
+    row      … that one event is bad, and says so each time it comes: the others must not suffer
     stall    it is executed much later, also if whoever asked has given up, been killed or lost its lease
     silent   it was executed, and the answer comes much later
 
@@ -62,6 +62,8 @@ class Database:
     plan: Plan
     down_until: float = 0.0
     connections: list[SimConnection] = field(default_factory=list)
+    bad: set[tuple[str, bytes]] = field(default_factory=set)
+    """Run and payload of the events that the database will never take."""
 
     def restart(self, seconds: float) -> None:
         """Ends every connection, and takes no new one for a while. What was committed stays."""
@@ -101,7 +103,12 @@ class SimPool:
             connection = self._free.pop()  # one that broke meanwhile is found out when it is taken
         if connection is None or connection.closed:
             connection = await self.database.connect(self.loop)
+        world = self.database.world
+        taken, busy, stops = world.now, connection.busy, self.loop.stops
         yield connection
+        idle = world.now - taken - (connection.busy - busy)
+        if idle > HELD_SECONDS and stops == self.loop.stops:
+            world.problems.append(f"{self.loop.name}: a connection was held for {idle:.1f} s")
         if not connection.closed:
             self._free.append(connection)
 
@@ -111,6 +118,8 @@ class SimConnection:
 
     def __init__(self, database: Database, loop: ProcessLoop) -> None:
         self.closed = False
+        self.busy = 0.0
+        """Seconds in statements."""
         self.pgconn = SimpleNamespace(transaction_status=TransactionStatus.IDLE)
         self._database = database
         self._loop = loop
@@ -129,6 +138,7 @@ class SimConnection:
             raise OperationalError("the connection is closed")
         self._future = future = self._loop.create_future()
         self._database_takes(_name(statement), parameters or {}, future)
+        asked = self._database.world.now
         try:
             self._rows = await future
         except errors.DatabaseError as error:
@@ -138,7 +148,17 @@ class SimConnection:
         except BaseException:
             self.closed = True
             raise
+        finally:
+            self.busy += self._database.world.now - asked
         return self
+
+    def _is_bad(self, parameters: Any, *, more: bool) -> bool:
+        """Whether an event of this batch is bad; of `more`, one of them is from now on."""
+        bad = self._database.bad
+        events = list(zip(parameters["event_runs"], parameters["event_payloads"], strict=True))
+        if more and events:
+            bad.add(self._database.world.rng.choice(events))
+        return bool(bad) and not bad.isdisjoint(events)
 
     async def fetchall(self) -> list[Row]:
         return self._rows
@@ -185,6 +205,8 @@ class SimConnection:
             answer = OperationalError("server closed the connection unexpectedly")
         elif fault in _REFUSALS:
             answer = _REFUSALS[fault]("as planned")
+        elif name == "write_events" and self._is_bad(parameters, more=fault == "row"):
+            answer = errors.DataException("as planned")
         else:
             tables = database.tables
             tables.writer = self._loop.name
@@ -202,10 +224,12 @@ class SimConnection:
         world.after(back, _settle, future, answer, loop=self._loop)
 
 
+HELD_SECONDS: Final = 0.5
+"""Longest time for which a connection may be out of the pool without a statement of its own."""
+
 _REFUSALS: Final = {
     "busy": errors.DeadlockDetected,
     "full": errors.DiskFull,
-    "row": errors.DataException,
 }
 
 

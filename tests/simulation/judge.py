@@ -22,7 +22,7 @@ from reflux.orchestrator import codec
 from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from reflux.core.flow import Flow
     from reflux.core.state import RunState
@@ -42,8 +42,8 @@ class Told:
 
     runs: dict[str, set[str]]
     """Start-once key → ids of runs that were answered."""
-    cancels: set[str]
-    """Runs whose cancel was accepted."""
+    cancels: dict[str, float]
+    """Runs whose cancel was accepted, and when that was heard."""
 
 
 @dataclass(slots=True)
@@ -57,19 +57,20 @@ class Case:
     state: RunState
     sent: Sequence[Sent]
     effects: Sequence[Effect]
-    canceled: bool
-    """A client was told that its cancel is accepted."""
+    canceled: float | None
+    """When a client was told that its cancel is accepted."""
     broken: bool
-    """The database refused a row of somebody, so a run may be parked for it."""
+    """The database refused a row of it, so it may be parked for that."""
     calm: bool
 
 
 def verdict(
-    tables: Tables, outside: Outside, told: Told, flow: Flow, *, broken: bool, calm: bool
+    tables: Tables, outside: Outside, told: Told, flow: Flow, *, broken: Collection[str], calm: bool
 ) -> list[str]:
     """Every promise that was broken, in words; empty for a good world."""
     problems = list(_writers(tables))
     problems += _starts(tables, told)
+    problems += _leases(tables) if calm else ()
     for run_id, row in tables.runs.items():
         facts = [fact for _, fact in sorted(tables.journal[run_id].items())]
         if [fact.seq for fact in facts] != list(range(1, len(facts) + 1)):
@@ -89,8 +90,8 @@ def verdict(
             state,
             [one for one in outside.sent if one.run_id == run_id],
             [one for one in outside.ledger if one.run_id == run_id],
-            run_id in told.cancels,
-            broken,
+            told.cancels.get(run_id),
+            run_id in broken,
             calm,
         )
         problems += [f"{run_id[-6:]}: {problem}" for rule in _RULES for problem in rule(case)]
@@ -145,6 +146,13 @@ def _starts(tables: Tables, told: Told) -> Iterator[str]:
         yield f"{len(told.runs)} starts made {len(tables.runs)} runs"
 
 
+def _leases(tables: Tables) -> Iterator[str]:
+    """While nothing goes wrong nobody is declared dead, whatever the clocks of the machines show."""
+    for member in tables.members.values():
+        if member.state != "alive":
+            yield f"{member.address} was declared dead although nothing went wrong"
+
+
 def _ends(case: Case) -> Iterator[str]:
     """G1: every run reaches an end, or waits for a person with a reason, and its row says the same."""
     phase = case.state.phase
@@ -156,11 +164,11 @@ def _ends(case: Case) -> Iterator[str]:
         yield "it is PARKED without a reason"
     if case.state.quarantine is not None and case.state.quarantine.reason == Reason.RUN_BROKEN and not case.broken:
         yield f"it was given up as broken: {case.state.quarantine.message}"
-    if case.canceled and phase not in FINAL:
+    if case.canceled is not None and phase not in FINAL:
         yield f"its cancel was accepted, and it is {phase}"
-    ends = [event for event in case.events if isinstance(event, ev.RunFinished)]
-    if len(ends) > 1:
-        yield "it ended twice"
+    for event in case.events[:-1]:
+        if isinstance(event, ev.RunFinished):
+            yield f"something came after its end: {type(case.events[-1]).__name__}"
 
 
 def _outcomes(case: Case) -> Iterator[str]:
@@ -202,12 +210,24 @@ def _effects(case: Case) -> Iterator[str]:
         outcomes = {finished.outcome for finished in run.finished}
         if run.flight is not None and run.flight.claim is not None and case.state.quarantine:
             continue  # a quarantined run shows it as in flight
+        if case.state.finished and path in case.state.finished.unresolved_effects:
+            continue
         if Outcome.DONE in outcomes and not effects:
             yield f"{path} is DONE and nothing happened"
         if not outcomes & {Outcome.DONE, Outcome.AMBIGUOUS} and effects:
             yield f"{path} acted, and its journal says that nothing happened"
         if run.unresolved is not None and case.state.finished and path not in case.state.finished.unresolved_effects:
             yield f"nobody is told that the effect of {path} is not known"
+
+
+def _answers(case: Case) -> Iterator[str]:
+    """G8: the version in the journal is the one that answered."""
+    for event in case.events:
+        if isinstance(event, ev.AttemptFinished) and event.output is not None:
+            answered = event.output.value
+            assert isinstance(answered, dict)
+            if answered["by"] != event.assignment.answered_by:
+                yield f"{event.step} was answered by {answered['by']}, not {event.assignment.answered_by}"
 
 
 def _scopes(case: Case) -> Iterator[str]:
@@ -276,12 +296,14 @@ def _cancels(case: Case) -> Iterator[str]:
             if event.time > cancel.recorded_at:
                 yield f"attempt {event.attempt} of {event.step} starts after the cancel"
     if cancel is None:
+        # One that had been decided to end before the cancel was heard of ends as it was decided.
+        ended = case.state.finished
+        if case.canceled is not None and ended is not None and _seconds(ended.time) > case.canceled:
+            yield "its cancel was accepted, and forgotten"
         return
     for sent in case.sent:
         if sent.at > _seconds(cancel.recorded_at) and sent.token >= cancel.token:
             yield f"{sent.step} was called after the cancel was recorded"
-    if case.canceled and case.state.finished is None:
-        yield "it was cancelled and goes on"
 
 
 def _recoveries(case: Case) -> Iterator[str]:
@@ -297,7 +319,7 @@ def _recoveries(case: Case) -> Iterator[str]:
         evolve(state, event)
 
 
-_RULES: Final = (_ends, _outcomes, _effects, _scopes, _times, _cancels, _recoveries)
+_RULES: Final = (_ends, _outcomes, _effects, _answers, _scopes, _times, _cancels, _recoveries)
 
 
 def _seconds(time: datetime) -> float:

@@ -14,6 +14,7 @@ import random
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +41,7 @@ from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
 from tests.simulation.process import Context, Flows, Process, World3
 from tests.simulation.tables import Tables
 from tests.simulation.world import World
-from tests.support.random_flow import INPUT, random_flow
+from tests.support.random_flow import INPUT, WAITS, random_flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -52,6 +53,8 @@ FLOW: Final = FlowId("00000000-0000-4000-8000-000000000001")
 SEEDS_OF_A_FLOW: Final = 8
 HORIZON: Final = 400.0
 """Seconds in which every world must have come to rest."""
+_SOON: Final = timedelta(seconds=5)
+"""Who takes a shard over takes on what is due so soon, and nothing else."""
 ANSWER_SECONDS: Final = 8.0
 _ENDS: Final = frozenset({*(phase.value for phase in FINAL), "PARKED"})
 
@@ -109,7 +112,8 @@ class _Bits:
 @lru_cache(maxsize=64)
 def _flow(number: int) -> Flow:
     rng = Random(f"flow {number}")
-    return random_flow(rng, nodes=("pure", "pure", "idem", "once", "comp"))
+    nodes = ("pure", "pure", "idem", "once", "comp")
+    return random_flow(rng, nodes=nodes, waits=(*WAITS, "9s"))
 
 
 _MESH: Final = mesh_view()
@@ -147,7 +151,7 @@ class _Simulation:
         )
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
-        self.told = Told({}, set())
+        self.told = Told({}, {})
         self.open = 0
         """Things that clients still have to do."""
         self._last_owner: dict[str, str] = {}
@@ -170,7 +174,7 @@ class _Simulation:
             self.outside,
             self.told,
             self.flow,
-            broken="row" in [kind for kinds in self.plan.statements.values() for kind in kinds.values()],
+            broken={run_id for run_id, _ in self.database.bad},
             calm=self.plan.calm,
         )
         return Report(
@@ -192,6 +196,7 @@ class _Simulation:
             not self.open
             and not self.outside.busy
             and all(row.state in _ENDS for row in self.tables.runs.values())
+            and all(self.tables.runs[run_id].finished_at for _, run_id, *_ in self.tables.inbox.values())
         )
 
     # Clients.
@@ -227,7 +232,7 @@ class _Simulation:
         request = run_pb.CancelRunRequest(run_id=run_id)
 
         def canceled(_: bytes) -> None:
-            self.told.cancels.add(run_id)
+            self.told.cancels.setdefault(run_id, self.world.now)
             self.world.note("canceled", run_id[-6:])
             self.open -= 1
 
@@ -313,6 +318,7 @@ class _Simulation:
         world.note("fault", fault.act, process.name, fault.seconds)
         if fault.act == "pause":
             process.loop.paused = True
+            process.loop.stops += 1
             world.after(fault.seconds, self._resume, process)
         elif fault.act == "kill":
             self._kill(process, fault.seconds)
@@ -343,6 +349,8 @@ class _Simulation:
 
     def _loading(self) -> None:
         """A run is about to be folded: whoever does so dies of a poisoned one."""
+        if all(self._only_waits(run_id) for run_id in self.tables.runs):
+            self.world.problems.append("a run was read although nothing of it was due")
         if self.plan.poison:
             loop = asyncio.get_running_loop()
             [process] = [one for one in self.shared.processes if one.loop is loop]
@@ -350,6 +358,12 @@ class _Simulation:
             self.world.note("fault", "poison", process.name)
             self._kill(process, 0.5)
             raise Killed
+
+    def _only_waits(self, run_id: str) -> bool:
+        row = self.tables.runs[run_id]
+        if any(word[1] == run_id for word in self.tables.inbox.values()):
+            return False
+        return row.wake_at is not None and row.wake_at > self.world.time() + _SOON
 
     # The auditor.
 

@@ -14,7 +14,6 @@ anything else fails loudly.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -34,19 +33,15 @@ _set_running = asyncio._set_running_loop
 class Entry:
     """Something that will happen, unless it is cancelled. Also asyncio's `TimerHandle` and `Handle`."""
 
-    __slots__ = ("args", "at", "callback", "loop", "place")
+    __slots__ = ("args", "at", "callback", "loop")
 
     def __init__(
-        self, at: float, place: float, loop: ProcessLoop | None, callback: Callable[..., object], args: Any
+        self, at: float, loop: ProcessLoop | None, callback: Callable[..., object], args: Any
     ) -> None:
         self.at = at
-        self.place = place
         self.loop = loop
         self.callback: Callable[..., object] | None = callback
         self.args = args
-
-    def __lt__(self, other: Entry) -> bool:
-        return self.at < other.at or (self.at == other.at and self.place < other.place)
 
     def cancel(self) -> None:
         self.callback = None
@@ -64,13 +59,14 @@ class World:
 
     def __init__(self, seed: int | str, *, traced: bool = False) -> None:
         self.rng = Random(seed)
+        self._random = self.rng.random
         self.now = 0.0
         self.events = 0
         self.problems: list[str] = []
         """What no process may ever do, such as a callback that raises."""
         self.trace: list[str] | None = [] if traced else None
-        self._digest = hashlib.blake2b(digest_size=16)
-        self._heap: list[Entry] = []
+        self._heap: list[tuple[float, float, Entry]] = []
+        """Time, and a number that the seed draws: the order among those of the same time."""
 
     def time(self) -> datetime:
         """What the database's clock shows."""
@@ -80,8 +76,9 @@ class World:
         self, seconds: float, callback: Callable[..., object], *args: Any, loop: ProcessLoop | None = None
     ) -> Entry:
         """Has something happen, in a process or nowhere in particular."""
-        entry = Entry(self.now + max(seconds, 0.0), self.rng.random(), loop, callback, args)
-        heappush(self._heap, entry)
+        at = self.now + seconds if seconds > 0.0 else self.now
+        entry = Entry(at, loop, callback, args)
+        heappush(self._heap, (at, self._random(), entry))
         return entry
 
     def note(self, kind: str, *facts: object) -> None:
@@ -93,22 +90,22 @@ class World:
         """Whether `done` came true before the time `until`."""
         heap = self._heap
         while heap:
-            entry = heappop(heap)
+            at, place, entry = heappop(heap)
             callback = entry.callback
             if callback is None:
                 continue
             loop = entry.loop
-            if entry.at > self.now:
-                if entry.at > until:
+            if at > self.now:
+                if at > until:
                     return False
-                self.now = entry.at
+                self.now = at
             self.events += 1
             if loop is None:
                 callback(*entry.args)
                 if done():
                     return True
             elif loop.paused:
-                loop.missed.append(entry)
+                loop.missed.append((at, place, entry))
             elif not loop.dead:
                 loop.execute(callback, *entry.args)
         return done()
@@ -116,8 +113,8 @@ class World:
     def resume(self, loop: ProcessLoop) -> None:
         """Everything that a paused process has missed happens to it now, in order."""
         loop.paused = False
-        for entry in loop.missed:
-            heappush(self._heap, entry)
+        for missed in loop.missed:
+            heappush(self._heap, missed)
         loop.missed.clear()
 
 
@@ -130,8 +127,10 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.name = name
         self.offset = offset
         self.paused = False
+        self.stops = 0
+        """How often it was paused."""
         self.dead = False
-        self.missed: list[Entry] = []
+        self.missed: list[tuple[float, float, Entry]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
         self._soon: deque[Entry] = deque()
 
@@ -175,7 +174,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return self.world.now + self.offset
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        entry = Entry(0.0, 0.0, self, callback, args)
+        entry = Entry(0.0, self, callback, args)
         if not self.dead:
             self._soon.append(entry)
         return entry

@@ -27,12 +27,15 @@ MAX_STEPS: Final = 14
 INPUT: Final = {"yes": True, "no": False, "n": 3}
 
 
-def random_flow(rng: Random, *, nodes: Sequence[str] = ("x",)) -> Flow:
-    """A flow with every kind of step, nested up to three levels, that calls these nodes."""
+WAITS: Final = ("100ms", "2s", "{{ input.n }}")
+
+
+def random_flow(rng: Random, *, nodes: Sequence[str] = ("x",), waits: Sequence[str] = WAITS) -> Flow:
+    """A flow with every kind of step, nested up to three levels, that calls these nodes and waits so long."""
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
         spec["policies"] = {"timeout": rng.choice(["2s", "1m"])}
-    return flow_of(*_Maker(rng, nodes).steps(0, least=1), **spec)
+    return flow_of(*_Maker(rng, nodes, waits).steps(0, least=1), **spec)
 
 
 def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
@@ -41,9 +44,10 @@ def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
 
 
 class _Maker:
-    def __init__(self, rng: Random, nodes: Sequence[str] = ("x",)) -> None:
+    def __init__(self, rng: Random, nodes: Sequence[str] = ("x",), waits: Sequence[str] = WAITS) -> None:
         self._rng = rng
         self._nodes = nodes
+        self._waits = waits
         self._count = 0
 
     def steps(self, depth: int, *, least: int = 0, in_parallel: bool = False) -> list[dict[str, Any]]:
@@ -113,7 +117,7 @@ class _Maker:
             case "fail":
                 return {"fail": {"message": "as {{ input.n }} said"}}
             case "wait":
-                return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
+                return {"wait": {"for": rng.choice(self._waits)}}
             case kind:
                 return {**self._container(kind, depth + 1, before, in_parallel=in_parallel), **self._limit()}
 
