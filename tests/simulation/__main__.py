@@ -19,14 +19,16 @@ from functools import partial
 from itertools import count
 from multiprocessing import get_context
 from secrets import randbelow
+
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.simulation import Report, simulate
 
 
-
 def main(arguments: list[str] | None = None) -> int:
     """What the command line asks for; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--first", type=int)

@@ -1,4 +1,4 @@
-"""Connections to the simulated database: psycopg as far as the store uses it, and everything that can go wrong.
+"""Connections to the simulated database: psycopg as far as the store uses it, and all that can go wrong.
 
 A statement leaves, is executed at one instant, and its answer comes back; each of the three takes a moment,
 and between them anything may happen to either side:

@@ -162,7 +162,11 @@ def _ends(case: Case) -> Iterator[str]:
         yield f"its row says {case.row.state}, its journal {phase}"
     if phase is RunPhase.PARKED and case.row.error[0] is None:
         yield "it is PARKED without a reason"
-    if case.state.quarantine is not None and case.state.quarantine.reason == Reason.RUN_BROKEN and not case.broken:
+    if (
+        case.state.quarantine is not None
+        and case.state.quarantine.reason == Reason.RUN_BROKEN
+        and not case.broken
+    ):
         yield f"it was given up as broken: {case.state.quarantine.message}"
     if case.canceled is not None and phase not in FINAL:
         yield f"its cancel was accepted, and it is {phase}"
@@ -216,8 +220,25 @@ def _effects(case: Case) -> Iterator[str]:
             yield f"{path} is DONE and nothing happened"
         if not outcomes & {Outcome.DONE, Outcome.AMBIGUOUS} and effects:
             yield f"{path} acted, and its journal says that nothing happened"
-        if run.unresolved is not None and case.state.finished and path not in case.state.finished.unresolved_effects:
+        if (
+            run.unresolved is not None
+            and case.state.finished
+            and path not in case.state.finished.unresolved_effects
+        ):
             yield f"nobody is told that the effect of {path} is not known"
+
+
+def _order(case: Case) -> Iterator[str]:
+    """Nothing that may act is sent before its start, and everything before it, is durable."""
+    started = {
+        (event.step, event.attempt, fact.token): _seconds(fact.recorded_at)
+        for event, fact in zip(case.events, case.facts, strict=True)
+        if isinstance(event, ev.AttemptStarted)
+    }
+    for sent in case.sent:
+        at = started.get((sent.step, sent.attempt, sent.token))
+        if sent.node != "pure" and (at is None or sent.at < at):
+            yield f"attempt {sent.attempt} of {sent.step} was sent before its start was recorded"
 
 
 def _answers(case: Case) -> Iterator[str]:
@@ -293,12 +314,17 @@ def _cancels(case: Case) -> Iterator[str]:
             yield f"{event.step} was granted its claim after the cancel"
         elif cancel is not None and isinstance(event, ev.AttemptStarted):
             # A slow pure attempt is journaled late: only what starts later counts.
-            if event.time > cancel.recorded_at:
-                yield f"attempt {event.attempt} of {event.step} starts after the cancel"
+            late = event.time > cancel.recorded_at
+            yield from [f"attempt {event.attempt} of {event.step} starts after the cancel"] if late else ()
     if cancel is None:
-        # One that had been decided to end before the cancel was heard of ends as it was decided.
-        ended = case.state.finished
-        if case.canceled is not None and ended is not None and _seconds(ended.time) > case.canceled:
+        # Before the journal shows it a cancel is only asked for: a run that had been decided to end ends as
+        # it was decided, and one that changes hands may end before its new owner hears of it.
+        ended, asked = case.state.finished, case.canceled
+        if asked is None or ended is None or _seconds(ended.time) <= asked:
+            return
+        if not any(
+            isinstance(event, ev.RunRecovered) and _seconds(event.time) > asked for event in case.events
+        ):
             yield "its cancel was accepted, and forgotten"
         return
     for sent in case.sent:
@@ -319,7 +345,7 @@ def _recoveries(case: Case) -> Iterator[str]:
         evolve(state, event)
 
 
-_RULES: Final = (_ends, _outcomes, _effects, _answers, _scopes, _times, _cancels, _recoveries)
+_RULES: Final = (_ends, _order, _outcomes, _effects, _answers, _scopes, _times, _cancels, _recoveries)
 
 
 def _seconds(time: datetime) -> float:

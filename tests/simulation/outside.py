@@ -1,9 +1,9 @@
 """The world outside the orchestrators: nodes behind a network, and the ledger of what they really did.
 
-Nodes keep the contract of `reflux.sdk` and nothing else of it is used here: the class is theirs, a call that is
-not pure is claimed right before it acts, with one execution id, at most twice; a refused claim means that
-nothing is done, and says so. Everything between is the network's: requests and answers are lost, late or doubled,
-nodes are slow before the claim and after it, and a call goes on after whoever sent it is gone.
+Nodes keep the contract of `reflux.sdk` and nothing else of it is used here: the class is theirs, a call that
+is not pure is claimed right before it acts, with one execution id, at most twice; a refused claim means that
+nothing is done, and says so. Everything between is the network's: requests and answers are lost, late or
+doubled, nodes are slow before the claim and after it, and a call goes on after whoever sent it is gone.
 
 The ledger knows nothing of journals. A node writes into it at the moment in which it acts.
 """
@@ -130,9 +130,7 @@ class _Channel:
 class _Call:
     """One call, from the moment in which it is sent; awaiting it gives the reply."""
 
-    def __init__(
-        self, outside: Outside, loop: ProcessLoop, envelope: dict[str, str], timeout: float
-    ) -> None:
+    def __init__(self, outside: Outside, loop: ProcessLoop, envelope: dict[str, str], timeout: float) -> None:
         self._loop = loop
         self._labels: Sequence[tuple[str, str]] = ()
         self.future = loop.create_future()
@@ -202,8 +200,8 @@ def _send(outside: Outside, call: _Call, envelope: dict[str, str]) -> None:
     if plan.happens(0.05):
         world.note("fault", "refused by the mesh")
         labels += [("x-envoy-attempt-count", "1"), ("x-reflux-flags", "UH")]
-        world.after(0.002, call.answer, _error(grpc.StatusCode.UNAVAILABLE, "no healthy upstream", labels), (),
-                    loop=call._loop)  # fmt: skip
+        refusal = _error(grpc.StatusCode.UNAVAILABLE, "no healthy upstream", labels)
+        world.after(0.002, call.answer, refusal, (), loop=call._loop)
         return
     if plan.happens(0.02):
         world.note("fault", "request lost")
@@ -217,24 +215,24 @@ def _send(outside: Outside, call: _Call, envelope: dict[str, str]) -> None:
                ("x-envoy-upstream-service-time", "1")]  # fmt: skip
     outside.busy += 1
     fate = world.rng.random()
-    doubled = plan.happens(0.04)
+    doubled = plan.happens(plan.doubles)
     world.after(late, _Execution(outside, call, envelope, version, labels, fate, doubled=doubled).begin)
     if doubled:
         world.note("fault", "request doubled")
         outside.busy += 1
-        again = late + world.rng.uniform(0, 3)
+        again = late + world.rng.choice((0.001, 0.02, 0.1, 2.0))
         world.after(again, _Execution(outside, None, envelope, version, labels, fate, doubled=True).begin)
 
 
 class _Execution:
     """A handler of a node at work on one request.
 
-    `fate` is that of the request: what it asks for succeeds or fails alike each time it arrives. Without a `call`
-    nobody waits for the answer, and a doubled one that is refused its claim answers nothing, because a network
-    that doubles a request cannot tell whose answer is whose.
+    `fate` is that of the request: what it asks for succeeds or fails alike each time it arrives. Without a
+    `call` nobody waits for the answer, and a doubled one that is refused its claim answers nothing, because a
+    network that doubles a request cannot tell whose answer is whose.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - all of it is what a request is
         self,
         outside: Outside,
         call: _Call | None,
@@ -333,7 +331,7 @@ class _Execution:
         else:
             self._fail(grpc.StatusCode.FAILED_PRECONDITION, "CLAIM_REFUSED", True)
 
-    def _act(self, fails: bool) -> None:
+    def _act(self, fails: bool) -> None:  # noqa: FBT001 - called by the world, in order
         """Does it; whether the node says so or only fails is another matter."""
         envelope = self._envelope
         self._outside.account(
@@ -356,7 +354,7 @@ class _Execution:
     def _done(self) -> None:
         self._end(node_pb.ExecuteResponse(output=b'{"by":"%s"}' % self._version.encode()))
 
-    def _fail(self, code: grpc.StatusCode, reason: str, no_effect: bool) -> None:
+    def _fail(self, code: grpc.StatusCode, reason: str, no_effect: bool) -> None:  # noqa: FBT001
         metadata = {"outcome": "NO_EFFECT"} if no_effect else {}
         details = _status(code, reason, metadata)
         self._end(_error(code, "it says no", [*self._labels, (rpc.DETAILS_KEY, details)]))

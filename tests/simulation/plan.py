@@ -8,8 +8,10 @@ a call, a claim or a notice is drawn when it is sent. `struck` counts what reall
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from random import Random
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from random import Random
 
 ORCHESTRATORS: Final = 3
 
@@ -53,6 +55,8 @@ class Plan:
     statements: dict[str, dict[int, str]] = field(default_factory=dict)
     processes: list[ProcessFault] = field(default_factory=list)
     struck: int = 0
+    doubles: float = 0.03
+    """How often a request arrives twice."""
     poison: bool = False
     """Whoever loads the run dies of it."""
     cancel_at: float | None = None
@@ -77,6 +81,7 @@ class Plan:
             if act == "pause":
                 seconds = rng.choice((1.0, 7.0, 12.0))
             plan.processes.append(ProcessFault(at, act, rng.randrange(ORCHESTRATORS), seconds))
+        plan.doubles = 0.5 if rng.random() < 0.1 else 0.03
         plan.poison = rng.random() < 0.02
         if plan.poison:
             plan.cancel_at = None  # to cancel is to look at it

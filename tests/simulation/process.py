@@ -72,7 +72,7 @@ class Flows:
 
 
 @dataclass(slots=True)
-class World3:
+class Shared:
     """What the processes share."""
 
     world: World
@@ -90,7 +90,7 @@ class World3:
 class Notices:
     """Redis, which may forget anything."""
 
-    def __init__(self, shared: World3, process: Process) -> None:
+    def __init__(self, shared: Shared, process: Process) -> None:
         self._shared = shared
         self._process = process
 
@@ -116,7 +116,7 @@ class Notices:
 class Process:
     """One life of one orchestrator."""
 
-    def __init__(self, shared: World3, number: int, life: int) -> None:
+    def __init__(self, shared: Shared, number: int, life: int) -> None:
         world = shared.world
         self.number = number
         self.address = f"orchestrator-{number}"

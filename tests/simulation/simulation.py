@@ -2,8 +2,8 @@
 
     simulate(123)  →  Report(seed=123, problems=[], events=412, faults=9, …)
 
-Everything follows from the seed: the flow (eight seeds share one, which is compiled once), the plan of faults,
-every delay. Nothing reads a clock, draws a number or opens a socket of this machine (`virtual`).
+Everything follows from the seed: the flow (eight seeds share one, which is compiled once), the plan of
+faults, every delay. Nothing reads a clock, draws a number or opens a socket of this machine (`virtual`).
 """
 
 from __future__ import annotations
@@ -27,18 +27,16 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.core.errors import AlreadyExists, RefluxError
 from reflux.core.event import FINAL
-from reflux.core.flow import Flow
 from reflux.core.names import FlowId
 from reflux.core.run import fold
 from reflux.orchestrator import codec
 from reflux.orchestrator.store import arrays, lease, members
 from reflux.runtime import ids
-from tests.simulation import outside as outside_module
 from tests.simulation.database import Database
 from tests.simulation.judge import Told, known, verdict
 from tests.simulation.outside import Outside, mesh_view
 from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
-from tests.simulation.process import Context, Flows, Process, World3
+from tests.simulation.process import Context, Flows, Process, Shared
 from tests.simulation.tables import Tables
 from tests.simulation.world import World
 from tests.support.random_flow import INPUT, WAITS, random_flow
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     from reflux.api.effect.v1 import effect_service_pb2 as effect_pb
+    from reflux.core.flow import Flow
     from reflux.core.names import RunId
 
 FLOW: Final = FlowId("00000000-0000-4000-8000-000000000001")
@@ -88,10 +87,12 @@ def virtual(seed: int | str) -> Iterator[None]:
         for kind in ("int4s", "int8s", "bools", "texts", "blobs", "uuids", "times"):
             patches.enter_context(patch.object(arrays, kind, list))
         patches.enter_context(patch.object(arrays, "register", lambda context: None))
-        patches.enter_context(patch.object(members, "uuid4", lambda: UUID(int=rng.getrandbits(128), version=4)))
+        patches.enter_context(
+            patch.object(members, "uuid4", lambda: UUID(int=rng.getrandbits(128), version=4))
+        )
         patches.enter_context(patch.object(ids, "secrets", _Bits(rng)))
         patches.enter_context(patch.object(lease, "LOOK_SECONDS", 1.0))
-        # What dies is unwound without its loop, and its `finally` blocks complain: nobody is there to hear it.
+        # What dies is unwound without its loop, and its `finally` blocks complain: nobody is there to hear.
         patches.enter_context(patch.object(sys, "unraisablehook", lambda _: None))
         logging.disable(logging.CRITICAL)
         try:
@@ -139,7 +140,7 @@ class _Simulation:
         self.outside = Outside(world, self.plan, self._claim_at)
         self.database = Database(world, self.tables, self.plan)
         self.flow = _flow(seed // SEEDS_OF_A_FLOW)
-        self.shared = World3(
+        self.shared = Shared(
             world,
             self.database,
             self.outside,
@@ -245,7 +246,7 @@ class _Simulation:
         answered: Callable[[bytes], None],
     ) -> None:
         """Asks any orchestrator, and another one when no answer comes."""
-        world, process = self.world, world_choice(self.world, self.shared.processes)
+        world, process = self.world, self._any()
         done = False
 
         def again() -> None:
@@ -284,6 +285,9 @@ class _Simulation:
             return
         world.after(0.002, process.loop.create_task_of, serve, loop=process.loop)
         world.after(ANSWER_SECONDS, again)
+
+    def _any(self) -> Process:
+        return self.shared.processes[self.world.rng.randrange(ORCHESTRATORS)]
 
     # What the orchestrators meet.
 
@@ -397,11 +401,3 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], parts: list[str]
         pairs = zip(found["steps"][steps[0]], wanted["steps"][steps[0]], strict=True)
         return f"{steps} {[(at, *pair) for at, pair in enumerate(pairs) if pair[0] != pair[1]]}"
     return str(parts)
-
-
-def world_choice(world: World, processes: list[Process]) -> Process:
-    """Any of them."""
-    return processes[world.rng.randrange(len(processes))]
-
-
-__all__ = ["Report", "outside_module", "simulate"]

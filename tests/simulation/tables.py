@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 Row = tuple[Any, ...]
 Parameters = "Mapping[str, Any]"
@@ -152,7 +152,9 @@ class Tables:
         return taken
 
     def release_shards(self, p: Any) -> list[Row]:
-        given = [one for one, shard in self.shards.items() if shard.owner == p["member"] and one in p["shards"]]
+        given = [
+            one for one, shard in self.shards.items() if shard.owner == p["member"] and one in p["shards"]
+        ]
         for one in given:
             shard = self.shards[one]
             shard.owner, shard.token = None, shard.token + 1
@@ -268,7 +270,10 @@ class Tables:
         timers = [
             (run_id, run.shard, run.wake_at)
             for run_id, run in self.runs.items()
-            if run.shard in held and run.wake_at is not None and run.wake_at <= latest and run_id not in loaded
+            if run.shard in held
+            and run.wake_at is not None
+            and run.wake_at <= latest
+            and run_id not in loaded
         ]
         timers.sort(key=lambda timer: timer[2])
         rows += [(*timer, None, None, None) for timer in timers[: p["limit"]]]
@@ -311,4 +316,8 @@ class Tables:
         ]
 
     def last_seqs(self, p: Any) -> list[Row]:
-        return [(run_id, max(self.journal[run_id])) for run_id in dict.fromkeys(p["run_ids"]) if run_id in self.journal]
+        return [
+            (run_id, max(self.journal[run_id]))
+            for run_id in dict.fromkeys(p["run_ids"])
+            if run_id in self.journal
+        ]

@@ -2,9 +2,9 @@
 
 A `World` is one heap of things that will happen, at a time and in an order that the seed decides among those
 of the same time. Nothing waits: time jumps to whatever comes next. A `ProcessLoop` is the asyncio loop of one
-process in it: the production code runs on it unchanged, with its own monotonic clock, and each process can be
-paused (SIGSTOP: nothing of it runs, what arrives waits in its sockets) or killed (what it had in mind is gone,
-what it has sent is not).
+process in it: the production code runs on it unchanged, with its own monotonic clock, and each process can
+be paused (SIGSTOP: nothing of it runs, what arrives waits in its sockets) or killed (what it had in mind is
+gone, what it has sent is not).
 
 Within one process callbacks run in the order in which they were called soon, as asyncio promises; between
 processes the seed decides. `ProcessLoop` is what the production code uses of an event loop and no more:
@@ -23,6 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+MOST_EVENTS: Final = 50_000
+"""Of one world, which has some hundreds."""
+MOST_AT_ONCE: Final = 100_000
+"""Callbacks of one process without any time between them."""
 
 EPOCH: Final = datetime(2026, 3, 1, tzinfo=UTC)
 """The database's time when a world begins."""
@@ -100,6 +105,9 @@ class World:
                     return False
                 self.now = at
             self.events += 1
+            if self.events > MOST_EVENTS:
+                self.problems.append(f"more than {MOST_EVENTS} events: somebody goes round in circles")
+                return False
             if loop is None:
                 callback(*entry.args)
                 if done():
@@ -140,10 +148,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         _set_running(self)
         try:
             callback(*args)
-            while soon and not self.dead:
+            for _ in range(MOST_AT_ONCE):
+                if not soon or self.dead:
+                    return
                 entry = soon.popleft()
                 if entry.callback is not None:
                     entry.callback(*entry.args)
+            raise RuntimeError(f"{self.name} goes round in circles and lets no time pass")
         finally:
             _set_running(None)
 
@@ -179,7 +190,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             self._soon.append(entry)
         return entry
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> Any:
         return self.world.after(delay, callback, *args, loop=self)
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
@@ -188,7 +201,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None) -> Any:
+    def create_task(
+        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None
+    ) -> Any:
         task = asyncio.Task(coro, loop=self, name=name or "task")
         if self.dead:
             task.cancel()
