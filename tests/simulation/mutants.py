@@ -1,8 +1,8 @@
 """Bugs that engines of this kind had, planted one at a time: the simulator must find each.
 
 A mutant changes what production code does, from outside and for as long as its block lasts; nothing of it
-is in the product. `first` is a seed shortly before one that finds it, so that the test need not look far;
-from any other seed it is found as well, only later (`python -m tests.simulation --mutant zombie`).
+is in the product. `FIRST` says which seed finds it, so that the test need not look far; from any other seed
+it is found as well, only later (`python -m tests.simulation --mutant zombie`).
 
 What a simulated world cannot show is named in `ELSEWHERE`, with the test that guards it.
 """
@@ -37,7 +37,6 @@ class Mutant:
     about: str
     changes: Callable[[], list[Any]]
     """Patches, made anew each time."""
-    first: int = 0
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -303,6 +302,33 @@ def _unknown_is_lost() -> list[Any]:
     ]
 
 
+FIRST: Final = {
+    "zombie": 591,
+    "adopts_live_work": 20,
+    "strands_work": 25,
+    "loses_timers": 24,
+    "loses_wakeups": 5,
+    "forgets_words": 65,
+    "poison": 287,
+    "retry_storm": 25,
+    "herd": 93,
+    "decides_again": 24,
+    "joins_twice": 8,
+    "partial_fan_out": 18,
+    "cancels_the_finished": 20,
+    "holds_a_connection": 24,
+    "other_version": 122,
+    "falls_back": 24,
+    "both_act": 265,
+    "one_bad_row": 492,
+    "cannot_be_ended": 714,
+    "superseded_may_act": 271,
+    "ambiguous_is_failed": 24,
+    "sends_before_commit": 24,
+    "unknown_is_lost": 281,
+}
+"""Where each is found soonest; 0 for those not named."""
+
 MUTANTS: Final = {
     "zombie": Mutant("writes under a token that is not the shard's any more", _no_fence),
     "adopts_live_work": Mutant("recovery takes on a run that is in memory", _adopts_live_work),
@@ -356,4 +382,4 @@ ELSEWHERE: Final = {
 }
 """Bug classes that are nobody's to see in a simulated world, and the test that sees them."""
 
-__all__ = ["ELSEWHERE", "MUTANTS", "Mutant"]
+__all__ = ["ELSEWHERE", "FIRST", "MUTANTS", "Mutant"]

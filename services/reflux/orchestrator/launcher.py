@@ -110,8 +110,8 @@ class Launcher:
             request_id=once.key if once else None,
             body_digest=once.body_digest if once else b"",
         )
-        # Until it is known what became of the start nobody here reads the run. One that was read, walked to its
-        # end and gone from memory would begin once more when a late answer comes.
+        # Until it is known what became of the start nobody here reads the run. One that was read, walked to
+        # its end and gone from memory would begin once more when a late answer comes.
         self._worker.launching.add(run_id)
         try:
             started, lease = await self._start(request)
