@@ -1,8 +1,8 @@
-"""The simulated tables do what PostgreSQL does with the same statements: otherwise a thousand worlds prove nothing.
+"""The simulated tables do what PostgreSQL does with the same statements: else a thousand worlds prove nothing.
 
-Random statements, with leases that hold and leases that do not, events that are there already, words, runs that
-have ended: each is executed by both, and their answers must be the same, rows or error. Times are left out of the
-comparison, because each has its own clock; what hangs on them is an hour away, to either side.
+Random statements, with leases that hold and leases that do not, events that are there already, words, runs
+that have ended: each is executed by both, and their answers must be the same, rows or error. Times are left
+out of the comparison, because each has its own clock; what hangs on them is an hour away, to either side.
 """
 
 from __future__ import annotations
@@ -216,7 +216,8 @@ async def _everything(pool: Pool) -> dict[str, Any]:
     queries = {
         "shards": "SELECT id, owner, fencing_token FROM shards",
         "members": "SELECT id, address, state FROM members",
-        "runs": "SELECT id, shard, state, recoveries, wake_at IS NULL, finished_at IS NULL, error_code FROM runs",
+        "runs": "SELECT id, shard, state, recoveries, wake_at IS NULL, finished_at IS NULL, error_code"
+        " FROM runs",
         "journal": "SELECT run_id, seq, payload FROM journal",
         "inbox": "SELECT id, shard, run_id, kind, payload FROM inbox",
         "start_keys": "SELECT scope, key, run_id FROM start_keys",
