@@ -15,7 +15,7 @@ SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
-.PHONY: help install demo up test simulate lint types proto lock bench clients clean
+.PHONY: help install demo up test simulate lint types proto lock bench chaos clients clean
 
 help: ## show the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
@@ -56,6 +56,9 @@ lock: $(VENV)/.uv ## choose new versions of everything and write the lock files
 
 bench: $(VENV)/.dev ## measure, each figure beside its bare limit
 	$(BIN)/python -m bench all
+
+chaos: $(VENV)/.dev ## kill and pause an orchestrator at every moment of its work, and all storms; takes long
+	TEST_CHAOS=all $(BIN)/pytest tests/chaos --durations=10
 
 clients: $(VENV)/.dev ## build and run the client example of every language whose toolchain is there
 	TEST_CLIENTS=1 $(BIN)/pytest tests/clients --durations=0

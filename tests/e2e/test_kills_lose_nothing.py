@@ -1,28 +1,18 @@
-"""Any process may be killed at any time: what was accepted ends, and no outcome is recorded twice.
+"""A whole stack may be killed at any time: what was accepted ends, and no outcome is recorded twice.
 
-The judge is the ledger, which counts what arrived outside, and the journal of each run.
+The judge is the ledger, which counts what arrived outside, and the journal of each run. Single parts are
+killed, paused and cut off in `tests/chaos`.
 """
 
-import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from tests.e2e.stack.running import alive, descendants, eventually
+from tests.e2e.stack.running import alive, descendants
 from tests.support.ledger import Ledger
 from tests.support.runs import ended, start_once
-from tests.support.stack import Stack, running_stack, start_stack, stop_stack
+from tests.support.stack import Stack, start_stack, stop_stack
 
 STEPS = 4
 RUNS = 12
-
-
-@pytest.fixture(scope="module")
-def own_stack(tmp_path_factory):
-    """A stack that nobody else uses, because it is going to suffer."""
-    with running_stack(tmp_path_factory.mktemp("kills") / "data") as stack:
-        yield stack
 
 
 def save(stack: Stack, ledger: Ledger, name: str) -> None:
@@ -53,32 +43,6 @@ def judge(stack: Stack, ledger: Ledger, name: str, run_ids: list[str]) -> None:
         assert events[-1]["kind"] == "RunFinished"
         for number in range(STEPS):
             assert (f"{name}-s{number}", run_id) in arrived, f"s{number} is recorded and never happened"
-
-
-@pytest.mark.parametrize("part", ["orchestrator", "nodes", "envoy", "platform", "valkey", "postgres"])
-def test_killing_a_part_in_the_middle_of_runs_loses_none(own_stack: Stack, ledger: Ledger, part: str):
-    """Kill -9; the supervisor brings the part back; all runs end as if nothing had been."""
-    name = f"kill-{part}"
-    save(own_stack, ledger, name)
-    with ThreadPoolExecutor(RUNS) as pool:
-        starting = [pool.submit(start_once, own_stack.rest, name, number) for number in range(RUNS)]
-        time.sleep(0.4)
-        killed = own_stack.kill(part)
-        run_ids = [started.result() for started in starting]
-    judge(own_stack, ledger, name, run_ids)
-
-    assert len(set(run_ids)) == RUNS
-    eventually(lambda: own_stack.pid(part) not in (None, killed), f"{part} runs again")
-
-
-def test_a_paused_orchestrator_harms_nothing(own_stack: Stack, ledger: Ledger):
-    """SIGSTOP until after its lease has run out, then SIGCONT: it finds out, joins anew, and all runs end."""
-    save(own_stack, ledger, "paused")
-    run_ids = [start_once(own_stack.rest, "paused", number) for number in range(RUNS)]
-    own_stack.kill("orchestrator", signal.SIGSTOP)
-    time.sleep(11)
-    own_stack.kill("orchestrator", signal.SIGCONT)
-    judge(own_stack, ledger, "paused", run_ids)
 
 
 def test_the_next_up_resumes_what_a_killed_stack_left(tmp_path, ledger: Ledger):

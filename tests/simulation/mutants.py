@@ -304,6 +304,7 @@ def _unknown_is_lost() -> list[Any]:
 
 FIRST: Final = {
     "zombie": 591,
+    "clock_skew": 22,
     "adopts_live_work": 20,
     "strands_work": 25,
     "loses_timers": 24,
@@ -326,6 +327,8 @@ FIRST: Final = {
     "ambiguous_is_failed": 24,
     "sends_before_commit": 24,
     "unknown_is_lost": 281,
+    "refusal_sticks": 492,
+    "begins_twice": 58,
 }
 """Where each is found soonest; 0 for those not named."""
 

@@ -30,11 +30,13 @@ _DAYS: Final = timedelta(days=7)
 class Shard:
     owner: str | None = None
     token: int = 0
+    release: int = 0
 
 
 @dataclass(slots=True)
 class Member:
     address: str
+    release: int
     joined_at: datetime
     lease_until: datetime
     state: str = "alive"
@@ -106,7 +108,7 @@ class Tables:
         for member in self.members.values():
             if member.state == "alive" and member.address == p["address"]:
                 member.state = "dead"
-        self.members[p["member"]] = Member(p["address"], now, now + p["lease"])
+        self.members[p["member"]] = Member(p["address"], p["release"], now, now + p["lease"])
         return [(now,)]
 
     def heartbeat(self, p: Any) -> list[Row]:
@@ -145,9 +147,11 @@ class Tables:
         for number, shard in self.shards.items():
             if len(taken) == p["limit"]:
                 break
+            if shard.release > p["release"]:
+                continue
             if shard.owner is None or self.members[shard.owner].state != "alive":
                 orphaned = shard.owner is not None
-                shard.owner, shard.token = p["member"], shard.token + 1
+                shard.owner, shard.token, shard.release = p["member"], shard.token + 1, p["release"]
                 taken.append((number, shard.token, orphaned))
         return taken
 
@@ -162,14 +166,18 @@ class Tables:
 
     def survey(self, p: Any) -> list[Row]:
         alive = {one: member for one, member in self.members.items() if member.state == "alive"}
-        me = self.members.get(p["member"])
-        mine = [(one, shard.token) for one, shard in self.shards.items() if shard.owner == p["member"]]
-        rank = 0
+        peers = {one: member for one, member in alive.items() if member.release == p["release"]}
+        me, rank = self.members.get(p["member"]), 0
         if me is not None:
             place = (me.joined_at, p["member"])
-            rank = sum((member.joined_at, one) < place for one, member in alive.items())
-        free = sum(shard.owner not in alive for shard in self.shards.values())
-        return [(len(alive), rank, len(self.shards), free, [one for one, _ in mine], [t for _, t in mine])]
+            rank = sum((member.joined_at, one) < place for one, member in peers.items())
+        newer = any(member.release > p["release"] for member in alive.values())
+        free = sum(
+            shard.owner not in alive and shard.release <= p["release"] for shard in self.shards.values()
+        )
+        mine = [(one, shard.token) for one, shard in self.shards.items() if shard.owner == p["member"]]
+        ids, tokens = [one for one, _ in mine], [token for _, token in mine]
+        return [(len(peers), rank, newer, len(self.shards), free, ids, tokens)]
 
     # journal.py, start.py
 

@@ -1,4 +1,4 @@
-"""The simulated tables do what PostgreSQL does with the same statements: else a thousand worlds prove nothing.
+"""The simulated tables do what PostgreSQL does with the same statements: else these worlds prove nothing.
 
 Random statements, with leases that hold and leases that do not, events that are there already, words, runs
 that have ended: each is executed by both, and their answers must be the same, rows or error. Times are left
@@ -92,6 +92,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
     ]
     held = {"shards": [shard for shard, _ in leases], "tokens": [token for _, token in leases]}
     member, run = rng.choice(MEMBERS), rng.choice(RUNS)
+    release = rng.choice((1, 1, 1, 2))
     name = rng.choice(
         (*_STATEMENTS, *("write_events", "start_runs", "take_shards", "put_word", "find_due") * 3)
     )
@@ -100,16 +101,17 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             # Each member once: ids are never used again.
             free = [one for one in MEMBERS if one not in tables.members]
             if not free:
-                return "survey", {"member": member}
+                return "survey", {"member": member, "release": release}
             return name, {
                 "member": free[0],
                 "address": f"a:{rng.randrange(3)}",
+                "release": release,
                 "lease": rng.choice((HOUR, -HOUR)),
             }
         case "heartbeat":
             return name, {"member": member, "lease": rng.choice((HOUR, HOUR, -HOUR))}
         case "take_shards":
-            return name, {"member": member, "limit": rng.randint(0, 4)}
+            return name, {"member": member, "limit": rng.randint(0, 4), "release": release}
         case "release_shards":
             return name, {"member": member, "shards": rng.sample(range(4), 2)}
         case "adopt_runs":
@@ -146,7 +148,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
         case "get_run":
             return name, {"run_id": run}
         case _:
-            return name, {"member": member, "shards": 4}
+            return name, {"member": member, "shards": 4, "release": release}
 
 
 def _starts(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
@@ -214,7 +216,7 @@ async def test_the_same_statements_give_the_same_answers(database_dsn, seed):
 
 async def _everything(pool: Pool) -> dict[str, Any]:
     queries = {
-        "shards": "SELECT id, owner, fencing_token FROM shards",
+        "shards": "SELECT id, owner, fencing_token, release FROM shards",
         "members": "SELECT id, address, state FROM members",
         "runs": "SELECT id, shard, state, recoveries, wake_at IS NULL, finished_at IS NULL, error_code"
         " FROM runs",
@@ -231,7 +233,9 @@ async def _everything(pool: Pool) -> dict[str, Any]:
 def _all_of(tables: Tables) -> dict[str, Any]:
     runs = tables.runs.items()
     return {
-        "shards": plain([(one, shard.owner, shard.token) for one, shard in tables.shards.items()]),
+        "shards": plain(
+            [(one, shard.owner, shard.token, shard.release) for one, shard in tables.shards.items()]
+        ),
         "members": plain([(one, member.address, member.state) for one, member in tables.members.items()]),
         "runs": plain(
             (one, r.shard, r.state, r.recoveries, r.wake_at is None, r.finished_at is None, r.error[0])

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -50,7 +51,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 
 
 @pytest.fixture(scope="session")
-def _template(postgres_server: PostgresServer) -> str:
+def template_database(postgres_server: PostgresServer) -> str:
     with psycopg.connect(postgres_server.dsn("postgres", "postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {_TEMPLATE} OWNER reflux")
     asyncio.run(migrate(postgres_server.dsn(_TEMPLATE)))
@@ -60,16 +61,20 @@ def _template(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def empty_dsn(postgres_server: PostgresServer) -> Iterator[str]:
     """DSN of a fresh database without any table, dropped after the test."""
-    yield from _database(postgres_server, "template0")
+    with fresh_database(postgres_server, "template0") as dsn:
+        yield dsn
 
 
 @pytest.fixture
-def database_dsn(postgres_server: PostgresServer, _template: str) -> Iterator[str]:
+def database_dsn(postgres_server: PostgresServer, template_database: str) -> Iterator[str]:
     """DSN of a fresh, migrated database, dropped after the test."""
-    yield from _database(postgres_server, _template)
+    with fresh_database(postgres_server, template_database) as dsn:
+        yield dsn
 
 
-def _database(server: PostgresServer, template: str) -> Iterator[str]:
+@contextmanager
+def fresh_database(server: PostgresServer, template: str) -> Iterator[str]:
+    """DSN of a copy of `template`, dropped after the block."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     made = sql.SQL("CREATE DATABASE {} OWNER reflux TEMPLATE {} STRATEGY FILE_COPY")
     with psycopg.connect(server.admin_dsn(), autocommit=True) as connection:

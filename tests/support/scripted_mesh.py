@@ -5,7 +5,8 @@ proves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,23 +20,33 @@ from reflux.api.effect.v1.effect_service_pb2_grpc import EffectServiceStub
 from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.node.v1 import node_service_pb2 as node_pb
-from reflux.api.node.v1.node_service_pb2_grpc import NodeServiceServicer
+from reflux.api.node.v1.node_service_pb2_grpc import (
+    NodeServiceServicer,
+    add_NodeServiceServicer_to_server,
+)
 from reflux.api.registry.v1 import registry_service_pb2 as registry_pb
 from reflux.api.registry.v1.registry_service_pb2_grpc import (
     EndpointServiceServicer,
+    add_EndpointServiceServicer_to_server,
 )
 from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import (
     RoutingServiceServicer,
+    add_RoutingServiceServicer_to_server,
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.runtime import rpc
+from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address
 
 Script = Callable[[dict[str, Any], dict[str, str], grpc.aio.ServicerContext], Awaitable[Any]]
 
-NODES = {"work.pure": node_pb.Effect.PURE, "work.once": node_pb.Effect.AT_MOST_ONCE}
+NODES = {
+    "work.pure": node_pb.Effect.PURE,
+    "work.keyed": node_pb.Effect.IDEMPOTENT,
+    "work.once": node_pb.Effect.AT_MOST_ONCE,
+}
 
 
 @dataclass
@@ -72,6 +83,20 @@ class Mesh(NodeServiceServicer, EndpointServiceServicer, RoutingServiceServicer)
     def count(self, step: str) -> int:
         """How often a step's node was called."""
         return sum(call["x-reflux-step"] == step for call in self.calls)
+
+
+@asynccontextmanager
+async def running_mesh() -> AsyncIterator[Mesh]:
+    """A mesh that serves within the block."""
+    mesh = Mesh()
+    register = [
+        lambda server: add_NodeServiceServicer_to_server(mesh, server),
+        lambda server: add_EndpointServiceServicer_to_server(mesh, server),
+        lambda server: add_RoutingServiceServicer_to_server(mesh, server),
+    ]
+    async with grpc_server(address=mesh.address, register=register, services=(), drain_seconds=0) as bound:
+        mesh.address = bound
+        yield mesh
 
 
 @dataclass

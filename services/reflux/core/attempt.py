@@ -11,8 +11,9 @@ The rules, by what is known of the outside effect:
 - NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
   step nothing but patience.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
-  way; else the step is PARKED. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE:
-  that a later attempt was not sent or refused says nothing of a request that may still arrive.
+  way; else the step is PARKED. An attempt that never got there costs patience here too. Neither `retry` nor
+  `on_error` ever sees it. It stays AMBIGUOUS until DONE: that a later attempt was not sent or refused says
+  nothing of a request that may still arrive.
 """
 
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Step
         return (StepState.SUCCEEDED if result.failure is None else StepState.FAILED), None
     ended = run.ending
     if result.outcome is Outcome.AMBIGUOUS:
-        return _resolve(run, result, ended=ended)
+        return _resolve(run, result, jitter, ended=ended)
     if ended:
         return StepState.CANCELED, None
     if not result.counted:
@@ -153,14 +154,25 @@ def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Step
     return _unless_too_late(total_deadline(run), at)
 
 
-def _resolve(run: StepRun, result: AttemptResult, *, ended: bool) -> tuple[StepState, datetime | None]:
+def _resolve(
+    run: StepRun, result: AttemptResult, jitter: float, *, ended: bool
+) -> tuple[StepState, datetime | None]:
     """An ambiguous effect may be asked for again with the same key in the same scope, and in no other way."""
-    ambiguous = sum(1 for attempt in run.finished if attempt.outcome is Outcome.AMBIGUOUS) + 1
     effect = (run.unresolved or result).assignment.effect
     repeatable = effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
-    if ended or not repeatable or ambiguous >= RESOLVE_ATTEMPTS:
+    if ended or not repeatable:
         return StepState.PARKED, None
-    return StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (ambiguous - 1)
+    if not (result.counted or (run.flight is not None and run.flight.claim is not None)):
+        # Nobody was asked: while its version comes back, that costs patience and no attempt.
+        to, at = _send_again(run, result, jitter)
+        return (to, at) if to is StepState.RETRYING else (StepState.PARKED, None)
+    asked = 1 + sum(
+        attempt.outcome is Outcome.AMBIGUOUS and (attempt.counted or attempt.attempt in run.claims)
+        for attempt in run.finished
+    )
+    if asked >= RESOLVE_ATTEMPTS:
+        return StepState.PARKED, None
+    return StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (asked - 1)
 
 
 def _send_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:

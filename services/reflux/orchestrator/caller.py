@@ -48,8 +48,12 @@ _MISSING: Final = {"node": Reason.NODE_NOT_FOUND, "version": Reason.NODE_VERSION
 _SERVED: Final = "x-envoy-upstream-service-time"
 """Label of every answer that came from a node."""
 
-_NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING})
-"""The node's own words for: not now, and nothing was done."""
+_NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING, Reason.CLAIM_REFUSED})
+"""The node's own words for: not now, and nothing was done. An attempt that is still ours is refused its claim
+only while the node cannot reach us, or we could not record it."""
+
+_TOO_LARGE: Final = "message larger than max"
+"""gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,9 @@ class NodeCaller:
         labels = _labels((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
         assignment = _assignment(order, labels)
         report = rpc.read(error)
+        if report.code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in report.message:
+            failure = _too_large(order, f"larger than a message may be ({report.message})")
+            return AttemptResult(Outcome.DONE, assignment, start, self._clock.now(), failure=failure)
         missing = _MISSING.get(labels.get("x-reflux-missing", ""))
         sent = not (missing or report.reason in _NOT_TAKEN or _never_left(assignment))
         reached = bool(assignment.chosen or assignment.tries or assignment.flags or report.reason)
@@ -195,14 +202,18 @@ def _unfit(order: Order, document: Json) -> Failure | None:
     """Why an output cannot be journaled, or None."""
     size = len(document.raw)
     if size > MAX_DOCUMENT_BYTES:
-        message = f"the output of step {order.step} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
-        return Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=order.step)
+        return _too_large(order, f"{size} bytes; the limit is {MAX_DOCUMENT_BYTES}")
     try:
         document.value  # noqa: B018 - read once here, used by every expression later
     except ValueError as error:
         message = f"the output of step {order.step} is not JSON: {error}"
         return Failure("INTERNAL", Reason.OUTPUT_INVALID, message, step=order.step)
     return None
+
+
+def _too_large(order: Order, what: str) -> Failure:
+    message = f"the output of step {order.step} is {what}"
+    return Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=order.step)
 
 
 def _labels(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from reflux.core.names import FlowId, RunId
 from reflux.orchestrator.store.journal import ShardLease, Submission, Writer
-from reflux.orchestrator.store.members import MemberId, Membership
+from reflux.orchestrator.store.members import RELEASE, MemberId, Membership
 from reflux.orchestrator.store.start import Starter, StartRequest
 from reflux.runtime.ids import uuid7
 from reflux.runtime.postgres import enter_service
@@ -83,11 +83,18 @@ class Desk:
     pool: Pool
 
     def membership(
-        self, *, shards: int = 4, lease_seconds: float = 30.0, name: str | None = None
+        self,
+        *,
+        shards: int = 4,
+        lease_seconds: float = 30.0,
+        name: str | None = None,
+        release: int = RELEASE,
     ) -> Membership:
         """Of an orchestrator at an address of its own, unless one is given."""
         address = name or f"a:{next(_ports)}"
-        return Membership(self.pool, address=address, shards=shards, lease_seconds=lease_seconds)
+        return Membership(
+            self.pool, address=address, shards=shards, lease_seconds=lease_seconds, release=release
+        )
 
     async def newcomer(self) -> MemberId:
         """Another orchestrator that has just joined."""

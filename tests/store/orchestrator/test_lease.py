@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reflux.orchestrator.store.lease import Lease, Plan, plan_shards
-from reflux.orchestrator.store.members import Survey
+from reflux.orchestrator.store.lease import LOOK_SECONDS, Lease, Plan, plan_shards
+from reflux.orchestrator.store.members import RELEASE, Survey
 from reflux.runtime.clock import DatabaseClock
 from tests.store.orchestrator.support import Desk, until
 
@@ -55,11 +55,11 @@ class Recorder:
 class Member:
     """A lease under way, what its owner was told, and the task to cancel for a planned end."""
 
-    def __init__(self, desk: Desk, lease_seconds: float) -> None:
+    def __init__(self, desk: Desk, lease_seconds: float, release: int = RELEASE) -> None:
         self.owner = Recorder()
         self.clock = DatabaseClock()
         self.clock.set_offset(datetime.now(UTC) + timedelta(hours=3))
-        membership = desk.membership(shards=SHARDS, lease_seconds=lease_seconds)
+        membership = desk.membership(shards=SHARDS, lease_seconds=lease_seconds, release=release)
         self.lease = Lease(membership, self.owner, self.clock)
         self.task = asyncio.ensure_future(self.lease.run())
 
@@ -124,6 +124,23 @@ async def test_a_lone_member_gets_everything_and_newcomers_their_share(desk: Des
             believed = {shard for one in (first, second, third) for shard in one.owner.shards.items()}
             tables = await desk.rows("SELECT id, fencing_token FROM shards")
             assert believed == set(tables)
+
+
+async def test_shards_go_to_the_newer_release_and_never_back(desk: Desk) -> None:
+    """The newcomer of an upgrade gets all of them; when it is gone the old one takes none."""
+    old = Member(desk, LEASE_SECONDS)
+    await old.has(SHARDS)
+    new = Member(desk, LEASE_SECONDS, release=RELEASE + 1)
+    await new.has(SHARDS)
+    assert not old.owner.shards
+    await new.stop()
+    assert await desk.rows("SELECT FROM shards WHERE owner IS NULL AND release = %s", RELEASE + 1)
+    await asyncio.sleep(3 * LOOK_SECONDS)
+    assert not old.owner.shards
+    newer = Member(desk, LEASE_SECONDS, release=RELEASE + 1)
+    await newer.has(SHARDS)
+    for member in (old, newer):
+        await member.stop()
 
 
 async def test_a_planned_end_hands_over_within_a_second(desk: Desk) -> None:

@@ -6,29 +6,18 @@ from typing import Any
 
 import pytest
 
-from reflux.api.node.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server
-from reflux.api.registry.v1.registry_service_pb2_grpc import add_EndpointServiceServicer_to_server
-from reflux.api.routing.v1.routing_service_pb2_grpc import add_RoutingServiceServicer_to_server
 from reflux.cli.stack.ports import free_ports
 from reflux.orchestrator.__main__ import serve
 from reflux.runtime import rpc
-from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address, Settings
-from tests.support.scripted_mesh import Client, Mesh
+from tests.support.scripted_mesh import Client, Mesh, running_mesh
 from tests.support.service import serving
 
 
 @pytest.fixture
 async def mesh() -> AsyncIterator[Mesh]:
     """The scripted mesh."""
-    mesh = Mesh()
-    register = [
-        lambda server: add_NodeServiceServicer_to_server(mesh, server),
-        lambda server: add_EndpointServiceServicer_to_server(mesh, server),
-        lambda server: add_RoutingServiceServicer_to_server(mesh, server),
-    ]
-    async with grpc_server(address=mesh.address, register=register, services=(), drain_seconds=0) as bound:
-        mesh.address = bound
+    async with running_mesh() as mesh:
         yield mesh
 
 

@@ -6,6 +6,8 @@ import grpc
 import psycopg
 import pytest
 
+from reflux.core.errors import Refused
+from reflux.core.reasons import Reason
 from reflux.orchestrator.store import lane
 from tests.support.scripted_mesh import claim
 
@@ -70,6 +72,25 @@ async def test_an_unclaimed_failure_is_tried_again(begin, mesh):
 
     assert run["state"] == "SUCCEEDED"
     assert [attempt["outcome"] for attempt in step["attempts"]] == ["NOT_SENT", "NOT_SENT", "DONE"]
+
+
+async def test_a_node_that_cannot_reach_its_orchestrator_costs_only_patience(begin, mesh):
+    """Right after a restart a node may not be connected yet: its claim fails, nothing was done."""
+
+    async def act_at_third(given, envelope, context):
+        if len(mesh.calls) < 3:
+            raise Refused(Reason.CLAIM_REFUSED, "the effect may not be done: connection refused")
+        await claim(envelope)
+        return {}
+
+    mesh.script = act_at_third
+    async with begin() as client:
+        flow = await client.save("unreached", {"id": "pay", "node": "work.once"})
+        run = await client.start(flow, wait="20s")
+        attempts = (await client.steps(run["id"]))["pay"]["attempts"]
+
+    assert run["state"] == "SUCCEEDED"
+    assert [attempt["outcome"] for attempt in attempts] == ["NOT_SENT", "NOT_SENT", "DONE"]
 
 
 async def test_only_the_first_execution_may_act(begin, mesh):

@@ -50,6 +50,15 @@ async def test_a_run_may_hold_so_much_and_no_more(begin, mesh, monkeypatch, acti
     assert mesh.count("b") <= 1
 
 
+async def test_an_expression_of_a_megabyte_is_refused_with_its_place(begin):
+    """Before anything is compiled."""
+    async with begin() as client:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.save("endless", {"id": "a", "set": {"v": "{{ 1" + " + 1" * 250_000 + " }}"}})
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "/spec/steps/0/set/v" in str(rpc.read(caught.value))
+
+
 async def test_many_large_outputs_are_shown_in_pages(begin, mesh):
     """Answers are bounded; whoever asks on sees everything, each event once."""
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from reflux.core.flow import ProblemCode, compile_flow
+from reflux.core.flow.hints import HINTS
 
 CORPUS = sorted((Path(__file__).parent / "faulty").glob("*.yaml"))
 FROM_PLAN = {
@@ -27,6 +28,13 @@ def test_exactly_the_expected_problems_are_found_in_document_order(file):
     found = [{"code": problem.code.value, "pointer": problem.pointer} for problem in result.problems]
     assert found == case["expect"], "\n".join(map(str, result.problems))
     assert result.flow is None
+    assert all(problem.message and problem.hint for problem in result.problems)
+
+
+def test_every_code_has_a_hint_of_its_own() -> None:
+    """For the problems that nobody can say anything better about."""
+    assert set(HINTS) == set(ProblemCode)
+    assert len(set(HINTS.values())) == len(HINTS)
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.stem)

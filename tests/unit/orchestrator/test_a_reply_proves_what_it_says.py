@@ -21,6 +21,7 @@ from reflux.core.event import Assignment, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.orchestrator.caller import NodeCaller, Order
+from reflux.runtime import rpc
 from reflux.runtime.clock import ManualClock
 
 if TYPE_CHECKING:
@@ -37,13 +38,14 @@ class _Envoy(NodeServiceServicer):
 
     labels: dict[str, str] = field(default_factory=dict)
     code: grpc.StatusCode = grpc.StatusCode.OK
+    output: bytes = b"{}"
 
     async def Execute(self, request: Any, context: Any) -> pb.ExecuteResponse:
         metadata = tuple(self.labels.items())
         if self.code is not grpc.StatusCode.OK:
             await context.abort(self.code, "words", metadata)
         await context.send_initial_metadata(metadata)
-        return pb.ExecuteResponse(output=b"{}")
+        return pb.ExecuteResponse(output=self.output)
 
 
 @asynccontextmanager
@@ -52,7 +54,7 @@ async def _caller(envoy: _Envoy) -> AsyncIterator[NodeCaller]:
     add_NodeServiceServicer_to_server(envoy, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with rpc.channel(f"127.0.0.1:{port}") as channel:
         yield NodeCaller(channel, "127.0.0.1:1", ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
     await server.stop(0)
 
@@ -63,6 +65,7 @@ async def _call(
     code: grpc.StatusCode = grpc.StatusCode.OK,
     pin: str | None = None,
     lane: Lane = Lane.BROAD,
+    output: bytes = b"{}",
 ) -> AttemptResult:
     effect = EffectClass.PURE if lane is Lane.BROAD else EffectClass.IDEMPOTENT
     order = Order(
@@ -78,7 +81,7 @@ async def _call(
         limit=timedelta(seconds=20),
         total_deadline=None,
     )
-    async with _caller(_Envoy(labels, code)) as caller:
+    async with _caller(_Envoy(labels, code, output)) as caller:
         return await caller.call(order)
 
 
@@ -111,6 +114,16 @@ async def test_the_reason_says_why_that_version_answered(
     found = (await _call(_labels(answered, tries), code=code)).assignment
     assert (found.reason, found.answered_by, found.tries) == (reason, answered, tries)
     assert (found.chosen, found.weight, found.revision, found.draw) == ("1.0.0", 9000, 4, 7)
+
+
+async def test_an_output_that_no_message_holds_is_named_and_not_asked_for_again() -> None:
+    """100 MB: the node has done its work, and gave more than a run can take."""
+    result = await _call(_labels("1.0.0", 1), output=b'"' + b"x" * 100_000_000 + b'"')
+    assert result.outcome is Outcome.DONE
+    assert result.failure is not None
+    assert (result.failure.code, result.failure.reason) == ("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE)
+    assert result.failure.step == "s"
+    assert "100000" in result.failure.message
 
 
 async def test_a_pin_is_the_reason_of_a_pinned_call() -> None:

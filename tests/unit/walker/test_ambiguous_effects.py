@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflux.core.attempt import RESOLVE_ATTEMPTS
+from reflux.core.attempt import NOT_SENT_PATIENCE, RESOLVE_ATTEMPTS
 from reflux.core.effect import EffectClass
 from reflux.core.event import Outcome, RunPhase
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, node, not_sent
@@ -58,15 +58,20 @@ def test_after_a_few_attempts_a_person_is_asked(effect):
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [not_sent(), failed("NOT_FOUND"), failed("UNAVAILABLE", claimed_by="pay@2"), ambiguous()],
+    ("answer", "third"),
+    [
+        (not_sent(), 1),
+        (failed("NOT_FOUND"), 3),
+        (failed("UNAVAILABLE", claimed_by="pay@2"), 3),
+        (ambiguous(), 3),
+    ],
     ids=["not sent", "refused before its claim", "refused after its claim", "lost before its claim"],
 )
-def test_only_done_makes_an_ambiguous_effect_certain(answer):
+def test_only_done_makes_an_ambiguous_effect_certain(answer, third):
     """That a later attempt did nothing says nothing of a request that may still arrive: pin and key stay."""
     walk = walk_of([LOST, answer, done(claimed_by="pay@2")], retry={"attempts": 9, "on": ["NOT_FOUND"]})
-    starts = [line for line in walk.timed if line[1].startswith("start")]
-    assert starts == [(0, "start a 1"), (1, "start a 2 at 2"), (3, "start a 3 at 2")]
+    starts = [(int(at), line) for at, line in walk.timed if line.startswith("start")]
+    assert starts == [(0, "start a 1"), (1, "start a 2 at 2"), (third, "start a 3 at 2")]
     assert [event.outcome for event in walk.state.steps["a"].finished] == [
         Outcome.AMBIGUOUS,
         Outcome.AMBIGUOUS,
@@ -77,8 +82,15 @@ def test_only_done_makes_an_ambiguous_effect_certain(answer):
 
 def test_a_mesh_that_stays_silent_leaves_it_to_a_person():
     """It is never FAILED for want of patience: the effect may have happened."""
-    walk = walk_of([LOST, *[not_sent()] * (RESOLVE_ATTEMPTS - 1)])
+    walk = walk_of([LOST, *[not_sent()] * 40])
     assert walk.trace[-1] == "a AMBIGUOUS PARKED"
+    assert walk.timed[-1][0] > NOT_SENT_PATIENCE.total_seconds() - 5
+
+
+def test_a_version_that_is_away_for_a_while_uses_no_attempt_up():
+    """While it restarts nobody is asked; when it is back it is, however often that was in vain."""
+    walk = walk_of([LOST, *[not_sent()] * (RESOLVE_ATTEMPTS + 3), done(claimed_by="pay@2")])
+    assert walk.trace[-1] == "run SUCCEEDED"
 
 
 def test_on_error_continue_does_not_pass_over_it():

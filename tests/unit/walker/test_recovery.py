@@ -72,7 +72,7 @@ def test_a_takeover_between_two_attempts_to_find_out_forgets_nothing():
     heir = walk.run(until=5).crashed().run()
     assert heir.trace == [
         "recovered",
-        "a AMBIGUOUS RETRYING +2s",
+        "a AMBIGUOUS RETRYING +0s",
         "start a 3 at 2",
         "a claimed by pay@2",
         "a DONE SUCCEEDED",

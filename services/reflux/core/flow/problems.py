@@ -13,6 +13,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from reflux.core.flow.hints import HINTS
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -77,7 +79,12 @@ class Problem:
     """JSON pointer into the document as it was sent."""
     message: str
     hint: str = ""
-    """What to do about it; empty when the message says it all."""
+    """What to do about it; made without one, it has the hint of its code."""
+
+    def __post_init__(self) -> None:
+        """Nobody is left without a hint."""
+        if not self.hint:
+            object.__setattr__(self, "hint", HINTS[self.code])
 
 
 @dataclass(frozen=True, slots=True)

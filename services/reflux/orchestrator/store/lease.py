@@ -74,11 +74,14 @@ def plan_shards(survey: Survey) -> Plan:
     """The share of n shards among m members is n // m, and one more for the first n % m that joined.
 
     A newcomer ranks last, so nobody else's rank changes; members agree without talking. What is not free yet
-    is being released by somebody with too much, and found by a later look.
+    is being released by somebody with too much, and found by a later look. Who is of an older release than
+    somebody alive has no share.
     """
+    mine = len(survey.mine)
+    if survey.outdated:
+        return Plan(release=mine)
     share, rest = divmod(survey.shards, max(survey.alive, 1))
     target = share + (survey.rank < rest)
-    mine = len(survey.mine)
     return Plan(release=mine - target) if mine > target else Plan(take=min(target - mine, survey.free))
 
 

@@ -2,6 +2,9 @@
 
 A member's life: `join` → `heartbeat`s → `leave`, or death, which others declare when its lease is over. Both
 ends are final; whoever comes back comes as a new member. A shard's token rises with every change of owner.
+
+While an upgrade is under way members of two releases live side by side. Shards move from the older to the
+newer one and never back, because what the newer one writes the older one may not be able to fold.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from reflux.runtime.postgres import Pool
 
 MemberId = NewType("MemberId", str)
+
+RELEASE: Final = 1
+"""Rises whenever journals may hold what the release before cannot fold; see `tests/golden/releases.json`."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, where the system has such a clock: a lease does too."""
@@ -58,13 +64,16 @@ class Survey:
     """What a member sees of all."""
 
     alive: int
+    """Members of its release."""
     rank: int
-    """Of this member among the living, from 0, by the time of joining."""
+    """Of this member among them, from 0, by the time of joining."""
     shards: int
     free: int
-    """Shards without a living owner."""
+    """Shards without a living owner that no newer release has owned."""
     mine: dict[int, int]
     """Shard → token, as the tables have it."""
+    outdated: bool = False
+    """A member of a newer release lives: everything is that one's."""
 
 
 class Membership:
@@ -77,6 +86,7 @@ class Membership:
         address: str,
         shards: int,
         lease_seconds: float,
+        release: int = RELEASE,
         uptime: Callable[[], float] = uptime,
     ) -> None:
         """`pool`: best one of its own, so that no reader keeps a heartbeat waiting; `address`: where nodes
@@ -87,6 +97,7 @@ class Membership:
         self._pool = pool
         self._address = address
         self._shards = shards
+        self._release = release
 
     async def prepare(self) -> None:
         """Make the shards if there are none.
@@ -106,9 +117,8 @@ class Membership:
         """Become a new member, alive for one lease; a former one at this address is dead by that."""
         member = MemberId(str(uuid4()))
         sent = self.uptime()
-        rows = await fetch(
-            self._pool, "join", {"member": member, "address": self._address, "lease": self._lease()}
-        )
+        given = {"address": self._address, "release": self._release, "lease": self._lease()}
+        rows = await fetch(self._pool, "join", {"member": member, **given})
         return member, DatabaseTime(rows[0][0], sent)
 
     async def heartbeat(self, member: MemberId) -> DatabaseTime:
@@ -133,7 +143,8 @@ class Membership:
 
     async def take(self, member: MemberId, limit: int) -> list[Taken]:
         """Take up to `limit` shards without a living owner; fewer if others take them meanwhile."""
-        rows = await fetch(self._pool, "take_shards", {"member": member, "limit": limit})
+        given = {"member": member, "limit": limit, "release": self._release}
+        rows = await fetch(self._pool, "take_shards", given)
         return [Taken(ShardLease(shard, token), orphaned) for shard, token, orphaned in rows]
 
     async def release(self, member: MemberId, shards: Iterable[int]) -> list[int]:
@@ -143,8 +154,9 @@ class Membership:
 
     async def survey(self, member: MemberId) -> Survey:
         """Look at all members and shards."""
-        [(alive, rank, shards, free, ids, tokens)] = await fetch(self._pool, "survey", {"member": member})
-        return Survey(alive, rank, shards, free, dict(zip(ids, tokens, strict=True)))
+        given = {"member": member, "release": self._release}
+        [(alive, rank, outdated, shards, free, ids, tokens)] = await fetch(self._pool, "survey", given)
+        return Survey(alive, rank, shards, free, dict(zip(ids, tokens, strict=True)), outdated)
 
     async def _act(self, name: str, **parameters: object) -> None:
         async with self._pool.connection() as connection:

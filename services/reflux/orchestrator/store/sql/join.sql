@@ -8,6 +8,6 @@ WITH forgotten AS (
 ), former AS (
     UPDATE members SET state = 'dead' WHERE state = 'alive' AND address = %(address)s
 )
-INSERT INTO members (id, address, joined_at, lease_until)
-VALUES (%(member)s::uuid, %(address)s, now(), clock_timestamp() + %(lease)s)
+INSERT INTO members (id, address, release, joined_at, lease_until)
+VALUES (%(member)s::uuid, %(address)s, %(release)s, now(), clock_timestamp() + %(lease)s)
 RETURNING clock_timestamp()
