@@ -286,7 +286,8 @@ def _times(case: Case) -> Iterator[str]:
                 yield f"{event.step} waited until {fact.recorded_at}, long after {until[event.step]}"
         elif isinstance(event, ev.AttemptFinished) and event.retry_at is not None:
             retry[event.step, event.attempt + 1] = _seconds(event.retry_at)
-            superseded = event.failure is not None and event.failure.reason == Reason.SUPERSEDED
+            # What a takeover supersedes was never asked, and is sent again at once, by one heir.
+            superseded = event.failure is not None and event.failure.code == "ABORTED"
             if not superseded and event.retry_at - event.finish_time < timedelta(seconds=0.099):
                 if event.counted and case.state.steps[event.step].step.retry.attempts > 1:
                     continue  # the step's own jitter may be nothing

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 FLOW: Final = FlowId("00000000-0000-4000-8000-000000000001")
 SEEDS_OF_A_FLOW: Final = 8
-HORIZON: Final = 400.0
+HORIZON: Final = 200.0
 """Seconds in which every world must have come to rest."""
 _SOON: Final = timedelta(seconds=5)
 """Who takes a shard over takes on what is due so soon, and nothing else."""

@@ -12,7 +12,8 @@ from secrets import randbelow
 from tests.simulation.simulation import simulate
 
 KEPT = (
-    2, 44, 81, 167, 207, 259, 266, 449, 485, 545, 707, 714, 719, 736, 1441, 1733, 10031, 10048, 10113, 11660,
+    2, 44, 81, 167, 207, 259, 266, 449, 485, 545, 707, 714, 719, 736, 1441, 1733, 10031, 10048,
+    10113, 11660, 84341425651, 84341425669, 84341425908,
 )  # fmt: skip
 """Each of them broke a promise once, by a defect of the product or of the simulator."""
 FRESH_SECONDS = 20.0
@@ -44,7 +45,7 @@ def test_a_seed_replays_its_world_exactly():
     """Twice the same trace, line by line: a seed is all that is needed to see a failure again."""
     for seed in (3, 44, 81, 10031):
         one, other = simulate(seed, traced=True), simulate(seed, traced=True)
-        assert len(one.trace) > 50
+        assert len(one.trace) > 30
         assert one.trace == other.trace
         assert (one.events, one.faults, one.states) == (other.events, other.faults, other.states)
 

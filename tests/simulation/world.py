@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-MOST_EVENTS: Final = 15_000
+MOST_EVENTS: Final = 8_000
 """Of one world, which has some hundreds."""
 MOST_AT_ONCE: Final = 100_000
 """Callbacks of one process without any time between them."""

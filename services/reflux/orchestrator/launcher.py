@@ -92,13 +92,15 @@ class Launcher:
             raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
         if self._worker.full(runs=MAX_NEW_RUNS):
             raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
+        # Who owns a shard has heard the database's time; before that the clock is the machine's own.
+        lease = await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(
             flow.flow_id, flow.name, flow.version, document, actor, now, trigger, traceparent
         )
         request = StartRequest(
-            lease=await self._shard(),
+            lease=lease,
             run_id=run_id,
             flow_id=flow.flow_id,
             flow_name=flow.name,
