@@ -16,12 +16,12 @@ import sys
 import time
 from contextlib import nullcontext
 from functools import partial
-from itertools import count
 from multiprocessing import get_context
 from secrets import randbelow
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.simulation import Report, simulate
+from tests.simulation.nights import run_for, tell
+from tests.simulation.simulation import simulate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         with MUTANTS[given.mutant].planted() if given.mutant else nullcontext():
             report = simulate(given.seed, traced=True)
         print("\n".join(report.trace))
-        return _told([report])
+        return tell([report])
     first = randbelow(1 << 40) if given.first is None else given.first
     print(f"from seed {first}", flush=True)
     return _many(first, given.seconds, given.processes, given.mutant)
@@ -50,41 +50,14 @@ def _many(first: int, seconds: float, processes: int, mutant: str | None) -> int
     work = partial(run_for, seconds=seconds, stride=processes, mutant=mutant)
     with get_context("spawn").Pool(processes) as pool:
         tallies = pool.map(work, range(first, first + processes))
-    done, bad, events, faults, full = (sum(column) for column in zip(*tallies, strict=True))
+    done, bad, events, faults, full, cpu = (sum(column) for column in zip(*tallies, strict=True))
     spent = time.monotonic() - began
     print(
-        f"{done} worlds in {spent:.0f} s, {done / spent / processes:.0f}/s in each process; of each"
+        f"{done} worlds in {spent:.0f} s, {done / cpu:.0f} per second of CPU; of each"
         f" {events / done:.0f} events and {faults / done:.1f} faults,"
         f" {full / done:.0%} with at least 200 and 5; {bad} broke a promise"
     )
     return int(bad > 0)
-
-
-def run_for(first: int, *, seconds: float, stride: int, mutant: str | None) -> tuple[int, int, int, int, int]:
-    """Worlds for so long: how many, how many were bad, and their events and faults."""
-    done, bad, events, faults, full = 0, 0, 0, 0, 0
-    end = time.monotonic() + seconds
-    with MUTANTS[mutant].planted() if mutant else nullcontext():
-        for seed in count(first, stride):
-            if time.monotonic() >= end:
-                break
-            report = simulate(seed)
-            done += 1
-            bad += _told([report])
-            events += report.events
-            faults += report.faults
-            full += report.events >= 200 and report.faults >= 5
-    return done, bad, events, faults, full
-
-
-def _told(reports: list[Report]) -> int:
-    """Says what is wrong, and how to see it again."""
-    for report in reports:
-        for problem in report.problems:
-            print(f"seed {report.seed}: {problem}", flush=True)
-        if report.problems:
-            print(f"  again: python -m tests.simulation --seed {report.seed}", flush=True)
-    return int(any(report.problems for report in reports))
 
 
 if __name__ == "__main__":
