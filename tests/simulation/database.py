@@ -27,6 +27,7 @@ from psycopg import OperationalError, errors
 from psycopg.pq import TransactionStatus
 
 from reflux.orchestrator.store.pool import store_sql
+from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from tests.simulation.tables import Row, Tables
     from tests.simulation.world import ProcessLoop, World
 
-_STATEMENTS: Final = (
+STATEMENTS: Final = (
     "create_shards", "count_shards", "join", "heartbeat", "leave", "declare_dead", "take_shards",
     "release_shards", "survey", "write_events", "start_runs", "find_start_keys", "adopt_runs", "find_due",
     "put_word", "get_run", "read_events", "read_journals",
-    "last_seqs",
+    "last_seqs", "find_finished",
 )  # fmt: skip
+WORDS: Final = ("is_waiting", "give_back")
+"""Of the package `words`."""
 
 _quiet, _held_open = os.pipe()
 _spoken, _closed = os.pipe()
@@ -50,7 +53,9 @@ os.close(_closed)  # a descriptor that has something to say for ever: the other 
 
 @cache
 def _name(statement: str) -> str:
-    return next(name for name in _STATEMENTS if store_sql(name) == statement)
+    known = {store_sql(name): name for name in STATEMENTS}
+    known |= {load_sql("reflux.orchestrator.words", name): name for name in WORDS}
+    return known[statement]  # type: ignore[index]
 
 
 @dataclass(slots=True)

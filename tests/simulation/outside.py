@@ -126,6 +126,9 @@ class _Channel:
 
         return call
 
+    def unary_stream(self, method: str, **_: object) -> None:
+        """No node here says that it can be asked for many at once, so nobody is."""
+
 
 class _Call:
     """One call, from the moment in which it is sent; awaiting it gives the reply."""

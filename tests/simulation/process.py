@@ -1,7 +1,8 @@
 """An orchestrator as a process of a simulated world: the production parts, put together as `__main__` does.
 
-Left out are the sockets, the tracer, the census and the triggers. What `__main__` gets from the outside comes
-from the world: connections, the channel to the mesh, the clocks of its machine, notices.
+Left out are the sockets, the tracer, the census, the triggers, limits, the cache of outputs and signals under
+a key. What `__main__` gets from the outside comes from the world: connections, the channel to the mesh, the
+clocks of its machine, notices.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from reflux.core.errors import NotFound, RefluxError
 from reflux.core.reasons import Reason
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.children import Children
 from reflux.orchestrator.effect_servicer import EffectServicer
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.intake import Broken, Intake
@@ -26,6 +28,7 @@ from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter
 from reflux.orchestrator.waiting import Waiter
+from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
 from reflux.runtime.clock import DatabaseClock
 from tests.simulation.database import Database, SimConnection, SimPool
@@ -141,12 +144,16 @@ class Process:
         self.starter = Starter("", connect=connect)  # type: ignore[arg-type]
         self.reader = JournalReader(pool, flows)
         deadly: Any = shared.deadly
+        self.children = Children(
+            pool=pool, reader=self.reader, flows=flows, starter=self.starter, clock=self.clock
+        )
         self.worker = Worker(
             writer=self.writer,
             caller=NodeCaller(shared.outside.channel(loop), self.address, self.clock),
             mesh=shared.mesh,
             clock=self.clock,
             host=self,
+            children=self.children,
         )
         self.intake = Intake(
             pool=pool,
@@ -154,7 +161,9 @@ class Process:
             writer=self.writer,
             worker=self.worker,
             clock=self.clock,
+            children=self.children,
         )
+        self.children.serve(self.worker, self.intake.look)
         membership = Membership(
             SimPool(shared.database, loop),  # type: ignore[arg-type]
             address=self.address,
@@ -172,14 +181,27 @@ class Process:
             reader=self.reader,
             launcher=launcher,
             waiter=waiter,
-            intake=self.intake,
             changes=self.changes,
-            wake=wake,
+            words=Words.over(
+                pool,
+                self.reader,
+                shared.mesh,
+                changes=self.changes,
+                wake=wake,
+                look=self.intake.look,
+                clock=self.clock,
+            ),
         )
         self._wake = wake
         self._parts = [
             self._part(part)
-            for part in (self.writer.run(), self.starter.run(), self.worker.run(), self.intake.run())
+            for part in (
+                self.writer.run(),
+                self.starter.run(),
+                self.worker.run(),
+                self.children.run(),
+                self.intake.run(),
+            )
         ]
         self._member = self._part(self.lease.run())
 
@@ -202,6 +224,9 @@ class Process:
 
     def unknown(self) -> None:
         self.lease.rejoin()
+
+    def waits(self) -> None:
+        """Signals under a key are not simulated: nobody matches them."""
 
     def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
         self._shared.world.note("broken", self.name, problem)

@@ -114,7 +114,7 @@ class _Bits:
 def _flow(number: int) -> Flow:
     rng = Random(f"flow {number}")
     nodes = ("pure", "pure", "idem", "once", "comp")
-    return random_flow(rng, nodes=nodes, waits=(*WAITS, "9s"))
+    return random_flow(rng, nodes=nodes, waits=(*WAITS, "9s"), without=("flow", "result"))
 
 
 _MESH: Final = mesh_view()

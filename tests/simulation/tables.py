@@ -9,6 +9,7 @@ Columns of a batch come as lists, because packing them (`store.arrays`) is left 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -54,7 +55,11 @@ class Run:
     finished_at: datetime | None = None
     wake_at: datetime | None = None
     recoveries: int = 0
-    error: tuple[str | None, ...] = (None, None, None, None)
+    error: tuple[str | None, ...] = (None, None, None, None, None)
+    """Code, reason, message, step and fingerprint."""
+    priority: int = 0
+    made_by: tuple[str | None, ...] = (None, None, None, None)
+    """Search key, trigger, origin and operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class Tables:
     """Id → shard, run, kind, payload, created_at."""
     start_keys: dict[tuple[str, str], tuple[bytes, str, datetime]] = field(default_factory=dict)
     """Scope and key → digest, run, expiry."""
+    waits: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
+    """Run and step → shard, name and key of the signal that it waits for."""
     _words: count[int] = field(default_factory=lambda: count(1))
 
     def execute(self, name: str, parameters: Any) -> list[Row]:
@@ -203,30 +210,50 @@ class Tables:
                 raise errors.UniqueViolation(f"journal_pkey: {run} {fact.seq}")
         for run, fact in events:
             self.journal.setdefault(run, {})[fact.seq] = fact
+        self._move(p, held)
+        for place, run_id, word in zip(p["word_leases"], p["word_runs"], p["word_ids"], strict=True):
+            row = self.inbox.get(word)
+            if place in held and row is not None and row[0] == held[place][0] and row[1] == run_id:
+                del self.inbox[word]
+        columns = ("tell_leases", "tell_runs", "tell_kinds", "tell_payloads")
+        for place, *told in zip(*(p[column] for column in columns), strict=True):
+            if place in held:
+                self.inbox[next(self._words)] = (held[place][0], *told, now)
+        columns = ("wait_leases", "wait_runs", "wait_steps", "wait_names", "wait_keys")
+        for place, run_id, step, name, key in zip(*(p[column] for column in columns), strict=True):
+            if place in held and name is None:
+                self.waits.pop((run_id, step), None)
+            elif place in held:
+                self.waits.setdefault((run_id, step), (held[place][0], name, key))
+        return [(place, now, None) for place in held]
+
+    def _move(self, p: Any, held: dict[int, tuple[int, int]]) -> None:
+        """The rows of runs; no run here holds a slot of a limited flow that it could give on."""
         columns = ("run_leases", "run_ids", "run_states", "run_wakes", "run_finishes", "run_progresses")
-        errs = ("error_codes", "error_reasons", "error_messages", "error_steps")
+        errs = ("error_codes", "error_reasons", "error_messages", "error_steps", "error_fingerprints")
         for place, run_id, state, wake, finish, progressed, *error in zip(
             *(p[column] for column in (*columns, *errs)), strict=True
         ):
             run = self.runs.get(run_id)
             if place not in held or run is None or run.shard != held[place][0] or run.finished_at is not None:
                 continue
+            if not p["oldest_run"] <= run_id <= p["newest_run"]:
+                continue
             run.state, run.wake_at, run.finished_at, run.error = str(state), wake, finish, tuple(error)
             if progressed:
                 run.recoveries = 0
-        for place, run_id, word in zip(p["word_leases"], p["word_runs"], p["word_ids"], strict=True):
-            row = self.inbox.get(word)
-            if place in held and row is not None and row[0] == held[place][0] and row[1] == run_id:
-                del self.inbox[word]
-        return [(place, now) for place in held]
 
     def start_runs(self, p: Any) -> list[Row]:
         now, held, begun = self.now(), self._held(p), []
         columns = ("leases", "run_ids", "scopes", "keys", "digests", "flow_ids", "flow_names")
-        more = ("flow_versions", "actors", "created", "payloads")
-        requests = zip(*(p[column] for column in (*columns, *more)), strict=True)
+        more = ("flow_versions", "actors", "created", "payloads", "priorities")
+        found_by = ("search_keys", "triggers", "origins", "operations")
+        if p["claim_runs"]:
+            raise NotImplementedError("flows with limits are not simulated")
+        requests = zip(*(p[column] for column in (*columns, *more, *found_by)), strict=True)
         for request in sorted(requests, key=lambda request: (request[2], request[3] or "")):
-            place, run_id, scope, key, digest, flow_id, name, version, actor, created, payload = request
+            place, run_id, scope, key, digest, flow_id, name, version, *rest = request
+            actor, created, payload, priority, *made_by = rest
             if place not in held:
                 continue
             shard, token = held[place]
@@ -235,12 +262,12 @@ class Tables:
                 if known is not None and known[2] > now:
                     continue
                 self.start_keys[scope, key] = (digest, run_id, now + _DAYS)
-            self.runs[run_id] = Run(
-                shard, flow_id, name, version, "RUNNING", actor, created, wake_at=now + _AHEAD
-            )
+            self.runs[run_id] = Run(shard, flow_id, name, version, "RUNNING", actor, created)
+            row = self.runs[run_id]
+            row.wake_at, row.priority, row.made_by = now + _AHEAD, priority, tuple(made_by)
             self.journal[run_id] = {1: Fact(1, now, payload, token, self.writer)}
             begun.append(run_id)
-        return [(list(held), begun, now)]
+        return [(list(held), begun, now, [], [], [])]
 
     def find_start_keys(self, p: Any) -> list[Row]:
         wanted = [(*handle,) for handle in zip(p["scopes"], p["keys"], strict=True)]
@@ -259,13 +286,14 @@ class Tables:
             for run_id, run in self.runs.items()
             if run.shard == p["shard"]
             and run.finished_at is None
-            and run.state != "PARKED"
+            and run.state not in ("PARKED", "QUEUED")
             and (run.wake_at is None or run.wake_at <= soon)
             and run_id > p["after"]
         )[: p["limit"]]
         for run_id in page:
             self.runs[run_id].recoveries += p["died"]
-        return [(run_id, self.runs[run_id].recoveries) for run_id in page]
+        runs = [(run_id, self.runs[run_id]) for run_id in page]
+        return [(run_id, run.recoveries, run.flow_id, run.priority) for run_id, run in runs]
 
     def find_due(self, p: Any) -> list[Row]:
         held = {
@@ -275,24 +303,29 @@ class Tables:
         }
         rows: list[Row] = []
         latest, loaded, taken = self.now() + p["ahead"], set(p["loaded"]), set(p["taken"])
-        timers = [
-            (run_id, run.shard, run.wake_at)
+        come = [
+            (run_id, run)
             for run_id, run in self.runs.items()
             if run.shard in held
             and run.wake_at is not None
             and run.wake_at <= latest
             and run_id not in loaded
         ]
-        timers.sort(key=lambda timer: timer[2])
-        rows += [(*timer, None, None, None) for timer in timers[: p["limit"]]]
+        come = sorted(come, key=lambda one: one[1].wake_at or latest)[: p["window"]]
+        come.sort(key=lambda one: (-one[1].priority, one[1].wake_at))
+        turns: defaultdict[str, count[int]] = defaultdict(count)
+        timers = [(next(turns[run.flow_id]), run_id, run) for run_id, run in come]
+        timers.sort(key=lambda one: (one[0], -one[2].priority, one[2].wake_at))
+        rows += [(run_id, run.shard, run.wake_at, *[None] * 4) for _, run_id, run in timers[: p["limit"]]]
+        words: list[Row] = []
         for word, (shard, run_id, kind, payload, at) in list(self.inbox.items()):
             if shard not in held:
                 continue
-            if self.runs[run_id].finished_at is not None:
+            if run_id in self.runs and self.runs[run_id].finished_at is not None:
                 del self.inbox[word]
             elif word not in taken:
-                rows.append((run_id, shard, at, word, kind, payload))
-        return rows
+                words.append((run_id, shard, at, word, kind, payload, None))
+        return rows + words[: p["limit"]]
 
     def put_word(self, p: Any) -> list[Row]:
         run = self.runs.get(p["run_id"])
@@ -309,7 +342,8 @@ class Tables:
         if run is None:
             return []
         head = (p["run_id"], run.shard, run.flow_id, run.flow_name, run.flow_version, run.state, run.actor)
-        return [(*head, run.created_at, run.finished_at, run.wake_at, run.recoveries, *run.error)]
+        times = (run.created_at, run.finished_at, run.wake_at, run.recoveries)
+        return [(*head, *times, *run.error, *run.made_by)]
 
     def read_events(self, p: Any) -> list[Row]:
         facts = self.journal.get(p["run_id"], {})
@@ -321,6 +355,7 @@ class Tables:
             (run_id, seq, fact.recorded_at, fact.payload)
             for run_id in sorted(set(p["run_ids"]))
             for seq, fact in sorted(self.journal.get(run_id, {}).items())
+            if seq <= p["limit"]
         ]
 
     def last_seqs(self, p: Any) -> list[Row]:
@@ -329,3 +364,20 @@ class Tables:
             for run_id in dict.fromkeys(p["run_ids"])
             if run_id in self.journal
         ]
+
+    def find_finished(self, p: Any) -> list[Row]:
+        found = [run_id for run_id in dict.fromkeys(p["runs"]) if run_id in self.runs]
+        return [(run_id,) for run_id in found if self.runs[run_id].finished_at is not None]
+
+    # words
+
+    def is_waiting(self, p: Any) -> list[Row]:
+        row = self.inbox.get(p["word"])
+        return [(row is not None and row[:2] == (p["shard"], p["run_id"]),)]
+
+    def give_back(self, p: Any) -> list[Row]:
+        row = self.inbox.get(p["word"])
+        held = self.shards[p["shard"]].token == p["token"]
+        if held and row is not None and row[:2] == (p["shard"], p["run_id"]):
+            del self.inbox[p["word"]]
+        return []

@@ -43,7 +43,8 @@ def random_flow(
 ) -> Flow:
     """A flow with every kind of step, nested up to three levels, that calls these nodes and waits so long.
 
-    `without`: kinds of steps that it has not; `flow` is also the flow that hears of a failure.
+    `without`: kinds of steps that it has not; `flow` is also the flow that hears of a failure, `result` what
+    makes something else of a node's output.
     """
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
@@ -189,7 +190,7 @@ class _Maker:
             if rng.random() < 0.1:
                 undo["with"]["bad"] = "{{ self.output.missing }}"
             keys["compensate"] = undo
-        if rng.random() < 0.2:
+        if "result" not in self._without and rng.random() < 0.2:
             keys["result"] = rng.choice(
                 ["{{ self.output.of }}", "{{ [self.attempts, self.?version] }}", "{{ self.output.no }}"]
             )
