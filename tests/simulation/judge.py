@@ -16,6 +16,7 @@ from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import FINAL, SETTLED, Outcome, RunPhase, StepState
 from reflux.core.flow.model import NodeAction
+from reflux.core.names import UNDO
 from reflux.core.reasons import Reason
 from reflux.core.run import begin, evolve, fold
 from reflux.orchestrator import codec
@@ -304,13 +305,15 @@ def _times(case: Case) -> Iterator[str]:
 
 
 def _cancels(case: Case) -> Iterator[str]:
-    """G7: after the journal shows a cancel nothing new begins."""
+    """G7: after the journal shows a cancel nothing new begins, but what undoes what was done."""
     cancel: Fact | None = None
     for event, fact in zip(case.events, case.facts, strict=True):
         if isinstance(event, ev.CancelRequested):
             if cancel is not None:
                 yield "it was cancelled twice"
             cancel = fact
+        elif isinstance(event, ev.EffectClaimed | ev.AttemptStarted) and event.step.endswith(UNDO):
+            continue
         elif cancel is not None and isinstance(event, ev.EffectClaimed):
             yield f"{event.step} was granted its claim after the cancel"
         elif cancel is not None and isinstance(event, ev.AttemptStarted):
@@ -323,13 +326,15 @@ def _cancels(case: Case) -> Iterator[str]:
         ended, asked = case.state.finished, case.canceled
         if asked is None or ended is None or _seconds(ended.time) <= asked:
             return
-        if not any(
+        adopted = case.row.adopted_at is not None and _seconds(case.row.adopted_at) > asked
+        if not adopted and not any(
             isinstance(event, ev.RunRecovered) and _seconds(event.time) > asked for event in case.events
         ):
             yield "its cancel was accepted, and forgotten"
         return
     for sent in case.sent:
-        if sent.at > _seconds(cancel.recorded_at) and sent.token >= cancel.token:
+        late = sent.at > _seconds(cancel.recorded_at) and sent.token >= cancel.token
+        if late and not sent.step.endswith(UNDO):
             yield f"{sent.step} was called after the cancel was recorded"
 
 

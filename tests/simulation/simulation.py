@@ -54,6 +54,7 @@ HORIZON: Final = 200.0
 """Seconds in which every world must have come to rest."""
 _SOON: Final = timedelta(seconds=5)
 """Who takes a shard over takes on what is due so soon, and nothing else."""
+_LATELY: Final = timedelta(seconds=1)
 ANSWER_SECONDS: Final = 8.0
 _ENDS: Final = frozenset({*(phase.value for phase in FINAL), "PARKED"})
 
@@ -365,6 +366,8 @@ class _Simulation:
 
     def _only_waits(self, run_id: str) -> bool:
         row = self.tables.runs[run_id]
+        if row.moved_at is None or row.moved_at > self.world.time() - _LATELY:
+            return False  # it was due when somebody decided to read it
         if any(word[1] == run_id for word in self.tables.inbox.values()):
             return False
         return row.wake_at is not None and row.wake_at > self.world.time() + _SOON

@@ -58,6 +58,10 @@ class Run:
     error: tuple[str | None, ...] = (None, None, None, None, None)
     """Code, reason, message, step and fingerprint."""
     priority: int = 0
+    moved_at: datetime | None = None
+    """When the row was written last; for the auditor."""
+    adopted_at: datetime | None = None
+    """When somebody was told last to take it on; for the auditor."""
     made_by: tuple[str | None, ...] = (None, None, None, None)
     """Search key, trigger, origin and operation."""
 
@@ -240,6 +244,7 @@ class Tables:
             if not p["oldest_run"] <= run_id <= p["newest_run"]:
                 continue
             run.state, run.wake_at, run.finished_at, run.error = str(state), wake, finish, tuple(error)
+            run.moved_at = self.now()
             if progressed:
                 run.recoveries = 0
 
@@ -292,6 +297,7 @@ class Tables:
         )[: p["limit"]]
         for run_id in page:
             self.runs[run_id].recoveries += p["died"]
+            self.runs[run_id].adopted_at = self.now()
         runs = [(run_id, self.runs[run_id]) for run_id in page]
         return [(run_id, run.recoveries, run.flow_id, run.priority) for run_id, run in runs]
 

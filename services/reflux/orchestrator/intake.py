@@ -262,9 +262,10 @@ class Intake:
                 if loaded.run_id not in worker.runs:
                     yield loaded
 
-        wanted = [one for one in run_ids if one not in worker.runs and one not in worker.launching]
-        async with self._reading, aclosing(self._reader.load(wanted)) as source:
-            yield absent(source)
+        async with self._reading:
+            wanted = [one for one in run_ids if one not in worker.runs and one not in worker.launching]
+            async with aclosing(self._reader.load(wanted)) as source:
+                yield absent(source)
 
     async def _give(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word] = ()) -> None:
         """Hands a run to the worker, with what its former owner left open, and with what was said to it."""
