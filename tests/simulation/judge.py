@@ -8,14 +8,14 @@ a broken one is a sentence in `verdict`.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import FINAL, SETTLED, Outcome, RunPhase, StepState
-from reflux.core.flow.model import NodeAction
+from reflux.core.flow.model import ApproveAction, NodeAction, SignalAction
 from reflux.core.names import UNDO
 from reflux.core.reasons import Reason
 from reflux.core.run import begin, evolve, fold
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _GRAIN: Final = timedelta(milliseconds=1)
 _LATE_CALM: Final = timedelta(seconds=2)
 """How late a timer may fire while nothing goes wrong."""
+_UNHEARD: Final = 30.0
+"""Seconds after which nothing that goes wrong here keeps a word from its run."""
 MANY_CALLS: Final = 60
 """More calls of one step than any policy here allows."""
 
@@ -45,6 +47,8 @@ class Told:
     """Start-once key → ids of runs that were answered."""
     cancels: dict[str, float]
     """Runs whose cancel was accepted, and when that was heard."""
+    words: dict[str, set[str]] = field(default_factory=dict)
+    """Run → what else was said to it and accepted."""
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ class Case:
     effects: Sequence[Effect]
     canceled: float | None
     """When a client was told that its cancel is accepted."""
+    words: Collection[str]
+    """What else was said to it and accepted."""
     broken: bool
     """The database refused a row of it, so it may be parked for that."""
     calm: bool
@@ -92,6 +98,7 @@ def verdict(
             [one for one in outside.sent if one.run_id == run_id],
             [one for one in outside.ledger if one.run_id == run_id],
             told.cancels.get(run_id),
+            told.words.get(run_id, ()),
             run_id in broken,
             calm,
         )
@@ -107,7 +114,7 @@ def known(state: RunState) -> dict[str, Any]:
     steps = {
         path: (
             run.state, run.output, run.failure, run.skip_reason, run.branches, run.finished, run.claims,
-            run.used, run.generation, run.begun,
+            run.used, run.generation, run.begun, run.answer,
         )
         for path, run in state.steps.items()
     }  # fmt: skip
@@ -117,6 +124,8 @@ def known(state: RunState) -> dict[str, Any]:
         "values": state.values,
         "steps": steps,
         "waits": (state.ready, state.due, state.timers, state.deadlines, state.parked, state.closable),
+        "words": (state.awaited, state.signals, state.heard, state.paused, state.cancel),
+        "children": (state.unstarted, state.child_runs, state.recall, state.to_undo, state.undone),
         "stored": state.stored,
     }
 
@@ -278,7 +287,8 @@ def _times(case: Case) -> Iterator[str]:
     until: dict[str, datetime] = {}
     retry: dict[tuple[str, int], float] = {}
     for event, fact in zip(case.events, case.facts, strict=True):
-        if isinstance(event, ev.StepEntered) and event.until is not None:
+        waits = isinstance(event, ev.StepEntered) and event.until is not None
+        if waits and not isinstance(case.state.steps[event.step].step.action, SignalAction | ApproveAction):
             until[event.step] = event.until
         elif isinstance(event, ev.StepSettled) and event.state is StepState.SUCCEEDED and event.step in until:
             if fact.recorded_at < until[event.step] - _GRAIN:
@@ -321,21 +331,50 @@ def _cancels(case: Case) -> Iterator[str]:
             late = event.time > cancel.recorded_at
             yield from [f"attempt {event.attempt} of {event.step} starts after the cancel"] if late else ()
     if cancel is None:
-        # Before the journal shows it a cancel is only asked for: a run that had been decided to end ends as
-        # it was decided, and one that changes hands may end before its new owner hears of it.
-        ended, asked = case.state.finished, case.canceled
-        if asked is None or ended is None or _seconds(ended.time) <= asked:
-            return
-        adopted = case.row.adopted_at is not None and _seconds(case.row.adopted_at) > asked
-        if not adopted and not any(
-            isinstance(event, ev.RunRecovered) and _seconds(event.time) > asked for event in case.events
-        ):
-            yield "its cancel was accepted, and forgotten"
+        yield from _unheard_cancel(case)
         return
     for sent in case.sent:
         late = sent.at > _seconds(cancel.recorded_at) and sent.token >= cancel.token
         if late and not sent.step.endswith(UNDO):
             yield f"{sent.step} was called after the cancel was recorded"
+
+
+def _unheard_cancel(case: Case) -> Iterator[str]:
+    """Before the journal shows it a cancel is only asked for: a run may come to its end before it is heard."""
+    ended = case.facts[-1].recorded_at
+    if any(kind == "cancel" and at < ended for kind, at in case.row.folded):
+        yield "its cancel was heard, and forgotten"
+    if case.canceled is not None and _seconds(ended) > case.canceled + _UNHEARD:
+        yield "its cancel was accepted, and nobody heard it"
+
+
+def _words(case: Case) -> Iterator[str]:
+    """What was accepted is in the journal, once; and while a run is paused nothing begins."""
+    heard: set[str] = set()
+    paused: Fact | None = None
+    pauses: list[tuple[float, float]] = []
+    for event, fact in zip(case.events, case.facts, strict=True):
+        if (word := getattr(event, "word", "")) in heard:
+            yield f"{word} was heard twice"
+        heard.add(word) if word else None
+        if isinstance(event, ev.RunPaused):
+            paused = fact
+        elif paused is not None and isinstance(event, ev.RunResumed | ev.CancelRequested | ev.RunFinished):
+            pauses.append((_seconds(paused.recorded_at), _seconds(fact.recorded_at)))
+            paused = None
+        elif paused is not None and isinstance(event, ev.AttemptStarted) and event.time > paused.recorded_at:
+            yield f"attempt {event.attempt} of {event.step} starts while the run is paused"
+    started = {
+        (event.step, event.attempt): _seconds(event.time)
+        for event in case.events
+        if isinstance(event, ev.AttemptStarted)
+    }
+    for word in set(case.words) - heard:
+        yield f"{word} was accepted, and forgotten"
+    for sent in case.sent:  # what had begun may still be sent
+        begun = started.get((sent.step, sent.attempt), sent.at)
+        if any(begin < sent.at < end and begin < begun for begin, end in pauses):
+            yield f"attempt {sent.attempt} of {sent.step} was sent while the run was paused"
 
 
 def _recoveries(case: Case) -> Iterator[str]:
@@ -351,7 +390,7 @@ def _recoveries(case: Case) -> Iterator[str]:
         evolve(state, event)
 
 
-_RULES: Final = (_ends, _order, _outcomes, _effects, _answers, _scopes, _times, _cancels, _recoveries)
+_RULES: Final = (_ends, _order, _outcomes, _effects, _answers, _scopes, _times, _cancels, _words, _recoveries)
 
 
 def _seconds(time: datetime) -> float:

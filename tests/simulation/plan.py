@@ -60,6 +60,8 @@ class Plan:
     poison: bool = False
     """Whoever loads the run dies of it."""
     cancel_at: float | None = None
+    words: int = 0
+    """What people say to each run."""
     _seen: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -85,6 +87,8 @@ class Plan:
         plan.poison = rng.random() < 0.02
         if plan.poison:
             plan.cancel_at = None  # to cancel is to look at it
+        elif rng.random() < 0.4:
+            plan.words = rng.randint(1, 5)
         return plan
 
     def statement(self, name: str, who: str) -> str:

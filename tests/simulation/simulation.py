@@ -25,7 +25,7 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.run.v1 import run_service_pb2 as run_pb
-from reflux.core.errors import AlreadyExists, RefluxError
+from reflux.core.errors import AlreadyExists, Conflict, RefluxError, TryLater
 from reflux.core.event import FINAL
 from reflux.core.names import FlowId
 from reflux.core.run import fold
@@ -35,6 +35,7 @@ from reflux.runtime import ids
 from tests.simulation.database import Database
 from tests.simulation.judge import Told, known, verdict
 from tests.simulation.outside import Outside, mesh_view
+from tests.simulation.people import People
 from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
 from tests.simulation.process import Context, Flows, Process, Shared
 from tests.simulation.tables import Tables
@@ -154,6 +155,7 @@ class _Simulation:
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
         self.told = Told({}, {})
+        self.people = People(world, self.flow, self.plan, self.told, self._ask)
         self.open = 0
         """Things that clients still have to do."""
         self._last_owner: dict[str, str] = {}
@@ -196,6 +198,7 @@ class _Simulation:
     def _rests(self) -> bool:
         return (
             not self.open
+            and not self.people.open
             and not self.outside.busy
             and all(row.state in _ENDS for row in self.tables.runs.values())
             and all(self.tables.runs[run_id].finished_at for _, run_id, *_ in self.tables.inbox.values())
@@ -218,6 +221,8 @@ class _Simulation:
             first = not self.told.runs[key]
             self.told.runs[key].add(run_id)
             world.note("started", key, run_id[-6:])
+            if first:
+                self.people.hear_of(run_id)
             if first and self.plan.cancel_at is not None:
                 at = max(self.plan.cancel_at - world.now, 0.0)
                 self.open += 1
@@ -245,8 +250,9 @@ class _Simulation:
         what: str,
         call: Callable[[Process], Coroutine[Any, Any, HttpBody]],
         answered: Callable[[bytes], None],
+        refused: Callable[[], None] | None = None,
     ) -> None:
-        """Asks any orchestrator, and another one when no answer comes."""
+        """Asks any orchestrator, and another one without an answer; without `refused` also if it refuses."""
         world, process = self.world, self._any()
         done = False
 
@@ -254,14 +260,17 @@ class _Simulation:
             nonlocal done
             if not done:
                 done = True
-                world.after(0.3, self._ask, what, call, answered)
+                world.after(0.3, self._ask, what, call, answered, refused)
 
-        def heard(answer: bytes) -> None:
+        def heard(answer: bytes | None) -> None:
             nonlocal done
             if done:
                 return
             done = True
-            answered(answer)
+            if answer is not None:
+                answered(answer)
+            elif refused is not None:
+                refused()
 
         async def serve() -> None:
             try:
@@ -270,7 +279,8 @@ class _Simulation:
                 raise
             except RefluxError as error:
                 world.note("refused", process.name, what, error.message)
-                world.after(0.002, again)
+                final = refused is not None and not isinstance(error, TryLater | Conflict)
+                world.after(0.002, heard, None) if final else world.after(0.002, again)
             except Exception as error:  # noqa: BLE001 - the edge answers INTERNAL, and the client comes again
                 world.note("failed", process.name, what, repr(error))
                 world.after(0.002, again)

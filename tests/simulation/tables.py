@@ -62,6 +62,8 @@ class Run:
     """When the row was written last; for the auditor."""
     adopted_at: datetime | None = None
     """When somebody was told last to take it on; for the auditor."""
+    folded: list[tuple[str, datetime]] = field(default_factory=list)
+    """Kinds of the words that its owner took away, and when; for the auditor."""
     made_by: tuple[str | None, ...] = (None, None, None, None)
     """Search key, trigger, origin and operation."""
 
@@ -219,6 +221,7 @@ class Tables:
             row = self.inbox.get(word)
             if place in held and row is not None and row[0] == held[place][0] and row[1] == run_id:
                 del self.inbox[word]
+                self.runs[run_id].folded.append((row[2], now))
         columns = ("tell_leases", "tell_runs", "tell_kinds", "tell_payloads")
         for place, *told in zip(*(p[column] for column in columns), strict=True):
             if place in held:
@@ -386,4 +389,5 @@ class Tables:
         held = self.shards[p["shard"]].token == p["token"]
         if held and row is not None and row[:2] == (p["shard"], p["run_id"]):
             del self.inbox[p["word"]]
+            self.runs[p["run_id"]].folded.append((row[2], self.now()))
         return []
