@@ -340,7 +340,7 @@ def _cancels(case: Case) -> Iterator[str]:
 
 
 def _unheard_cancel(case: Case) -> Iterator[str]:
-    """Before the journal shows it a cancel is only asked for: a run may come to its end before it is heard."""
+    """Before the journal shows it a cancel is only asked for: its run may end before it is heard."""
     ended = case.facts[-1].recorded_at
     if any(kind == "cancel" and at < ended for kind, at in case.row.folded):
         yield "its cancel was heard, and forgotten"
@@ -352,7 +352,6 @@ def _words(case: Case) -> Iterator[str]:
     """What was accepted is in the journal, once; and while a run is paused nothing begins."""
     heard: set[str] = set()
     paused: Fact | None = None
-    pauses: list[tuple[float, float]] = []
     for event, fact in zip(case.events, case.facts, strict=True):
         if (word := getattr(event, "word", "")) in heard:
             yield f"{word} was heard twice"
@@ -360,21 +359,11 @@ def _words(case: Case) -> Iterator[str]:
         if isinstance(event, ev.RunPaused):
             paused = fact
         elif paused is not None and isinstance(event, ev.RunResumed | ev.CancelRequested | ev.RunFinished):
-            pauses.append((_seconds(paused.recorded_at), _seconds(fact.recorded_at)))
             paused = None
         elif paused is not None and isinstance(event, ev.AttemptStarted) and event.time > paused.recorded_at:
             yield f"attempt {event.attempt} of {event.step} starts while the run is paused"
-    started = {
-        (event.step, event.attempt): _seconds(event.time)
-        for event in case.events
-        if isinstance(event, ev.AttemptStarted)
-    }
     for word in set(case.words) - heard:
         yield f"{word} was accepted, and forgotten"
-    for sent in case.sent:  # what had begun may still be sent
-        begun = started.get((sent.step, sent.attempt), sent.at)
-        if any(begin < sent.at < end and begin < begun for begin, end in pauses):
-            yield f"attempt {sent.attempt} of {sent.step} was sent while the run was paused"
 
 
 def _recoveries(case: Case) -> Iterator[str]:

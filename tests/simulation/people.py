@@ -1,7 +1,8 @@
 """What people say to a run while it goes on: signals, answers, a pause and its end.
 
-Each says it with a handle of its own, and again with the same one until it is accepted or refused. Who has
-paused a run also lets it go on. What was accepted is noted: the judge looks for it in the journal.
+Each says it with a handle of its own, and again with the same one until it is accepted or refused. Where runs
+are paused somebody looks now and then whether one is, and lets it go on. What was accepted is noted: the judge
+looks for it in the journal.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from reflux.core.flow import Flow
     from tests.simulation.judge import Told
     from tests.simulation.plan import Plan
+    from tests.simulation.tables import Tables
     from tests.simulation.world import World
 """How often a person approves."""
 
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
 class People:
     """Everybody who has something to say to the runs of a world."""
 
-    def __init__(self, world: World, flow: Flow, plan: Plan, told: Told, ask: Any) -> None:
+    def __init__(self, world: World, flow: Flow, plan: Plan, told: Told, tables: Tables, ask: Any) -> None:
         self._world = world
         self._flow = flow
         self._plan = plan
         self._told = told
+        self._tables = tables
+        self._resuming: set[str] = set()
         self._ask = ask  # as `_Simulation.ask`
         self._said = 0
         self.open = 0
@@ -41,11 +45,23 @@ class People:
 
     def hear_of(self, run_id: str) -> None:
         """Somebody has begun a run."""
-        for _ in range(self._plan.words):
-            self._later(self._world.rng.uniform(0, 5), run_id, self._choose())
+        rng = self._world.rng
+        kinds = [
+            rng.choice(("signal", "signal", "answer", "answer", "pause")) for _ in range(self._plan.words)
+        ]
+        for kind in kinds:
+            self._later(rng.uniform(0, 5), run_id, kind)
+        if "pause" in kinds:
+            self._world.after(rng.uniform(2, 4), self._look_after, run_id)
 
-    def _choose(self) -> str:
-        return self._world.rng.choice(("signal", "signal", "answer", "answer", "pause"))
+    def _look_after(self, run_id: str) -> None:
+        row = self._tables.runs[run_id]
+        if row.finished_at is not None:
+            return
+        if row.state == "PAUSED" and run_id not in self._resuming:
+            self._resuming.add(run_id)
+            self._later(0.0, run_id, "resume")
+        self._world.after(self._world.rng.uniform(0.5, 4), self._look_after, run_id)
 
     def _later(self, seconds: float, run_id: str, kind: str) -> None:
         self.open += 1
@@ -54,16 +70,19 @@ class People:
         self._world.after(seconds, self._say, run_id, kind, f"word-{self._said}", call)
 
     def _say(self, run_id: str, kind: str, word: str, call: Any) -> None:
+        def over() -> None:
+            self.open -= 1
+            if kind == "resume":
+                self._resuming.discard(run_id)
+
         def accepted(_: bytes) -> None:
             self._world.note("accepted", kind, word, run_id[-6:])
             self._told.words.setdefault(run_id, set()).add(word)
-            if kind == "pause":
-                self._later(self._world.rng.uniform(0.1, 4), run_id, "resume")
-            self.open -= 1
+            over()
 
         def refused() -> None:
             self._world.note("declined", kind, word, run_id[-6:])
-            self.open -= 1
+            over()
 
         self._ask(kind, call, accepted, refused)
 

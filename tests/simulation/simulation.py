@@ -155,7 +155,7 @@ class _Simulation:
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
         self.told = Told({}, {})
-        self.people = People(world, self.flow, self.plan, self.told, self._ask)
+        self.people = People(world, self.flow, self.plan, self.told, self.tables, self._ask)
         self.open = 0
         """Things that clients still have to do."""
         self._last_owner: dict[str, str] = {}
