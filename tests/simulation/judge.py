@@ -16,14 +16,14 @@ from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import FINAL, SETTLED, Outcome, RunPhase, StepState
 from reflux.core.flow.model import ApproveAction, NodeAction, SignalAction
-from reflux.core.names import UNDO
+from reflux.core.names import UNDO, FlowId
 from reflux.core.reasons import Reason
 from reflux.core.run import begin, evolve, fold
 from reflux.orchestrator import codec
 from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from reflux.core.flow import Flow
     from reflux.core.state import RunState
@@ -72,11 +72,18 @@ class Case:
 
 
 def verdict(
-    tables: Tables, outside: Outside, told: Told, flow: Flow, *, broken: Collection[str], calm: bool
+    tables: Tables,
+    outside: Outside,
+    told: Told,
+    flows: Mapping[FlowId, Flow],
+    *,
+    broken: Collection[str],
+    calm: bool,
 ) -> list[str]:
     """Every promise that was broken, in words; empty for a good world."""
     problems = list(_writers(tables))
     problems += _starts(tables, told)
+    problems += _children(tables)
     problems += _leases(tables) if calm else ()
     for run_id, row in tables.runs.items():
         facts = [fact for _, fact in sorted(tables.journal[run_id].items())]
@@ -85,7 +92,7 @@ def verdict(
             continue
         events = [codec.decode(fact.payload) for fact in facts]
         try:
-            state = fold(run_id, flow, events)  # type: ignore[arg-type]
+            state = fold(run_id, flows[FlowId(row.flow_id)], events)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - whatever it is, the journal is of no use
             problems.append(f"{run_id}: the journal does not fold: {error!r}")
             continue
@@ -152,8 +159,31 @@ def _starts(tables: Tables, told: Told) -> Iterator[str]:
             yield f"start {key} was answered with several runs"
         for run_id in answered - set(tables.runs):
             yield f"run {run_id} was accepted and is lost"
-    if len(tables.runs) > len(told.runs):
-        yield f"{len(told.runs)} starts made {len(tables.runs)} runs"
+    made = sum(not _created(tables, run_id).parent_run for run_id in tables.runs)
+    if made > len(told.runs):
+        yield f"{len(told.runs)} starts made {made} runs"
+
+
+def _children(tables: Tables) -> Iterator[str]:
+    """A run that was asked for by another one begins after that was durable, and once; none is lost."""
+    asked: dict[str, datetime] = {}
+    for run_id, facts in tables.journal.items():
+        for _, fact in sorted(facts.items()):
+            event = codec.decode(fact.payload)
+            if isinstance(event, ev.ChildRequested):
+                asked.setdefault(event.run_id, fact.recorded_at)
+            elif isinstance(event, ev.ChildStarted) and event.run_id not in tables.runs:
+                yield f"{run_id}: {event.step} has started a run that is not there"
+    for run_id in tables.runs:
+        parent = _created(tables, run_id).parent_run
+        if parent and asked.get(run_id, EPOCH + timedelta(days=1)) > tables.journal[run_id][1].recorded_at:
+            yield f"{run_id} began before {parent} had asked for it"
+
+
+def _created(tables: Tables, run_id: str) -> ev.RunCreated:
+    event = codec.decode(tables.journal[run_id][1].payload)
+    assert isinstance(event, ev.RunCreated)
+    return event
 
 
 def _leases(tables: Tables) -> Iterator[str]:
@@ -166,7 +196,8 @@ def _leases(tables: Tables) -> Iterator[str]:
 def _ends(case: Case) -> Iterator[str]:
     """G1: every run reaches an end, or waits for a person with a reason, and its row says the same."""
     phase = case.state.phase
-    if phase not in FINAL and phase is not RunPhase.PARKED:
+    waits = case.state.child_runs and not case.state.cancel
+    if phase not in FINAL and phase is not RunPhase.PARKED and not waits:
         yield f"it is stuck in {phase}, row {case.row.state}, wake {case.row.wake_at}"
     if case.row.state != phase:
         yield f"its row says {case.row.state}, its journal {phase}"
@@ -247,7 +278,7 @@ def _order(case: Case) -> Iterator[str]:
     }
     for sent in case.sent:
         at = started.get((sent.step, sent.attempt, sent.token))
-        if sent.node != "pure" and (at is None or sent.at < at):
+        if sent.node != "pure" and (at is None or sent.at < at - 1e-6):
             yield f"attempt {sent.attempt} of {sent.step} was sent before its start was recorded"
 
 
@@ -374,7 +405,8 @@ def _recoveries(case: Case) -> Iterator[str]:
     assert isinstance(created, ev.RunCreated)
     state = begin(case.state.id, case.state.flow, created)
     for event in case.events[1:]:
-        if isinstance(event, ev.RunRecovered) and not state.flights and (state.due or state.timers):
+        waits = state.due or state.timers or state.awaited or state.child_runs
+        if isinstance(event, ev.RunRecovered) and waits and not (state.flights or state.unstarted):
             yield "it was recovered although it only waited"
         evolve(state, event)
 

@@ -18,11 +18,14 @@ from unittest.mock import patch
 from reflux.core import attempt, run, walker
 from reflux.core import event as ev
 from reflux.core.claim import Verdict
+from reflux.core.word import Cancel
 from reflux.orchestrator import caller, effect_servicer, intake, worker
 from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store.journal import Writer
 from reflux.orchestrator.store.lane import Lane
 from reflux.orchestrator.store.members import Membership
+from reflux.orchestrator.words import hearing
 from reflux.orchestrator.worker import Worker
 from tests.simulation.tables import Tables
 
@@ -75,10 +78,11 @@ def _strands_work() -> list[Any]:
 
     def no_wake(self: Worker, active: Any) -> Any:
         made = row(self, active)
-        return made if self._waits(active.state) else replace(made, wake_at=None)
+        return made if self._waits(active) else replace(made, wake_at=None)
 
     async def forgets(self: Intake, taken: Any) -> None:
-        """An adoption that fails is not repeated."""
+        """As one that fails and is not repeated."""
+        self._counted.add(taken.lease)
 
     return [patch.object(Worker, "_row", no_wake), patch.object(Intake, "_adopt", forgets)]
 
@@ -89,12 +93,15 @@ def _loses_timers() -> list[Any]:
 
 
 def _forgets_words() -> list[Any]:
-    said = Intake._said
-    return [
-        patch.object(
-            Intake, "_said", lambda self, state, words: [] if state.flights else said(self, state, words)
-        )
-    ]
+    real = intake.hear_all
+
+    def deaf(worker: Worker, active: Any, rows: Any, now: Any) -> Any:
+        if not active.state.flights:
+            return real(worker, active, rows, now)
+        worker.walk(active, (), [row.id for row in rows])
+        return []
+
+    return [patch.object(intake, "hear_all", deaf)]
 
 
 def _counts_no_deaths() -> list[Any]:
@@ -105,8 +112,8 @@ def _counts_no_deaths() -> list[Any]:
 def _parks_the_cancelled() -> list[Any]:
     park = Intake._park
 
-    def always(self: Intake, *arguments: Any, canceling: bool = False) -> None:
-        park(self, *arguments)
+    def always(self: Intake, *arguments: Any, canceling: bool = False) -> Any:
+        return park(self, *arguments)
 
     return [patch.object(Intake, "_park", always)]
 
@@ -183,10 +190,14 @@ def _partial_fan_out() -> list[Any]:
 
 
 def _cancels_the_finished() -> list[Any]:
-    def said(self: Intake, state: Any, words: Any) -> Any:
-        return [intake._cancel_of(words, self._clock.now())] if intake._cancels(words) else []
+    real = hearing.hear
 
-    return [patch.object(Intake, "_said", said)]
+    def hear(state: Any, word: Any, now: Any) -> Any:
+        if isinstance(word, Cancel):
+            return (ev.CancelRequested(word.actor, word.reason, now),)
+        return real(state, word, now)
+
+    return [patch.object(hearing, "hear", hear)]
 
 
 def _starts_again() -> list[Any]:
@@ -200,14 +211,14 @@ def _starts_again() -> list[Any]:
 
 
 def _holds_a_connection() -> list[Any]:
-    real = Worker._result
+    real = Sender._alone
 
-    async def result(self: Worker, order: Any) -> Any:
-        pool = self._host.intake._pool  # type: ignore[attr-defined]
+    async def alone(self: Sender, order: Any, landed: Any, slow: Any) -> None:
+        pool = landed.func.__self__._host.intake._pool
         async with pool.connection():
-            return await real(self, order)
+            await real(self, order, landed, slow)
 
-    return [patch.object(Worker, "_result", result)]
+    return [patch.object(Sender, "_alone", alone)]
 
 
 def _other_version() -> list[Any]:
@@ -366,7 +377,7 @@ MUTANTS: Final = {
     "unknown_is_lost": Mutant("a commit whose outcome is unknown is taken for none", _unknown_is_lost),
     "refusal_sticks": Mutant(
         "a run that was read again is still refused",
-        lambda: [patch.object(Writer, "read_again", lambda self, run_id: None)],
+        lambda: [patch.object(Writer, "read_again", lambda self, run_id, next_seq: None)],
     ),
     "begins_twice": Mutant(
         "a run whose start is answered late begins once more",

@@ -1,8 +1,8 @@
 """What people say to a run while it goes on: signals, answers, a pause and its end.
 
 Each says it with a handle of its own, and again with the same one until it is accepted or refused. Where runs
-are paused somebody looks now and then whether one is, and lets it go on. What was accepted is noted: the judge
-looks for it in the journal.
+are paused somebody looks now and then whether one is, and lets it go on. What was accepted is noted, and the
+judge looks for it in the journal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class People:
     """Everybody who has something to say to the runs of a world."""
 
-    def __init__(self, world: World, flow: Flow, plan: Plan, told: Told, tables: Tables, ask: Any) -> None:
+    def __init__(  # noqa: PLR0917 - all that it needs of a world
+        self, world: World, flow: Flow, plan: Plan, told: Told, tables: Tables, ask: Any
+    ) -> None:
         self._world = world
         self._flow = flow
         self._plan = plan

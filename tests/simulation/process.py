@@ -59,19 +59,20 @@ class Context:
 class Flows:
     """The flows of this world. Reading and compiling them is not what is simulated."""
 
-    flow_id: FlowId
-    flow: Flow
+    flows: Mapping[FlowId, Flow]
+    names: Mapping[str, FlowId]
     loading: Callable[[], None] = lambda: None
     """Called whenever a run of it is about to be folded."""
 
     async def get(self, flow_id: FlowId, version: int) -> Flow:
         self.loading()
-        return self.flow
+        return self.flows[flow_id]
 
     async def resolve(self, key: str) -> Resolved:
-        if key != self.flow_id:
+        flow_id = self.names.get(key)
+        if flow_id is None:
             raise NotFound(Reason.FLOW_NOT_FOUND, "no such flow")
-        return Resolved(self.flow_id, self.flow.name, 1, self.flow)
+        return Resolved(flow_id, self.flows[flow_id].name, 1, self.flows[flow_id])
 
 
 @dataclass(slots=True)

@@ -38,9 +38,10 @@ from tests.simulation.outside import Outside, mesh_view
 from tests.simulation.people import People
 from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
 from tests.simulation.process import Context, Flows, Process, Shared
-from tests.simulation.tables import Tables
+from tests.simulation.tables import Run, Tables
 from tests.simulation.world import World
 from tests.support.random_flow import INPUT, WAITS, random_flow
+from tests.support.walk import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
     from reflux.core.names import RunId
 
 FLOW: Final = FlowId("00000000-0000-4000-8000-000000000001")
+OTHER: Final = FlowId("00000000-0000-4000-8000-000000000002")
+TELL: Final = FlowId("00000000-0000-4000-8000-000000000003")
+NAMES: Final = {FLOW: FLOW, "other": OTHER, "tell": TELL}
+"""The flow that clients start, the one that its steps start, and the one that hears of a failure."""
 SEEDS_OF_A_FLOW: Final = 8
 HORIZON: Final = 200.0
 """Seconds in which every world must have come to rest."""
@@ -113,10 +118,15 @@ class _Bits:
 
 
 @lru_cache(maxsize=64)
-def _flow(number: int) -> Flow:
+def _flows(number: int) -> dict[FlowId, Flow]:
     rng = Random(f"flow {number}")
-    nodes = ("pure", "pure", "idem", "once", "comp")
-    return random_flow(rng, nodes=nodes, waits=(*WAITS, "9s"), without=("flow", "result"))
+    nodes, waits = ("pure", "pure", "idem", "once", "comp"), (*WAITS, "9s")
+    alone = number % 2 == 0
+    flow = random_flow(rng, nodes=nodes, waits=waits, without=("result", "flow") if alone else ("result",))
+    if alone:
+        return {FLOW: flow}
+    other = random_flow(rng, nodes=nodes, waits=waits, without=("result", "flow"))
+    return {FLOW: flow, OTHER: other, TELL: flow_of({"id": "t", "node": "once", "with": {"n": 1}})}
 
 
 _MESH: Final = mesh_view()
@@ -141,21 +151,21 @@ class _Simulation:
         self.tables = Tables(world.time)
         self.outside = Outside(world, self.plan, self._claim_at)
         self.database = Database(world, self.tables, self.plan)
-        self.flow = _flow(seed // SEEDS_OF_A_FLOW)
+        self.flows = _flows(seed // SEEDS_OF_A_FLOW)
         self.shared = Shared(
             world,
             self.database,
             self.outside,
             _MESH,
-            Flows(FLOW, self.flow),
-            Flows(FLOW, self.flow, self._loading),
+            Flows(self.flows, NAMES),
+            Flows(self.flows, NAMES, self._loading),
             self._changed,
             [],
         )
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
         self.told = Told({}, {})
-        self.people = People(world, self.flow, self.plan, self.told, self.tables, self._ask)
+        self.people = People(world, self.flows[FLOW], self.plan, self.told, self.tables, self._ask)
         self.open = 0
         """Things that clients still have to do."""
         self._last_owner: dict[str, str] = {}
@@ -177,7 +187,7 @@ class _Simulation:
             self.tables,
             self.outside,
             self.told,
-            self.flow,
+            self.flows,
             broken={run_id for run_id, _ in self.database.bad},
             calm=self.plan.calm,
         )
@@ -200,8 +210,17 @@ class _Simulation:
             not self.open
             and not self.people.open
             and not self.outside.busy
-            and all(row.state in _ENDS for row in self.tables.runs.values())
+            and all(row.state in _ENDS or self._waits_for_a_parked(row) for row in self.tables.runs.values())
             and all(self.tables.runs[run_id].finished_at for _, run_id, *_ in self.tables.inbox.values())
+        )
+
+    def _waits_for_a_parked(self, row: Run) -> bool:
+        """Whether a run waits for one that it has started, and that for a person."""
+        return (
+            OTHER in self.flows
+            and row.wake_at is not None
+            and row.wake_at > self.world.time() + timedelta(minutes=30)
+            and any(run.state == "PARKED" and run.flow_id == OTHER for run in self.tables.runs.values())
         )
 
     # Clients.
@@ -279,6 +298,8 @@ class _Simulation:
                 raise
             except RefluxError as error:
                 world.note("refused", process.name, what, error.message)
+                if what == "cancel" and isinstance(error, Conflict):
+                    world.problems.append(f"a cancel went unheard: {error.message}")
                 final = refused is not None and not isinstance(error, TryLater | Conflict)
                 world.after(0.002, heard, None) if final else world.after(0.002, again)
             except Exception as error:  # noqa: BLE001 - the edge answers INTERNAL, and the client comes again
@@ -399,7 +420,7 @@ class _Simulation:
         if len(events) != run.next_seq - 1:
             self.world.problems.append(f"memory has {run.next_seq - 1} events, the journal {len(events)}")
             return
-        found, wanted = known(fold(run_id, self.flow, events)), known(run.state)
+        found, wanted = known(fold(run_id, self.flows[FlowId(row.flow_id)], events)), known(run.state)
         if found != wanted:
             parts = [key for key in found if found[key] != wanted[key]]
             self.world.problems.append(

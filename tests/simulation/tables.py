@@ -221,7 +221,8 @@ class Tables:
             row = self.inbox.get(word)
             if place in held and row is not None and row[0] == held[place][0] and row[1] == run_id:
                 del self.inbox[word]
-                self.runs[run_id].folded.append((row[2], now))
+                if run_id in self.runs:
+                    self.runs[run_id].folded.append((row[2], now))
         columns = ("tell_leases", "tell_runs", "tell_kinds", "tell_payloads")
         for place, *told in zip(*(p[column] for column in columns), strict=True):
             if place in held:
@@ -252,7 +253,7 @@ class Tables:
                 run.recoveries = 0
 
     def start_runs(self, p: Any) -> list[Row]:
-        now, held, begun = self.now(), self._held(p), []
+        now, held, fresh = self.now(), self._held(p), []
         columns = ("leases", "run_ids", "scopes", "keys", "digests", "flow_ids", "flow_names")
         more = ("flow_versions", "actors", "created", "payloads", "priorities")
         found_by = ("search_keys", "triggers", "origins", "operations")
@@ -260,21 +261,22 @@ class Tables:
             raise NotImplementedError("flows with limits are not simulated")
         requests = zip(*(p[column] for column in (*columns, *more, *found_by)), strict=True)
         for request in sorted(requests, key=lambda request: (request[2], request[3] or "")):
+            known = self.start_keys.get((request[2], request[3]))
+            if request[0] in held and (known is None or known[2] <= now):
+                fresh.append(request)
+        begun = [request[1] for request in fresh]
+        if any(run_id in self.runs for run_id in begun):
+            raise errors.UniqueViolation("runs_pkey")
+        for request in fresh:
             place, run_id, scope, key, digest, flow_id, name, version, *rest = request
             actor, created, payload, priority, *made_by = rest
-            if place not in held:
-                continue
             shard, token = held[place]
             if key is not None:
-                known = self.start_keys.get((scope, key))
-                if known is not None and known[2] > now:
-                    continue
                 self.start_keys[scope, key] = (digest, run_id, now + _DAYS)
             self.runs[run_id] = Run(shard, flow_id, name, version, "RUNNING", actor, created)
             row = self.runs[run_id]
             row.wake_at, row.priority, row.made_by = now + _AHEAD, priority, tuple(made_by)
             self.journal[run_id] = {1: Fact(1, now, payload, token, self.writer)}
-            begun.append(run_id)
         return [(list(held), begun, now, [], [], [])]
 
     def find_start_keys(self, p: Any) -> list[Row]:
@@ -332,9 +334,14 @@ class Tables:
                 continue
             if run_id in self.runs and self.runs[run_id].finished_at is not None:
                 del self.inbox[word]
-            elif word not in taken:
+            elif word not in taken and not self._dangerous(run_id, kind):
                 words.append((run_id, shard, at, word, kind, payload, None))
         return rows + words[: p["limit"]]
+
+    def _dangerous(self, run_id: str, kind: str) -> bool:
+        run = self.runs.get(run_id)
+        quarantined = run is not None and run.state == "PARKED" and run.error[1] == "QUARANTINED"
+        return quarantined and kind not in ("cancel", "terminate", "resume")
 
     def put_word(self, p: Any) -> list[Row]:
         run = self.runs.get(p["run_id"])
@@ -389,5 +396,6 @@ class Tables:
         held = self.shards[p["shard"]].token == p["token"]
         if held and row is not None and row[:2] == (p["shard"], p["run_id"]):
             del self.inbox[p["word"]]
-            self.runs[p["run_id"]].folded.append((row[2], self.now()))
+            if p["run_id"] in self.runs:
+                self.runs[p["run_id"]].folded.append((row[2], self.now()))
         return []

@@ -182,6 +182,8 @@ _CLAIM = (
 
 def _starts(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
     fresh = [run for run in RUNS if run not in tables.runs][: rng.randint(0, 2)]
+    if rng.random() < 0.2:
+        fresh = rng.sample(RUNS, 1)  # which may be there
     keys = rng.sample(["k1", "k2", "k3", None], len(fresh))
     return {
         "leases": [rng.randint(1, 3) for _ in fresh],
@@ -226,7 +228,7 @@ def _events(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
         "run_wakes": [None if ended else now + rng.choice((HOUR, -HOUR)) for ended in over],
         "run_finishes": [now if ended else None for ended in over],
         "run_progresses": [rng.random() < 0.5 for _ in runs],
-        **{key: [rng.choice((None, "x")) for _ in runs]
+        **{key: [rng.choice((None, "QUARANTINED")) for _ in runs]
            for key in ("error_codes", "error_reasons", "error_messages", "error_steps",
                        "error_fingerprints")},
         "oldest_run": min(runs, default=RUNS[-1]),

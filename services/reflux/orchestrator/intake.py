@@ -274,7 +274,7 @@ class Intake:
             await self._give_up(loaded, lease, words)
             return
         metrics.walked_again(next_wake(state), self._clock.now())
-        self._writer.read_again(loaded.run_id)
+        self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
         # Nobody can answer the calls of a former life; an evicted run has none, and was not recovered.
         waits = state.due or state.timers or state.awaited or state.child_runs
         interrupted = state.flights > 0 or bool(state.unstarted)
@@ -318,7 +318,7 @@ class Intake:
         elif admitted := [word.id for word in words if word.kind == slots.ADMITTED]:
             # It keeps the slot until a person ends it, and needs no word about it.
             with suppress(Exhausted, Stopped):
-                self._writer.read_again(loaded.run_id)
+                self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
                 self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [], None, admitted))
 
     def _end(
@@ -351,7 +351,7 @@ class Intake:
         Returns:
             The commit, if there was room to ask for it.
         """
-        self._writer.read_again(loaded.run_id)
+        self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
         payload, ids = codec.encode(event), [word.id for word in words]
         with suppress(Exhausted, Stopped):
             submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids)

@@ -17,7 +17,16 @@ def test_reading_a_run_again_ends_its_refusal():
     later = Submission(LEASE, RUN, 5, [b"good"])
     assert isinstance(writer._refusal(later), RowRefused)
     assert writer._refusal(Submission(LEASE, OTHER, 5, [b"good"])) is None
-    writer.read_again(OTHER)
+    writer.read_again(OTHER, 2)
     assert isinstance(writer._refusal(later), RowRefused)
-    writer.read_again(RUN)
+    writer.read_again(RUN, 5)
     assert writer._refusal(later) is None
+
+
+def test_what_its_former_life_has_submitted_stays_refused():
+    """It may wait behind the refused one while the run is read: written after that it would leave a gap."""
+    writer = Writer("")
+    writer._after_refusal(Submission(LEASE, RUN, 4, [b"bad", b"good"]))
+    writer.read_again(RUN, 4)
+    assert isinstance(writer._refusal(Submission(LEASE, RUN, 6, [b"late"])), RowRefused)
+    assert writer._refusal(Submission(LEASE, RUN, 4, [b"new"])) is None

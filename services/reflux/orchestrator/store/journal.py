@@ -152,9 +152,13 @@ class Writer:
         """Wait until the queue is less than half full; to be called before new work is taken on."""
         await self._lane.room()
 
-    def read_again(self, run_id: RunId) -> None:
-        """The run was read from its journal: what was refused of it before is forgotten."""
-        self._missing.pop(run_id, None)
+    def read_again(self, run_id: RunId, next_seq: int) -> None:
+        """The run was read from its journal, whose next event is `next_seq`: nothing else is missing.
+
+        What its former life has submitted may still wait here, and stays refused: it would leave a gap.
+        """
+        if run_id in self._missing:
+            self._missing[run_id] = (self._missing[run_id][0], next_seq)
 
     def close(self) -> None:
         """Take no more; `run` returns when everything is written."""

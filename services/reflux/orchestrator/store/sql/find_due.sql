@@ -2,6 +2,7 @@
 -- `ahead`), and words, each kind at most `limit`. Words come oldest first. Runs come by turns of their flows, within
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
+-- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again.
 -- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go
 -- back to them.
 WITH held AS MATERIALIZED (
@@ -35,6 +36,10 @@ WITH held AS MATERIALIZED (
       FROM inbox JOIN held ON inbox.shard = held.id
      WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = inbox.id)
        AND NOT EXISTS (SELECT FROM unnest(%(taken)b) AS taken (id) WHERE taken.id = inbox.id)
+       AND (inbox.kind IN ('cancel', 'terminate', 'resume')
+            OR NOT EXISTS (SELECT FROM runs
+                            WHERE runs.id = inbox.run_id
+                              AND runs.state = 'PARKED' AND runs.error_reason = 'QUARANTINED'))
      ORDER BY inbox.id
      LIMIT %(limit)s
 )
