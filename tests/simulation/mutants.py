@@ -222,13 +222,13 @@ def _holds_a_connection() -> list[Any]:
 
 
 def _other_version() -> list[Any]:
-    real = caller._assignment
+    real = caller.assignment_of
 
     def chosen(order: Any, labels: Any) -> Any:
         made = real(order, labels)
         return replace(made, answered_by=made.chosen)
 
-    return [patch.object(caller, "_assignment", chosen)]
+    return [patch.object(caller, "assignment_of", chosen)]
 
 
 def _falls_back() -> list[Any]:

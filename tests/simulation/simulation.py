@@ -211,7 +211,10 @@ class _Simulation:
             and not self.people.open
             and not self.outside.busy
             and all(row.state in _ENDS or self._waits_for_a_parked(row) for row in self.tables.runs.values())
-            and all(self.tables.runs[run_id].finished_at for _, run_id, *_ in self.tables.inbox.values())
+            and all(
+                self.tables.runs[run_id].finished_at or self.tables.kept_for_later(run_id, kind)
+                for _, run_id, kind, *_ in self.tables.inbox.values()
+            )
         )
 
     def _waits_for_a_parked(self, row: Run) -> bool:

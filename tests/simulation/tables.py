@@ -334,11 +334,12 @@ class Tables:
                 continue
             if run_id in self.runs and self.runs[run_id].finished_at is not None:
                 del self.inbox[word]
-            elif word not in taken and not self._dangerous(run_id, kind):
+            elif word not in taken and not self.kept_for_later(run_id, kind):
                 words.append((run_id, shard, at, word, kind, payload, None))
         return rows + words[: p["limit"]]
 
-    def _dangerous(self, run_id: str, kind: str) -> bool:
+    def kept_for_later(self, run_id: str, kind: str) -> bool:
+        """Whether a word waits until somebody lets its run, which is in quarantine, go on."""
         run = self.runs.get(run_id)
         quarantined = run is not None and run.state == "PARKED" and run.error[1] == "QUARANTINED"
         return quarantined and kind not in ("cancel", "terminate", "resume")
