@@ -371,6 +371,9 @@ def _check_place(origin: RunState, target: Flow, point: StepPath, run: StepRun) 
         Refused: STEP_MOVED; or STEP_NEVER_RAN, as it stood in a branch that lost its race.
     """
     _, name = split(point)
+    if run.undoes is not None:
+        message = f"{point} undoes what the run did, and is no step to go on from"
+        raise Refused(Reason.STEP_MOVED, message, metadata={"run_id": origin.id, "step": point})
     if name not in target.steps:
         raise step_not_found(name, target.steps, "the flow version to go on with")
     if not _same_place(origin.flow, target, point):
