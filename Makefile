@@ -10,10 +10,12 @@ UV := $(BIN)/uv pip
 COMPILE := $(UV) compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock"
 DATA ?= .reflux
+SIMULATE_SECONDS ?= 28800
+SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
-.PHONY: help install demo up test lint types proto lock bench chaos clients clean
+.PHONY: help install demo up test simulate lint types proto lock bench chaos clients clean
 
 help: ## show the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
@@ -28,6 +30,9 @@ up: install ## start the whole stack and stay up; Ctrl-C stops it
 
 test: $(VENV)/.dev lint types ## everything that must hold: lint, types, contracts, all levels of tests
 	$(BIN)/pytest tests
+
+simulate: $(VENV)/.dev ## worlds of orchestrators under faults for a night; SIMULATE_SECONDS=28800
+	$(BIN)/python -m tests.simulation --seconds $(SIMULATE_SECONDS) --processes $(SIMULATE_PROCESSES)
 
 lint: $(VENV)/.dev ## style, import contracts, protobuf style, generated code up to date
 	$(BIN)/ruff check .

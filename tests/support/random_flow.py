@@ -24,21 +24,34 @@ from reflux.core.word import Overrule, Pause, Resume, Signal, Word, WordId
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from reflux.core.state import RunState
 
 MAX_STEPS: Final = 14
 SIGNALS: Final = ("ready", "steady")
 INPUT: Final = {"yes": True, "no": False, "n": 3}
+WAITS: Final = ("100ms", "2s", "{{ input.n }}")
 
 
-def random_flow(rng: Random) -> Flow:
-    """A flow with every kind of step, nested up to three levels."""
+def random_flow(
+    rng: Random,
+    *,
+    nodes: Sequence[str] = ("x",),
+    waits: Sequence[str] = WAITS,
+    without: Collection[str] = (),
+) -> Flow:
+    """A flow with every kind of step, nested up to three levels, that calls these nodes and waits so long.
+
+    `without`: kinds of steps that it has not; `flow` is also the flow that hears of a failure, `result` what
+    makes something else of a node's output.
+    """
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
         spec["policies"] = {"timeout": rng.choice(["2s", "1m"])}
-    if rng.random() < 0.3:
+    if "flow" not in without and rng.random() < 0.3:
         spec["policies"] = {**spec.get("policies", {}), "on_failure": {"flow": "tell"}}
-    steps = _Maker(rng).steps(0, least=1)
+    steps = _Maker(rng, nodes, waits, without).steps(0, least=1)
     if rng.random() < 0.2:
         last = steps[-1]["id"]
         spec["output"] = rng.choice(
@@ -54,8 +67,13 @@ def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:
 
 
 class _Maker:
-    def __init__(self, rng: Random) -> None:
+    def __init__(
+        self, rng: Random, nodes: Sequence[str], waits: Sequence[str], without: Collection[str]
+    ) -> None:
         self._rng = rng
+        self._nodes = nodes
+        self._waits = waits
+        self._without = without
         self._count = 0
 
     def steps(self, depth: int, *, least: int = 0, in_parallel: bool = False) -> list[dict[str, Any]]:
@@ -115,9 +133,10 @@ class _Maker:
             ["if", "switch", "parallel", "parallel", "foreach", "while", "try", "try"] if depth < 3 else []
         )
         kinds += [] if in_parallel else ["return"]
-        match rng.choice(kinds):
+        match rng.choice([kind for kind in kinds if kind not in self._without]):
             case "node":
-                return {"node": "x", "with": self._value(before), **self._policies(), **self._besides(before)}
+                called = {"node": self._node(), "with": self._value(before)}
+                return {**called, **self._policies(), **self._besides(before)}
             case "set":
                 result = {"result": "{{ [self.output, self.state] }}"} if rng.random() < 0.2 else {}
                 return {"set": self._value(before), **result}
@@ -130,10 +149,10 @@ class _Maker:
                 if rng.random() < 0.2:
                     keys["wait"] = "detached"
                 if rng.random() < 0.4:
-                    keys["compensate"] = {"node": "x", "with": {"it": "{{ self.?output ?? 0 }}"}}
+                    keys["compensate"] = {"node": self._node(), "with": {"it": "{{ self.?output ?? 0 }}"}}
                 return keys
             case "wait":
-                return {"wait": {"for": rng.choice(["100ms", "2s", "{{ input.n }}"])}}
+                return {"wait": {"for": rng.choice(self._waits)}}
             case "signal":
                 wait = {"signal": rng.choice(SIGNALS), "timeout": rng.choice(["1s", "9s"])}
                 return {"wait": {**wait, "on_timeout": rng.choice(["fail", "continue"])}}
@@ -142,6 +161,9 @@ class _Maker:
                 return {"approve": {"message": "{{ input.n }}?", "timeout": "4s", "on_timeout": then}}
             case kind:
                 return {**self._container(kind, depth + 1, before, in_parallel=in_parallel), **self._limit()}
+
+    def _node(self) -> str:
+        return self._nodes[0] if len(self._nodes) == 1 else self._rng.choice(self._nodes)
 
     def _policies(self) -> dict[str, Any]:
         rng = self._rng
@@ -160,12 +182,15 @@ class _Maker:
         rng = self._rng
         keys: dict[str, Any] = {}
         if rng.random() < 0.4:
-            undo = {"node": "x", "with": {"why": "{{ error.code }}", "it": "{{ self.?output.?of ?? 0 }}"}}
+            undo = {
+                "node": self._node(),
+                "with": {"why": "{{ error.code }}", "it": "{{ self.?output.?of ?? 0 }}"},
+            }
             undo["with"] |= self._value(before) if rng.random() < 0.3 else {}
             if rng.random() < 0.1:
                 undo["with"]["bad"] = "{{ self.output.missing }}"
             keys["compensate"] = undo
-        if rng.random() < 0.2:
+        if "result" not in self._without and rng.random() < 0.2:
             keys["result"] = rng.choice(
                 ["{{ self.output.of }}", "{{ [self.attempts, self.?version] }}", "{{ self.output.no }}"]
             )

@@ -155,7 +155,21 @@ class Children:
         return here and path in run.state.unstarted
 
     async def _carry_out(self, run: "ActiveRun", path: StepPath) -> None:
-        """Until the child is durable, or never will be, or the run is not here any more."""
+        """Until the child is durable, or never will be, or the run is not here any more.
+
+        Nobody here reads the child meanwhile, see `Launcher.launch`.
+        """
+        worker = self._worker
+        if worker is None or not self._has(run, path):
+            return
+        child = run.state.unstarted[path].run_id
+        worker.launching.add(child)
+        try:
+            await self._until_begun(run, path)
+        finally:
+            worker.launching.discard(child)
+
+    async def _until_begun(self, run: "ActiveRun", path: StepPath) -> None:
         pause = FIRST_PAUSE
         while self._has(run, path):
             try:

@@ -12,9 +12,10 @@ from typing import Final
 import orjson
 
 from reflux.core import event as ev
+from reflux.core.attempt import AttemptResult
 from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass, lane_of
-from reflux.core.event import Assignment
+from reflux.core.event import Assignment, Outcome
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key
@@ -146,6 +147,12 @@ def too_late(step: StepPath) -> ev.Failure:
     return ev.Failure(
         "DEADLINE_EXCEEDED", Reason.TIMEOUT, f"the total time of step {step} is over", step=step
     )
+
+
+def given_up(order: Order, now: datetime) -> AttemptResult:
+    """What became of an attempt that was journaled and not sent, because its run ends meanwhile."""
+    failure = ev.Failure("CANCELLED", Reason.SUPERSEDED, "the run ends; nothing was sent", step=order.step)
+    return AttemptResult(Outcome.NOT_SENT, order.assignment, now, now, failure=failure, counted=False)
 
 
 def _obstacle(mesh: MeshView, command: StartAttempt, reach: Reach, now: datetime) -> ev.Failure | None:

@@ -24,7 +24,7 @@ from reflux.core import event as ev
 from reflux.core.attempt import recover
 from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
-from reflux.core.names import RunId
+from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
@@ -151,11 +151,7 @@ class Intake:
             one async for page in runs.adopt(self._pool, taken.lease, died=taken.orphaned) for one in page
         ]
         poison = [one.run_id for one in adopted if one.recoveries >= MAX_RECOVERIES]
-        parked: list[asyncio.Future[Recorded]] = []
-        async with self._read(poison) as found:
-            async for loaded in found:
-                if self._holds(taken.lease):
-                    parked += self._park(loaded, taken.lease, Reason.QUARANTINED, QUARANTINED)
+        parked = await self._quarantine(poison, taken.lease) if poison else []
         if parked:
             await asyncio.wait(parked)
         if self._holds(taken.lease):
@@ -183,6 +179,19 @@ class Intake:
                 if not self._holds(lease):
                     return
                 await self._give(loaded, lease)
+
+    async def _quarantine(
+        self, run_ids: Sequence[RunId], lease: ShardLease
+    ) -> list[asyncio.Future[Recorded]]:
+        """Parks runs without a look at them: it may be that look of which their owners died."""
+        parked: list[asyncio.Future[Recorded]] = []
+        for run_id, last_seq in (await runs.last_seqs(self._pool, run_ids)).items():
+            row = await runs.get(self._pool, run_id)
+            if self._holds(lease) and run_id not in self._worker.runs:
+                canceling = row is not None and row.state is RunPhase.CANCELING
+                loaded = Loaded(run_id, last_seq, None)
+                parked += self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED, canceling=canceling)
+        return parked
 
     async def _poll_forever(self) -> None:
         for _ in forever():
@@ -240,20 +249,23 @@ class Intake:
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
                 else:
-                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem)
+                    canceling = loaded.state is not None and loaded.state.cancel is not None
+                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem, canceling=canceling)
 
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
         """Runs that are not in memory, read by one reader at a time, so that no view has grown old."""
+        worker = self._worker
 
         async def absent(source: AsyncIterator[Loaded]) -> AsyncIterator[Loaded]:
             async for loaded in source:
-                if loaded.run_id not in self._worker.runs:
+                if loaded.run_id not in worker.runs:
                     yield loaded
 
-        wanted = [run_id for run_id in run_ids if run_id not in self._worker.runs]
-        async with self._reading, aclosing(self._reader.load(wanted)) as source:
-            yield absent(source)
+        async with self._reading:
+            wanted = [one for one in run_ids if one not in worker.runs and one not in worker.launching]
+            async with aclosing(self._reader.load(wanted)) as source:
+                yield absent(source)
 
     async def _give(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word] = ()) -> None:
         """Hands a run to the worker, with what its former owner left open, and with what was said to it."""
@@ -297,12 +309,7 @@ class Intake:
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
         """A run that cannot be folded: words that end it do so as it is, anything else leaves it PARKED."""
         if _ends(words):
-            now = self._clock.now()
-            failure = ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem)
-            event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure)
-            update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
-            update = replace(update, fingerprint=seen_as(loaded.state, failure))
-            self._write(loaded, lease, event, update, words)
+            self._end(loaded, lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem), words)
             return
         await give_back(self._pool, lease, words)
         row = await runs.get(self._pool, loaded.run_id)
@@ -314,11 +321,24 @@ class Intake:
                 self._writer.read_again(loaded.run_id)
                 self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [], None, admitted))
 
-    def _park(
-        self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str
+    def _end(
+        self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
     ) -> list[asyncio.Future[Recorded]]:
+        """Cancels a run as it stands, because it cannot be advanced to its end."""
+        now, unresolved = self._clock.now(), _unresolved(loaded.state)
+        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unresolved)
+        update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
+        update = replace(update, fingerprint=seen_as(loaded.state, failure))
+        return self._write(loaded, lease, event, update, words)
+
+    def _park(
+        self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str, *, canceling: bool = False
+    ) -> list[asyncio.Future[Recorded]]:
+        """Leaves a run to a person; one that was cancelled needs nobody any more, and ends."""
         failure = ev.Failure("INTERNAL", reason, message)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
+        if canceling:
+            return self._end(loaded, lease, failure)
         seen = seen_as(loaded.state, failure)
         update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
         return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
@@ -352,6 +372,14 @@ class Intake:
 
 def _ends(words: Sequence[Word]) -> bool:
     return any(word.kind in ENDS for word in words)
+
+
+def _unresolved(state: RunState | None) -> tuple[StepPath, ...]:
+    """Steps of a run that ends as it stands whose outside effect is not known."""
+    if state is None:
+        return ()
+    claimed = (path for path, run in state.steps.items() if run.flight is not None and run.flight.claim)
+    return (*state.unresolved_effects, *claimed)
 
 
 def _row_of(state: RunState) -> RunUpdate:

@@ -115,6 +115,9 @@ class Launcher:
             check_input(flow, document)
         self._check_room(flow)
         claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
+        bound = lease is not None
+        # Who owns a shard has heard the database's time; before that the clock is the machine's own.
+        lease = lease or await self._shard()
         now = self._clock.now()
         run_id = RunId(uuid7(now))
         created = ev.RunCreated(
@@ -130,12 +133,30 @@ class Launcher:
             scheduled_for=cause.scheduled_for,
             priority=claim.priority,
         )
-        kept = 0
         if derived is not None:
-            created, kept = derived.created(created), len(derived.kept)
+            created = derived.created(created)
             await derived.write(run_id)
-        request = _request(flow, created, run_id, once, lease=lease or await self._shard(), claim=claim)
-        started, begun_in = await self._start(request, bound=lease is not None)
+        request = _request(flow, created, run_id, once, lease=lease, claim=claim)
+        # Until it is known what became of the start nobody here reads the run. One that was read, walked to
+        # its end and gone from memory would begin once more when a late answer comes.
+        self._worker.launching.add(run_id)
+        try:
+            return await self._begin(flow, created, request, derived, bound=bound)
+        finally:
+            self._worker.launching.discard(run_id)
+
+    async def _begin(
+        self,
+        flow: Resolved,
+        created: ev.RunCreated,
+        request: StartRequest,
+        derived: Derived | None,
+        *,
+        bound: bool,
+    ) -> Launched:
+        """Has a run begun, and walked here if its shard is still ours."""
+        run_id = request.run_id
+        started, begun_in = await self._start(request, bound=bound)
         metrics.started(created=started.created)
         if not started.created:
             if derived is not None:
@@ -144,10 +165,10 @@ class Launcher:
         if started.queued:  # it costs no memory: who admits it leaves a word
             waiting = replace(created, queued=True)
             return Launched(run_id, first_state(run_id, flow.flow, waiting, derived))
-        # A word may have brought it into memory meanwhile; after a takeover it is the new owner's.
-        if run_id not in self._worker.runs and begun_in in self._lease.held():
-            shown = RunUpdate(RunPhase.RUNNING, wake_at=now, progressed=False)
+        if begun_in in self._lease.held():  # after a takeover it is the new owner's
+            shown = RunUpdate(RunPhase.RUNNING, wake_at=created.time, progressed=False)
             state = first_state(run_id, flow.flow, created, derived)
+            kept = len(derived.kept) if derived is not None else 0
             self._worker.add(ActiveRun(state, begun_in, 2 + kept, shown))
         return Launched(run_id, first_state(run_id, flow.flow, created, derived))
 

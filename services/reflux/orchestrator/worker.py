@@ -41,7 +41,7 @@ from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.cached_caller import Caller
 from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
-from reflux.orchestrator.dispatch import prepare
+from reflux.orchestrator.dispatch import given_up, prepare
 from reflux.orchestrator.fairness import Shares, Turn
 from reflux.orchestrator.journaling import is_progress, portions
 from reflux.orchestrator.landing import Landings
@@ -144,6 +144,8 @@ class Worker:
         children: Children | None = None,
     ) -> None:
         self.runs: dict[RunId, ActiveRun] = {}
+        self.launching: set[RunId] = set()
+        """Runs that are being started here, and will be added by whoever starts them."""
         self._writer = writer
         self._caller = caller
         self._mesh = mesh
@@ -390,10 +392,15 @@ class Worker:
             self._not_committed(run, first_seq, error)
             return
         for started, order in held:
-            flight = run.state.steps[order.step].flight
+            step = run.state.steps[order.step]
             if self.draining or self.runs.get(run.id) is not run:
                 continue
-            if flight is not None and flight.started is started:
+            if step.flight is None or step.flight.started is not started:
+                continue
+            if step.ending:  # nobody was told that it starts, and its claim would be refused
+                result = given_up(order, self._clock.now())
+                self.walk(run, [settle(run.state, order.step, result, jitter=0.0)])
+            else:
                 self._send(run, started, order)
         self._host.changed(run.id, last_seq)
         if run.commits:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Clock(Protocol):
@@ -23,15 +26,22 @@ class Clock(Protocol):
 class DatabaseClock:
     """The database's time without asking it.
 
-    Until the first `set_offset` it is the process's own wall clock.
+    Until the first `set_offset` it is the process's own wall clock. `monotonic` and `wall` are the clocks of
+    this machine.
     """
 
-    def __init__(self) -> None:
-        self._at_zero = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._monotonic = monotonic
+        self._at_zero = wall() - timedelta(seconds=monotonic())
 
     def now(self) -> datetime:
         """The database's time, in UTC, to within the delay of the reply it was learned from."""
-        return self._at_zero + timedelta(seconds=time.monotonic())
+        return self._at_zero + timedelta(seconds=self._monotonic())
 
     def set_offset(self, now_db: datetime) -> None:
         """Learn that the database's clock shows `now_db` at this moment.
@@ -41,7 +51,7 @@ class DatabaseClock:
         """
         if now_db.tzinfo is None:
             raise ValueError("the database's time needs a time zone")
-        self._at_zero = now_db.astimezone(UTC) - timedelta(seconds=time.monotonic())
+        self._at_zero = now_db.astimezone(UTC) - timedelta(seconds=self._monotonic())
 
 
 class ManualClock:

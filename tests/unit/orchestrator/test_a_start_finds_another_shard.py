@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -32,9 +32,13 @@ class Platform:
     leases: list[ShardLease]
     asked: list[StartRequest] = field(default_factory=list)
     runs: dict[str, Any] = field(default_factory=dict)
+    launching: set[str] = field(default_factory=set)
     draining: bool = False
+    skew: timedelta = timedelta()
+    """Of the clock, until a shard is held."""
 
     def held(self) -> list[ShardLease]:
+        self.skew = timedelta()
         return self.leases
 
     def full_for(self, flow_id: str) -> bool:
@@ -44,9 +48,10 @@ class Platform:
         self.runs[run.state.id] = run
 
     def now(self) -> datetime:
-        return NOW
+        return NOW + self.skew
 
     async def start(self, request: StartRequest) -> Started:
+        assert request.run_id in self.launching, "somebody may read it before it is known here"
         self.asked.append(request)
         return self.answer(request)
 
@@ -132,3 +137,13 @@ async def test_the_search_ends():
     with pytest.raises(ShardLost):
         await platform.launch()
     assert len(platform.asked) == MAX_TRIES
+
+
+async def test_a_run_begins_by_the_clock_of_the_database():
+    """Which is known once a shard is owned: before that the machine's own may be hours off."""
+    platform = Platform(begun, [ShardLease(0, 1)], skew=timedelta(hours=-7))
+    launched = await platform.launch()
+    [request] = platform.asked
+    assert request.created_at == NOW
+    assert platform.runs[launched.run_id].state.created.time == NOW
+    assert not platform.launching

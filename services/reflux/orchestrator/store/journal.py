@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from reflux.core.names import RunId
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost
-from reflux.orchestrator.store.lane import Lane, LaneStats
+from reflux.orchestrator.store.lane import Connect, Lane, LaneStats, connect
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
@@ -107,7 +107,13 @@ class Writer:
     >>> recorded = await writer.submit(Submission(lease, run_id, 7, [payload]))
     """
 
-    def __init__(self, dsn: str, *, admitted: Callable[[Sequence[RunId]], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        admitted: Callable[[Sequence[RunId]], None] = lambda _: None,
+        connect: Connect = connect,
+    ) -> None:
         self._admitted = admitted
         self._lane: Lane[Submission, Recorded] = Lane(
             dsn,
@@ -116,6 +122,7 @@ class Writer:
             rows=lambda submission: len(submission.payloads),
             refused=self._after_refusal,
             unknown=self._after_unknown,
+            connect=connect,
         )
         self._missing: dict[RunId, tuple[int, int]] = {}
         """Run → token under which a submission was refused, and its first seq."""
@@ -147,8 +154,7 @@ class Writer:
 
     def read_again(self, run_id: RunId) -> None:
         """The run was read from its journal: what was refused of it before is forgotten."""
-        for key in [key for key in self._missing if key[0] == run_id]:
-            del self._missing[key]
+        self._missing.pop(run_id, None)
 
     def close(self) -> None:
         """Take no more; `run` returns when everything is written."""

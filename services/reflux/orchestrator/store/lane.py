@@ -26,7 +26,7 @@ import select
 from collections import deque
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -67,6 +67,31 @@ _PLANS: Final = "SELECT set_config('enable_seqscan', 'off', false), set_config('
 """A lane's statements are planned once, maybe while tables are empty: never to read whole tables later."""
 
 log = get_logger("store")
+
+
+class Connect(Protocol):
+    """Opens the connection that a lane has for itself."""
+
+    async def __call__(self, dsn: str, name: str) -> Connection:
+        """A session of the schema, autocommit, for the lane of that name.
+
+        Raises:
+            psycopg.Error, TimeoutError, OSError: the database is away.
+        """
+
+
+async def connect(dsn: str, name: str) -> Connection:
+    """A session of PostgreSQL's schema `orchestrator`; see `Connect`."""
+    parameters = connection_parameters(f"reflux-orchestrator-{name}")
+    connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **parameters)  # type: ignore[arg-type]
+    try:
+        await enter_service(connection, "orchestrator")
+        await connection.execute(_PLANS)
+    except BaseException:
+        await connection.close()
+        raise
+    arrays.register(connection)
+    return connection
 
 
 @dataclass(slots=True)
@@ -125,9 +150,11 @@ class Lane(Generic[ItemT, AnswerT]):
         refused: Callable[[ItemT], None] = lambda _: None,
         unknown: Callable[[Sequence[ItemT]], None] = lambda _: None,
         turn: Callable[[ItemT], Turn] | None = None,
+        connect: Connect = connect,
     ) -> None:
         self.stats = LaneStats()
         self._dsn = dsn
+        self._connect = connect
         self._name = name
         self._write = write
         self._rows = rows
@@ -183,7 +210,7 @@ class Lane(Generic[ItemT, AnswerT]):
         try:
             while not (self._closing and not self._queue):
                 try:
-                    connection = await self._connect()
+                    connection = await self._connect(self._dsn, self._name)
                     try:
                         pause = _FIRST_PAUSE
                         await self._serve(connection)
@@ -199,18 +226,6 @@ class Lane(Generic[ItemT, AnswerT]):
             self._abandon_flight()
             while self._queue:
                 self._queue.popleft().settle(Stopped())
-
-    async def _connect(self) -> Connection:
-        parameters = connection_parameters(f"reflux-orchestrator-{self._name}")
-        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, **parameters)  # type: ignore[arg-type]
-        try:
-            await enter_service(connection, "orchestrator")
-            await connection.execute(_PLANS)
-        except BaseException:
-            await connection.close()
-            raise
-        arrays.register(connection)
-        return connection
 
     async def _serve(self, connection: Connection) -> None:
         for _ in forever():

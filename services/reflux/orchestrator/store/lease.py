@@ -26,7 +26,7 @@ import psycopg
 from reflux.orchestrator import metrics
 from reflux.orchestrator.store.errors import LeaseLost
 from reflux.orchestrator.store.journal import ShardLease
-from reflux.orchestrator.store.members import Taken, uptime
+from reflux.orchestrator.store.members import Taken
 from reflux.runtime.logs import get_logger
 from reflux.runtime.tasks import forever, heed_cancel
 
@@ -110,7 +110,7 @@ class Lease:
 
     def valid(self) -> bool:
         """Whether the lease surely has not run out in the database."""
-        return self._member is not None and uptime() < self._until
+        return self._member is not None and self._membership.uptime() < self._until
 
     def held(self) -> Sequence[ShardLease]:
         """The shards we may advance, none when the lease is not valid."""
@@ -247,7 +247,8 @@ class Lease:
         self._until = time.sent + MARGIN * self._seconds
         if self._expiry is not None:
             self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(self._until - uptime(), self._end, "expired")
+        left = self._until - self._membership.uptime()
+        self._expiry = asyncio.get_running_loop().call_later(left, self._end, "expired")
 
     def _end(self, why: str) -> None:
         """End this life, here and now. Not a coroutine: it must not wait for a silent database."""

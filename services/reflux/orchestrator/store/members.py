@@ -22,7 +22,7 @@ from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.pool import fetch, store_sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from reflux.runtime.postgres import Pool
@@ -80,11 +80,19 @@ class Membership:
     """Statements about members and shards. Every method may raise `psycopg.Error`: the database is away."""
 
     def __init__(
-        self, pool: Pool, *, address: str, shards: int, lease_seconds: float, release: int = RELEASE
+        self,
+        pool: Pool,
+        *,
+        address: str,
+        shards: int,
+        lease_seconds: float,
+        release: int = RELEASE,
+        uptime: Callable[[], float] = uptime,
     ) -> None:
         """`pool`: best one of its own, so that no reader keeps a heartbeat waiting; `address`: where nodes
-        claim; `shards`: how many a new database gets.
+        claim; `shards`: how many a new database gets; `uptime`: by what a lease is measured here.
         """
+        self.uptime = uptime
         self.lease_seconds = lease_seconds
         self._pool = pool
         self._address = address
@@ -108,7 +116,7 @@ class Membership:
     async def join(self) -> tuple[MemberId, DatabaseTime]:
         """Become a new member, alive for one lease; a former one at this address is dead by that."""
         member = MemberId(str(uuid4()))
-        sent = uptime()
+        sent = self.uptime()
         given = {"address": self._address, "release": self._release, "lease": self._lease()}
         rows = await fetch(self._pool, "join", {"member": member, **given})
         return member, DatabaseTime(rows[0][0], sent)
@@ -119,7 +127,7 @@ class Membership:
         Raises:
             LeaseLost: the member is not alive; it never will be again.
         """
-        sent = uptime()
+        sent = self.uptime()
         rows = await fetch(self._pool, "heartbeat", {"member": member, "lease": self._lease()})
         if not rows:
             raise LeaseLost

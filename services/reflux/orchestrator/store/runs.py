@@ -149,6 +149,12 @@ async def journals(
         yield current, rows
 
 
+async def last_seqs(pool: Pool, run_ids: Sequence[RunId]) -> dict[RunId, int]:
+    """The last event's seq of each run that has a journal."""
+    rows = await fetch(pool, "last_seqs", {"run_ids": arrays.uuids(run_ids)})
+    return {RunId(str(run_id)): seq for run_id, seq in rows}
+
+
 async def get(pool: Pool, run_id: RunId) -> RunRow | None:
     """One run's row."""
     rows = await fetch(pool, "get_run", {"run_id": run_id})

@@ -22,7 +22,7 @@ from reflux.core.reasons import Reason
 from reflux.orchestrator.fairness import Turn
 from reflux.orchestrator.store import arrays, slots
 from reflux.orchestrator.store.errors import ShardLost, Undecided
-from reflux.orchestrator.store.lane import Lane, LaneStats
+from reflux.orchestrator.store.lane import Connect, Lane, LaneStats, connect
 from reflux.orchestrator.store.pool import fetch
 from reflux.runtime.postgres import load_sql
 
@@ -101,12 +101,13 @@ class Started:
 class Starter:
     """Begins runs in groups. Somebody must `run` it."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, connect: Connect = connect) -> None:
         self._lane: Lane[StartRequest, Started] = Lane(
             dsn,
             name="start",
             write=_write,
             turn=lambda request: Turn(request.flow_id, request.claim.priority),
+            connect=connect,
         )
 
     @property

@@ -1,0 +1,388 @@
+"""Bugs that engines of this kind had, planted one at a time: the simulator must find each.
+
+A mutant changes what production code does, from outside and for as long as its block lasts; nothing of it
+is in the product. `FIRST` says which seed finds it, so that the test need not look far; from any other seed
+it is found as well, only later (`python -m tests.simulation --mutant zombie`).
+
+What a simulated world cannot show is named in `ELSEWHERE`, with the test that guards it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
+
+from reflux.core import attempt, run, walker
+from reflux.core import event as ev
+from reflux.core.claim import Verdict
+from reflux.orchestrator import caller, effect_servicer, intake, worker
+from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.store.journal import Writer
+from reflux.orchestrator.store.lane import Lane
+from reflux.orchestrator.store.members import Membership
+from reflux.orchestrator.worker import Worker
+from tests.simulation.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A planted bug."""
+
+    about: str
+    changes: Callable[[], list[Any]]
+    """Patches, made anew each time."""
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """The bug is there within the block."""
+        with ExitStack() as stack:
+            for change in self.changes():
+                stack.enter_context(change)
+            yield
+
+
+def _no_fence() -> list[Any]:
+    def held(self: Tables, p: Any) -> Any:
+        return {at: (shard, self.shards[shard].token) for at, shard in enumerate(p["shards"], 1)}
+
+    return [patch.object(Tables, "_held", held)]
+
+
+def _adopts_live_work() -> list[Any]:
+    real = Intake._poll
+
+    async def poll(self: Intake) -> None:
+        # As if the poll did not know what is in memory: it asks for everything, and believes what it reads.
+        runs, self._worker.runs = self._worker.runs, {}
+        try:
+            await real(self)
+        finally:
+            self._worker.runs.update(
+                {key: value for key, value in runs.items() if key not in self._worker.runs}
+            )
+
+    return [patch.object(Intake, "_poll", poll)]
+
+
+def _strands_work() -> list[Any]:
+    row = Worker._row
+
+    def no_wake(self: Worker, active: Any) -> Any:
+        made = row(self, active)
+        return made if self._waits(active.state) else replace(made, wake_at=None)
+
+    async def forgets(self: Intake, taken: Any) -> None:
+        """An adoption that fails is not repeated."""
+
+    return [patch.object(Worker, "_row", no_wake), patch.object(Intake, "_adopt", forgets)]
+
+
+def _loses_timers() -> list[Any]:
+    row = Worker._row
+    return [patch.object(Worker, "_row", lambda self, active: replace(row(self, active), wake_at=None))]
+
+
+def _forgets_words() -> list[Any]:
+    said = Intake._said
+    return [
+        patch.object(
+            Intake, "_said", lambda self, state, words: [] if state.flights else said(self, state, words)
+        )
+    ]
+
+
+def _counts_no_deaths() -> list[Any]:
+    adopt = Tables.adopt_runs
+    return [patch.object(Tables, "adopt_runs", lambda self, p: adopt(self, {**p, "died": False}))]
+
+
+def _parks_the_cancelled() -> list[Any]:
+    park = Intake._park
+
+    def always(self: Intake, *arguments: Any, canceling: bool = False) -> None:
+        park(self, *arguments)
+
+    return [patch.object(Intake, "_park", always)]
+
+
+def _own_clock() -> list[Any]:
+    """The end of the lease by the member's own clock, some hours off."""
+
+    def until(self: Membership) -> timedelta:
+        hours = 3 * int(self._address[-1]) - 4
+        return timedelta(seconds=self.lease_seconds, hours=hours)
+
+    return [patch.object(Membership, "_lease", until)]
+
+
+def _storms() -> list[Any]:
+    return [patch.object(attempt, "NOT_SENT_DELAY", timedelta())]
+
+
+def _herd() -> list[Any]:
+    real = Tables.adopt_runs
+
+    def everything(self: Tables, p: Any) -> Any:
+        kept = {run_id: row.wake_at for run_id, row in self.runs.items()}
+        for row in self.runs.values():
+            row.wake_at = None
+        rows = real(self, p)
+        for run_id, wake in kept.items():
+            self.runs[run_id].wake_at = wake
+        return rows
+
+    return [patch.object(Tables, "adopt_runs", everything)]
+
+
+def _decides_again() -> list[Any]:
+    real = run._attempt_finished
+
+    def later(state: Any, event: ev.AttemptFinished) -> None:
+        """As if the pause before a retry were computed when an event is folded, by today's rule."""
+        real(state, event)
+        if event.step in state.due:
+            state.due[event.step] += timedelta(milliseconds=len(state.steps) + id(event) % 7)
+
+    return [patch.object(run, "_attempt_finished", later)]
+
+
+def _joins_twice() -> list[Any]:
+    real = Worker._submit
+
+    def twice(self: Worker, active: Any, recorded: Any, words: Any, held: Any) -> Any:
+        doubled = [
+            event
+            for one in recorded
+            for event in (
+                [one, one]
+                if isinstance(one, ev.StepSettled) and active.state.steps[one.step].branches
+                else [one]
+            )
+        ]
+        return real(self, active, doubled, words, held)
+
+    return [patch.object(Worker, "_submit", twice)]
+
+
+def _partial_fan_out() -> list[Any]:
+    real = Worker._submit
+
+    def forgets(self: Worker, active: Any, recorded: Any, words: Any, held: Any) -> Any:
+        kept = [
+            event for event in recorded if not (isinstance(event, ev.StepEntered) and len(event.branches) > 1)
+        ]
+        return real(self, active, kept, words, held)
+
+    return [patch.object(Worker, "_submit", forgets)]
+
+
+def _cancels_the_finished() -> list[Any]:
+    def said(self: Intake, state: Any, words: Any) -> Any:
+        return [intake._cancel_of(words, self._clock.now())] if intake._cancels(words) else []
+
+    return [patch.object(Intake, "_said", said)]
+
+
+def _starts_again() -> list[Any]:
+    real = Tables.start_runs
+
+    def begin(self: Tables, p: Any) -> Any:
+        self.start_keys.clear()
+        return real(self, p)
+
+    return [patch.object(Tables, "start_runs", begin)]
+
+
+def _holds_a_connection() -> list[Any]:
+    real = Worker._result
+
+    async def result(self: Worker, order: Any) -> Any:
+        pool = self._host.intake._pool  # type: ignore[attr-defined]
+        async with pool.connection():
+            return await real(self, order)
+
+    return [patch.object(Worker, "_result", result)]
+
+
+def _other_version() -> list[Any]:
+    real = caller._assignment
+
+    def chosen(order: Any, labels: Any) -> Any:
+        made = real(order, labels)
+        return replace(made, answered_by=made.chosen)
+
+    return [patch.object(caller, "_assignment", chosen)]
+
+
+def _falls_back() -> list[Any]:
+    real = effect_servicer.judge
+
+    def anywhere(state: Any, claim: Any) -> Any:
+        verdict, why = real(state, claim)
+        return (Verdict.RECORD, "") if "bound to" in why else (verdict, why)
+
+    return [
+        patch.object(walker, "_claimed_version", lambda _: None),
+        patch.object(effect_servicer, "judge", anywhere),
+    ]
+
+
+def _both_act() -> list[Any]:
+    real = effect_servicer.judge
+
+    def twice(state: Any, claim: Any) -> Any:
+        verdict, why = real(state, claim)
+        return (Verdict.GRANTED, "") if "another execution" in why else (verdict, why)
+
+    return [patch.object(effect_servicer, "judge", twice)]
+
+
+def _refuses_all() -> list[Any]:
+    real = Lane._execute
+
+    async def commit(self: Any, connection: Any, batch: Any) -> None:
+        try:
+            answers = await real(self, connection, [entry.item for entry in batch])
+        except Exception as error:
+            if type(error).__name__ == "_Broken":
+                raise
+            for entry in batch:
+                self._refuse(entry, error)
+            return
+        for entry, answer in zip(batch, answers, strict=True):
+            entry.settle(answer)
+
+    return [patch.object(Lane, "_commit", commit)]
+
+
+def _superseded_may_act() -> list[Any]:
+    real = effect_servicer.judge
+
+    def late(state: Any, claim: Any) -> Any:
+        verdict, why = real(state, claim)
+        return (Verdict.GRANTED, "") if "not in flight" in why else (verdict, why)
+
+    return [patch.object(effect_servicer, "judge", late)]
+
+
+def _ambiguous_is_failed() -> list[Any]:
+    real = attempt._certain
+
+    def certain(*arguments: Any) -> Any:
+        result = real(*arguments)
+        if result.outcome is ev.Outcome.AMBIGUOUS:
+            return replace(result, outcome=ev.Outcome.NO_EFFECT)
+        return result
+
+    return [patch.object(attempt, "_certain", certain)]
+
+
+def _sends_before_commit() -> list[Any]:
+    real = Worker._submit
+
+    def first(self: Worker, active: Any, recorded: Any, words: Any, held: Any) -> Any:
+        for started, order in held:
+            self._send(active, started, order)
+        return real(self, active, recorded, words, ())
+
+    return [patch.object(Worker, "_submit", first)]
+
+
+def _unknown_is_lost() -> list[Any]:
+    """`CommitUnknown` taken for "not written": the run is read again while the write may still come."""
+    return [
+        patch.object(worker, "CommitUnknown", type("Nothing", (Exception,), {})),
+        patch.object(Writer, "_after_unknown", lambda self, submissions: None),
+    ]
+
+
+FIRST: Final = {
+    "zombie": 591,
+    "clock_skew": 22,
+    "adopts_live_work": 20,
+    "strands_work": 25,
+    "loses_timers": 24,
+    "loses_wakeups": 5,
+    "forgets_words": 65,
+    "poison": 287,
+    "retry_storm": 25,
+    "herd": 93,
+    "decides_again": 24,
+    "joins_twice": 8,
+    "partial_fan_out": 18,
+    "cancels_the_finished": 20,
+    "holds_a_connection": 24,
+    "other_version": 122,
+    "falls_back": 24,
+    "both_act": 265,
+    "one_bad_row": 492,
+    "cannot_be_ended": 714,
+    "superseded_may_act": 271,
+    "ambiguous_is_failed": 24,
+    "sends_before_commit": 24,
+    "unknown_is_lost": 281,
+    "refusal_sticks": 492,
+    "begins_twice": 58,
+}
+"""Where each is found soonest; 0 for those not named."""
+
+MUTANTS: Final = {
+    "zombie": Mutant("writes under a token that is not the shard's any more", _no_fence),
+    "adopts_live_work": Mutant("recovery takes on a run that is in memory", _adopts_live_work),
+    "strands_work": Mutant("a run whose adoption failed is due to nobody", _strands_work),
+    "loses_timers": Mutant("a run leaves memory without saying when it is due", _loses_timers),
+    "loses_wakeups": Mutant(
+        "nobody looks without being told", lambda: [patch.object(intake, "POLL_SECONDS", 1e6)]
+    ),
+    "forgets_words": Mutant("a word that comes beside a step's end is deleted unheard", _forgets_words),
+    "poison": Mutant("a run that kills its readers is adopted for ever", _counts_no_deaths),
+    "cannot_be_ended": Mutant(
+        "a run that cannot be written is parked although it was cancelled", _parks_the_cancelled
+    ),
+    "clock_skew": Mutant("leases end by the member's own clock", _own_clock),
+    "retry_storm": Mutant("what was not sent is sent again at once", _storms),
+    "herd": Mutant("a takeover reads every run, also those that only wait", _herd),
+    "decides_again": Mutant("folding an old event decides anew", _decides_again),
+    "joins_twice": Mutant("a container settles twice", _joins_twice),
+    "partial_fan_out": Mutant("a fan-out is not journaled", _partial_fan_out),
+    "cancels_the_finished": Mutant("a cancel is folded into a run that has ended", _cancels_the_finished),
+    "starts_again": Mutant("the same start begins another run", _starts_again),
+    "holds_a_connection": Mutant("a connection is held while a node is called", _holds_a_connection),
+    "other_version": Mutant(
+        "the journal names the chosen version, not the one that answered", _other_version
+    ),
+    "falls_back": Mutant("an ambiguous effect is asked for in another scope", _falls_back),
+    "both_act": Mutant("two executions of one attempt are granted the claim", _both_act),
+    "one_bad_row": Mutant("one bad row fails its whole batch", _refuses_all),
+    "superseded_may_act": Mutant("an attempt that was superseded is granted its claim", _superseded_may_act),
+    "ambiguous_is_failed": Mutant("no answer is taken for no effect", _ambiguous_is_failed),
+    "sends_before_commit": Mutant("a call leaves before its start is journaled", _sends_before_commit),
+    "unknown_is_lost": Mutant("a commit whose outcome is unknown is taken for none", _unknown_is_lost),
+    "refusal_sticks": Mutant(
+        "a run that was read again is still refused",
+        lambda: [patch.object(Writer, "read_again", lambda self, run_id: None)],
+    ),
+    "begins_twice": Mutant(
+        "a run whose start is answered late begins once more",
+        lambda: [
+            patch.object(Worker, "launching", property(lambda self: set(), lambda self, _: None), create=True)
+        ],
+    ),
+}
+
+ELSEWHERE: Final = {
+    "retry storms of the mesh": "mesh/test_the_lane_decides_what_is_tried_again.py",
+    "a pool poisoned by a restart of the database": "store/runtime/test_postgres_sessions.py",
+    "one dead target ejects a node": "mesh/test_a_target_fault_is_nobodys_illness.py",
+    "an upgrade changes what an old journal means": "golden/test_golden_journals.py",
+    "an output too large to be kept": "store/runs/test_limits_are_told.py",
+}
+"""Bug classes that are nobody's to see in a simulated world, and the test that sees them."""
+
+__all__ = ["ELSEWHERE", "FIRST", "MUTANTS", "Mutant"]

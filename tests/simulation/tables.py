@@ -1,0 +1,389 @@
+"""The orchestrator's tables, and what each statement of `orchestrator/store/sql` does to them.
+
+One method per file of SQL, of the same name, with the same parameters and the same rows. A statement happens
+at one instant, wholly or not at all: the real ones lock the shard rows, so every order that PostgreSQL allows
+is one of these. `tests/simulation/test_the_store_is_like_postgresql.py` runs the same scenarios over both.
+
+Columns of a batch come as lists, because packing them (`store.arrays`) is left out of a simulated world.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Row = tuple[Any, ...]
+Parameters = "Mapping[str, Any]"
+
+_AHEAD: Final = timedelta(seconds=5)
+_DAYS: Final = timedelta(days=7)
+
+
+@dataclass(slots=True)
+class Shard:
+    owner: str | None = None
+    token: int = 0
+    release: int = 0
+
+
+@dataclass(slots=True)
+class Member:
+    address: str
+    release: int
+    joined_at: datetime
+    lease_until: datetime
+    state: str = "alive"
+
+
+@dataclass(slots=True)
+class Run:
+    shard: int
+    flow_id: str
+    flow_name: str
+    flow_version: int
+    state: str
+    actor: str
+    created_at: datetime
+    finished_at: datetime | None = None
+    wake_at: datetime | None = None
+    recoveries: int = 0
+    error: tuple[str | None, ...] = (None, None, None, None, None)
+    """Code, reason, message, step and fingerprint."""
+    priority: int = 0
+    moved_at: datetime | None = None
+    """When the row was written last; for the auditor."""
+    adopted_at: datetime | None = None
+    """When somebody was told last to take it on; for the auditor."""
+    made_by: tuple[str | None, ...] = (None, None, None, None)
+    """Search key, trigger, origin and operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A row of the journal, and what the auditor of the world saw of its writing."""
+
+    seq: int
+    recorded_at: datetime
+    payload: bytes
+    token: int
+    writer: str
+
+
+@dataclass(slots=True)
+class Tables:
+    """`now` is the database's clock; `writer` names whoever asks, for the auditor alone."""
+
+    now: Callable[[], datetime]
+    writer: str = ""
+    shards: dict[int, Shard] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    journal: dict[str, dict[int, Fact]] = field(default_factory=dict)
+    inbox: dict[int, tuple[int, str, str, bytes, datetime]] = field(default_factory=dict)
+    """Id → shard, run, kind, payload, created_at."""
+    start_keys: dict[tuple[str, str], tuple[bytes, str, datetime]] = field(default_factory=dict)
+    """Scope and key → digest, run, expiry."""
+    waits: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
+    """Run and step → shard, name and key of the signal that it waits for."""
+    _words: count[int] = field(default_factory=lambda: count(1))
+
+    def execute(self, name: str, parameters: Any) -> list[Row]:
+        """The rows of a statement.
+
+        Raises:
+            psycopg.Error: it breaks a rule of the tables; then it has changed nothing.
+        """
+        rows: list[Row] = getattr(self, name)(parameters)
+        return rows
+
+    # members.py
+
+    def create_shards(self, p: Any) -> list[Row]:
+        if not self.shards:
+            self.shards = {number: Shard() for number in range(p["shards"])}
+        return []
+
+    def count_shards(self, _: Any) -> list[Row]:
+        return [(len(self.shards),)]
+
+    def join(self, p: Any) -> list[Row]:
+        now = self.now()
+        for member in self.members.values():
+            if member.state == "alive" and member.address == p["address"]:
+                member.state = "dead"
+        self.members[p["member"]] = Member(p["address"], p["release"], now, now + p["lease"])
+        return [(now,)]
+
+    def heartbeat(self, p: Any) -> list[Row]:
+        member = self.members.get(p["member"])
+        if member is None or member.state != "alive":
+            return []
+        now = self.now()
+        member.lease_until = now + p["lease"]
+        return [(now,)]
+
+    def leave(self, p: Any) -> list[Row]:
+        member = self.members.get(p["member"])
+        if member is not None and member.state == "alive":
+            member.state = "left"
+        for shard in self.shards.values():
+            if shard.owner == p["member"]:
+                shard.owner, shard.token = None, shard.token + 1
+        return []
+
+    def declare_dead(self, _: Any) -> list[Row]:
+        now = self.now()
+        found = [
+            (one, member)
+            for one, member in self.members.items()
+            if member.state == "alive" and member.lease_until < now
+        ]
+        for _one, member in found:
+            member.state = "dead"
+        return [(one, member.address) for one, member in found]
+
+    def take_shards(self, p: Any) -> list[Row]:
+        me = self.members.get(p["member"])
+        if me is None or me.state != "alive":
+            return []
+        taken: list[Row] = []
+        for number, shard in self.shards.items():
+            if len(taken) == p["limit"]:
+                break
+            if shard.release > p["release"]:
+                continue
+            if shard.owner is None or self.members[shard.owner].state != "alive":
+                orphaned = shard.owner is not None
+                shard.owner, shard.token, shard.release = p["member"], shard.token + 1, p["release"]
+                taken.append((number, shard.token, orphaned))
+        return taken
+
+    def release_shards(self, p: Any) -> list[Row]:
+        given = [
+            one for one, shard in self.shards.items() if shard.owner == p["member"] and one in p["shards"]
+        ]
+        for one in given:
+            shard = self.shards[one]
+            shard.owner, shard.token = None, shard.token + 1
+        return [(one,) for one in given]
+
+    def survey(self, p: Any) -> list[Row]:
+        alive = {one: member for one, member in self.members.items() if member.state == "alive"}
+        peers = {one: member for one, member in alive.items() if member.release == p["release"]}
+        me, rank = self.members.get(p["member"]), 0
+        if me is not None:
+            place = (me.joined_at, p["member"])
+            rank = sum((member.joined_at, one) < place for one, member in peers.items())
+        newer = any(member.release > p["release"] for member in alive.values())
+        free = sum(
+            shard.owner not in alive and shard.release <= p["release"] for shard in self.shards.values()
+        )
+        mine = [(one, shard.token) for one, shard in self.shards.items() if shard.owner == p["member"]]
+        ids, tokens = [one for one, _ in mine], [token for _, token in mine]
+        return [(len(peers), rank, newer, len(self.shards), free, ids, tokens)]
+
+    # journal.py, start.py
+
+    def _held(self, p: Any) -> dict[int, tuple[int, int]]:
+        """Place in the batch → shard and token, of the leases that hold."""
+        return {
+            place: (shard, token)
+            for place, (shard, token) in enumerate(zip(p["shards"], p["tokens"], strict=True), 1)
+            if shard in self.shards and self.shards[shard].token == token
+        }
+
+    def write_events(self, p: Any) -> list[Row]:
+        now, held = self.now(), self._held(p)
+        events = [
+            (run, Fact(seq, now, payload, held[place][1], self.writer))
+            for place, run, seq, payload in zip(
+                p["event_leases"], p["event_runs"], p["event_seqs"], p["event_payloads"], strict=True
+            )
+            if place in held
+        ]
+        for run, fact in events:
+            if fact.seq in self.journal.get(run, ()):
+                raise errors.UniqueViolation(f"journal_pkey: {run} {fact.seq}")
+        for run, fact in events:
+            self.journal.setdefault(run, {})[fact.seq] = fact
+        self._move(p, held)
+        for place, run_id, word in zip(p["word_leases"], p["word_runs"], p["word_ids"], strict=True):
+            row = self.inbox.get(word)
+            if place in held and row is not None and row[0] == held[place][0] and row[1] == run_id:
+                del self.inbox[word]
+        columns = ("tell_leases", "tell_runs", "tell_kinds", "tell_payloads")
+        for place, *told in zip(*(p[column] for column in columns), strict=True):
+            if place in held:
+                self.inbox[next(self._words)] = (held[place][0], *told, now)
+        columns = ("wait_leases", "wait_runs", "wait_steps", "wait_names", "wait_keys")
+        for place, run_id, step, name, key in zip(*(p[column] for column in columns), strict=True):
+            if place in held and name is None:
+                self.waits.pop((run_id, step), None)
+            elif place in held:
+                self.waits.setdefault((run_id, step), (held[place][0], name, key))
+        return [(place, now, None) for place in held]
+
+    def _move(self, p: Any, held: dict[int, tuple[int, int]]) -> None:
+        """The rows of runs; no run here holds a slot of a limited flow that it could give on."""
+        columns = ("run_leases", "run_ids", "run_states", "run_wakes", "run_finishes", "run_progresses")
+        errs = ("error_codes", "error_reasons", "error_messages", "error_steps", "error_fingerprints")
+        for place, run_id, state, wake, finish, progressed, *error in zip(
+            *(p[column] for column in (*columns, *errs)), strict=True
+        ):
+            run = self.runs.get(run_id)
+            if place not in held or run is None or run.shard != held[place][0] or run.finished_at is not None:
+                continue
+            if not p["oldest_run"] <= run_id <= p["newest_run"]:
+                continue
+            run.state, run.wake_at, run.finished_at, run.error = str(state), wake, finish, tuple(error)
+            run.moved_at = self.now()
+            if progressed:
+                run.recoveries = 0
+
+    def start_runs(self, p: Any) -> list[Row]:
+        now, held, begun = self.now(), self._held(p), []
+        columns = ("leases", "run_ids", "scopes", "keys", "digests", "flow_ids", "flow_names")
+        more = ("flow_versions", "actors", "created", "payloads", "priorities")
+        found_by = ("search_keys", "triggers", "origins", "operations")
+        if p["claim_runs"]:
+            raise NotImplementedError("flows with limits are not simulated")
+        requests = zip(*(p[column] for column in (*columns, *more, *found_by)), strict=True)
+        for request in sorted(requests, key=lambda request: (request[2], request[3] or "")):
+            place, run_id, scope, key, digest, flow_id, name, version, *rest = request
+            actor, created, payload, priority, *made_by = rest
+            if place not in held:
+                continue
+            shard, token = held[place]
+            if key is not None:
+                known = self.start_keys.get((scope, key))
+                if known is not None and known[2] > now:
+                    continue
+                self.start_keys[scope, key] = (digest, run_id, now + _DAYS)
+            self.runs[run_id] = Run(shard, flow_id, name, version, "RUNNING", actor, created)
+            row = self.runs[run_id]
+            row.wake_at, row.priority, row.made_by = now + _AHEAD, priority, tuple(made_by)
+            self.journal[run_id] = {1: Fact(1, now, payload, token, self.writer)}
+            begun.append(run_id)
+        return [(list(held), begun, now, [], [], [])]
+
+    def find_start_keys(self, p: Any) -> list[Row]:
+        wanted = [(*handle,) for handle in zip(p["scopes"], p["keys"], strict=True)]
+        found = [(handle, self.start_keys.get(handle)) for handle in dict.fromkeys(wanted)]
+        return [(*handle, known[1], known[0]) for handle, known in found if known is not None]
+
+    # runs.py, wakeups.py, inbox.py
+
+    def adopt_runs(self, p: Any) -> list[Row]:
+        shard = self.shards[p["shard"]]
+        if shard.token != p["token"]:
+            return []
+        soon = self.now() + _AHEAD
+        page = sorted(
+            run_id
+            for run_id, run in self.runs.items()
+            if run.shard == p["shard"]
+            and run.finished_at is None
+            and run.state not in ("PARKED", "QUEUED")
+            and (run.wake_at is None or run.wake_at <= soon)
+            and run_id > p["after"]
+        )[: p["limit"]]
+        for run_id in page:
+            self.runs[run_id].recoveries += p["died"]
+            self.runs[run_id].adopted_at = self.now()
+        runs = [(run_id, self.runs[run_id]) for run_id in page]
+        return [(run_id, run.recoveries, run.flow_id, run.priority) for run_id, run in runs]
+
+    def find_due(self, p: Any) -> list[Row]:
+        held = {
+            shard
+            for shard, token in zip(p["shards"], p["tokens"], strict=True)
+            if shard in self.shards and self.shards[shard].token == token
+        }
+        rows: list[Row] = []
+        latest, loaded, taken = self.now() + p["ahead"], set(p["loaded"]), set(p["taken"])
+        come = [
+            (run_id, run)
+            for run_id, run in self.runs.items()
+            if run.shard in held
+            and run.wake_at is not None
+            and run.wake_at <= latest
+            and run_id not in loaded
+        ]
+        come = sorted(come, key=lambda one: one[1].wake_at or latest)[: p["window"]]
+        come.sort(key=lambda one: (-one[1].priority, one[1].wake_at))
+        turns: defaultdict[str, count[int]] = defaultdict(count)
+        timers = [(next(turns[run.flow_id]), run_id, run) for run_id, run in come]
+        timers.sort(key=lambda one: (one[0], -one[2].priority, one[2].wake_at))
+        rows += [(run_id, run.shard, run.wake_at, *[None] * 4) for _, run_id, run in timers[: p["limit"]]]
+        words: list[Row] = []
+        for word, (shard, run_id, kind, payload, at) in list(self.inbox.items()):
+            if shard not in held:
+                continue
+            if run_id in self.runs and self.runs[run_id].finished_at is not None:
+                del self.inbox[word]
+            elif word not in taken:
+                words.append((run_id, shard, at, word, kind, payload, None))
+        return rows + words[: p["limit"]]
+
+    def put_word(self, p: Any) -> list[Row]:
+        run = self.runs.get(p["run_id"])
+        if run is None:
+            return []
+        word = None
+        if run.finished_at is None:
+            word = next(self._words)
+            self.inbox[word] = (run.shard, p["run_id"], p["kind"], p["payload"], self.now())
+        return [(run.state, run.shard, word)]
+
+    def get_run(self, p: Any) -> list[Row]:
+        run = self.runs.get(p["run_id"])
+        if run is None:
+            return []
+        head = (p["run_id"], run.shard, run.flow_id, run.flow_name, run.flow_version, run.state, run.actor)
+        times = (run.created_at, run.finished_at, run.wake_at, run.recoveries)
+        return [(*head, *times, *run.error, *run.made_by)]
+
+    def read_events(self, p: Any) -> list[Row]:
+        facts = self.journal.get(p["run_id"], {})
+        page = sorted(seq for seq in facts if seq > p["after"])[: p["limit"]]
+        return [(seq, facts[seq].recorded_at, facts[seq].payload) for seq in page]
+
+    def read_journals(self, p: Any) -> list[Row]:
+        return [
+            (run_id, seq, fact.recorded_at, fact.payload)
+            for run_id in sorted(set(p["run_ids"]))
+            for seq, fact in sorted(self.journal.get(run_id, {}).items())
+            if seq <= p["limit"]
+        ]
+
+    def last_seqs(self, p: Any) -> list[Row]:
+        return [
+            (run_id, max(self.journal[run_id]))
+            for run_id in dict.fromkeys(p["run_ids"])
+            if run_id in self.journal
+        ]
+
+    def find_finished(self, p: Any) -> list[Row]:
+        found = [run_id for run_id in dict.fromkeys(p["runs"]) if run_id in self.runs]
+        return [(run_id,) for run_id in found if self.runs[run_id].finished_at is not None]
+
+    # words
+
+    def is_waiting(self, p: Any) -> list[Row]:
+        row = self.inbox.get(p["word"])
+        return [(row is not None and row[:2] == (p["shard"], p["run_id"]),)]
+
+    def give_back(self, p: Any) -> list[Row]:
+        row = self.inbox.get(p["word"])
+        held = self.shards[p["shard"]].token == p["token"]
+        if held and row is not None and row[:2] == (p["shard"], p["run_id"]):
+            del self.inbox[p["word"]]
+        return []

@@ -1,0 +1,313 @@
+"""The simulated tables do what PostgreSQL does with the same statements: else these worlds prove nothing.
+
+Random statements, with leases that hold and leases that do not, events that are there already, words, runs
+that have ended: each is executed by both, and their answers must be the same, rows or error. Times are left
+out of the comparison, because each has its own clock; what hangs on them is an hour away, to either side.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from reflux.orchestrator.store import arrays
+from reflux.orchestrator.store.pool import fetch, fetch_of
+from reflux.runtime.postgres import load_sql, open_pool
+from tests.simulation.database import STATEMENTS, WORDS
+from tests.simulation.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reflux.runtime.postgres import Pool
+
+HOUR = timedelta(hours=1)
+FLOW = "00000000-0000-4000-8000-000000000001"
+MEMBERS = [str(UUID(int=number)) for number in range(1, 7)]
+RUNS = [str(UUID(int=number)) for number in range(101, 109)]
+_NOTHING = {"create_shards", "leave", "give_back"}
+"""Statements without rows."""
+_PACKED: dict[str, Callable[[Any], bytes]] = {
+    **dict.fromkeys(("event_seqs", "flow_versions", "priorities", "slot_limits"), arrays.int4s),
+    **dict.fromkeys(
+        ("tokens", "event_leases", "run_leases", "word_leases", "word_ids", "leases", "taken", "tell_leases",
+         "wait_leases", "rate_limits", "rate_periods"), arrays.int8s
+    ),
+    **dict.fromkeys(("event_runs", "run_ids", "word_runs", "flow_ids", "loaded", "tell_runs", "wait_runs",
+                     "claim_runs", "origins"), arrays.uuids),
+    **dict.fromkeys(("event_payloads", "digests", "payloads", "tell_payloads", "queued_tails"), arrays.blobs),
+    **dict.fromkeys(("run_wakes", "run_finishes", "created"), arrays.times),
+    **dict.fromkeys(("run_states", "scopes", "keys", "flow_names", "actors"), arrays.texts),
+    **dict.fromkeys(
+        ("error_codes", "error_reasons", "error_messages", "error_steps", "error_fingerprints", "tell_kinds",
+         "wait_steps", "wait_names", "wait_keys", "slot_keys", "slot_overflows", "rate_keys",
+         "rate_overflows", "search_keys", "triggers", "operations"), arrays.texts
+    ),
+    "run_progresses": arrays.bools,
+}  # fmt: skip
+
+
+def _package(name: str) -> str:
+    return "reflux.orchestrator.words" if name in WORDS else "reflux.orchestrator.store"
+
+
+async def real(pool: Pool, name: str, parameters: dict[str, Any]) -> Any:
+    """What PostgreSQL answers."""
+    packed = {key: _PACKED[key](value) if key in _PACKED else value for key, value in parameters.items()}
+    if "tokens" in parameters:
+        packed["shards"] = arrays.int4s(parameters["shards"])
+    try:
+        if name in _NOTHING:
+            async with pool.connection() as connection:
+                await connection.execute(load_sql(_package(name), name), packed)
+            return []
+        if name in WORDS:
+            return await fetch_of(pool, _package(name), name, packed)
+        return await fetch(pool, name, packed, prepare=False)
+    except psycopg.Error as error:
+        return type(error).__name__
+
+
+def simulated(tables: Tables, name: str, parameters: dict[str, Any]) -> Any:
+    """What the simulated tables answer."""
+    try:
+        return tables.execute(name, parameters)
+    except psycopg.Error as error:
+        return type(error).__name__
+
+
+def plain(answer: Any) -> Any:
+    """An answer without times and types of its own; of rows, which and not in which order."""
+    if isinstance(answer, str):
+        return answer
+    return sorted(repr([_value(value) for value in row]) for row in answer)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return "a time"
+    if isinstance(value, list):
+        return sorted(map(_value, value))
+    return str(value) if isinstance(value, UUID) else value
+
+
+def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
+    """Any statement, with parameters that mostly make sense."""
+    now = datetime.now(UTC)
+    leases = [
+        (shard, tables.shards[shard].token - rng.choice((0, 0, 0, 1))) for shard in rng.sample(range(4), 3)
+    ]
+    held = {"shards": [shard for shard, _ in leases], "tokens": [token for _, token in leases]}
+    member, run = rng.choice(MEMBERS), rng.choice(RUNS)
+    release = rng.choice((1, 1, 1, 2))
+    name = rng.choice(
+        (*STATEMENTS, *WORDS, *("write_events", "start_runs", "take_shards", "put_word", "find_due") * 3)
+    )
+    match name:
+        case "join":
+            # Each member once: ids are never used again.
+            free = [one for one in MEMBERS if one not in tables.members]
+            if not free:
+                return "survey", {"member": member, "release": release}
+            return name, {
+                "member": free[0],
+                "address": f"a:{rng.randrange(3)}",
+                "release": release,
+                "lease": rng.choice((HOUR, -HOUR)),
+            }
+        case "heartbeat":
+            return name, {"member": member, "lease": rng.choice((HOUR, HOUR, -HOUR))}
+        case "take_shards":
+            return name, {"member": member, "limit": rng.randint(0, 4), "release": release}
+        case "release_shards":
+            return name, {"member": member, "shards": rng.sample(range(4), 2)}
+        case "adopt_runs":
+            shard, token = leases[0]
+            after = rng.choice((RUNS[0], str(UUID(int=0))))
+            return name, {
+                "shard": shard,
+                "token": token,
+                "died": rng.random() < 0.5,
+                "after": after,
+                "limit": 3,
+            }
+        case "find_due":
+            loaded = rng.sample(RUNS, 2)
+            return name, {
+                **held,
+                "ahead": timedelta(),
+                "loaded": loaded,
+                "taken": [rng.randint(1, 9)],
+                "limit": 99,
+                "window": 99,
+            }
+        case "put_word":
+            return name, {"run_id": run, "kind": "cancel", "payload": b"p"}
+        case "read_events":
+            return name, {"run_id": run, "after": rng.randint(0, 2), "limit": 2}
+        case "read_journals":
+            return name, {"run_ids": rng.sample(RUNS, 3), "limit": 2}
+        case "last_seqs":
+            return name, {"run_ids": rng.sample(RUNS, 3)}
+        case "find_finished":
+            return name, {"runs": rng.sample(RUNS, 5)}
+        case "is_waiting" | "give_back":
+            word = rng.choice([*tables.inbox] or [1])
+            shard, run, *_ = tables.inbox.get(word, (leases[0][0], run))
+            place = {"shard": shard, "run_id": run if rng.random() < 0.8 else RUNS[0], "word": word}
+            return name, {**place, "token": tables.shards[shard].token - rng.choice((0, 0, 1))}
+        case "find_start_keys":
+            return name, {"scopes": ["s", "s"], "keys": ["k1", "k2"]}
+        case "start_runs":
+            return name, {**held, **_starts(rng, tables, now)}
+        case "write_events":
+            return name, {**held, **_events(rng, tables, now)}
+        case "get_run":
+            return name, {"run_id": run}
+        case _:
+            return name, {"member": member, "shards": 4, "release": release}
+
+
+_CLAIM = (
+    "claim_runs", "slot_keys", "slot_limits", "slot_overflows", "rate_keys", "rate_limits", "rate_periods",
+    "rate_overflows", "queued_tails",
+)  # fmt: skip
+"""Of limited flows, which these worlds do not have."""
+
+
+def _starts(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
+    fresh = [run for run in RUNS if run not in tables.runs][: rng.randint(0, 2)]
+    keys = rng.sample(["k1", "k2", "k3", None], len(fresh))
+    return {
+        "leases": [rng.randint(1, 3) for _ in fresh],
+        "run_ids": fresh,
+        "scopes": ["s"] * len(fresh),
+        "keys": keys,
+        "digests": [b"d"] * len(fresh),
+        "flow_ids": [FLOW] * len(fresh),
+        "flow_names": ["f"] * len(fresh),
+        "flow_versions": [1] * len(fresh),
+        "actors": ["me"] * len(fresh),
+        "created": [now] * len(fresh),
+        "payloads": [b"created"] * len(fresh),
+        "priorities": [rng.randint(0, 2) for _ in fresh],
+        "search_keys": [rng.choice((None, "customer-7")) for _ in fresh],
+        "triggers": [None] * len(fresh),
+        "origins": [rng.choice((None, RUNS[0])) for _ in fresh],
+        "operations": [None] * len(fresh),
+        **dict.fromkeys(_CLAIM, ()),
+    }
+
+
+def _events(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
+    runs = rng.sample([*tables.runs], min(2, len(tables.runs)))
+    last = {run: max(tables.journal[run]) for run in runs}
+    states = [rng.choice(("RUNNING", "RUNNING", "PARKED", "FAILED")) for _ in runs]
+    over = [state == "FAILED" for state in states]
+    words = rng.sample([*tables.inbox], min(2, len(tables.inbox)))
+    seqs = [last[run] + rng.choice((1, 1, 1, 0)) for run in runs]
+    # A statement that is refused uses numbers of words up or not, and two words get theirs in any order.
+    told = runs[:1] if all(last[run] < seq for run, seq in zip(runs, seqs, strict=True)) else []
+    waits = [(run, rng.choice("ab")) for run in runs]
+    names = [rng.choice((None, "ready")) for _ in waits]
+    return {
+        "event_leases": [rng.randint(1, 3) for _ in runs],
+        "event_runs": runs,
+        "event_seqs": seqs,
+        "event_payloads": [b"event"] * len(runs),
+        "run_leases": [rng.randint(1, 3) for _ in runs],
+        "run_ids": runs,
+        "run_states": states,
+        "run_wakes": [None if ended else now + rng.choice((HOUR, -HOUR)) for ended in over],
+        "run_finishes": [now if ended else None for ended in over],
+        "run_progresses": [rng.random() < 0.5 for _ in runs],
+        **{key: [rng.choice((None, "x")) for _ in runs]
+           for key in ("error_codes", "error_reasons", "error_messages", "error_steps",
+                       "error_fingerprints")},
+        "oldest_run": min(runs, default=RUNS[-1]),
+        "newest_run": max(runs, default=RUNS[0]),
+        "tell_leases": [rng.randint(1, 3) for _ in told],
+        "tell_runs": [rng.choice(RUNS) for _ in told],
+        "tell_kinds": ["child" for _ in told],
+        "tell_payloads": [b"told" for _ in told],
+        "wait_leases": [rng.randint(1, 3) for _ in waits],
+        "wait_runs": [run for run, _ in waits],
+        "wait_steps": [step for _, step in waits],
+        "wait_names": names,
+        "wait_keys": [None if name is None else "k" for name in names],
+        "word_leases": [rng.randint(1, 3) for _ in words],
+        "word_runs": [tables.inbox[word][1] for word in words],
+        "word_ids": words,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_same_statements_give_the_same_answers(database_dsn, seed):
+    """Two hundred random statements, one after the other, on the same tables."""
+    rng, tables = Random(seed), Tables(lambda: datetime.now(UTC))
+    answered = set()
+    async with open_pool(database_dsn, service="orchestrator", max_size=2) as pool:
+        first = ("create_shards", {"shards": 4})
+        await real(pool, *first)
+        simulated(tables, *first)
+        for number in range(200):
+            name, parameters = statement(rng, tables)
+            wanted, found = await real(pool, name, parameters), simulated(tables, name, parameters)
+            assert plain(found) == plain(wanted), f"statement {number}, {name}: {parameters}"
+            if wanted:
+                answered.add(name)
+        rows = await _everything(pool)
+    assert rows == _all_of(tables)
+    assert len(answered) >= 12, f"too few statements answered anything: {sorted(answered)}"
+
+
+async def _everything(pool: Pool) -> dict[str, Any]:
+    queries = {
+        "shards": "SELECT id, owner, fencing_token, release FROM shards",
+        "members": "SELECT id, address, state FROM members",
+        "runs": "SELECT id, shard, state, recoveries, wake_at IS NULL, finished_at IS NULL, error_code,"
+        " error_fingerprint, priority FROM runs",
+        "journal": "SELECT run_id, seq, payload FROM journal",
+        "inbox": "SELECT id, shard, run_id, kind, payload FROM inbox",
+        "signal_waits": "SELECT run_id, step, shard, name, key FROM signal_waits",
+        "start_keys": "SELECT scope, key, run_id FROM start_keys",
+    }
+    async with pool.connection() as connection:
+        return {
+            table: plain(await (await connection.execute(sql)).fetchall()) for table, sql in queries.items()
+        }
+
+
+def _all_of(tables: Tables) -> dict[str, Any]:
+    runs = tables.runs.items()
+    return {
+        "shards": plain(
+            [(one, shard.owner, shard.token, shard.release) for one, shard in tables.shards.items()]
+        ),
+        "members": plain([(one, member.address, member.state) for one, member in tables.members.items()]),
+        "runs": plain(
+            (
+                one,
+                r.shard,
+                r.state,
+                r.recoveries,
+                r.wake_at is None,
+                r.finished_at is None,
+                r.error[0],
+                r.error[4],
+                r.priority,
+            )
+            for one, r in runs
+        ),
+        "journal": plain(
+            (run, seq, fact.payload) for run, facts in tables.journal.items() for seq, fact in facts.items()
+        ),
+        "inbox": plain((one, *row[:4]) for one, row in tables.inbox.items()),
+        "signal_waits": plain((*wait, *row) for wait, row in tables.waits.items()),
+        "start_keys": plain((*handle, row[1]) for handle, row in tables.start_keys.items()),
+    }
