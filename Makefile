@@ -10,6 +10,8 @@ UV := $(BIN)/uv pip
 COMPILE := $(UV) compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock"
 DATA ?= .reflux
+# Processes that run the tests: they wait more than they compute.
+WORKERS ?= 2
 SIMULATE_SECONDS ?= 28800
 SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
@@ -29,7 +31,7 @@ up: install ## start the whole stack and stay up; Ctrl-C stops it
 	$(BIN)/reflux up --data-dir $(DATA)
 
 test: $(VENV)/.dev lint types ## everything that must hold: lint, types, contracts, all levels of tests
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile
 
 simulate: $(VENV)/.dev ## worlds of orchestrators under faults for a night; SIMULATE_SECONDS=28800
 	$(BIN)/python -m tests.simulation --seconds $(SIMULATE_SECONDS) --processes $(SIMULATE_PROCESSES)

@@ -30,6 +30,7 @@ from psycopg import AsyncConnection
 
 from bench.client import connected
 from bench.echo import NODE
+from bench.flows import sequence
 from bench.stack import running_stack
 from bench.waiting import copy_run
 from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
@@ -103,7 +104,7 @@ async def measure(plan: Plan) -> None:
 async def _measure(stack: Stack) -> None:
     print(f"\nW7: {WAITING:,} runs wait, {DUE} more are due, and their orchestrator is killed")
     async with connected(stack) as client, _session(stack) as session:
-        await client.create(1)
+        await client.create(sequence(1))
         original = await _waiting_run(stack, session)
         few = await _recovery(stack, session, await copy_run(session, original, DUE, now=await _now(session)))
         await asyncio.sleep(_IDLE_SECONDS)

@@ -346,7 +346,11 @@ class RandomWalk(Walk):
         """What is undone was done, and what was done after it is undone or given up before."""
         assert self.state.compensation is not None
         settled = [
-            event.step for event in self.journal if getattr(event, "state", None) in SETTLED and event.step
+            event.step
+            for event in self.journal
+            if getattr(event, "state", None) in SETTLED
+            and not isinstance(event, ev.OutcomeKept)
+            and event.step
         ]
         later = settled[settled.index(step) + 1 :]
         for path in later:

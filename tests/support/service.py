@@ -1,7 +1,7 @@
 """A service in this process, as its own `__main__` would run it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -34,3 +34,12 @@ async def serving(serve: Serve, settings: Settings) -> AsyncIterator[None]:
         waiting.cancel()
         task.cancel()
         await asyncio.wait((task, waiting), timeout=STOP_SECONDS)
+        assert task.done(), f"not stopped within {STOP_SECONDS} s:\n" + "\n".join(_stacks())
+
+
+def _stacks() -> Iterator[str]:
+    """Where every task waits."""
+    for task in asyncio.all_tasks():
+        frames = task.get_stack()
+        places = (f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" for frame in frames)
+        yield f"{task.get_name()} {task.get_coro()}: " + " < ".join(places)

@@ -4,7 +4,8 @@ The scope is the run. Each step with `compensate` that has SUCCEEDED is remember
 so is one that FAILED although its effect is done, because what it gave could not be kept. When the run is
 about to end FAILED or CANCELED, and nothing is in flight any more, `CompensationStarted` says why, and then
 they are undone one after the other, the last one first. A failure that a `catch` took, or that `on_error`
-let pass, undoes nothing; nor does a terminate.
+let pass, undoes nothing; nor does a terminate. What a run has kept from its origin is the origin's: it may
+have ended well by it, so nobody else undoes it.
 
 A compensation is a step run of its own, under the path of what it undoes and `~compensate`: with attempts,
 retries, claims and an idempotency key of its own. Its `with` sees what the step saw, and `self` and `error`.
@@ -33,7 +34,7 @@ def path_of(undone: StepPath) -> StepPath:
 
 def remember(state: RunState, path: StepPath, run: StepRun) -> None:
     """Notes a step that has just settled, if there is something to undo."""
-    if run.step.compensation is None or state.compensation is not None:
+    if run.step.compensation is None or state.compensation is not None or run.kept is not None:
         return
     acted = bool(run.finished) and run.finished[-1].outcome is Outcome.DONE
     if run.state is StepState.SUCCEEDED or acted:

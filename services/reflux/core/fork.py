@@ -25,11 +25,11 @@ only if its step stands inside the same containers in both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reflux.core import event as ev
+from reflux.core.cut import Cut, Why, split
 from reflux.core.effect import EffectClass
 from reflux.core.errors import NotFound, Refused
 from reflux.core.event import SETTLED, Outcome, RunPhase, SkipReason, StepState
@@ -42,7 +42,6 @@ from reflux.core.flow.model import (
     ParallelAction,
     ReturnAction,
     TryAction,
-    WhileAction,
     branches_of,
 )
 from reflux.core.flow.problems import nearest
@@ -52,22 +51,10 @@ from reflux.core.reasons import Reason
 from reflux.core.state import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from reflux.core.flow.model import Flow, Step
     from reflux.core.state import RunState, StepRun
-
-
-class Why(StrEnum):
-    """Why a step is done anew."""
-
-    FROM = "from"  # the fork goes on from it
-    AFTER = "after"  # it comes after such a step
-    FAILED = "failed"  # nothing had dealt with its failure
-    CANCELED = "canceled"  # it had not ended when its list did
-    MOVED = "moved"  # in the other flow version it is not there, or stands elsewhere
-    RETURN = "return"  # it ends the run
-    UNDONE = "undone"  # it was compensated: nothing of it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,55 +123,6 @@ def step_not_found(step: str, known: Collection[str], where: str) -> NotFound:
     return NotFound(Reason.STEP_NOT_FOUND, message, metadata={"step": shown})
 
 
-@dataclass(slots=True)
-class _Cut:
-    """What is done anew by where it stands: the points, and what comes after them in one flow."""
-
-    points: set[StepPath] = field(default_factory=set)
-    after: set[StepPath] = field(default_factory=set)
-    opened: set[StepPath] = field(default_factory=set)
-    """Containers around the points: entered again."""
-    later: dict[StepPath, int] = field(default_factory=dict)
-    """Containers of which every iteration, or branch, above this one is done anew."""
-
-    def add(self, flow: Flow, point: StepPath, *, opened: bool) -> None:
-        """Takes in one more point; an `opened` one is entered again itself."""
-        (self.opened if opened else self.points).add(point)
-        path = point
-        while True:
-            prefix, name = _split(path)
-            step = flow.steps[name]
-            self.after.update(StepPath(prefix + each) for each in _dependants(flow, name))
-            if step.parent is None:
-                return
-            match flow.steps[step.parent].action:
-                case ForeachAction():
-                    path, _ = _iteration(prefix)
-                case WhileAction():
-                    path, index = _iteration(prefix)
-                    self.later[path] = min(self.later.get(path, index), index)
-                case TryAction():
-                    path = StepPath(prefix + step.parent)
-                    self.later[path] = min(self.later.get(path, step.branch), step.branch)
-                case _:
-                    path = StepPath(prefix + step.parent)
-            self.opened.add(path)
-
-    def why(self, path: StepPath, run: StepRun) -> Why | None:
-        """Why a step whose container is entered again is done anew; None when that does not follow."""
-        if path in self.points:
-            return Why.FROM
-        if path in self.after:
-            return Why.AFTER
-        last = self.later.get(run.parent)
-        if last is None:
-            return None
-        number = run.step.branch
-        if path.rpartition("/")[0].startswith(f"{run.parent}["):
-            _, number = _iteration(run.prefix)
-        return Why.AFTER if number > last else None
-
-
 class _Planner:
     """One walk over the steps of the origin, from the top list inwards."""
 
@@ -198,7 +136,7 @@ class _Planner:
         self._origin = origin
         self._target = target
         self._points = (*points, *containers)
-        self._cut = _Cut()
+        self._cut = Cut()
         self._undone = undone(origin)
         for flow in (origin.flow, target):
             for point in (
@@ -432,7 +370,10 @@ def _check_place(origin: RunState, target: Flow, point: StepPath, run: StepRun) 
         NotFound: STEP_NOT_FOUND in the other flow version.
         Refused: STEP_MOVED; or STEP_NEVER_RAN, as it stood in a branch that lost its race.
     """
-    _, name = _split(point)
+    _, name = split(point)
+    if run.undoes is not None:
+        message = f"{point} undoes what the run did, and is no step to go on from"
+        raise Refused(Reason.STEP_MOVED, message, metadata={"run_id": origin.id, "step": point})
     if name not in target.steps:
         raise step_not_found(name, target.steps, "the flow version to go on with")
     if not _same_place(origin.flow, target, point):
@@ -452,7 +393,7 @@ def _check_place(origin: RunState, target: Flow, point: StepPath, run: StepRun) 
 
 def _same_place(origin: Flow, target: Flow, path: StepPath) -> bool:
     """Whether a step is in both versions, inside of the same containers of the same kinds."""
-    _, name = _split(path)
+    _, name = split(path)
     here, there = origin.steps[name], target.steps.get(name)
     while here is not there:
         if there is None or here.parent != there.parent or _kind(here) is not _kind(there):
@@ -476,27 +417,3 @@ def _unresolved(origin: RunState, path: StepPath) -> Refused:
     )
     metadata = {"run_id": origin.id, "step": path}
     return Refused(Reason.STEP_UNRESOLVED, message, metadata=metadata)
-
-
-def _dependants(flow: Flow, name: StepPath) -> Iterator[StepPath]:
-    """All steps of its list that wait for a step, directly or through others."""
-    seen: set[StepPath] = set()
-    waiting = [name]
-    while waiting:
-        for each in flow.steps[waiting.pop()].dependants:
-            if each not in seen:
-                seen.add(each)
-                waiting.append(each)
-                yield each
-
-
-def _split(path: StepPath) -> tuple[str, StepPath]:
-    """`lines[3]/price` as (`lines[3]/`, `price`)."""
-    prefix, slash, name = path.rpartition("/")
-    return prefix + slash, StepPath(name)
-
-
-def _iteration(prefix: str) -> tuple[StepPath, int]:
-    """`orders[0]/lines[3]/` as (`orders[0]/lines`, 3)."""
-    loop, _, index = prefix.removesuffix("]/").rpartition("[")
-    return StepPath(loop), int(index)

@@ -126,11 +126,10 @@ class Orchestrator:
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
         )
+        caller = NodeCaller(mesh_channel, str(address), self._clock, tracer)
         self._worker = Worker(
             writer=self._writer,
-            caller=CachedCaller(
-                NodeCaller(mesh_channel, str(address), self._clock, tracer), self._results, self._clock
-            ),
+            caller=CachedCaller(caller, self._results, self._clock),
             mesh=self.mesh,
             clock=self._clock,
             host=self,
@@ -153,6 +152,12 @@ class Orchestrator:
         self._census = Census(pool, self._lease) if settings.metrics_address else None
         self._upkeep = Upkeep(pool, Terms.of_days(settings.run_retention_days))
         launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
+        self._serve_with(pool, store, flows, reader, launcher)
+
+    def _serve_with(
+        self, pool: Pool, store: FlowStore, flows: FlowCache, reader: JournalReader, launcher: Launcher
+    ) -> None:
+        """The servicers, over what walks."""
         waiter = Waiter(worker=self._worker, reader=reader, changes=self._changes)
         self._triggers = wire_triggers(
             pool=pool,

@@ -113,10 +113,7 @@ class Launcher:
         """
         if derived is None or derived.only_step is None:
             check_input(flow, document)
-        if self._worker.draining:
-            raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
-        if self._worker.full_for(flow.flow_id):
-            raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
+        self._check_room(flow)
         claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
         bound = lease is not None
         # Who owns a shard has heard the database's time; before that the clock is the machine's own.
@@ -174,6 +171,17 @@ class Launcher:
             kept = len(derived.kept) if derived is not None else 0
             self._worker.add(ActiveRun(state, begun_in, 2 + kept, shown))
         return Launched(run_id, first_state(run_id, flow.flow, created, derived))
+
+    def _check_room(self, flow: Resolved) -> None:
+        """Whether a run of the flow can be taken on.
+
+        Raises:
+            Exhausted, Unavailable: not now.
+        """
+        if self._worker.draining:
+            raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator is stopping; try again")
+        if self._worker.full_for(flow.flow_id):
+            raise Exhausted(Reason.NOT_ACCEPTING, "this orchestrator has as many runs in hand as it can bear")
 
     async def _start(self, request: StartRequest, *, bound: bool) -> tuple[Started, ShardLease]:
         """The run of a request, begun in the shard of the lease.

@@ -87,7 +87,8 @@ ATTEMPT_DURATION: Final = Histogram(
 ATTEMPTS: Final = Counter(
     "reflux.attempts",
     unit="{attempt}",
-    text="Attempts ended, by why that version (weight, pin, fallback, none) and what is known of the effect",
+    text="Attempts ended, by why that version (weight, pin, fallback, cache, none) and what is known of the "
+    "effect",
     labels=("node", "reason", "outcome"),
 )
 TRIES: Final = Counter(

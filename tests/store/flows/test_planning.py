@@ -139,7 +139,7 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
     document["spec"]["steps"] += [
         {"id": "b", "nod": "x"},
         {"id": "c", "node": "http.request@9", "when": "{{ steps.z.output }}"},
-        {"id": "d", "approve": {}},
+        {"id": "d", "node": "x", "credentials": "mine"},
     ]
     plan = await flows.plan(document)
     assert not plan.valid
@@ -149,9 +149,10 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
         ("UNKNOWN_KEY", "/spec/steps/1/nod"),
         ("UNKNOWN_VERSION", "/spec/steps/2/node"),
         ("UNKNOWN_STEP", "/spec/steps/2/when"),
-        ("NOT_SUPPORTED_YET", "/spec/steps/3/approve"),
+        ("UNKNOWN_NODE", "/spec/steps/3/node"),
+        ("NOT_SUPPORTED_YET", "/spec/steps/3/credentials"),
     ]
-    assert [step.step for step in plan.steps] == ["a", "c"]
+    assert [step.step for step in plan.steps] == ["a", "c", "d"]
 
 
 async def test_a_saved_flow_is_planned_by_its_name(flows, mesh):

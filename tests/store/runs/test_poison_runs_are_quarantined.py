@@ -55,6 +55,7 @@ async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cl
 
     async def kill(given, envelope, context):
         if envelope["x-reflux-step"] == "poison":
+            await asyncio.sleep(0.5)  # the other run gets further meanwhile
             cluster.processes["a"].kill()
             killed.set()
             await asyncio.sleep(5)

@@ -221,3 +221,14 @@ def test_what_is_being_done_is_not_forked_over():
     with pytest.raises(Refused) as refused:
         plan_fork(origin.state, flow, StepPath("b"))
     assert refused.value.reason == "STEP_UNSETTLED"
+
+
+def test_what_was_kept_is_not_undone_by_the_new_run():
+    """The origin ended well by it; the fork that fails undoes what it did itself, and nothing else."""
+    undo = {"compensate": {"node": "undo", "with": {}}}
+    flow = flow_of(node("charge", **undo), node("book", **undo), node("tell"))
+    origin = Walk(flow, {}).run()
+    fork = forked(origin, "book", {"tell": [failed()]})
+    assert calls(fork) == ["book", "tell", "book~compensate"]
+    assert fork.finished.state == "FAILED"
+    assert fork.finished.uncompensated == ()

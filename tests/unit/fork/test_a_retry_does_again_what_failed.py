@@ -137,3 +137,24 @@ def test_a_timeout_of_the_flow_repeats_no_effect():
     origin = Walk(flow, {"a": [done({"n": 1})], "b": [never()]}).run()
     assert origin.finished.failure.reason == "TIMEOUT"
     assert calls(retried(origin)) == ["b"]
+
+
+def test_what_was_undone_is_done_again_and_so_is_what_comes_after():
+    """A charge that was paid back does not stand; the look before it does, the shipping after it does not."""
+    undo = {"compensate": {"node": "undo", "with": {}}}
+    flow = flow_of(node("look"), node("charge", **undo), node("ship"), node("tell"))
+    origin = Walk(flow, {"tell": [failed()]}).run()
+    assert calls(origin)[-1] == "charge~compensate"
+
+    retry = retried(origin)
+    assert calls(retry) == ["charge", "ship", "tell"]
+    assert retry.finished.state == "SUCCEEDED"
+
+
+def test_what_could_not_be_undone_stands():
+    """Its compensation failed, so what it did is still done: it is not done twice."""
+    undo = {"compensate": {"node": "undo", "with": {}}}
+    flow = flow_of(node("charge", **undo), node("tell"))
+    origin = Walk(flow, {"tell": [failed()], "charge~compensate": [failed()]}).run()
+
+    assert calls(retried(origin)) == ["tell"]

@@ -58,7 +58,18 @@ class Wire:
 def order(step, *, size=2, group=GROUP):
     raw = b'"' + b"x" * size + b'"'
     return Order(
-        RunId("r"), StepPath(step), 1, 1, "k", "node", None, Json(raw), ASSIGNMENT, group.limit, None, group
+        RunId("r"),
+        StepPath(step),
+        1,
+        1,
+        "k",
+        "node",
+        None,
+        Json(raw),
+        ASSIGNMENT,
+        group.limit,
+        None,
+        group=group,
     )
 
 

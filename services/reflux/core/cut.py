@@ -1,0 +1,105 @@
+"""Where a fork cuts: which steps are done anew because of where they stand.
+
+The points are done anew, and so is what comes after them: in their list, and in the lists around it. The
+containers around a point are entered again; of a loop that is, later iterations are done anew, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from reflux.core.flow.model import ForeachAction, TryAction, WhileAction
+from reflux.core.names import StepPath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reflux.core.flow.model import Flow
+    from reflux.core.state import StepRun
+
+
+class Why(StrEnum):
+    """Why a step is done anew."""
+
+    FROM = "from"  # the fork goes on from it
+    AFTER = "after"  # it comes after such a step
+    FAILED = "failed"  # nothing had dealt with its failure
+    CANCELED = "canceled"  # it had not ended when its list did
+    MOVED = "moved"  # in the other flow version it is not there, or stands elsewhere
+    RETURN = "return"  # it ends the run
+    UNDONE = "undone"  # it was compensated: nothing of it stands
+
+
+@dataclass(slots=True)
+class Cut:
+    """What is done anew by where it stands: the points, and what comes after them in one flow."""
+
+    points: set[StepPath] = field(default_factory=set)
+    after: set[StepPath] = field(default_factory=set)
+    opened: set[StepPath] = field(default_factory=set)
+    """Containers around the points: entered again."""
+    later: dict[StepPath, int] = field(default_factory=dict)
+    """Containers of which every iteration, or branch, above this one is done anew."""
+
+    def add(self, flow: Flow, point: StepPath, *, opened: bool) -> None:
+        """Takes in one more point; an `opened` one is entered again itself."""
+        (self.opened if opened else self.points).add(point)
+        path = point
+        while True:
+            prefix, name = split(path)
+            step = flow.steps[name]
+            self.after.update(StepPath(prefix + each) for each in dependants(flow, name))
+            if step.parent is None:
+                return
+            match flow.steps[step.parent].action:
+                case ForeachAction():
+                    path, _ = iteration(prefix)
+                case WhileAction():
+                    path, index = iteration(prefix)
+                    self.later[path] = min(self.later.get(path, index), index)
+                case TryAction():
+                    path = StepPath(prefix + step.parent)
+                    self.later[path] = min(self.later.get(path, step.branch), step.branch)
+                case _:
+                    path = StepPath(prefix + step.parent)
+            self.opened.add(path)
+
+    def why(self, path: StepPath, run: StepRun) -> Why | None:
+        """Why a step whose container is entered again is done anew; None when that does not follow."""
+        if path in self.points:
+            return Why.FROM
+        if path in self.after:
+            return Why.AFTER
+        last = self.later.get(run.parent)
+        if last is None:
+            return None
+        number = run.step.branch
+        if path.rpartition("/")[0].startswith(f"{run.parent}["):
+            _, number = iteration(run.prefix)
+        return Why.AFTER if number > last else None
+
+
+def dependants(flow: Flow, name: StepPath) -> Iterator[StepPath]:
+    """All steps of its list that wait for a step, directly or through others."""
+    seen: set[StepPath] = set()
+    waiting = [name]
+    while waiting:
+        for each in flow.steps[waiting.pop()].dependants:
+            if each not in seen:
+                seen.add(each)
+                waiting.append(each)
+                yield each
+
+
+def split(path: StepPath) -> tuple[str, StepPath]:
+    """`lines[3]/price` as (`lines[3]/`, `price`)."""
+    prefix, slash, name = path.rpartition("/")
+    return prefix + slash, StepPath(name)
+
+
+def iteration(prefix: str) -> tuple[StepPath, int]:
+    """`orders[0]/lines[3]/` as (`orders[0]/lines`, 3)."""
+    loop, _, index = prefix.removesuffix("]/").rpartition("[")
+    return StepPath(loop), int(index)
