@@ -353,7 +353,7 @@ MUTANTS: Final = {
     ),
     "forgets_words": Mutant("a word that comes beside a step's end is deleted unheard", _forgets_words),
     "poison": Mutant("a run that kills its readers is adopted for ever", _counts_no_deaths),
-    "cannot_be_ended": 3879Mutant(
+    "cannot_be_ended": Mutant(
         "a run that cannot be written is parked although it was cancelled", _parks_the_cancelled
     ),
     "clock_skew": Mutant("leases end by the member's own clock", _own_clock),

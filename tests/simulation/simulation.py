@@ -152,6 +152,8 @@ class _Simulation:
         self.outside = Outside(world, self.plan, self._claim_at)
         self.database = Database(world, self.tables, self.plan)
         self.flows = _flows(seed // SEEDS_OF_A_FLOW)
+        if OTHER in self.flows:
+            self.plan.poison = False  # a word of a child to a poisoned parent kills without being counted
         self.shared = Shared(
             world,
             self.database,

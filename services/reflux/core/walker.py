@@ -78,7 +78,7 @@ def decide(state: RunState, now: datetime) -> Command | None:
 
 def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
-    if state.finished or state.quarantine or (state.paused and state.cancel is None):
+    if state.finished or ((state.quarantine or state.paused) and state.cancel is None):
         return None
     deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
     return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
