@@ -1,24 +1,21 @@
 """Whatever goes wrong: accepted runs end or wait for a person, and effects happen as promised.
 
-The seeds that ever failed are kept (`KEPT`) and run first; then come fresh ones, for a time that is bounded.
-A failing seed is printed with the command that shows its world line by line.
+The seeds that ever failed are kept (`KEPT`) and run first; then come the first `WORLDS`, which are the same
+for everybody. Worlds that nobody has seen before are for `make simulate`. A failing seed is printed with the
+command that shows its world line by line.
 """
 
 from __future__ import annotations
-
-import time
-from secrets import randbelow
 
 from tests.simulation.simulation import simulate
 
 KEPT = (
     2, 44, 81, 167, 207, 259, 266, 449, 485, 545, 707, 714, 719, 736, 1441, 1733, 10031, 10048,
-    10113, 11660, 84341425651, 84341425669, 84341425908,
+    10113, 11660, 84341425651, 84341425669, 84341425908, 65, 140, 203, 352, 617, 696, 776, 1290, 1474, 2024,
+    2382, 715813021262, 715813021416, 715813021491, 715813021637, 715813022556,
 )  # fmt: skip
 """Each of them broke a promise once, by a defect of the product or of the simulator."""
-FRESH_SECONDS = 20.0
-ENOUGH = 100
-"""Fresh worlds that even a slow machine must manage."""
+WORLDS = 600
 
 
 def test_seeds_that_failed_once_hold():
@@ -27,18 +24,14 @@ def test_seeds_that_failed_once_hold():
     assert {report.seed: report.problems for report in reports if report.problems} == {}
 
 
-def test_fresh_seeds_hold():
-    """A thousand worlds that nobody has seen before."""
-    first, end = randbelow(1 << 40), time.monotonic() + FRESH_SECONDS
-    print(f"from seed {first}")
-    done, full = 0, 0
-    while done < ENOUGH or time.monotonic() < end:
-        report = simulate(first + done)
-        again = f"python -m tests.simulation --seed {report.seed}"
-        assert report.problems == [], again
-        done += 1
+def test_the_first_worlds_hold():
+    """Hundreds of them, each with faults of its own."""
+    full = 0
+    for seed in range(WORLDS):
+        report = simulate(seed)
+        assert report.problems == [], f"python -m tests.simulation --seed {seed}"
         full += report.events >= 200 and report.faults >= 5
-    assert full > done / 4, "too little goes wrong in these worlds"
+    assert full > WORLDS / 4, "too little goes wrong in these worlds"
 
 
 def test_a_seed_replays_its_world_exactly():

@@ -141,9 +141,9 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
         raise Refused(Reason.RUN_FINISHED, f"the run has finished: it is {how}", metadata={"run_state": how})
     match word:
         case Terminate():
-            unresolved = tuple(_unresolved(state))
+            unknown = tuple(unresolved(state))
             left = uncompensated(state)
-            ended = ev.RunFinished(RunPhase.CANCELED, now, unresolved_effects=unresolved, uncompensated=left)
+            ended = ev.RunFinished(RunPhase.CANCELED, now, unresolved_effects=unknown, uncompensated=left)
             return ev.RunTerminated(word.id, word.actor, word.reason, now), ended
         case Pause():
             return _pause(state, word, now)
@@ -167,7 +167,7 @@ def waits_for_signals(state: RunState) -> list[str]:
     return sorted({action.name for action in actions if isinstance(action, SignalAction)})
 
 
-def _unresolved(state: RunState) -> Iterable[StepPath]:
+def unresolved(state: RunState) -> Iterable[StepPath]:
     """Steps of whose effect nobody will hear: parked, claimed and in flight, or about to be asked again."""
     for path, run in state.steps.items():
         claimed = run.flight is not None and run.flight.claim is not None

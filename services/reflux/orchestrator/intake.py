@@ -24,10 +24,11 @@ from reflux.core import event as ev
 from reflux.core.attempt import recover
 from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
-from reflux.core.names import RunId, StepPath
+from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
+from reflux.core.word import unresolved
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
@@ -325,8 +326,9 @@ class Intake:
         self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
     ) -> list[asyncio.Future[Recorded]]:
         """Cancels a run as it stands, because it cannot be advanced to its end."""
-        now, unresolved = self._clock.now(), _unresolved(loaded.state)
-        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unresolved)
+        now = self._clock.now()
+        unknown = () if loaded.state is None else tuple(unresolved(loaded.state))
+        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown)
         update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
         update = replace(update, fingerprint=seen_as(loaded.state, failure))
         return self._write(loaded, lease, event, update, words)
@@ -372,14 +374,6 @@ class Intake:
 
 def _ends(words: Sequence[Word]) -> bool:
     return any(word.kind in ENDS for word in words)
-
-
-def _unresolved(state: RunState | None) -> tuple[StepPath, ...]:
-    """Steps of a run that ends as it stands whose outside effect is not known."""
-    if state is None:
-        return ()
-    claimed = (path for path, run in state.steps.items() if run.flight is not None and run.flight.claim)
-    return (*state.unresolved_effects, *claimed)
 
 
 def _row_of(state: RunState) -> RunUpdate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase
+from reflux.core.reasons import Reason
 from reflux.core.run import evolve
 from reflux.core.walker import decide, next_wake
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
@@ -83,3 +84,16 @@ def test_a_quarantined_run_can_be_cancelled():
     walk.tell(ev.RunParked(ev.Failure("INTERNAL", "QUARANTINED", "again and again"), walk.now))
     walk.cancel()
     assert walk.trace == ["quarantine QUARANTINED", "cancel", "run CANCELED"]
+
+
+def test_a_run_cancelled_in_quarantine_has_a_time_to_undo_again():
+    """Its compensation is tried again when it is due, so somebody must be told when that is."""
+    undo = {"node": "x", "with": {}}
+    flow = flow_of(node("a", compensate=undo), {"id": "b", "fail": {"message": "no"}})
+    walk = Walk(flow, {"a": [done()], "a~compensate": [failed("UNAVAILABLE"), done()]}).run(until=0.1)
+    assert walk.state.due
+    parked = ev.Failure("INTERNAL", Reason.RUN_BROKEN, "the database refused a write")
+    evolve(walk.state, ev.RunParked(parked, walk.now))
+    assert next_wake(walk.state) is None
+    evolve(walk.state, ev.CancelRequested("me", "", walk.now))
+    assert next_wake(walk.state) == min(walk.state.due.values())
