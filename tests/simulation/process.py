@@ -173,27 +173,8 @@ class Process:
             uptime=loop.time,
         )
         self.lease = Lease(membership, self.intake, self.clock)
-        launcher = Launcher(lease=self.lease, starter=self.starter, worker=self.worker, clock=self.clock)
-        waiter = Waiter(worker=self.worker, reader=self.reader, changes=self.changes)
         self.effects = EffectServicer(self.worker)
-        self.runs = RunServicer(
-            pool=pool,
-            flows=flows,
-            reader=self.reader,
-            launcher=launcher,
-            waiter=waiter,
-            changes=self.changes,
-            words=Words.over(
-                pool,
-                self.reader,
-                shared.mesh,
-                changes=self.changes,
-                wake=wake,
-                look=self.intake.look,
-                clock=self.clock,
-            ),
-        )
-        self._wake = wake
+        self._serve(pool, flows, wake)
         self._parts = [
             self._part(part)
             for part in (
@@ -205,6 +186,29 @@ class Process:
             )
         ]
         self._member = self._part(self.lease.run())
+
+    def _serve(self, pool: Any, flows: Any, wake: Any) -> None:
+        """What clients talk to."""
+        launcher = Launcher(lease=self.lease, starter=self.starter, worker=self.worker, clock=self.clock)
+        waiter = Waiter(worker=self.worker, reader=self.reader, changes=self.changes)
+        self.runs = RunServicer(
+            pool=pool,
+            flows=flows,
+            reader=self.reader,
+            launcher=launcher,
+            waiter=waiter,
+            changes=self.changes,
+            words=Words.over(
+                pool,
+                self.reader,
+                self._shared.mesh,
+                changes=self.changes,
+                wake=wake,
+                look=self.intake.look,
+                clock=self.clock,
+            ),
+        )
+        self._wake = wake
 
     def _part(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A part that must never end by itself."""

@@ -129,23 +129,12 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
         case "adopt_runs":
             shard, token = leases[0]
             after = rng.choice((RUNS[0], str(UUID(int=0))))
-            return name, {
-                "shard": shard,
-                "token": token,
-                "died": rng.random() < 0.5,
-                "after": after,
-                "limit": 3,
-            }
+            place = {"shard": shard, "token": token, "after": after}
+            return name, {**place, "died": rng.random() < 0.5, "limit": 3}
         case "find_due":
-            loaded = rng.sample(RUNS, 2)
-            return name, {
-                **held,
-                "ahead": timedelta(),
-                "loaded": loaded,
-                "taken": [rng.randint(1, 9)],
-                "limit": 99,
-                "window": 99,
-            }
+            loaded, taken = rng.sample(RUNS, 2), [rng.randint(1, 9)]
+            bounds = {"ahead": timedelta(), "limit": 99, "window": 99}
+            return name, {**held, **bounds, "loaded": loaded, "taken": taken}
         case "put_word":
             return name, {"run_id": run, "kind": "cancel", "payload": b"p"}
         case "read_events":
