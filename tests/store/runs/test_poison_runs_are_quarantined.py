@@ -77,8 +77,9 @@ async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cl
         killed.clear()
         cluster.start("a", address)
     async with asyncio.timeout(120):
-        while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = 'SUCCEEDED'", good["id"]):
-            await asyncio.sleep(0.1)
+        for run, state in ((good, "SUCCEEDED"), (poison, "PARKED")):
+            while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state):
+                await asyncio.sleep(0.1)
     [(state, reason)] = await cluster.rows("SELECT state, error_reason FROM runs WHERE id = %s", poison["id"])
     assert (state, reason) == ("PARKED", "QUARANTINED")
     assert mesh.count("poison") == MAX_RECOVERIES
