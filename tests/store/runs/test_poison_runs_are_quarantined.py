@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from bench.waiting import copy_run
-from reflux.cli.stack.ports import free_ports
 from reflux.orchestrator.intake import MAX_RECOVERIES
 from reflux.orchestrator.store import runs
-from reflux.runtime.settings import Address
+from tests.support.orchestrators import balanced
 from tests.support.waiting import die, rows, waiting_run
 
 ITEMS = 100
@@ -48,24 +47,24 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
 
 
 @pytest.mark.timeout(600)
-async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cluster, mesh):
+async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(processes, session, mesh):
     """After five deaths without progress, not before; one that gets further each time is never suspected."""
-    address = Address("127.0.0.1", free_ports(1)[0])
     killed = asyncio.Event()
 
     async def kill(given, envelope, context):
         if envelope["x-reflux-step"] == "poison":
             await asyncio.sleep(0.5)  # the other run gets further meanwhile
-            cluster.processes["a"].kill()
+            processes.processes["a"].kill()
             killed.set()
             await asyncio.sleep(5)
         await asyncio.sleep(0.02)
         return {}
 
     mesh.script = kill
-    cluster.start("a", address)
-    await cluster.balanced(1)
-    client = cluster.clients["a"]
+    processes.settings["lease_seconds"] = 3.0
+    processes.begin("a")
+    await balanced(session, 1)
+    client = processes.clients["a"]
     good = await client.start(await client.save("good", LOOP), {"items": [*range(ITEMS)]})
     poison = await client.start(
         await client.save("poison", {"id": "poison", "node": "work.pure"}), request_id="p"
@@ -73,14 +72,18 @@ async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cl
     for _ in range(MAX_RECOVERIES):
         async with asyncio.timeout(60):
             await killed.wait()
-        cluster.processes["a"].wait()
+        processes.processes["a"].wait()
         killed.clear()
-        cluster.start("a", address)
+        processes.begin("a")
     async with asyncio.timeout(120):
         for run, state in ((good, "SUCCEEDED"), (poison, "PARKED")):
-            while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state):
+            while not await rows(
+                session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
+            ):
                 await asyncio.sleep(0.1)
-    [(state, reason)] = await cluster.rows("SELECT state, error_reason FROM runs WHERE id = %s", poison["id"])
+    [(state, reason)] = await rows(
+        session, "SELECT state, error_reason FROM runs WHERE id = %s", poison["id"]
+    )
     assert (state, reason) == ("PARKED", "QUARANTINED")
     assert mesh.count("poison") == MAX_RECOVERIES
     assert not killed.is_set()

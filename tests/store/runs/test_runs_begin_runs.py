@@ -159,7 +159,7 @@ async def test_an_error_comes_up_and_a_cancel_goes_down(begin, mesh):
     assert (final["state"], middle["state"], low["state"]) == ("CANCELED",) * 3
 
 
-async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_dsn, monkeypatch):
+async def test_a_child_is_begun_once_whatever_crashes(processes, mesh, database_dsn):
     """Killed again and again while runs begin runs: one child each, and every output comes up."""
     loop = {
         "id": "all",
@@ -173,18 +173,15 @@ async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_d
 
     mesh.script = slowly
     items = [*range(40)]
-    async with killable() as (client, process):
-        await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
-        run = await client.start(await client.save("outer", loop), {"items": items})
-        await asyncio.sleep(0.4)
-        process.kill()
-    for seconds in (2.7, 3.1):
-        async with killable() as (client, process):
-            await asyncio.sleep(seconds)
-            process.kill()
-    async with killable() as (client, process):
-        final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
-        events = await client.all_events(run["id"])
+    client = await processes.serving("a")
+    await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
+    run = await client.start(await client.save("outer", loop), {"items": items})
+    for seconds in (0.4, 2.7, 3.1):
+        await asyncio.sleep(seconds)
+        processes.kill("a")
+        await processes.serving("a")
+    final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
+    events = await client.all_events(run["id"])
 
     assert final["output"] == items
     began = [event["step"] for event in events if event["kind"] == "ChildRequested"]
