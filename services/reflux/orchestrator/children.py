@@ -31,6 +31,7 @@ from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.state import ROOT, RunState
+from reflux.core.word import Cancel, WordId
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
@@ -41,6 +42,7 @@ from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, S
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
 from reflux.orchestrator.store.start import Starter, StartRequest
 from reflux.orchestrator.store.wakeups import Word
+from reflux.orchestrator.words import stored
 from reflux.runtime import logs, rpc
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
@@ -48,8 +50,6 @@ from reflux.runtime.postgres import Pool
 if TYPE_CHECKING:
     from reflux.orchestrator.worker import ActiveRun, Worker
 
-CANCEL: Final = "cancel"
-"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 FINISHED: Final = "child"
 """Kind of the word that a child has finished; its payload is that of `_finished`."""
 FIRST_PAUSE: Final = 0.05
@@ -325,7 +325,7 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
 
 def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:
     actor = state.cancel.actor if state.cancel is not None else state.created.actor
-    return Tell(run_id, CANCEL, orjson.dumps({"actor": actor, "reason": reason}))
+    return Tell(run_id, *stored.encode(Cancel(WordId(""), actor, reason)))
 
 
 def _finished(
