@@ -250,7 +250,7 @@ class Intake:
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
                 else:
-                    canceling = loaded.state is not None and loaded.state.cancel is not None
+                    canceling = loaded.state is not None and loaded.state.canceled
                     self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem, canceling=canceling)
 
     @asynccontextmanager
