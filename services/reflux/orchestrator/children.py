@@ -25,7 +25,7 @@ from reflux.core import children
 from reflux.core import event as ev
 from reflux.core.command import StartChild
 from reflux.core.document import Json
-from reflux.core.errors import Defect, RefluxError, TryLater
+from reflux.core.errors import Defect, NotFound, RefluxError, TryLater
 from reflux.core.event import RunPhase
 from reflux.core.flow.limits import claim_of
 from reflux.core.names import RunId, StepPath
@@ -58,6 +58,9 @@ _ALL: Final = StepPath("*")
 """Stands for all steps of a run."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries to begin a child."""
+DISOWN_TRIES: Final = 20
+"""How often a child is cancelled whose parent ended before it had begun, while the database is away."""
+_WITHOUT_IT: Final = "run {} has ended without it"
 REFUSALS: Final = frozenset({Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT})
 """What a flow says that rather refuses a run than lets it wait: the step has its answer."""
 
@@ -153,7 +156,7 @@ class Children:
     def _has(self, run: "ActiveRun", path: StepPath) -> bool:
         worker = self._worker
         here = worker is not None and not worker.draining and worker.runs.get(run.id) is run
-        return here and path in run.state.unstarted
+        return here and run.state.finished is None and path in run.state.unstarted
 
     async def _carry_out(self, run: "ActiveRun", path: StepPath) -> None:
         """Until the child is durable, or never will be, or the run is not here any more.
@@ -163,12 +166,35 @@ class Children:
         worker = self._worker
         if worker is None or not self._has(run, path):
             return
-        child = run.state.unstarted[path].run_id
-        worker.launching.add(child)
+        requested = run.state.unstarted[path]
+        worker.launching.add(requested.run_id)
         try:
             await self._until_begun(run, path)
+            if run.state.finished is not None and not requested.detached:
+                await self._disown(run, requested.run_id)
         finally:
-            worker.launching.discard(child)
+            worker.launching.discard(requested.run_id)
+
+    async def _disown(self, run: "ActiveRun", child: RunId) -> None:
+        """Cancels a child whose start was in flight when its parent was terminated.
+
+        The end of the parent could tell it nothing: there was no such run yet. Nobody reads it before this.
+        """
+        word = _end(Cancel, child, run.state, _WITHOUT_IT.format(run.id))
+        pause = FIRST_PAUSE
+        for _ in range(DISOWN_TRIES):
+            try:
+                await inbox.put(self._pool, child, word.kind, word.payload)
+            except NotFound:
+                return  # it was not begun, and will not be
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                log.warning("child_not_disowned", run_id=child, parent=run.id, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if self._look is not None:
+                    self._look()
+                return
 
     async def _until_begun(self, run: "ActiveRun", path: StepPath) -> None:
         pause = FIRST_PAUSE
@@ -310,7 +336,7 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
                 kind = Cancel if state.canceled else Recall
                 said.append(_end(kind, event.run_id, state, event.reason))
             case ev.RunFinished():
-                reason = f"run {state.id} has ended without it"
+                reason = _WITHOUT_IT.format(state.id)
                 said += [
                     _end(Cancel, child, state, reason)
                     for path, child in state.child_runs.items()

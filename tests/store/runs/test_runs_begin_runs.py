@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from reflux.orchestrator import metrics, resting
+from reflux.orchestrator.store.start import Starter
 from tests.store.runs.speaking import say
 from tests.support.scripted_mesh import claim
 
@@ -213,6 +214,38 @@ async def test_a_cancel_ends_a_child_that_waits_for_a_person(begin, mesh):
         ends = [await client.until(each, "CANCELED") for each in (run, middle, low)]
 
     assert ends[2]["unresolved_effects"] == ["charge"]
+
+
+@pytest.mark.parametrize("state", ["CANCELED", "SUCCEEDED"])
+async def test_a_terminated_run_leaves_no_child_behind(begin, mesh, database_dsn, monkeypatch, state):
+    """Not even one whose start was in flight just then; only what was to go on alone does."""
+    wait = {"wait": "detached"} if state == "SUCCEEDED" else {}
+    durable, go = asyncio.Event(), asyncio.Event()
+    start = Starter.start
+
+    async def slowly(starter, request):
+        started = await start(starter, request)
+        if request.flow_name == "inner":
+            durable.set()
+            await go.wait()
+        return started
+
+    monkeypatch.setattr(Starter, "start", slowly)
+    async with begin() as client:
+        await client.save("inner", {"id": "work", **PURE})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner", **wait}))
+        await asyncio.wait_for(durable.wait(), 10)
+        await say(client, "TerminateRun", run["id"])
+        before = mesh.count("work")
+        go.set()
+        [(child, _)] = await children_of(database_dsn, run["id"])
+        ended = await client.until(child, "CANCELED", "SUCCEEDED", "FAILED")
+        events = [event["kind"] for event in await client.events(run["id"])]
+
+    assert (before, ended["state"]) == (0, state)
+    assert mesh.count("work") == (state == "SUCCEEDED")
+    assert events[-1] == "RunFinished"
+    assert await inbox(database_dsn) == 0
 
 
 async def test_a_child_is_begun_once_whatever_crashes(processes, mesh, database_dsn):
