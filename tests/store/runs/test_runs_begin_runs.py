@@ -169,26 +169,26 @@ async def lost(given, envelope, context):
     await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
 
 
-async def parked_child(client, **timeout):
-    """A run, and its child of a child in which a step is PARKED."""
+async def parked_child(client, mesh, **timeout):
+    """A run, its child, and the child of that, in which a step is PARKED."""
+    mesh.script = lost
     await client.save("pay", {"id": "charge", "node": "work.once"})
     await client.save("order", {"id": "paying", "flow": "pay"})
     top = await client.save("top", {"id": "t", "flow": "order", **timeout})
     run = await client.start(top)
     async with asyncio.timeout(10):
-        while not (middle := (await client.steps(run["id"]))["t"]["child_run_id"]):
+        while not mesh.count("charge"):
             await asyncio.sleep(0.02)
-        while not (low := (await client.steps(middle))["paying"]["child_run_id"]):
-            await asyncio.sleep(0.02)
+    middle = (await client.steps(run["id"]))["t"]["child_run_id"]
+    low = (await client.steps(middle))["paying"]["child_run_id"]
     await client.until(low, "PARKED")
     return run["id"], middle, low
 
 
 async def test_a_time_that_is_over_does_not_decide_about_an_effect(begin, mesh):
     """The step fails with TIMEOUT only when a person has said what became of it, two runs below."""
-    mesh.script = lost
     async with begin() as client:
-        run, middle, low = await parked_child(client, timeout={"total": "2s"})
+        run, middle, low = await parked_child(client, mesh, timeout={"total": "2s"})
         await client.until(middle, "CANCELING")
         await asyncio.sleep(0.5)
         waits = [(await client.run(each))["state"] for each in (run, middle, low)]
@@ -206,9 +206,8 @@ async def test_a_time_that_is_over_does_not_decide_about_an_effect(begin, mesh):
 
 async def test_a_cancel_ends_a_child_that_waits_for_a_person(begin, mesh):
     """It is what a person wants: the effect of which nobody knows is listed."""
-    mesh.script = lost
     async with begin() as client:
-        run, middle, low = await parked_child(client, timeout={"total": "2s"})
+        run, middle, low = await parked_child(client, mesh, timeout={"total": "2s"})
         await client.until(middle, "CANCELING")
         await client.cancel(run)
         ends = [await client.until(each, "CANCELED") for each in (run, middle, low)]
