@@ -120,6 +120,67 @@ async def test_runs_are_paused_resumed_and_terminated_together(begin, mesh, node
     assert len(ends) == 3
 
 
+async def test_a_step_is_skipped_in_many_runs(begin, mesh, nodes):
+    """Where it waits; a run in which it is over refuses, and stops no other."""
+    nap = {"id": "nap", "wait": {"for": "1h"}}
+    async with begin() as client:
+        flow = await client.save("naps", {**nap, "when": "{{ input.nap }}"}, {"id": "hold", **PURE})
+        held = [await client.start(flow, {"nap": number < 2}) for number in range(3)]
+        async with asyncio.timeout(10):
+            while not mesh.count("hold"):
+                await asyncio.sleep(0.02)
+        how = {"expected_count": 3, "arguments": {"step": "nap", "reason": "awake"}}
+        done = await bulk(client, "skip", {"flow_id": "naps"}, **how)
+        nodes.held.set()
+        ends = [await client.until(run["id"], "SUCCEEDED") for run in held]
+        steps = [(await client.steps(run["id"]))["nap"] for run in held]
+        said = await client.events(held[0]["id"])
+
+    assert {one["reason"]: one["count"] for one in done["outcomes"]} == {"DONE": 2, "STEP_NOT_WAITING": 1}
+    assert [step["skip_reason"] for step in steps] == ["hand", "hand", "when"]
+    [overruled] = [event["data"] for event in said if event["kind"] == "StepOverruled"]
+    assert (overruled["choice"], overruled["reason"]) == ("skip", "awake")
+    assert len(ends) == 3
+
+
+async def test_a_signal_reaches_many_runs(begin, mesh, nodes):
+    """Each takes it for itself, with its payload, and once under one handle."""
+    wait = {"id": "ship", "wait": {"signal": "shipped"}}
+    async with begin() as client:
+        flow = await client.save("ships", wait, {"id": "hold", **PURE}, output="{{ steps.ship.output }}")
+        runs = [await client.start(flow) for _ in range(3)]
+        deaf = await client.save("deaf", {"id": "hold", **PURE})
+        await client.start(deaf)
+        how = {"expected_count": 4, "arguments": {"name": "shipped", "payload": {"box": 7}}}
+        when = {"created_after": runs[0]["create_time"]}
+        done = await bulk(client, "signal", when, request_id="once", **how)
+        again = await bulk(client, "signal", when, request_id="once", **how)
+        events = await client.events(runs[0]["id"])
+        nodes.held.set()
+        ends = [await client.until(run["id"], "SUCCEEDED") for run in runs]
+
+    assert {one["reason"]: one["count"] for one in done["outcomes"]} == {"DONE": 3, "SIGNAL_UNKNOWN": 1}
+    assert again["outcomes"] == done["outcomes"]
+    assert [event["kind"] for event in events].count("SignalReceived") == 1
+    assert [end["output"] for end in ends] == [{"box": 7}] * 3
+
+
+async def test_runs_that_wait_for_a_slot_are_cancelled_together(begin, mesh, nodes):
+    """A burst that nobody wants is most of all a queue."""
+    async with begin() as client:
+        limit = {"concurrency": {"limit": 1}}
+        flow = await client.save("burst", {"id": "hold", **PURE}, policies=limit)
+        runs = [await client.start(flow) for _ in range(4)]
+        states = [run["state"] for run in runs]
+        done = await bulk(client, "cancel", {"flow_id": "burst"}, expected_count=4)
+        ends = [await client.until(run["id"], "CANCELED") for run in runs]
+        nodes.held.set()
+
+    assert states == ["RUNNING", *["QUEUED"] * 3]
+    assert done["outcomes"][0]["count"] == 4
+    assert len(ends) == 4
+
+
 async def test_more_runs_than_expected_are_left_alone(begin, mesh, nodes):
     """The filter is wider than its author thinks: nothing is done, and he is told how many there are."""
     async with begin() as client:
@@ -158,6 +219,7 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
     async with begin() as client:
         await client.save("one", STEP)
         one = {"flow_id": "one"}
+        large = {"name": "a", "payload": "x" * 70_000}
         errors = [
             await refused(bulk(client, "retry", {}, expected_count=1)),
             await refused(bulk(client, "retry", {"states": []}, expected_count=1)),
@@ -167,6 +229,10 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
             await refused(bulk(client, "retry", {**one, "states": ["SUCCEEDED"]}, expected_count=1)),
             await refused(bulk(client, "retry", one, expected_count=1, arguments={"reason": "x"})),
             await refused(bulk(client, "fork", one, expected_count=1)),
+            await refused(bulk(client, "skip", one, expected_count=1)),
+            await refused(bulk(client, "signal", one, expected_count=1)),
+            await refused(bulk(client, "signal", one, expected_count=1, arguments={"name": "not a name"})),
+            await refused(bulk(client, "signal", one, expected_count=1, arguments=large)),
             await refused(bulk(client, "retry", {"flow_id": "nothing"}, expected_count=1)),
             await refused(bulk(client, "retry", one, expected_count=1, page_token="x")),
         ]
@@ -174,7 +240,7 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
     assert [error.reason for error in errors] == [
         Reason.FILTER_MISSING,
         Reason.FILTER_MISSING,
-        *[Reason.ARGUMENT_INVALID] * 6,
+        *[Reason.ARGUMENT_INVALID] * 10,
         Reason.FLOW_NOT_FOUND,
         Reason.PAGE_TOKEN_INVALID,
     ]
