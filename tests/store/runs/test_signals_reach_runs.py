@@ -164,6 +164,29 @@ async def test_a_signal_finds_every_run_that_waits_under_its_key(begin, database
     assert await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits") == []
 
 
+async def test_a_run_that_waits_twice_under_a_key_gets_a_signal_for_each_wait(begin, database_dsn):
+    """Which of its steps takes a signal is the run's to say; the others are found by those that follow."""
+    items = [{"id": f"i{number}"} for number in range(11)]
+    loop = {
+        "id": "all",
+        "foreach": {"in": "{{ input.items }}", "as": "it", "parallel": 11},
+        "steps": [{"id": "w", "wait": {"signal": "shipped", "key": "one"}}],
+    }
+    async with begin() as client:
+        run = await client.start(await client.save("twice", loop), {"items": items})
+
+        async def all_wait() -> bool:
+            return len(await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits")) == 11
+
+        await eventually(all_wait)
+        for number in range(11):
+            sent = await send(client, "shipped", key="one", payload=number, signal_id=f"s{number}")
+            assert sent["run_ids"] == [run["id"]], number
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert final["output"] == list(range(11))
+    assert await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits") == []
+
+
 async def test_a_signal_that_nobody_waits_for_is_kept_for_the_first_wait(begin):
     """Two are taken in order by two waits; the same id is the same signal."""
     async with begin() as client:
