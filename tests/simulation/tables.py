@@ -332,7 +332,7 @@ class Tables:
         for word, (shard, run_id, kind, payload, at) in list(self.inbox.items()):
             if shard not in held:
                 continue
-            if run_id in self.runs and self.runs[run_id].finished_at is not None:
+            if run_id not in self.runs or self.runs[run_id].finished_at is not None:
                 del self.inbox[word]
             elif word not in taken and not self.kept_for_later(run_id, kind):
                 words.append((run_id, shard, at, word, kind, payload, None))

@@ -3,21 +3,27 @@
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
 -- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again.
--- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go
--- back to them.
+-- Words for finished runs are deleted instead, because nobody will fold them, and so are those for runs that are
+-- forgotten (a child may outlive its parent): every word is put by somebody who knows that the run is there. Signals
+-- that others may take go back to them, and such a run waits for none.
 WITH held AS MATERIALIZED (
     SELECT shards.id
       FROM shards JOIN unnest(%(shards)b, %(tokens)b) AS lease (id, fencing_token) USING (id, fencing_token)
 ), stale AS (
     DELETE FROM inbox
-     USING held, runs
-     WHERE inbox.shard = held.id AND runs.id = inbox.run_id AND runs.finished_at IS NOT NULL
+     USING held
+     WHERE inbox.shard = held.id
+       AND (SELECT runs.finished_at IS NULL FROM runs WHERE runs.id = inbox.run_id) IS NOT TRUE
  RETURNING inbox.id, inbox.run_id, inbox.signal
 ), back AS (
     UPDATE signals
        SET run_ids = array_remove(signals.run_ids, stale.run_id)
       FROM stale
      WHERE signals.id = stale.signal
+), deaf AS (
+    DELETE FROM signal_waits
+     USING stale
+     WHERE signal_waits.run_id = stale.run_id AND stale.signal IS NOT NULL
 ), come AS (
     SELECT runs.id, runs.shard, runs.wake_at, runs.flow_id, runs.priority
       FROM runs JOIN held ON runs.shard = held.id
