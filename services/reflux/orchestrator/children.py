@@ -37,7 +37,7 @@ from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.operations.derived import row_of
 from reflux.orchestrator.store import inbox, runs
-from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, Stopped
+from reflux.orchestrator.store.errors import LeaseLost, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
 from reflux.orchestrator.store.start import Starter, StartRequest
 from reflux.orchestrator.store.wakeups import Word
@@ -176,15 +176,12 @@ class Children:
                 found = await self._begin_or_find(run, path)
             except (ShardLost, LeaseLost, Stopped):
                 return
-            except (TryLater, psycopg.Error, OSError, TimeoutError) as error:
-                if isinstance(error, RefluxError) and error.reason in REFUSALS:
-                    self._settle(run, path, _failure(error, path))
-                    return
-                log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                continue
             except Exception as error:  # noqa: BLE001 - of whatever kind, it fails the step and not its run
+                if _passes(error):
+                    log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                    continue
                 found = _failure(error, path)
             if self._has(run, path):
                 self._settle(run, path, found)
@@ -214,6 +211,21 @@ class Children:
         command = children.again(run.state, path)
         if children.unwanted(run.state, path):
             return await self._find(command.requested.run_id)
+        try:
+            return await self._begin(run, path, command)
+        except Exception as error:
+            # A former owner may have begun it, when nothing of this stood in its way; now it does perhaps itself.
+            found = None if _passes(error) else await self._find(command.requested.run_id)
+            if found is None:
+                raise
+            return found
+
+    async def _begin(self, run: "ActiveRun", path: StepPath, command: StartChild) -> "_Begun":
+        """Makes the child durable.
+
+        Raises:
+            RefluxError, psycopg.Error: as `_begin_or_find`; RowRefused also when it is there already.
+        """
         flow = await self._flow(command)
         check_input(flow, command.input)
         claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
@@ -231,13 +243,7 @@ class Children:
             queued_tail=codec.QUEUED_TAIL,
             **row_of(flow.flow, created),
         )
-        try:
-            started = await self._starter.start(request)
-        except RowRefused:
-            found = await self._find(request.run_id)
-            if found is None:
-                raise
-            return found
+        started = await self._starter.start(request)
         metrics.started(created=True)
         if started.queued:  # who admits it leaves a word
             return _Begun(flow.name, flow.version)
@@ -284,6 +290,13 @@ def _created(
         priority=priority,
         failure_of=state.id if path == ROOT else parent.failure_of,
     )
+
+
+def _passes(error: Exception) -> bool:
+    """Whether something stands in the way for a while; anything else is an answer."""
+    if isinstance(error, RefluxError) and error.reason in REFUSALS:
+        return False
+    return isinstance(error, TryLater | psycopg.Error | OSError | TimeoutError)
 
 
 def _failure(error: Exception, path: StepPath) -> ev.Failure:
