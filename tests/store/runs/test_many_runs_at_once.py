@@ -120,6 +120,29 @@ async def test_runs_are_paused_resumed_and_terminated_together(begin, mesh, node
     assert len(ends) == 3
 
 
+async def test_runs_that_wait_in_a_queue_are_among_them(begin, mesh, nodes):
+    """Who ends everything that a flow does ends what has not begun too: else it would begin now."""
+    async with begin() as client:
+        one = {"concurrency": {"limit": 1, "overflow": "queue"}}
+        flow = await client.save("queue", {"id": "hold", **PURE}, policies=one)
+        runs = [await client.start(flow) for _ in range(4)]
+        which = {"flow_id": "queue"}
+        paused = await bulk(client, "pause", {**which, "states": ["QUEUED"]}, expected_count=3)
+        stand = [(await client.until(run["id"], "PAUSED"))["state"] for run in runs[1:]]
+        resumed = await bulk(client, "resume", which, expected_count=3)
+        for run in runs[1:]:
+            await client.until(run["id"], "QUEUED")
+        ended = await bulk(client, "cancel", which, expected_count=4)
+        for run in runs:
+            await client.until(run["id"], "CANCELED")
+        begun = [await client.steps(run["id"]) for run in runs[1:]]
+        nodes.held.set()
+
+    assert (paused["handled"], stand, resumed["handled"]) == (3, ["PAUSED"] * 3, 3)
+    assert ended["outcomes"][0] | {"run_id": ""} == {"reason": "DONE", "count": 4, "message": "", "run_id": ""}
+    assert [steps["hold"]["attempts"] for steps in begun] == [[]] * 3
+
+
 async def test_more_runs_than_expected_are_left_alone(begin, mesh, nodes):
     """The filter is wider than its author thinks: nothing is done, and he is told how many there are."""
     async with begin() as client:

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from reflux.orchestrator.operations.forks import Forks
     from reflux.orchestrator.words.teller import Teller
 
-UNFINISHED: Final = (RunPhase.RUNNING, RunPhase.CANCELING, RunPhase.PAUSED, RunPhase.PARKED)
+UNFINISHED: Final = (
+    RunPhase.QUEUED,
+    RunPhase.RUNNING,
+    RunPhase.CANCELING,
+    RunPhase.PAUSED,
+    RunPhase.PARKED,
+)
 ANY: Final = tuple(RunPhase)
 
 
@@ -67,7 +73,7 @@ class Acts:
         self._teller = teller
         self.table: Mapping[str, Operation] = {
             "cancel": Operation(UNFINISHED, ("reason",), self._cancel),
-            "pause": Operation((RunPhase.RUNNING,), ("reason",), self._pause),
+            "pause": Operation((RunPhase.QUEUED, RunPhase.RUNNING), ("reason",), self._pause),
             "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
             "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
             "retry": Operation(
