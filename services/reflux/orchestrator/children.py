@@ -152,7 +152,7 @@ class Children:
     def _has(self, run: "ActiveRun", path: StepPath) -> bool:
         worker = self._worker
         here = worker is not None and not worker.draining and worker.runs.get(run.id) is run
-        return here and path in run.state.unstarted
+        return here and run.state.finished is None and path in run.state.unstarted
 
     async def _carry_out(self, run: "ActiveRun", path: StepPath) -> None:
         """Until the child is durable, or never will be, or the run is not here any more.
@@ -322,11 +322,7 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
                 said.append(_cancel(event.run_id, state, event.reason))
             case ev.RunFinished():
                 reason = f"run {state.id} has ended without it"
-                said += [
-                    _cancel(child, state, reason)
-                    for path, child in state.child_runs.items()
-                    if path not in state.unstarted
-                ]
+                said += [_cancel(child, state, reason) for child in _left_behind(state)]
                 if state.created.parent_run and state.created.parent_step:
                     step = state.created.parent_step
                     word = _finished(state.id, step, event.state, event.output, event.failure)
@@ -334,6 +330,15 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
             case _:
                 pass
     return said
+
+
+def _left_behind(state: RunState) -> list[RunId]:
+    """Children that a run which ends at once waited for, also those that may be about to begin.
+
+    A word to one that has not begun waits for it for a while (`find_due`).
+    """
+    detached = {path for path, asked in state.unstarted.items() if asked.detached}
+    return [child for path, child in state.child_runs.items() if path not in detached]
 
 
 def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:

@@ -290,3 +290,20 @@ async def test_a_child_that_had_begun_is_found_whatever_has_become_of_its_flow(b
         await say(client, "SignalRun", child, name="go", payload=7)
         final = await client.until(run["id"], "SUCCEEDED")
     assert final["output"] == 7
+
+
+async def test_a_terminate_reaches_a_child_of_which_the_parent_has_not_heard(begin, monkeypatch):
+    """It was durable, and nobody had said so yet: it is cancelled with the others, and no event follows the end."""
+    async with begin() as client:
+        monkeypatch.setattr(Children, "_settle", lambda *_: None)
+        await client.save("inner", {"id": "w", "wait": {"signal": "go"}})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+        async with asyncio.timeout(10):
+            while len(listed := (await client.runs.ListRuns(run_pb.ListRunsRequest())).runs) < 2:
+                await asyncio.sleep(0.05)
+        (child,) = (each.id for each in listed if each.id != run["id"])
+        ended = await say(client, "TerminateRun", run["id"])
+        final = await client.until(child, "CANCELED")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+    assert (ended["state"], final["state"]) == ("CANCELED", "CANCELED")
+    assert kinds[-1] == "RunFinished"

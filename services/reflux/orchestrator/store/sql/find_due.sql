@@ -3,9 +3,9 @@
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
 -- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again.
--- Words for finished runs are deleted instead, because nobody will fold them, and so are those for runs that are
--- forgotten (a child may outlive its parent): every word is put by somebody who knows that the run is there. Signals
--- that others may take go back to them, and such a run waits for none.
+-- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go back to
+-- them, and such a run waits for none. Words for a run that is not there wait a minute for it to begin (a child that
+-- is recalled with its parent's end), then they go too: it is forgotten (a child may outlive its parent).
 WITH held AS MATERIALIZED (
     SELECT shards.id
       FROM shards JOIN unnest(%(shards)b, %(tokens)b) AS lease (id, fencing_token) USING (id, fencing_token)
@@ -13,7 +13,8 @@ WITH held AS MATERIALIZED (
     DELETE FROM inbox
      USING held
      WHERE inbox.shard = held.id
-       AND (SELECT runs.finished_at IS NULL FROM runs WHERE runs.id = inbox.run_id) IS NOT TRUE
+       AND coalesce((SELECT runs.finished_at IS NOT NULL FROM runs WHERE runs.id = inbox.run_id),
+                    inbox.created_at < now() - interval '1 minute')
  RETURNING inbox.id, inbox.run_id, inbox.signal
 ), back AS (
     UPDATE signals
@@ -42,10 +43,9 @@ WITH held AS MATERIALIZED (
       FROM inbox JOIN held ON inbox.shard = held.id
      WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = inbox.id)
        AND NOT EXISTS (SELECT FROM unnest(%(taken)b) AS taken (id) WHERE taken.id = inbox.id)
-       AND (inbox.kind IN ('cancel', 'terminate', 'resume')
-            OR NOT EXISTS (SELECT FROM runs
-                            WHERE runs.id = inbox.run_id
-                              AND runs.state = 'PARKED' AND runs.error_reason = 'QUARANTINED'))
+       AND (SELECT inbox.kind IN ('cancel', 'terminate', 'resume')
+                   OR NOT (runs.state = 'PARKED' AND coalesce(runs.error_reason = 'QUARANTINED', false))
+              FROM runs WHERE runs.id = inbox.run_id)
      ORDER BY inbox.id
      LIMIT %(limit)s
 )
