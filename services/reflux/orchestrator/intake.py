@@ -22,6 +22,7 @@ import psycopg
 
 from reflux.core import event as ev
 from reflux.core.attempt import recover
+from reflux.core.compensation import uncompensated
 from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
@@ -30,7 +31,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, metrics
-from reflux.orchestrator.children import Children
+from reflux.orchestrator.children import Children, tells
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.resting import EVICT_AFTER
@@ -42,7 +43,7 @@ from reflux.orchestrator.store.runs import Adopted
 from reflux.orchestrator.store.wakeups import Word
 from reflux.orchestrator.words.hearing import give_back, hear_all
 from reflux.orchestrator.words.stored import ENDS
-from reflux.orchestrator.words.waits import keyed
+from reflux.orchestrator.words.waits import WaitRow, keyed
 from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
@@ -95,6 +96,8 @@ class Intake:
         self._counted: set[ShardLease] = set()
         """Shards whose runs may be taken up."""
         self._broken: dict[RunId, Broken] = {}
+        self._ending: dict[RunId, list[Word]] = {}
+        """Words that end a run and were in the inbox at the last look."""
         self._reading = asyncio.Lock()
         self._look = asyncio.Event()
 
@@ -215,6 +218,7 @@ class Intake:
         words: defaultdict[RunId, list[Word]] = defaultdict(list)
         for word in due.words:
             words[word.run_id].append(word)
+        self._ending = {run_id: said for run_id, said in words.items() if _ends(said)}
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
             run = self._worker.runs.get(run_id)  # it may leave memory while another one answers
             if run is None:
@@ -240,7 +244,7 @@ class Intake:
         """Reads the runs again that the worker could not advance.
 
         One whose journal went on without the worker's memory of it was only read too early. Any other one is
-        parked: what it did once it would do again.
+        parked: what it did once it would do again. If that was to hear that it shall end, it ends as it is.
         """
         async with self._read(list(self._broken)) as found:
             async for loaded in found:
@@ -250,8 +254,14 @@ class Intake:
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
                 else:
+                    ends = [word for word in self._ending.get(loaded.run_id, ()) if word.kind in ENDS]
                     canceling = loaded.state is not None and loaded.state.cancel is not None
-                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem, canceling=canceling)
+                    if canceling or ends:
+                        self._end(
+                            loaded, one.lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, one.problem), ends
+                        )
+                    else:
+                        self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem)
 
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
@@ -328,9 +338,13 @@ class Intake:
         """Cancels a run as it stands, because it cannot be advanced to its end."""
         now = self._clock.now()
         unknown = () if loaded.state is None else tuple(unresolved(loaded.state))
-        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown)
+        left = () if loaded.state is None else uncompensated(loaded.state)
+        event = ev.RunFinished(
+            RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown, uncompensated=left
+        )
         update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
         update = replace(update, fingerprint=seen_as(loaded.state, failure))
+        log.error("run_ended", run_id=loaded.run_id, reason=failure.reason, message=failure.message)
         return self._write(loaded, lease, event, update, words)
 
     def _park(
@@ -338,9 +352,9 @@ class Intake:
     ) -> list[asyncio.Future[Recorded]]:
         """Leaves a run to a person; one that was cancelled needs nobody any more, and ends."""
         failure = ev.Failure("INTERNAL", reason, message)
-        log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
         if canceling:
             return self._end(loaded, lease, failure)
+        log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
         seen = seen_as(loaded.state, failure)
         update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
         return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
@@ -355,8 +369,13 @@ class Intake:
         """
         self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
         payload, ids = codec.encode(event), [word.id for word in words]
+        said = tells(loaded.state, [event]) if loaded.state is not None else []
+        over = keyed(loaded.state) if loaded.state is not None and update.finished_at is not None else ()
+        waits = [WaitRow(path, None, "") for path in over]
         with suppress(Exhausted, Stopped):
-            submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids)
+            submission = Submission(
+                lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids, said, waits
+            )
             future = self._writer.submit(submission)
             future.add_done_callback(partial(metrics.settled, update.state))
             return [future]

@@ -61,9 +61,7 @@ async def test_a_run_of_a_dropped_partition_is_not_found(begin, mesh, database_d
         assert orjson.dumps(await client.until(again["id"], "SUCCEEDED"))
 
 
-async def test_a_child_that_outlives_its_parent_leaves_nothing_behind(
-    begin, mesh, database_dsn, monkeypatch
-):
+async def test_a_child_that_outlives_its_parent_leaves_nothing_behind(begin, mesh, database_dsn, monkeypatch):
     """What it says to the parent is for nobody, and must not stand before what others are told."""
     monkeypatch.setattr(wakeups, "PAGE", 2)
     async with begin() as client, open_pool(database_dsn, service="orchestrator") as pool:

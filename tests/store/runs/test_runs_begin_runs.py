@@ -293,7 +293,7 @@ async def test_a_child_that_had_begun_is_found_whatever_has_become_of_its_flow(b
 
 
 async def test_a_terminate_reaches_a_child_of_which_the_parent_has_not_heard(begin, monkeypatch):
-    """It was durable, and nobody had said so yet: it is cancelled with the others, and no event follows the end."""
+    """It was durable, and nobody had said so yet: it is cancelled too, and no event follows the end."""
     async with begin() as client:
         monkeypatch.setattr(Children, "_settle", lambda *_: None)
         await client.save("inner", {"id": "w", "wait": {"signal": "go"}})
