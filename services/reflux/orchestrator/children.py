@@ -214,7 +214,7 @@ class Children:
         try:
             return await self._begin(run, path, command)
         except Exception as error:
-            # A former owner may have begun it, when nothing of this stood in its way; now it does perhaps itself.
+            # A former owner may have begun it, when nothing stood in its way; what does now may be itself.
             found = None if _passes(error) else await self._find(command.requested.run_id)
             if found is None:
                 raise

@@ -9,7 +9,7 @@ from reflux.orchestrator import worker
 
 
 async def test_a_cancel_at_which_the_walk_fails_ends_the_run_and_its_child(begin, monkeypatch):
-    """Within seconds, once: its journal does not grow by the tries, and its child does not go on without it."""
+    """Within seconds, once: its journal does not grow by tries, and its child does not go on without it."""
 
     def fails(state, now):
         if state.cancel is not None and state.finished is None:

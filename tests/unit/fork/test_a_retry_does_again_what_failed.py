@@ -162,7 +162,7 @@ def test_what_could_not_be_undone_stands():
 
 
 def test_a_terminated_run_repeats_no_effect_of_which_nobody_knows():
-    """What had claimed its effect when the run was ended at once may have acted: only who names it repeats it."""
+    """What had claimed its effect when the run was ended may have acted: only who names it repeats it."""
     flow = flow_of(node("a"), node("pay"), node("c"))
     answers = {"pay": [never(claimed_by="pay@1")]}
     origin = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run(until=1)
