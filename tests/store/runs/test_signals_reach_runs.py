@@ -10,6 +10,8 @@ import psycopg
 import pytest
 
 from reflux.orchestrator import metrics
+from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.journal_reader import JournalReader
 from tests.store.runs.speaking import refusal, say, send
 
 if TYPE_CHECKING:
@@ -263,3 +265,34 @@ async def test_a_key_that_can_be_none_is_refused(begin, key):
     async with begin() as client:
         wrong = await refusal(send(client, "shipped", key=key))
     assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ARGUMENT_INVALID")
+
+
+async def test_who_waits_for_an_answer_does_not_read_the_run_over_and_over(begin, mesh, monkeypatch):
+    """However busy it is: its journal may be long, and shows nothing as long as the word is in the inbox."""
+    reads = 0
+    state = JournalReader.state
+
+    async def counted(self, run_id):
+        nonlocal reads
+        reads += 1
+        return await state(self, run_id)
+
+    async def slowly(given, envelope, context):
+        await asyncio.sleep(0.02)
+        return {}
+
+    mesh.script = slowly
+    loop = {
+        "id": "all",
+        "foreach": {"in": "{{ input.items }}", "as": "n", "parallel": 1},
+        "steps": [{"id": "s", "node": "work.pure"}],
+    }
+    async with begin() as client:
+        run = await client.start(await client.save("busy", loop), {"items": [*range(400)]})
+        monkeypatch.setattr(Intake, "look", lambda _: None)  # the owner hears at its next look at the tables
+        monkeypatch.setattr(JournalReader, "state", counted)
+        paused = await say(client, "PauseRun", run["id"], request_id="p")
+        again = await say(client, "PauseRun", run["id"], request_id="p")
+        await client.cancel(run["id"])
+    assert (paused["state"], again["state"]) == ("PAUSED", "PAUSED")
+    assert reads <= 6, "one to judge each word, one for each answer"
