@@ -161,7 +161,7 @@ async def test_what_cannot_be_executed_is_refused(begin, mesh):
 
 
 async def test_what_a_flow_says_of_its_runs_is_not_said_of_a_step_alone(begin, mesh):
-    """Its output, who hears of its failures and its limits are worked out of a whole run, which there is not."""
+    """Its output, who hears of its failures, its limits: there is no whole run to work them out of."""
     mesh.script = echo
     async with begin() as client:
         await client.save("tell", {"id": "a", **PURE})
