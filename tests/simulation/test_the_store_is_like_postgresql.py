@@ -106,7 +106,11 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
     member, run = rng.choice(MEMBERS), rng.choice(RUNS)
     release = rng.choice((1, 1, 1, 2))
     name = rng.choice(
-        (*STATEMENTS, *WORDS, *("write_events", "start_runs", "take_shards", "put_word", "find_due") * 3)
+        (
+            *STATEMENTS,
+            *WORDS,
+            *("write_events", "start_runs", "take_shards", "put_word", "find_due", "adopt_runs") * 3,
+        )
     )
     match name:
         case "join":
@@ -131,12 +135,15 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             after = rng.choice((RUNS[0], str(UUID(int=0))))
             place = {"shard": shard, "token": token, "after": after}
             return name, {**place, "died": rng.random() < 0.5, "limit": 3}
+        case "find_words":
+            shard, token = leases[0]
+            return name, {"shard": shard, "token": token, "run_id": run}
         case "find_due":
             loaded, taken = rng.sample(RUNS, 2), [rng.randint(1, 9)]
             bounds = {"ahead": timedelta(), "limit": 99, "window": 99}
             return name, {**held, **bounds, "loaded": loaded, "taken": taken}
         case "put_word":
-            return name, {"run_id": run, "kind": "cancel", "payload": b"p"}
+            return name, {"run_id": run, "kind": rng.choice(("cancel", "signal")), "payload": b"p"}
         case "read_events":
             return name, {"run_id": run, "after": rng.randint(0, 2), "limit": 2}
         case "read_journals":

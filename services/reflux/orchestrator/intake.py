@@ -5,9 +5,13 @@ recovered, what became of the attempts its former owner left in flight, the word
 cannot be read or folded is parked by a statement that needs neither, so that it cannot take its orchestrator
 down again and again; so is one whose owners died `MAX_RECOVERIES` times without progress.
 
-A new shard is first counted: every run that its former owner left under way gets its death, and those that
-had too many are parked. Only then is anything of the shard taken up, by whichever way, because what is taken
-up may be what kills. Loading waits for room in memory, counting for nothing.
+A new shard is first counted: every run that its former owner left under way, or may have read for a word,
+gets its death, and those that had too many are parked. Only then is anything of the shard taken up, by
+whichever way, because what is taken up may be what kills. Loading waits for room in memory, counting for
+nothing.
+
+A run in quarantine is read once more when it is told to end or to go on. If that kills, too, it ends as it
+stands, or the word that it should go on is taken away.
 """
 
 import asyncio
@@ -41,7 +45,7 @@ from reflux.orchestrator.store.members import MemberId, Taken
 from reflux.orchestrator.store.runs import Adopted
 from reflux.orchestrator.store.wakeups import Word
 from reflux.orchestrator.words.hearing import give_back, hear_all
-from reflux.orchestrator.words.stored import ENDS
+from reflux.orchestrator.words.stored import ENDS, WAKES
 from reflux.orchestrator.words.waits import keyed
 from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime import logs
@@ -158,9 +162,8 @@ class Intake:
         if self._holds(taken.lease):
             self._counted.add(taken.lease)
             self._look.set()
-            self._loading.put_nowait(
-                (taken.lease, [one for one in adopted if one.recoveries < MAX_RECOVERIES])
-            )
+            alive = [one for one in adopted if one.due and one.recoveries < MAX_RECOVERIES]
+            self._loading.put_nowait((taken.lease, alive))
 
     async def _load_forever(self) -> None:
         """What cannot be loaded now is due in the tables, and found by a later look."""
@@ -188,10 +191,15 @@ class Intake:
         parked: list[asyncio.Future[Recorded]] = []
         for run_id, last_seq in (await runs.last_seqs(self._pool, run_ids)).items():
             row = await runs.get(self._pool, run_id)
-            if self._holds(lease) and run_id not in self._worker.runs:
-                canceling = row is not None and row.state is RunPhase.CANCELING
-                loaded = Loaded(run_id, last_seq, None)
-                parked += self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED, canceling=canceling)
+            said = await wakeups.words_of(self._pool, lease, run_id)
+            if row is None or not self._holds(lease) or run_id in self._worker.runs:
+                continue
+            rests = row.state is RunPhase.PARKED and row.failure and row.failure.reason == Reason.QUARANTINED
+            # Those that a run in quarantine was read for; what else was said to it is kept.
+            words = [word for word in said if word.kind in ENDS or (rests and word.kind in WAKES)]
+            ends = row.state is RunPhase.CANCELING or _ends(words)
+            loaded = Loaded(run_id, last_seq, None)
+            parked += self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED, words, canceling=ends)
         return parked
 
     async def _poll_forever(self) -> None:
@@ -280,9 +288,9 @@ class Intake:
         waits = state.due or state.timers or state.awaited or state.child_runs
         interrupted = state.flights > 0 or bool(state.unstarted)
         recovered = interrupted or (state.phase is RunPhase.RUNNING and not waits)
-        unproven = recovered or state.quarantine is not None
+        # Deaths of its owners may have been counted in its row, also while it only waited.
         run = ActiveRun(
-            state, lease, loaded.last_seq + 1, _row_of(state), unproven=unproven, indexed=keyed(state)
+            state, lease, loaded.last_seq + 1, _row_of(state), unproven=True, indexed=keyed(state)
         )
         now = self._clock.now()
         events: list[ev.Event] = []
@@ -310,7 +318,8 @@ class Intake:
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
         """A run that cannot be folded: words that end it do so as it is, anything else leaves it PARKED."""
         if _ends(words):
-            self._end(loaded, lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem), words)
+            ending = [word for word in words if word.kind in ENDS]  # signals go back to whom they may concern
+            self._end(loaded, lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem), ending)
             return
         await give_back(self._pool, lease, words)
         row = await runs.get(self._pool, loaded.run_id)
@@ -334,16 +343,23 @@ class Intake:
         return self._write(loaded, lease, event, update, words)
 
     def _park(
-        self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str, *, canceling: bool = False
+        self,
+        loaded: Loaded,
+        lease: ShardLease,
+        reason: Reason,
+        message: str,
+        words: Sequence[Word] = (),
+        *,
+        canceling: bool = False,
     ) -> list[asyncio.Future[Recorded]]:
         """Leaves a run to a person; one that was cancelled needs nobody any more, and ends."""
         failure = ev.Failure("INTERNAL", reason, message)
         log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
         if canceling:
-            return self._end(loaded, lease, failure)
+            return self._end(loaded, lease, failure, words)
         seen = seen_as(loaded.state, failure)
         update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
-        return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
+        return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, words)
 
     def _write(
         self, loaded: Loaded, lease: ShardLease, event: ev.Event, update: RunUpdate, words: Sequence[Word]

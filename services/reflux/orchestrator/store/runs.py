@@ -32,13 +32,15 @@ _SLACK: Final = timedelta(seconds=1)
 
 
 class Adopted(NamedTuple):
-    """A run to be read and advanced."""
+    """A run that the new owner of its shard will look at."""
 
     run_id: RunId
     recoveries: int
     """Deaths of its owner since it last made progress, this one included."""
     turn: Turn
     """In whose turn it is taken up."""
+    due: bool
+    """It belongs in memory now; otherwise it is taken up for a word, or when its time comes."""
 
 
 class JournalRow(NamedTuple):
@@ -91,7 +93,7 @@ class RunFilter:
 async def adopt(
     pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 2_000
 ) -> AsyncIterator[list[Adopted]]:
-    """Pages of the shard's runs that belong in its owner's memory; parked, queued and waiting ones do not.
+    """Pages of the shard's runs that its owner will look at, be it for a word; others rest or wait.
 
     The pages are by age, and within a page flows take turns.
 
@@ -112,8 +114,8 @@ async def adopt(
             },
         )
         page = [
-            Adopted(RunId(str(run_id)), recoveries, Turn(str(flow_id), priority))
-            for run_id, recoveries, flow_id, priority in rows
+            Adopted(RunId(str(run_id)), recoveries, Turn(str(flow_id), priority), due)
+            for run_id, recoveries, flow_id, priority, due in rows
         ]
         if page:
             yield in_turns(page, lambda one: one.turn)
