@@ -34,13 +34,13 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, metrics
-from reflux.orchestrator.children import Children
+from reflux.orchestrator.children import Children, tell_parent, tells
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.resting import EVICT_AFTER
 from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
-from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
 from reflux.orchestrator.store.runs import Adopted
 from reflux.orchestrator.store.wakeups import Word
@@ -155,7 +155,9 @@ class Intake:
         adopted = [
             one async for page in runs.adopt(self._pool, taken.lease, died=taken.orphaned) for one in page
         ]
-        poison = [one.run_id for one in adopted if one.recoveries >= MAX_RECOVERIES]
+        # One that rests has its old deaths still: only a new one speaks against reading it for a word.
+        fatal = [one for one in adopted if one.recoveries >= MAX_RECOVERIES and (one.due or taken.orphaned)]
+        poison = [one.run_id for one in fatal]
         parked = await self._quarantine(poison, taken.lease) if poison else []
         if parked:
             await asyncio.wait(parked)
@@ -199,7 +201,11 @@ class Intake:
             words = [word for word in said if word.kind in ENDS or (rests and word.kind in WAKES)]
             ends = row.state is RunPhase.CANCELING or _ends(words)
             loaded = Loaded(run_id, last_seq, None)
-            parked += self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED, words, canceling=ends)
+            if ends:
+                created = await self._created(run_id)
+                parked += self._end(loaded, lease, _quarantined(), words, created)
+            else:
+                parked += self._park(loaded, lease, _quarantined(), words)
         return parked
 
     async def _poll_forever(self) -> None:
@@ -257,9 +263,10 @@ class Intake:
                     continue
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
+                elif loaded.state is not None and loaded.state.cancel is not None:
+                    self._end(loaded, one.lease, _broken(one.problem))
                 else:
-                    canceling = loaded.state is not None and loaded.state.cancel is not None
-                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem, canceling=canceling)
+                    self._park(loaded, one.lease, _broken(one.problem))
 
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
@@ -319,50 +326,69 @@ class Intake:
         """A run that cannot be folded: words that end it do so as it is, anything else leaves it PARKED."""
         if _ends(words):
             ending = [word for word in words if word.kind in ENDS]  # signals go back to whom they may concern
-            self._end(loaded, lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem), ending)
+            created = await self._created(loaded.run_id)
+            self._end(loaded, lease, _broken(loaded.problem), ending, created)
             return
         await give_back(self._pool, lease, words)
         row = await runs.get(self._pool, loaded.run_id)
         if row is None or row.state is not RunPhase.PARKED:
-            self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
+            self._park(loaded, lease, _broken(loaded.problem))
         elif admitted := [word.id for word in words if word.kind == slots.ADMITTED]:
             # It keeps the slot until a person ends it, and needs no word about it.
             with suppress(Exhausted, Stopped):
                 self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
                 self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [], None, admitted))
 
+    async def _created(self, run_id: RunId) -> ev.RunCreated | None:
+        """How a run began that is not to be folded: its first event alone; None when that cannot be read."""
+        with suppress(ValueError):
+            for row in await runs.events(self._pool, run_id, limit=1):
+                event = codec.decode(row.payload)
+                return event if isinstance(event, ev.RunCreated) else None
+        return None
+
     def _end(
-        self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
+        self,
+        loaded: Loaded,
+        lease: ShardLease,
+        failure: ev.Failure,
+        words: Sequence[Word] = (),
+        created: ev.RunCreated | None = None,
     ) -> list[asyncio.Future[Recorded]]:
-        """Cancels a run as it stands, because it cannot be advanced to its end."""
+        """Cancels a run as it stands, because it cannot be advanced to its end; who waits for it is told.
+
+        `created`, of one that was not folded: its children are not known then, and go on.
+        """
         now = self._clock.now()
         unknown = () if loaded.state is None else tuple(unresolved(loaded.state))
         event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown)
         update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
         update = replace(update, fingerprint=seen_as(loaded.state, failure))
-        return self._write(loaded, lease, event, update, words)
+        if loaded.state is not None:
+            said = tells(loaded.state, [event])
+        else:
+            said = tell_parent(loaded.run_id, created, event) if created is not None else []
+        log.error("run_ended", run_id=loaded.run_id, reason=str(failure.reason), message=failure.message)
+        return self._write(loaded, lease, event, update, words, said=said)
 
     def _park(
-        self,
-        loaded: Loaded,
-        lease: ShardLease,
-        reason: Reason,
-        message: str,
-        words: Sequence[Word] = (),
-        *,
-        canceling: bool = False,
+        self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
     ) -> list[asyncio.Future[Recorded]]:
-        """Leaves a run to a person; one that was cancelled needs nobody any more, and ends."""
-        failure = ev.Failure("INTERNAL", reason, message)
-        log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
-        if canceling:
-            return self._end(loaded, lease, failure, words)
+        """Leaves a run to a person."""
+        log.error("run_parked", run_id=loaded.run_id, reason=str(failure.reason), message=failure.message)
         seen = seen_as(loaded.state, failure)
         update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
         return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, words)
 
     def _write(
-        self, loaded: Loaded, lease: ShardLease, event: ev.Event, update: RunUpdate, words: Sequence[Word]
+        self,
+        loaded: Loaded,
+        lease: ShardLease,
+        event: ev.Event,
+        update: RunUpdate,
+        words: Sequence[Word],
+        *,
+        said: Sequence[Tell] = (),
     ) -> list[asyncio.Future[Recorded]]:
         """Records one event of a run that is not in memory. If that fails, the run is due as before.
 
@@ -372,7 +398,7 @@ class Intake:
         self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
         payload, ids = codec.encode(event), [word.id for word in words]
         with suppress(Exhausted, Stopped):
-            submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids)
+            submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids, said)
             future = self._writer.submit(submission)
             future.add_done_callback(partial(metrics.settled, update.state))
             return [future]
@@ -386,6 +412,14 @@ class Intake:
         await self._writer.room()
         while self._worker.full():  # noqa: ASYNC110 - hours of load, not a wait for one thing
             await asyncio.sleep(POLL_SECONDS / 10)
+
+
+def _quarantined() -> ev.Failure:
+    return ev.Failure("INTERNAL", Reason.QUARANTINED, QUARANTINED)
+
+
+def _broken(problem: str) -> ev.Failure:
+    return ev.Failure("INTERNAL", Reason.RUN_BROKEN, problem)
 
 
 def _ends(words: Sequence[Word]) -> bool:
