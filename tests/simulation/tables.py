@@ -306,8 +306,12 @@ class Tables:
             and (run_id in told or self._due_soon(run))
         )[: p["limit"]]
         for run_id in page:
-            self.runs[run_id].recoveries += p["died"]
-            self.runs[run_id].adopted_at = self.now()
+            run = self.runs[run_id]
+            if p["died"]:
+                run.recoveries = max(run.recoveries, min(run.recoveries + 1, p["most"] - 1))
+            elif self._belongs(run):
+                run.recoveries = min(run.recoveries, p["most"] - 1)
+            run.adopted_at = self.now()
         runs = [(run_id, self.runs[run_id]) for run_id in page]
         return [
             (
@@ -315,15 +319,27 @@ class Tables:
                 run.recoveries,
                 run.flow_id,
                 run.priority,
-                run.state not in _RESTS and self._due_soon(run),
+                self._belongs(run),
             )
             for run_id, run in runs
         ]
+
+    def _belongs(self, run: Run) -> bool:
+        return run.state not in _RESTS and self._due_soon(run)
 
     def _due_soon(self, run: Run) -> bool:
         if run.wake_at is None:
             return run.state not in _RESTS
         return run.wake_at <= self.now() + _AHEAD
+
+    def try_run(self, p: Any) -> list[Row]:
+        run = self.runs.get(p["run_id"])
+        if run is None or run.shard != p["shard"] or self.shards[p["shard"]].token != p["token"]:
+            return []
+        if run.finished_at is not None or run.recoveries != p["most"] - 1:
+            return []
+        run.recoveries = p["most"]
+        return [(run.recoveries,)]
 
     def find_words(self, p: Any) -> list[Row]:
         if self.shards[p["shard"]].token != p["token"]:

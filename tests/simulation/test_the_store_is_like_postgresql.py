@@ -134,10 +134,13 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             shard, token = leases[0]
             after = rng.choice((RUNS[0], str(UUID(int=0))))
             place = {"shard": shard, "token": token, "after": after}
-            return name, {**place, "died": rng.random() < 0.5, "limit": 3}
+            return name, {**place, "died": rng.random() < 0.5, "limit": 3, "most": 3}
         case "find_words":
             shard, token = leases[0]
             return name, {"shard": shard, "token": token, "run_id": run}
+        case "try_run":
+            shard, token = leases[0]
+            return name, {"shard": shard, "token": token, "run_id": run, "most": 3}
         case "find_due":
             loaded, taken = rng.sample(RUNS, 2), [rng.randint(1, 9)]
             bounds = {"ahead": timedelta(), "limit": 99, "window": 99}

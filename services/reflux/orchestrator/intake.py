@@ -8,7 +8,8 @@ down again and again; so is one whose owners died `MAX_RECOVERIES` times without
 A new shard is first counted: every run that its former owner left under way, or may have read for a word,
 gets its death, and those that had too many are parked. Only then is anything of the shard taken up, by
 whichever way, because what is taken up may be what kills. Loading waits for room in memory, counting for
-nothing.
+nothing. The last death before that counts only against a run that was being tried, one at a time
+(`suspects`).
 
 A run in quarantine is read once more when it is told to end or to go on. If that kills, too, it ends as it
 stands, or the word that it should go on is taken away.
@@ -42,8 +43,9 @@ from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
-from reflux.orchestrator.store.runs import Adopted
+from reflux.orchestrator.store.runs import MAX_RECOVERIES, Adopted
 from reflux.orchestrator.store.wakeups import Word
+from reflux.orchestrator.suspects import Suspects
 from reflux.orchestrator.words.hearing import give_back, hear_all
 from reflux.orchestrator.words.stored import ENDS, WAKES
 from reflux.orchestrator.words.waits import keyed
@@ -54,8 +56,6 @@ from reflux.runtime.postgres import Pool
 from reflux.runtime.tasks import forever
 
 POLL_SECONDS: Final = 1.0
-MAX_RECOVERIES: Final = 5
-"""Deaths of its owner without progress after which a run is quarantined."""
 QUARANTINED: Final = "its orchestrators died again and again without progress"
 LOAD_AT_ONCE: Final = 50
 """Runs taken on before memory is looked at again."""
@@ -99,6 +99,7 @@ class Intake:
         self._counted: set[ShardLease] = set()
         """Shards whose runs may be taken up."""
         self._broken: dict[RunId, Broken] = {}
+        self._suspects = Suspects(pool, worker, take=self._take_alone)
         self._reading = asyncio.Lock()
         self._look = asyncio.Event()
 
@@ -120,6 +121,7 @@ class Intake:
         """These are not ours any more."""
         for shard in shards:
             self._counted.discard(self._leases.pop(shard, ShardLease(shard, -1)))
+        self._suspects.lost(shards)
         self._worker.drop_shards(shards)
 
     def look(self) -> None:
@@ -137,6 +139,7 @@ class Intake:
             group.create_task(self._adopt_forever())
             group.create_task(self._load_forever())
             group.create_task(self._poll_forever())
+            group.create_task(self._suspects.run())
 
     async def _adopt_forever(self) -> None:
         for _ in forever():
@@ -162,10 +165,13 @@ class Intake:
         if parked:
             await asyncio.wait(parked)
         if self._holds(taken.lease):
+            for one in adopted:
+                if one.recoveries == MAX_RECOVERIES - 1:
+                    self._suspects.add(taken.lease, one)
             self._counted.add(taken.lease)
             self._look.set()
-            alive = [one for one in adopted if one.due and one.recoveries < MAX_RECOVERIES]
-            self._loading.put_nowait((taken.lease, alive))
+            unsuspected = [one for one in adopted if one.due and one.recoveries < MAX_RECOVERIES - 1]
+            self._loading.put_nowait((taken.lease, unsuspected))
 
     async def _load_forever(self) -> None:
         """What cannot be loaded now is due in the tables, and found by a later look."""
@@ -178,6 +184,12 @@ class Intake:
                 except (psycopg.Error, OSError, TimeoutError) as error:
                     log.warning("loading_failed", shard=lease.shard, error=str(error))
                     break
+
+    async def _take_alone(self, lease: ShardLease, suspect: Adopted) -> None:
+        if suspect.due:
+            await self._room()
+            await self._take(lease, [suspect])
+        self._look.set()
 
     async def _take(self, lease: ShardLease, page: Sequence[Adopted]) -> None:
         async with self._read([adopted.run_id for adopted in page]) as found:
@@ -225,10 +237,12 @@ class Intake:
     async def _poll(self) -> None:
         await self._mend()
         leases = list(self._counted)
-        due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=list(self._worker.runs))
+        here = [*self._worker.runs, *self._suspects]
+        due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=here)
         words: defaultdict[RunId, list[Word]] = defaultdict(list)
         for word in due.words:
-            words[word.run_id].append(word)
+            if word.run_id not in self._suspects or word.run_id in self._worker.runs:
+                words[word.run_id].append(word)
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
             run = self._worker.runs.get(run_id)  # it may leave memory while another one answers
             if run is None:
@@ -238,7 +252,8 @@ class Intake:
                 said = [word for word in said if word.kind != slots.ADMITTED]
             if said:
                 await self._answer(run, said)
-        shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in self._broken}
+        held_back = {*self._broken, *self._suspects}
+        shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in held_back}
         shards |= {run_id: said[0].shard for run_id, said in words.items()}
         if self._worker.full():
             return  # what is due stays due; waiting here would keep cancels from the runs that fill memory

@@ -10,6 +10,7 @@ from reflux.core.names import FlowId, RunId
 from reflux.core.reasons import Reason
 from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission
+from reflux.orchestrator.store.runs import MAX_RECOVERIES
 from reflux.runtime.ids import uuid7
 from tests.store.orchestrator.support import FLOW, Desk
 
@@ -89,6 +90,23 @@ async def test_deaths_without_progress_are_counted_before_the_run_is_read(desk: 
     assert (await _adopted(desk, lease, died=True))[run_id] == 3
     await desk.write(Submission(lease, run_id, 3, [b"e"], RunUpdate(RunPhase.CANCELING)))
     assert (await _adopted(desk, lease, died=True))[run_id] == 1
+
+
+async def test_the_last_death_counts_against_a_run_that_was_being_tried_alone(desk: Desk) -> None:
+    """Before the last chance all are equal, however many deaths. A planned leave gives it back."""
+    [lease, *_] = await desk.leases()
+    tried, beside = await desk.start(lease, 2)
+    for _ in range(MAX_RECOVERIES + 1):
+        adopted = await _adopted(desk, lease, died=True)
+    assert adopted == dict.fromkeys((tried, beside), MAX_RECOVERIES - 1)
+    await runs.try_run(desk.pool, ShardLease(lease.shard, lease.token - 1), beside)  # whose lease is over
+    await runs.try_run(desk.pool, lease, tried)
+    assert await _adopted(desk, lease, died=False) == dict.fromkeys((tried, beside), MAX_RECOVERIES - 1)
+    await runs.try_run(desk.pool, lease, tried)
+    assert await _adopted(desk, lease, died=True) == {tried: MAX_RECOVERIES, beside: MAX_RECOVERIES - 1}
+    await desk.write(Submission(lease, tried, 2, [b"e"], RunUpdate(RunPhase.RUNNING)))
+    await runs.try_run(desk.pool, lease, tried)
+    assert await desk.rows("SELECT recoveries FROM runs WHERE id = %s", tried) == [(0,)]
 
 
 async def test_journals_of_many_runs_come_one_after_the_other_in_order(desk: Desk) -> None:

@@ -69,7 +69,7 @@ async def test_who_dies_of_a_word_to_a_waiting_run_is_counted(begin, session, re
     [last] = await copy_run(
         session, once_more, 1, now=datetime.now(UTC), wake=datetime(9999, 1, 1, tzinfo=UTC)
     )
-    for run_id, deaths in ((once_more, MAX_RECOVERIES - 2), (last, MAX_RECOVERIES - 1)):
+    for run_id, deaths in ((once_more, MAX_RECOVERIES - 1), (last, MAX_RECOVERIES)):
         await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (deaths, run_id))
         await say_unheard(session, run_id, "pause")
     await die(session)
@@ -95,7 +95,6 @@ async def test_a_run_in_quarantine_that_kills_once_more_is_left_alone(begin, ses
     read.clear()
     async with begin(shards=8):
         await until_row(session, ends, "state = 'CANCELED' AND error_reason = 'QUARANTINED'")
-        await until_row(session, stays, f"state = 'PARKED' AND recoveries = {MAX_RECOVERIES + 1}")
         async with asyncio.timeout(20):
             while await rows(session, "SELECT 1 FROM inbox WHERE run_id = %s", stays):
                 await asyncio.sleep(0.05)
@@ -142,8 +141,8 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
     await asyncio.sleep(4.5)  # its time comes
     now = datetime.now(UTC)
     once_more, last = await copy_run(session, original, 2, now=now, wake=now)
-    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES - 2, once_more))
-    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES - 1, last))
+    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES - 1, once_more))
+    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES, last))
     await die(session)
     adopt = runs.adopt
 
@@ -159,6 +158,44 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
         await client.until(last, "PARKED", seconds=40)
     assert await rows(session, "SELECT error_reason FROM runs WHERE id = %s", last) == [("QUARANTINED",)]
     assert last not in {call["x-reflux-run-id"] for call in mesh.calls}
+
+
+@pytest.mark.timeout(600)
+async def test_a_run_does_not_answer_for_what_another_one_does(cluster, mesh):
+    """Beside one that kills, none gets further; the last time each is alone, and only one is parked."""
+    address = Address("127.0.0.1", free_ports(1)[0])
+    killed = asyncio.Event()
+
+    async def kill(given, envelope, context):
+        if envelope["x-reflux-step"] == "poison":
+            await asyncio.sleep(0.5)
+            cluster.processes["a"].kill()
+            killed.set()
+            await asyncio.sleep(5)
+        await asyncio.sleep(2)
+        return {}
+
+    mesh.script = kill
+    cluster.start("a", address)
+    await cluster.balanced(1)
+    client = cluster.clients["a"]
+    flow = await client.save("slow", {"id": "slow", "node": "work.pure"})
+    poison = await client.save("poison", {"id": "poison", "node": "work.pure"})
+    good = [await client.start(flow, request_id="good 1")]
+    bad = await client.start(poison, request_id="p")
+    good.append(await client.start(flow, request_id="good 2"))
+    for _ in range(MAX_RECOVERIES):
+        async with asyncio.timeout(60):
+            await killed.wait()
+        cluster.processes["a"].wait()
+        killed.clear()
+        cluster.start("a", address)
+    async with asyncio.timeout(120):
+        for run, state in ((good[0], "SUCCEEDED"), (good[1], "SUCCEEDED"), (bad, "PARKED")):
+            while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state):
+                await asyncio.sleep(0.1)
+    assert mesh.count("poison") == MAX_RECOVERIES
+    assert await cluster.rows("SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'") == [(1,)]
 
 
 @pytest.mark.timeout(600)

@@ -5,7 +5,9 @@
 -- would only offer another index. Nor are runs in quarantine, but for the words that `find_due` shows of them. Runs
 -- with words are looked up one by one (OFFSET 0), never searched for.
 -- Each counts the death of its former owner, if that is why it comes: before anything of the run is read, so that
--- a run that kills its reader is counted too, whatever it is read for.
+-- a run that kills its reader is counted too, whatever it is read for. The last one of `most` is not counted here: a
+-- run has it from `try_run`, which says that its owner was looking at it. Who was not interrupted by a death looks
+-- at it again.
 WITH held AS MATERIALIZED (
     SELECT id FROM shards WHERE id = %(shard)s AND fencing_token = %(token)s FOR SHARE
 ), told AS MATERIALIZED (
@@ -37,9 +39,10 @@ WITH held AS MATERIALIZED (
      LIMIT %(limit)s
 ), adopted AS (
     UPDATE runs
-       SET recoveries = runs.recoveries + 1
+       SET recoveries = CASE WHEN %(died)s THEN greatest(runs.recoveries, least(runs.recoveries + 1, %(most)s - 1))
+                             ELSE %(most)s - 1 END
       FROM page
-     WHERE runs.id = page.id AND %(died)s
+     WHERE runs.id = page.id AND (%(died)s OR (page.due AND page.recoveries >= %(most)s))
  RETURNING runs.id, runs.recoveries
 )
 SELECT id, coalesce(adopted.recoveries, page.recoveries), page.flow_id, page.priority, page.due
