@@ -213,6 +213,8 @@ class Tables:
             )
             if place in held
         ]
+        if len({(run, fact.seq) for run, fact in events}) < len(events):
+            raise errors.UniqueViolation("journal_pkey: the same event twice")
         for run, fact in events:
             if fact.seq in self.journal.get(run, ()):
                 raise errors.UniqueViolation(f"journal_pkey: {run} {fact.seq}")

@@ -213,14 +213,16 @@ def _events(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
     words = rng.sample([*tables.inbox], min(2, len(tables.inbox)))
     seqs = [last[run] + rng.choice((1, 1, 1, 0)) for run in runs]
     # A statement that is refused uses numbers of words up or not, and two words get theirs in any order.
-    told = runs[:1] if all(last[run] < seq for run, seq in zip(runs, seqs, strict=True)) else []
+    twice = runs[:1] if rng.random() < 0.1 else []
+    fine = not twice and all(last[run] < seq for run, seq in zip(runs, seqs, strict=True))
+    told = runs[:1] if fine else []
     waits = [(run, rng.choice("ab")) for run in runs]
     names = [rng.choice((None, "ready")) for _ in waits]
     return {
-        "event_leases": [rng.randint(1, 3) for _ in runs],
-        "event_runs": runs,
-        "event_seqs": seqs,
-        "event_payloads": [b"event"] * len(runs),
+        "event_leases": [rng.randint(1, 3) for _ in runs + twice],
+        "event_runs": runs + twice,
+        "event_seqs": seqs + seqs[: len(twice)],
+        "event_payloads": [b"event"] * len(runs + twice),
         "run_leases": [rng.randint(1, 3) for _ in runs],
         "run_ids": runs,
         "run_states": states,

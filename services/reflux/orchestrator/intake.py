@@ -100,6 +100,8 @@ class Intake:
         """Shards whose runs may be taken up."""
         self._broken: dict[RunId, Broken] = {}
         self._suspects = Suspects(pool, worker, take=self._take_alone)
+        self._writing: dict[RunId, asyncio.Future[Recorded]] = {}
+        """Runs that are being parked, or ended as they stand: not to be read before that is committed."""
         self._reading = asyncio.Lock()
         self._look = asyncio.Event()
 
@@ -294,7 +296,8 @@ class Intake:
                     yield loaded
 
         async with self._reading:
-            wanted = [one for one in run_ids if one not in worker.runs and one not in worker.launching]
+            others = (worker.runs, worker.launching, self._writing)
+            wanted = [one for one in run_ids if not any(one in hands for hands in others)]
             async with aclosing(self._reader.load(wanted)) as source:
                 yield absent(source)
 
@@ -416,8 +419,14 @@ class Intake:
             submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids, said)
             future = self._writer.submit(submission)
             future.add_done_callback(partial(metrics.settled, update.state))
+            self._writing[loaded.run_id] = future
+            future.add_done_callback(partial(self._written, loaded.run_id))
             return [future]
         return []
+
+    def _written(self, run_id: RunId, future: asyncio.Future[Recorded]) -> None:
+        if self._writing.get(run_id) is future:
+            del self._writing[run_id]
 
     def _holds(self, lease: ShardLease) -> bool:
         return self._leases.get(lease.shard) == lease
