@@ -50,7 +50,7 @@ from reflux.core.waits import ask, listen, take, waited
 
 def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
-    if state.finished is not None or (state.paused is not None and state.cancel is None):
+    if state.finished is not None or ((state.quarantine or state.paused) and state.cancel is None):
         return None
     if state.recall and (recalled := children.recall(state, now)) is not None:
         return Record(recalled)
