@@ -32,6 +32,8 @@ LEASE_SECONDS = 1.5
 DEAD, STOPPED = signal.SIGKILL, signal.SIGSTOP
 PATIENCE = 90.0
 """Seconds after which a run that has not ended counts as stuck."""
+_STOPPED_SECONDS = 3
+"""After which an orchestrator that does not answer is looked at: it may have been stopped."""
 GONE = ("", "T")
 """States of a process that has ended, or was stopped."""
 
@@ -219,9 +221,9 @@ class Scenario:
                     await asyncio.sleep(0.05)
 
 
-async def _ask(client: Client, flow: str) -> str:
+async def _ask(client: Client, flow: str, seconds: float = 30) -> str:
     """The run of the one request that a scenario makes."""
-    return str((await client.start(flow, {"n": 1}, request_id="once"))["id"])
+    return str((await client.start(flow, {"n": 1}, seconds=seconds, request_id="once"))["id"])
 
 
 @asynccontextmanager
@@ -234,13 +236,13 @@ async def _ends(client: Client, flow: str, pid: int, told: list[str]) -> bool:
     """Starts the run; whether the process ends or stops before the run has ended."""
     async with asyncio.timeout(120):
         while _state(pid) not in GONE:
-            with suppress(grpc.aio.AioRpcError, TimeoutError):
-                async with asyncio.timeout(3):  # whoever has stopped does not answer
-                    if not told:
-                        told.append(await _ask(client, flow))
-                    if (await client.run(told[-1]))["state"] not in ("RUNNING", "CANCELING"):
-                        await asyncio.sleep(0.1)  # what comes after the end of the run is a moment too
-                        return _state(pid) in GONE
+            with suppress(grpc.aio.AioRpcError):
+                if not told:
+                    told.append(await _ask(client, flow, seconds=_STOPPED_SECONDS))
+                run = await client.run(told[-1], seconds=_STOPPED_SECONDS)
+                if run["state"] not in ("RUNNING", "CANCELING"):
+                    await asyncio.sleep(0.1)  # what comes after the end of the run is a moment too
+                    return _state(pid) in GONE
             await asyncio.sleep(0.02)
     return True
 

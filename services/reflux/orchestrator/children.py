@@ -107,14 +107,14 @@ class Children:
             if self._group is None or key in self._tasks or path not in run.state.unstarted:
                 continue
             task = self._tasks[key] = self._group.create_task(self._carry_out(run, path))
-            task.add_done_callback(partial(self._over, key))
+            task.add_done_callback(partial(self._over, key, run))
 
     def look_after(self, run: "ActiveRun") -> None:
         """Hears of children that have finished without a word: one that could not be read has none to say."""
         key = (run.id, _ALL)
         if run.state.child_runs and self._group is not None and key not in self._tasks:
             task = self._tasks[key] = self._group.create_task(self._look_after(run))
-            task.add_done_callback(partial(self._over, key))
+            task.add_done_callback(partial(self._over, key, run))
 
     async def _look_after(self, run: "ActiveRun") -> None:
         """Says what was not said; the run may have left memory meanwhile, so it is said like any word."""
@@ -135,9 +135,16 @@ class Children:
         except (RefluxError, psycopg.Error, OSError, TimeoutError) as error:
             log.warning("children_not_looked_after", run_id=run.id, error=str(error))
 
-    def _over(self, key: tuple[RunId, StepPath], task: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
+    def _over(self, key: tuple[RunId, StepPath], run: "ActiveRun", task: asyncio.Task[None]) -> None:
+        """What was done for a run that was read again meanwhile is still to be done for the one read."""
+        del self._tasks[key]
+        again = None if self._worker is None else self._worker.runs.get(run.id)
+        if again is None or again is run or task.cancelled():
+            return
+        if key[1] == _ALL:
+            self.look_after(again)
+        else:
+            self.begin(again, [key[1]])
 
     def committed(
         self, run: "ActiveRun", events: Sequence[ev.Event], future: asyncio.Future[Recorded]
@@ -323,10 +330,7 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
             case ev.RunFinished():
                 reason = f"run {state.id} has ended without it"
                 said += [_cancel(child, state, reason) for child in _left_behind(state)]
-                if state.created.parent_run and state.created.parent_step:
-                    step = state.created.parent_step
-                    word = _finished(state.id, step, event.state, event.output, event.failure)
-                    said.append(Tell(RunId(state.created.parent_run), FINISHED, word))
+                said += tell_parent(state.id, state.created, event)
             case _:
                 pass
     return said
@@ -339,6 +343,14 @@ def _left_behind(state: RunState) -> list[RunId]:
     """
     detached = {path for path, asked in state.unstarted.items() if asked.detached}
     return [child for path, child in state.child_runs.items() if path not in detached]
+
+
+def tell_parent(run_id: RunId, created: ev.RunCreated, ended: ev.RunFinished) -> list[Tell]:
+    """The word that a child has finished, if it is one that somebody waits for."""
+    if not (created.parent_run and created.parent_step):
+        return []
+    word = _finished(run_id, created.parent_step, ended.state, ended.output, ended.failure)
+    return [Tell(RunId(created.parent_run), FINISHED, word)]
 
 
 def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from reflux.core import event as ev
+from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
@@ -87,6 +88,24 @@ def test_a_quarantined_run_can_be_cancelled():
     walk.tell(ev.RunParked(ev.Failure("INTERNAL", "QUARANTINED", "again and again"), walk.now))
     walk.cancel()
     assert walk.trace == ["quarantine QUARANTINED", "cancel", "run CANCELED"]
+
+
+def test_a_run_in_quarantine_undoes_nothing_until_somebody_cancels_it():
+    """Its owners may die of just that: it rests in the middle of its compensations, and goes on there."""
+    undo = {"node": "x", "with": {}}
+    flow = flow_of(
+        node("a", compensate=undo), node("b", compensate=undo), {"id": "c", "fail": {"message": ""}}
+    )
+    answers = {"a": [done()], "b": [done()], "b~compensate": [failed("UNAVAILABLE")]}
+    walk = Walk(flow, answers).run(until=0.1)
+    [(path, due)] = walk.state.due.items()
+    assert path == "b~compensate"
+    evolve(walk.state, ev.RunParked(ev.Failure("INTERNAL", Reason.QUARANTINED, "again and again"), walk.now))
+    assert decide(walk.state, due) is None
+    evolve(walk.state, ev.CancelRequested("me", "", walk.now))
+    again = decide(walk.state, due)
+    assert isinstance(again, StartAttempt)
+    assert (again.step, again.attempt) == ("b~compensate", 2)
 
 
 def test_a_run_cancelled_in_quarantine_has_a_time_to_undo_again():
