@@ -322,7 +322,7 @@ def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
 
 
 def _cancel_requested(state: RunState, event: ev.CancelRequested) -> None:
-    if state.cancel is None and state.finished is None:
+    if not state.canceled and state.finished is None:
         state.cancel = event
         close(state, ROOT, CANCELED, event.time)
 

@@ -85,8 +85,10 @@ def next_wake(state: RunState) -> datetime | None:
 
 
 def _stands(state: RunState) -> bool:
-    """Whether nothing may be done before a person has spoken. A cancel is such a word."""
-    return state.cancel is None and (state.paused is not None or state.quarantine is not None)
+    """Whether nothing may be done before a person has spoken. A cancel is such a word; a recall is none."""
+    if state.quarantine is not None and not state.canceled:
+        return True
+    return state.paused is not None and state.cancel is None
 
 
 def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
@@ -262,7 +264,11 @@ def _finish(state: RunState, now: datetime) -> Command | None:
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:
-    """Ends the run once nothing is in flight, and all is undone; over a PARKED step only a cancel does."""
+    """Ends the run once nothing is in flight, and all is undone; over a PARKED step only a cancel does.
+
+    A recall is none: no time that is over, and nothing that happened beside the child, decides about an
+    effect of which nobody knows.
+    """
     if state.compensation is not None:
         for path in state.ready:
             return _attempt(state, path, now)
@@ -271,7 +277,7 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
                 return _attempt(state, path, now)
         if state.due:
             return None
-    if state.flights or state.child_runs or (state.parked and closing.state is not RunPhase.CANCELED):
+    if state.flights or state.child_runs or (state.parked and not state.canceled):
         return None
     return _end(state, closing, now)
 

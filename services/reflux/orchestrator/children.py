@@ -1,8 +1,9 @@
 """Carries out what the core asks for about other runs: begins children, recalls them, tells their parents.
 
 A child lives in its parent's shard, under the same lease: so one owner has both, and a word between them can
-be written in the statement that records what it says (`tells`). Such words are of two kinds: `cancel` to a
-child that is recalled, `child` to a parent whose child has finished.
+be written in the statement that records what it says (`tells`). Such words are `recall` to a child without
+which its parent goes on, `cancel` to one whose parent was cancelled or terminated, and `child` to a parent
+whose child has finished.
 
 A request is carried out once its event is committed, and again by whoever reads a run that has one open. The
 id of the child is part of the request, so a second try finds the run that the first one began. What stands in
@@ -31,6 +32,7 @@ from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.state import ROOT, RunState
+from reflux.core.word import Cancel, Recall, WordId
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
@@ -41,6 +43,7 @@ from reflux.orchestrator.store.errors import LeaseLost, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
 from reflux.orchestrator.store.start import Starter, StartRequest
 from reflux.orchestrator.store.wakeups import Word
+from reflux.orchestrator.words import stored
 from reflux.runtime import logs, rpc
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
@@ -48,8 +51,6 @@ from reflux.runtime.postgres import Pool
 if TYPE_CHECKING:
     from reflux.orchestrator.worker import ActiveRun, Worker
 
-CANCEL: Final = "cancel"
-"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 FINISHED: Final = "child"
 """Kind of the word that a child has finished; its payload is that of `_finished`."""
 FIRST_PAUSE: Final = 0.05
@@ -326,10 +327,11 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
     for event in events:
         match event:
             case ev.ChildRecalled():
-                said.append(_cancel(event.run_id, state, event.reason))
+                kind = Cancel if state.canceled else Recall
+                said.append(_end(kind, event.run_id, state, event.reason))
             case ev.RunFinished():
                 reason = f"run {state.id} has ended without it"
-                said += [_cancel(child, state, reason) for child in _left_behind(state)]
+                said += [_end(Cancel, child, state, reason) for child in _left_behind(state)]
                 said += tell_parent(state.id, state.created, event)
             case _:
                 pass
@@ -353,9 +355,9 @@ def tell_parent(run_id: RunId, created: ev.RunCreated, ended: ev.RunFinished) ->
     return [Tell(RunId(created.parent_run), FINISHED, word)]
 
 
-def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:
+def _end(kind: type[Cancel | Recall], run_id: RunId, state: RunState, reason: str) -> Tell:
     actor = state.cancel.actor if state.cancel is not None else state.created.actor
-    return Tell(run_id, CANCEL, orjson.dumps({"actor": actor, "reason": reason}))
+    return Tell(run_id, *stored.encode(kind(WordId(""), actor, reason)))
 
 
 def _finished(

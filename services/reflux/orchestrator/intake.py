@@ -281,7 +281,7 @@ class Intake:
                     continue
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
-                elif loaded.state is not None and loaded.state.cancel is not None:
+                elif loaded.state is not None and loaded.state.canceled:
                     self._end(loaded, one.lease, _broken(one.problem))
                 else:
                     # If hearing that it shall end is what it cannot do, it would try for ever.

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc
 import psycopg
 import pytest
 
@@ -11,6 +12,7 @@ from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.orchestrator import metrics, resting
 from reflux.orchestrator.children import Children
 from tests.store.runs.speaking import say
+from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
 DEAF = """
@@ -164,7 +166,60 @@ async def test_an_error_comes_up_and_a_cancel_goes_down(begin, mesh):
     assert (final["state"], middle["state"], low["state"]) == ("CANCELED",) * 3
 
 
-async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_dsn, monkeypatch):
+async def lost(given, envelope, context):
+    """Claims its effect, and nobody hears what became of it."""
+    await claim(envelope)
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
+
+
+async def parked_child(client, **timeout):
+    """A run, and its child of a child in which a step is PARKED."""
+    await client.save("pay", {"id": "charge", "node": "work.once"})
+    await client.save("order", {"id": "paying", "flow": "pay"})
+    top = await client.save("top", {"id": "t", "flow": "order", **timeout})
+    run = await client.start(top)
+    async with asyncio.timeout(10):
+        while not (middle := (await client.steps(run["id"]))["t"]["child_run_id"]):
+            await asyncio.sleep(0.02)
+        while not (low := (await client.steps(middle))["paying"]["child_run_id"]):
+            await asyncio.sleep(0.02)
+    await client.until(low, "PARKED")
+    return run["id"], middle, low
+
+
+async def test_a_time_that_is_over_does_not_decide_about_an_effect(begin, mesh):
+    """The step fails with TIMEOUT only when a person has said what became of it, two runs below."""
+    mesh.script = lost
+    async with begin() as client:
+        run, middle, low = await parked_child(client, timeout={"total": "2s"})
+        await client.until(middle, "CANCELING")
+        await asyncio.sleep(0.5)
+        waits = [(await client.run(each))["state"] for each in (run, middle, low)]
+        unresolved = (await client.run(low))["unresolved_effects"]
+        await say(client, "CompleteStep", low, "charge", choice="confirm")
+        ended = await client.until(run, "FAILED", "SUCCEEDED")
+        ends = [await client.run(each) for each in (middle, low)]
+        charge = (await client.steps(low))["charge"]
+
+    assert (waits, unresolved) == (["RUNNING", "CANCELING", "PARKED"], ["charge"])
+    assert (ended["state"], ended["error"]["reason"]) == ("FAILED", "TIMEOUT")
+    assert [(each["state"], each["unresolved_effects"]) for each in ends] == [("CANCELED", [])] * 2
+    assert charge["state"] == "SUCCEEDED"
+
+
+async def test_a_cancel_ends_a_child_that_waits_for_a_person(begin, mesh):
+    """It is what a person wants: the effect of which nobody knows is listed."""
+    mesh.script = lost
+    async with begin() as client:
+        run, middle, low = await parked_child(client, timeout={"total": "2s"})
+        await client.until(middle, "CANCELING")
+        await client.cancel(run)
+        ends = [await client.until(each, "CANCELED") for each in (run, middle, low)]
+
+    assert ends[2]["unresolved_effects"] == ["charge"]
+
+
+async def test_a_child_is_begun_once_whatever_crashes(processes, mesh, database_dsn):
     """Killed again and again while runs begin runs: one child each, and every output comes up."""
     loop = {
         "id": "all",
@@ -178,18 +233,15 @@ async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_d
 
     mesh.script = slowly
     items = [*range(40)]
-    async with killable() as (client, process):
-        await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
-        run = await client.start(await client.save("outer", loop), {"items": items})
-        await asyncio.sleep(0.4)
-        process.kill()
-    for seconds in (2.7, 3.1):
-        async with killable() as (client, process):
-            await asyncio.sleep(seconds)
-            process.kill()
-    async with killable() as (client, process):
-        final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
-        events = await client.all_events(run["id"])
+    client = await processes.serving("a")
+    await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
+    run = await client.start(await client.save("outer", loop), {"items": items})
+    for seconds in (0.4, 2.7, 3.1):
+        await asyncio.sleep(seconds)
+        processes.kill("a")
+        await processes.serving("a")
+    final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
+    events = await client.all_events(run["id"])
 
     assert final["output"] == items
     began = [event["step"] for event in events if event["kind"] == "ChildRequested"]

@@ -87,7 +87,7 @@ class Acts:
 
         async def act(run_id: RunId, asked: Asked) -> Done:
             state = await self._teller.tell(run_id, Cancel(WordId(""), asked.actor, reason))
-            return Done(changed=state.cancel is not None)
+            return Done(changed=state.canceled)
 
         return act
 

@@ -8,12 +8,12 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceServicer
-from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import run_view
 from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.operations import requests, search, views
 from reflux.orchestrator.operations.acts import Asked
 from reflux.orchestrator.waiting import parse_wait
+from reflux.runtime.callers import actor, traceparent
 
 if TYPE_CHECKING:
     from reflux.api.operation.v1 import operation_service_pb2 as pb
@@ -112,20 +112,3 @@ class OperationServicer(OperationServiceServicer):
             return None
         state = forked.first or await self._reader.state(forked.run_id)
         return orjson.Fragment(run_view.run_document(state))
-
-
-def actor(context: Any) -> str:
-    """Who asks, as the edge says; without an edge nobody has checked."""
-    return _header(context, "x-reflux-actor") or "anonymous"
-
-
-def traceparent(context: Any) -> str:
-    """The caller's own span; empty when there is none."""
-    return valid_traceparent(_header(context, "traceparent"))
-
-
-def _header(context: Any, name: str) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == name:
-            return str(value)
-    return ""

@@ -117,5 +117,5 @@ class Teller:
 
 def _heard(state: RunState, word: Word) -> bool:
     if isinstance(word, Cancel):
-        return state.cancel is not None or state.finished is not None
+        return state.canceled or state.finished is not None
     return word.id in state.heard
