@@ -6,7 +6,6 @@ Through the edge, with a real Chromium where one is on PATH.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,8 @@ import pytest
 from tests.support.chromium import Page, chromium_program, running_chromium
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.rest import Rest
     from tests.support.stack import Stack
 
@@ -66,7 +67,11 @@ async def told(page: Page) -> str:
 
 def test_the_page_is_there_for_everybody(rest: Rest) -> None:
     """Nobody asks who opens it, under whatever name; what it may do is closed."""
-    for path, kind in (("/approve", "text/html"), ("/approve.js", "text/javascript"), ("/approve.css", "text/css")):
+    for path, kind in (
+        ("/approve", "text/html"),
+        ("/approve.js", "text/javascript"),
+        ("/approve.css", "text/css"),
+    ):
         reply = rest("GET", path, headers={"Host": "flows.example.org"})
         assert (reply.status, reply.headers["content-type"]) == (200, f"{kind}; charset=utf-8")
         assert "default-src 'none'" in reply.headers["content-security-policy"]
@@ -118,7 +123,9 @@ async def test_a_form_is_filled_in_and_the_run_goes_on(rest: Rest, stack: Stack,
         assert "fine" in facts
         assert [url for url in page.requested if url.endswith(":answer")].__len__() == 2
         assert await page.run("document.title") == "Approved: asks-by-link"
-        (complaint,) = page.complaints  # the answer that did not fit; nothing the policy refused, no exception
+        (complaint,) = (
+            page.complaints
+        )  # the answer that did not fit; nothing the policy refused, no exception
         assert "400" in complaint
         assert all(link.partition("#")[2] not in url for url in page.requested)
     until(rest, run, "on", "RUNNING")
@@ -136,10 +143,22 @@ async def test_what_cannot_be_answered_is_said_in_plain_words(rest: Rest, tmp_pa
     cancelled, second = asking(rest, "ends-meanwhile")
     async with running_chromium(tmp_path) as page:
         await shown(page, rest.url + first)
-        await page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+        await page.call(
+            "Network.emulateNetworkConditions",
+            offline=True,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
         await page.click("#reject")
         assert "counts once" in await told(page)
-        await page.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+        await page.call(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
         await page.click("#reject")
         await page.until("document.querySelector('#title').textContent.startsWith('Rejected')")
         assert "somebody, by this link" in await page.text("#facts")

@@ -1,7 +1,7 @@
 """A real Chromium without a window, where one is on PATH, driven over its DevTools protocol.
 
-https://chromedevtools.github.io/devtools-protocol/: JSON over a websocket. What a person does is done as input
-events, so that what is covered, disabled or out of reach cannot be pressed.
+https://chromedevtools.github.io/devtools-protocol/: JSON over a websocket. What a person does is done as
+input events, so that what is covered, disabled or out of reach cannot be pressed.
 """
 
 import asyncio
@@ -52,9 +52,7 @@ class Page:
 
     async def run(self, script: str) -> Any:
         """The value of an expression in the page."""
-        result = await self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
+        result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
@@ -64,9 +62,11 @@ class Page:
         await self.call("Page.navigate", url=url)
 
     async def until(self, script: str) -> Any:
-        """The value of an expression once it is true; what fails is not true yet, for a page comes in pieces."""
+        """The value of an expression once it is true. What fails is not true yet: a page comes in pieces."""
         deadline = asyncio.get_running_loop().time() + SECONDS
-        while not (value := await self.run(f"(() => {{ try {{ return {script}; }} catch {{ return null; }} }})()")):
+        while not (
+            value := await self.run(f"(() => {{ try {{ return {script}; }} catch {{ return null; }} }})()")
+        ):
             if asyncio.get_running_loop().time() > deadline:
                 shown = await self.run("document.body.innerText")
                 raise AssertionError(f"never true: {script}; the page shows {shown!r}; {self.complaints}")
@@ -98,7 +98,7 @@ class Page:
         await self.call("Input.insertText", text=text)
 
     async def press(self, key: str, code: int, text: str = "") -> None:
-        """A key and its virtual key code, such as ("Enter", 13, "\\r")."""
+        """A key, its virtual key code, and what it types."""
         named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         typed = {"text": text} if text else {}
         await self.call("Input.dispatchKeyEvent", type="keyDown", **named, **typed)

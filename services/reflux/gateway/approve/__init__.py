@@ -4,9 +4,9 @@ Three files, the same for everybody: what is asked is fetched by the page itself
 `RunService` that take a token. The token stands in the fragment of the link, which a browser keeps to itself,
 so no server, proxy or log on the way sees it; it travels in bodies alone.
 
-What the page may do is closed by its Content-Security-Policy: run this one script, ask this origin, and nothing
-else. Text of a flow is set as text; the policy stands behind that. No page may frame it, so nobody can be led
-to press a button unseen.
+What the page may do is closed by its Content-Security-Policy: run this one script, ask this origin, and
+nothing else. Text of a flow is set as text; the policy stands behind that. No page may frame it, so nobody can
+be led to press a button unseen.
 """
 
 from __future__ import annotations
