@@ -34,6 +34,8 @@ LEASE_SECONDS = 1.5
 CONNECTS = 5
 """Tries to connect to the database of a scenario."""
 DEAD, STOPPED = signal.SIGKILL, signal.SIGSTOP
+_STOPPED_SECONDS = 3
+"""After which an orchestrator that does not answer is looked at: it may have been stopped."""
 GONE = ("", "T")
 """States of a process that has ended, or was stopped."""
 
@@ -222,11 +224,11 @@ class Scenario:
         return await insist(lambda: _ask(client, flow, self._case.ahead))
 
 
-async def _ask(client: Client, flow: str, ahead: int) -> str:
+async def _ask(client: Client, flow: str, ahead: int, seconds: float = 30) -> str:
     """The run of the one request that a scenario makes, after those that it makes ahead of it."""
     for number in range(ahead):
-        await client.start(flow, {"n": 1}, request_id=f"ahead-{number}")
-    return str((await client.start(flow, {"n": 1}, request_id="once"))["id"])
+        await client.start(flow, {"n": 1}, seconds=seconds, request_id=f"ahead-{number}")
+    return str((await client.start(flow, {"n": 1}, seconds=seconds, request_id="once"))["id"])
 
 
 @asynccontextmanager
@@ -239,13 +241,13 @@ async def _ends(client: Client, flow: str, ahead: int, pid: int, told: list[str]
     """Starts the run; whether the process ends or stops before the run has ended."""
     async with asyncio.timeout(120):
         while _state(pid) not in GONE:
-            with suppress(grpc.aio.AioRpcError, TimeoutError):
-                async with asyncio.timeout(3):  # whoever has stopped does not answer
-                    if not told:
-                        told.append(await _ask(client, flow, ahead))
-                    if (await client.run(told[-1]))["state"] not in ("QUEUED", "RUNNING", "CANCELING"):
-                        await asyncio.sleep(0.1)  # what comes after the end of the run is a moment too
-                        return _state(pid) in GONE
+            with suppress(grpc.aio.AioRpcError):
+                if not told:
+                    told.append(await _ask(client, flow, ahead, seconds=_STOPPED_SECONDS))
+                run = await client.run(told[-1], seconds=_STOPPED_SECONDS)
+                if run["state"] not in ("QUEUED", "RUNNING", "CANCELING"):
+                    await asyncio.sleep(0.1)  # what comes after the end of the run is a moment too
+                    return _state(pid) in GONE
             await asyncio.sleep(0.02)
     return True
 

@@ -126,6 +126,8 @@ class StepRun:
     kept: ev.OutcomeKept | None = None
     """The outcome of another run that stands here."""
     start_time: datetime | None = None
+    renewed: datetime | None = None
+    """When a person had it done again: its total time counts from then."""
     finish_time: datetime | None = None
 
     @property

@@ -25,7 +25,7 @@ from reflux.core import children
 from reflux.core import event as ev
 from reflux.core.command import StartChild
 from reflux.core.document import Json
-from reflux.core.errors import Defect, NotFound, RefluxError, TryLater
+from reflux.core.errors import Defect, RefluxError, TryLater
 from reflux.core.event import RunPhase
 from reflux.core.flow.limits import claim_of
 from reflux.core.names import RunId, StepPath
@@ -39,7 +39,7 @@ from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.operations.derived import row_of
 from reflux.orchestrator.store import inbox, runs
-from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, Stopped
+from reflux.orchestrator.store.errors import LeaseLost, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
 from reflux.orchestrator.store.start import Starter, StartRequest
 from reflux.orchestrator.store.wakeups import Word
@@ -58,9 +58,6 @@ _ALL: Final = StepPath("*")
 """Stands for all steps of a run."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries to begin a child."""
-DISOWN_TRIES: Final = 20
-"""How often a child is cancelled whose parent ended before it had begun, while the database is away."""
-_WITHOUT_IT: Final = "run {} has ended without it"
 REFUSALS: Final = frozenset({Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT})
 """What a flow says that rather refuses a run than lets it wait: the step has its answer."""
 
@@ -111,14 +108,14 @@ class Children:
             if self._group is None or key in self._tasks or path not in run.state.unstarted:
                 continue
             task = self._tasks[key] = self._group.create_task(self._carry_out(run, path))
-            task.add_done_callback(partial(self._over, key))
+            task.add_done_callback(partial(self._over, key, run))
 
     def look_after(self, run: "ActiveRun") -> None:
         """Hears of children that have finished without a word: one that could not be read has none to say."""
         key = (run.id, _ALL)
         if run.state.child_runs and self._group is not None and key not in self._tasks:
             task = self._tasks[key] = self._group.create_task(self._look_after(run))
-            task.add_done_callback(partial(self._over, key))
+            task.add_done_callback(partial(self._over, key, run))
 
     async def _look_after(self, run: "ActiveRun") -> None:
         """Says what was not said; the run may have left memory meanwhile, so it is said like any word."""
@@ -139,9 +136,16 @@ class Children:
         except (RefluxError, psycopg.Error, OSError, TimeoutError) as error:
             log.warning("children_not_looked_after", run_id=run.id, error=str(error))
 
-    def _over(self, key: tuple[RunId, StepPath], task: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
+    def _over(self, key: tuple[RunId, StepPath], run: "ActiveRun", task: asyncio.Task[None]) -> None:
+        """What was done for a run that was read again meanwhile is still to be done for the one read."""
+        del self._tasks[key]
+        again = None if self._worker is None else self._worker.runs.get(run.id)
+        if again is None or again is run or task.cancelled():
+            return
+        if key[1] == _ALL:
+            self.look_after(again)
+        else:
+            self.begin(again, [key[1]])
 
     def committed(
         self, run: "ActiveRun", events: Sequence[ev.Event], future: asyncio.Future[Recorded]
@@ -166,35 +170,12 @@ class Children:
         worker = self._worker
         if worker is None or not self._has(run, path):
             return
-        requested = run.state.unstarted[path]
-        worker.launching.add(requested.run_id)
+        child = run.state.unstarted[path].run_id
+        worker.launching.add(child)
         try:
             await self._until_begun(run, path)
-            if run.state.finished is not None and not requested.detached:
-                await self._disown(run, requested.run_id)
         finally:
-            worker.launching.discard(requested.run_id)
-
-    async def _disown(self, run: "ActiveRun", child: RunId) -> None:
-        """Cancels a child whose start was in flight when its parent was terminated.
-
-        The end of the parent could tell it nothing: there was no such run yet. Nobody reads it before this.
-        """
-        word = _end(Cancel, child, run.state, _WITHOUT_IT.format(run.id))
-        pause = FIRST_PAUSE
-        for _ in range(DISOWN_TRIES):
-            try:
-                await inbox.put(self._pool, child, word.kind, word.payload)
-            except NotFound:
-                return  # it was not begun, and will not be
-            except (psycopg.Error, OSError, TimeoutError) as error:
-                log.warning("child_not_disowned", run_id=child, parent=run.id, error=str(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-            else:
-                if self._look is not None:
-                    self._look()
-                return
+            worker.launching.discard(child)
 
     async def _until_begun(self, run: "ActiveRun", path: StepPath) -> None:
         pause = FIRST_PAUSE
@@ -203,15 +184,12 @@ class Children:
                 found = await self._begin_or_find(run, path)
             except (ShardLost, LeaseLost, Stopped):
                 return
-            except (TryLater, psycopg.Error, OSError, TimeoutError) as error:
-                if isinstance(error, RefluxError) and error.reason in REFUSALS:
-                    self._settle(run, path, _failure(error, path))
-                    return
-                log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                continue
             except Exception as error:  # noqa: BLE001 - of whatever kind, it fails the step and not its run
+                if _passes(error):
+                    log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                    continue
                 found = _failure(error, path)
             if self._has(run, path):
                 self._settle(run, path, found)
@@ -241,6 +219,21 @@ class Children:
         command = children.again(run.state, path)
         if children.unwanted(run.state, path):
             return await self._find(command.requested.run_id)
+        try:
+            return await self._begin(run, path, command)
+        except Exception as error:
+            # A former owner may have begun it, when nothing stood in its way; what does now may be itself.
+            found = None if _passes(error) else await self._find(command.requested.run_id)
+            if found is None:
+                raise
+            return found
+
+    async def _begin(self, run: "ActiveRun", path: StepPath, command: StartChild) -> "_Begun":
+        """Makes the child durable.
+
+        Raises:
+            RefluxError, psycopg.Error: as `_begin_or_find`; RowRefused also when it is there already.
+        """
         flow = await self._flow(command)
         check_input(flow, command.input)
         claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
@@ -258,13 +251,7 @@ class Children:
             queued_tail=codec.QUEUED_TAIL,
             **row_of(flow.flow, created),
         )
-        try:
-            started = await self._starter.start(request)
-        except RowRefused:
-            found = await self._find(request.run_id)
-            if found is None:
-                raise
-            return found
+        started = await self._starter.start(request)
         metrics.started(created=True)
         if started.queued:  # who admits it leaves a word
             return _Begun(flow.name, flow.version)
@@ -313,6 +300,13 @@ def _created(
     )
 
 
+def _passes(error: Exception) -> bool:
+    """Whether something stands in the way for a while; anything else is an answer."""
+    if isinstance(error, RefluxError) and error.reason in REFUSALS:
+        return False
+    return isinstance(error, TryLater | psycopg.Error | OSError | TimeoutError)
+
+
 def _failure(error: Exception, path: StepPath) -> ev.Failure:
     """Why a child cannot begin, as the failure of its step."""
     if isinstance(error, RefluxError) and not isinstance(error, Defect):
@@ -336,19 +330,29 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
                 kind = Cancel if state.canceled else Recall
                 said.append(_end(kind, event.run_id, state, event.reason))
             case ev.RunFinished():
-                reason = _WITHOUT_IT.format(state.id)
-                said += [
-                    _end(Cancel, child, state, reason)
-                    for path, child in state.child_runs.items()
-                    if path not in state.unstarted
-                ]
-                if state.created.parent_run and state.created.parent_step:
-                    step = state.created.parent_step
-                    word = _finished(state.id, step, event.state, event.output, event.failure)
-                    said.append(Tell(RunId(state.created.parent_run), FINISHED, word))
+                reason = f"run {state.id} has ended without it"
+                said += [_end(Cancel, child, state, reason) for child in _left_behind(state)]
+                said += tell_parent(state.id, state.created, event)
             case _:
                 pass
     return said
+
+
+def _left_behind(state: RunState) -> list[RunId]:
+    """Children that a run which ends at once waited for, also those that may be about to begin.
+
+    A word to one that has not begun waits for it for a while (`find_due`).
+    """
+    detached = {path for path, asked in state.unstarted.items() if asked.detached}
+    return [child for path, child in state.child_runs.items() if path not in detached]
+
+
+def tell_parent(run_id: RunId, created: ev.RunCreated, ended: ev.RunFinished) -> list[Tell]:
+    """The word that a child has finished, if it is one that somebody waits for."""
+    if not (created.parent_run and created.parent_step):
+        return []
+    word = _finished(run_id, created.parent_step, ended.state, ended.output, ended.failure)
+    return [Tell(RunId(created.parent_run), FINISHED, word)]
 
 
 def _end(kind: type[Cancel | Recall], run_id: RunId, state: RunState, reason: str) -> Tell:

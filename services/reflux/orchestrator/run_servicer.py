@@ -24,6 +24,7 @@ from reflux.core.state import RunState
 from reflux.orchestrator import codec, queue_view, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
+from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher, StartOnce
 from reflux.orchestrator.operations import search
@@ -74,9 +75,9 @@ class RunServicer(RunServiceServicer):
         document = _input(request.input)
         flow = await self._flows.resolve(request.flow_id)
         once = None
-        if request.request_id:
+        if handle := request_id(request.request_id):
             digest = sha256(document.raw).digest()
-            once = StartOnce(f"flow:{flow.flow_id}", request.request_id, digest)
+            once = StartOnce(f"flow:{flow.flow_id}", handle, digest)
         launched = await self._launcher.launch(
             flow, document, once=once, actor=actor(context), traceparent=traceparent(context)
         )

@@ -81,7 +81,7 @@ class ActiveRun:
     shown: RunUpdate
     """What its row says, or will once everything submitted is committed."""
     unproven: bool = False
-    """It was recovered and has made no progress since: until it does, its recoveries go on being counted."""
+    """It was read and has made no progress since: until it does, its recoveries go on being counted."""
     calls: dict[StepPath, Sent] = field(default_factory=dict)
     held: int = 0
     """Attempts that wait for the commit of their start."""

@@ -120,6 +120,29 @@ async def test_runs_are_paused_resumed_and_terminated_together(begin, mesh, node
     assert len(ends) == 3
 
 
+async def test_runs_that_wait_in_a_queue_are_among_them(begin, mesh, nodes):
+    """Who ends everything that a flow does ends what has not begun too: else it would begin now."""
+    async with begin() as client:
+        one = {"concurrency": {"limit": 1, "overflow": "queue"}}
+        flow = await client.save("queue", {"id": "hold", **PURE}, policies=one)
+        runs = [await client.start(flow) for _ in range(4)]
+        which = {"flow_id": "queue"}
+        paused = await bulk(client, "pause", {**which, "states": ["QUEUED"]}, expected_count=3)
+        stand = [(await client.until(run["id"], "PAUSED"))["state"] for run in runs[1:]]
+        resumed = await bulk(client, "resume", which, expected_count=3)
+        for run in runs[1:]:
+            await client.until(run["id"], "QUEUED")
+        ended = await bulk(client, "cancel", which, expected_count=4)
+        for run in runs:
+            await client.until(run["id"], "CANCELED")
+        begun = [await client.steps(run["id"]) for run in runs[1:]]
+        nodes.held.set()
+
+    assert (paused["handled"], stand, resumed["handled"]) == (3, ["PAUSED"] * 3, 3)
+    assert [(one["reason"], one["count"]) for one in ended["outcomes"]] == [("DONE", 4)]
+    assert [steps["hold"]["attempts"] for steps in begun] == [[]] * 3
+
+
 async def test_a_step_is_skipped_in_many_runs(begin, mesh, nodes):
     """Where it waits; a run in which it is over refuses, and stops no other."""
     nap = {"id": "nap", "wait": {"for": "1h"}}
@@ -163,22 +186,6 @@ async def test_a_signal_reaches_many_runs(begin, mesh, nodes):
     assert again["outcomes"] == done["outcomes"]
     assert [event["kind"] for event in events].count("SignalReceived") == 1
     assert [end["output"] for end in ends] == [{"box": 7}] * 3
-
-
-async def test_runs_that_wait_for_a_slot_are_cancelled_together(begin, mesh, nodes):
-    """A burst that nobody wants is most of all a queue."""
-    async with begin() as client:
-        limit = {"concurrency": {"limit": 1}}
-        flow = await client.save("burst", {"id": "hold", **PURE}, policies=limit)
-        runs = [await client.start(flow) for _ in range(4)]
-        states = [run["state"] for run in runs]
-        done = await bulk(client, "cancel", {"flow_id": "burst"}, expected_count=4)
-        ends = [await client.until(run["id"], "CANCELED") for run in runs]
-        nodes.held.set()
-
-    assert states == ["RUNNING", *["QUEUED"] * 3]
-    assert done["outcomes"][0]["count"] == 4
-    assert len(ends) == 4
 
 
 async def test_more_runs_than_expected_are_left_alone(begin, mesh, nodes):

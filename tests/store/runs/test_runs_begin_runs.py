@@ -6,7 +6,11 @@ import grpc
 import psycopg
 import pytest
 
+from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
+from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
+from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.orchestrator import metrics, resting
+from reflux.orchestrator.children import Children
 from reflux.orchestrator.store.start import Starter
 from tests.store.runs.speaking import say
 from tests.support.scripted_mesh import claim
@@ -339,3 +343,51 @@ async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn
 
     assert left <= resting.LOOK_AGAIN
     assert (still["state"], final["output"]) == ("RUNNING", {"n": 1})
+
+
+@pytest.mark.parametrize("meanwhile", ["limited", "deleted"])
+async def test_a_child_that_had_begun_is_found_whatever_has_become_of_its_flow(begin, monkeypatch, meanwhile):
+    """Its owner died before it could say so: the heir finds the child, also where it could begin none now."""
+    inner = {"id": "w", "wait": {"signal": "go"}}
+    one = {"concurrency": {"limit": 1, "overflow": "reject"}} if meanwhile == "limited" else {}
+    async with begin() as client:
+        with monkeypatch.context() as crashed:
+            crashed.setattr(Children, "_settle", lambda *_: None)
+            flow = await client.save("inner", inner, policies=one)
+            run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+            async with asyncio.timeout(10):
+                while len(listed := (await client.runs.ListRuns(run_pb.ListRunsRequest())).runs) < 2:
+                    await asyncio.sleep(0.05)
+            if meanwhile == "deleted":
+                stub = FlowServiceStub(client.channel)
+                await stub.DeleteFlow(flow_pb.DeleteFlowRequest(flow_id=flow))
+    (child,) = (each.id for each in listed if each.id != run["id"])
+    async with begin() as client:
+        async with asyncio.timeout(20):
+            while (await client.run(run["id"]))["state"] == "RUNNING":
+                kinds = [event["kind"] for event in await client.events(run["id"])]
+                if "ChildStarted" in kinds:
+                    break
+                await asyncio.sleep(0.05)
+        step = (await client.steps(run["id"]))["sub"]
+        assert (step["state"], step["child_run_id"]) == ("RUNNING", child), step
+        await say(client, "SignalRun", child, name="go", payload=7)
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert final["output"] == 7
+
+
+async def test_a_terminate_reaches_a_child_of_which_the_parent_has_not_heard(begin, monkeypatch):
+    """It was durable, and nobody had said so yet: it is cancelled too, and no event follows the end."""
+    async with begin() as client:
+        monkeypatch.setattr(Children, "_settle", lambda *_: None)
+        await client.save("inner", {"id": "w", "wait": {"signal": "go"}})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+        async with asyncio.timeout(10):
+            while len(listed := (await client.runs.ListRuns(run_pb.ListRunsRequest())).runs) < 2:
+                await asyncio.sleep(0.05)
+        (child,) = (each.id for each in listed if each.id != run["id"])
+        ended = await say(client, "TerminateRun", run["id"])
+        final = await client.until(child, "CANCELED")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+    assert (ended["state"], final["state"]) == ("CANCELED", "CANCELED")
+    assert kinds[-1] == "RunFinished"

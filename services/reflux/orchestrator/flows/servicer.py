@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from google.protobuf.empty_pb2 import Empty
@@ -18,6 +18,7 @@ from reflux.orchestrator.flows.compiling import compile_document
 from reflux.orchestrator.flows.plan import plan_flow
 from reflux.orchestrator.flows.store import NO_VERSION
 from reflux.orchestrator.flows.subflows import subflow_problems
+from reflux.orchestrator.handles import request_id
 from reflux.runtime import pages
 from reflux.runtime.callers import actor
 from reflux.runtime.ids import uuid7
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from reflux.orchestrator.flows.store import FlowStore, StoredFlow
     from reflux.orchestrator.triggers.planning import TriggerPlanner
     from reflux.runtime.clock import Clock
-
-MAX_REQUEST_ID: Final = 128
-"""Characters."""
 
 
 class FlowServicer(FlowServiceServicer):
@@ -57,7 +55,7 @@ class FlowServicer(FlowServiceServicer):
         """Raises InvalidArgument, AlreadyExists."""
         document = changes.read_document(request.document)
         saved = await changes.judge(document, len(request.document.data))
-        handle = (_request_id(request.request_id), saved.request_digest) if request.request_id else None
+        handle = (request_id(request.request_id), saved.request_digest) if request.request_id else None
         return await self._create(saved, actor(context), handle)
 
     async def GetFlow(self, request: pb.GetFlowRequest, context: Any) -> HttpBody:  # noqa: N802
@@ -181,13 +179,6 @@ class FlowServicer(FlowServiceServicer):
         if flow is None:
             raise version_not_found((await self._find(key)).name, version)
         return flow
-
-
-def _request_id(text: str) -> str:
-    if len(text) > MAX_REQUEST_ID or not text.isprintable():
-        message = f"request_id is at most {MAX_REQUEST_ID} printable characters"
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=[Violation("request_id", message)])
-    return text
 
 
 def _refuse_other_name(name: str, key: str) -> None:

@@ -80,7 +80,7 @@ class Acts:
         self._teller = teller
         self.table: Mapping[str, Operation] = {
             "cancel": Operation(UNFINISHED, ("reason",), self._cancel),
-            "pause": Operation((RunPhase.RUNNING,), ("reason",), self._pause),
+            "pause": Operation((RunPhase.QUEUED, RunPhase.RUNNING), ("reason",), self._pause),
             "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
             "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
             "skip": Operation(GOING_ON, ("step", "reason"), self._skip),

@@ -40,6 +40,8 @@ _KINDS: Final[dict[type[Word], str]] = {
 }
 ENDS: Final = frozenset({"cancel", "terminate"})
 """Kinds that end even a run which cannot be folded."""
+WAKES: Final = frozenset({*ENDS, "resume"})
+"""Kinds for which a run in quarantine is read; `find_due` and `adopt_runs` know them too."""
 
 
 def encode(word: Word) -> tuple[str, bytes]:
