@@ -142,7 +142,10 @@ async def test_what_cannot_be_answered_is_said_in_plain_words(rest: Rest, tmp_pa
     rejected, first = asking(rest, "rejects-by-link")
     cancelled, second = asking(rest, "ends-meanwhile")
     async with running_chromium(tmp_path) as page:
+        small = {"width": 360, "height": 420, "deviceScaleFactor": 1, "mobile": True}
+        await page.call("Emulation.setDeviceMetricsOverride", **small)
         await shown(page, rest.url + first)
+        assert await page.run("document.documentElement.scrollWidth <= window.innerWidth")
         await page.call(
             "Network.emulateNetworkConditions",
             offline=True,
@@ -152,6 +155,7 @@ async def test_what_cannot_be_answered_is_said_in_plain_words(rest: Rest, tmp_pa
         )
         await page.click("#reject")
         assert "counts once" in await told(page)
+        assert await page.run("document.querySelector('#notice').getBoundingClientRect().top >= 0")
         await page.call(
             "Network.emulateNetworkConditions",
             offline=False,
