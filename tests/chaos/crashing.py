@@ -26,12 +26,11 @@ from reflux.runtime import rpc
 from reflux.runtime.settings import Address
 from tests.chaos.corpus import KEYED, ONCE, Case
 from tests.support.ledger import Ledger
+from tests.support.orchestrators import PATIENCE, insist
 from tests.support.scripted_mesh import Client, Mesh, claim
 
 LEASE_SECONDS = 1.5
 DEAD, STOPPED = signal.SIGKILL, signal.SIGSTOP
-PATIENCE = 90.0
-"""Seconds after which a run that has not ended counts as stuck."""
 _STOPPED_SECONDS = 3
 """After which an orchestrator that does not answer is looked at: it may have been stopped."""
 GONE = ("", "T")
@@ -200,25 +199,10 @@ class Scenario:
         return self._nursery.fork(settings=settings, log=str(log), **order)
 
     async def _save(self, client: Client) -> str:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    return await client.save(self._case.name, *self._case.steps)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise
-                    await asyncio.sleep(0.05)
+        return await insist(lambda: client.save(self._case.name, *self._case.steps))
 
     async def _start(self, client: Client, flow: str) -> str:
-        """The run of the request, asked for again while nobody answers."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    return await _ask(client, flow)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise
-                    await asyncio.sleep(0.05)
+        return await insist(lambda: _ask(client, flow))
 
 
 async def _ask(client: Client, flow: str, seconds: float = 30) -> str:

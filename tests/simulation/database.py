@@ -41,7 +41,7 @@ STATEMENTS: Final = (
     "create_shards", "count_shards", "join", "heartbeat", "leave", "declare_dead", "take_shards",
     "release_shards", "survey", "write_events", "start_runs", "find_start_keys", "adopt_runs", "find_due",
     "put_word", "get_run", "read_events", "read_journals",
-    "last_seqs", "find_finished",
+    "find_words", "try_run", "last_seqs", "find_finished",
 )  # fmt: skip
 WORDS: Final = ("is_waiting", "give_back")
 """Of the package `words`."""
@@ -192,6 +192,10 @@ class SimConnection:
 
     # A statement on its way.
 
+    def _is_late(self, name: str, seconds: float) -> None:
+        if name in _LOOKS:
+            self._loop.is_late(seconds)
+
     def _database_takes(self, name: str, parameters: Any, future: asyncio.Future[list[Row]]) -> None:
         database, world = self._database, self._database.world
         fault = database.plan.statement(name, self._loop.name)
@@ -200,6 +204,7 @@ class SimConnection:
         there = world.rng.random() * 0.004
         if fault == "stall":
             there += world.rng.uniform(0.5, 12)
+            self._is_late(name, there)
         world.after(there, self._executed, name, parameters, future, fault)
 
     def _executed(self, name: str, parameters: Any, future: asyncio.Future[list[Row]], fault: str) -> None:
@@ -226,8 +231,12 @@ class SimConnection:
         back = world.rng.random() * 0.004
         if fault == "silent":
             back += world.rng.uniform(0.5, 12)
+            self._is_late(name, back)
         world.after(back, _settle, future, answer, loop=self._loop)
 
+
+_LOOKS: Final = frozenset({"adopt_runs", "find_due", "read_journals"})
+"""Statements between the decision to read a run and its being read."""
 
 HELD_SECONDS: Final = 0.5
 """Longest time for which a connection may be out of the pool without a statement of its own."""

@@ -69,6 +69,8 @@ class Case:
     broken: bool
     """The database refused a row of it, so it may be parked for that."""
     calm: bool
+    poison: bool
+    """It kills whoever reads it."""
 
 
 def verdict(
@@ -79,6 +81,7 @@ def verdict(
     *,
     broken: Collection[str],
     calm: bool,
+    poison: bool,
 ) -> list[str]:
     """Every promise that was broken, in words; empty for a good world."""
     problems = list(_writers(tables))
@@ -108,6 +111,7 @@ def verdict(
             told.words.get(run_id, ()),
             run_id in broken,
             calm,
+            poison,
         )
         problems += [f"{run_id[-6:]}: {problem}" for rule in _RULES for problem in rule(case)]
     return problems
@@ -257,6 +261,8 @@ def _effects(case: Case) -> Iterator[str]:
             continue  # a quarantined run shows it as in flight
         if case.state.finished and path in case.state.finished.unresolved_effects:
             continue
+        if case.poison and case.state.finished and case.state.finished.failure is not None:
+            continue  # it ended without anybody's look at it, and says so
         if Outcome.DONE in outcomes and not effects:
             yield f"{path} is DONE and nothing happened"
         if not outcomes & {Outcome.DONE, Outcome.AMBIGUOUS} and effects:
@@ -316,7 +322,7 @@ def _scopes(case: Case) -> Iterator[str]:
 def _times(case: Case) -> Iterator[str]:
     """G5: nothing fires before its time; without faults, at most 2 s after it."""
     until: dict[str, datetime] = {}
-    retry: dict[tuple[str, int], float] = {}
+    retry: dict[tuple[str, int], tuple[float, float]] = {}
     for event, fact in zip(case.events, case.facts, strict=True):
         waits = isinstance(event, ev.StepEntered) and event.until is not None
         if waits and not isinstance(case.state.steps[event.step].step.action, SignalAction | ApproveAction):
@@ -327,7 +333,8 @@ def _times(case: Case) -> Iterator[str]:
             if case.calm and fact.recorded_at > until[event.step] + _LATE_CALM:
                 yield f"{event.step} waited until {fact.recorded_at}, long after {until[event.step]}"
         elif isinstance(event, ev.AttemptFinished) and event.retry_at is not None:
-            retry[event.step, event.attempt + 1] = _seconds(event.retry_at)
+            times = _seconds(event.finish_time), _seconds(event.retry_at)
+            retry[event.step, event.attempt + 1] = times
             # What a takeover supersedes was never asked, and is sent again at once, by one heir.
             superseded = event.failure is not None and event.failure.code == "ABORTED"
             if not superseded and event.retry_at - event.finish_time < timedelta(seconds=0.099):
@@ -340,19 +347,21 @@ def _times(case: Case) -> Iterator[str]:
             if fact.recorded_at < created + case.state.flow.timeout - _GRAIN:
                 yield "the run timed out too early"
     for sent in case.sent:
-        at = retry.get((sent.step, sent.attempt))
-        if at is not None and sent.at < at - 0.001 and sent.token >= case.facts[-1].token:
+        # What was sent before that was decided belongs to a memory whose facts the journal did not take.
+        decided, at = retry.get((sent.step, sent.attempt), (0.0, 0.0))
+        if decided - 0.001 <= sent.at < at - 0.001 and sent.token >= case.facts[-1].token:
             yield f"attempt {sent.attempt} of {sent.step} was sent {at - sent.at:.3f} s too early"
 
 
 def _cancels(case: Case) -> Iterator[str]:
     """G7: after the journal shows a cancel nothing new begins, but what undoes what was done."""
     cancel: Fact | None = None
+    recalled = False
     for event, fact in zip(case.events, case.facts, strict=True):
         if isinstance(event, ev.CancelRequested):
-            if cancel is not None:
+            if cancel is not None and not recalled:
                 yield "it was cancelled twice"
-            cancel = fact
+            cancel, recalled = cancel or fact, event.recalled
         elif isinstance(event, ev.EffectClaimed | ev.AttemptStarted) and event.step.endswith(UNDO):
             continue
         elif cancel is not None and isinstance(event, ev.EffectClaimed):
@@ -375,7 +384,7 @@ def _unheard_cancel(case: Case) -> Iterator[str]:
     ended = case.facts[-1].recorded_at
     if any(kind == "cancel" and at < ended for kind, at in case.row.folded):
         yield "its cancel was heard, and forgotten"
-    if case.canceled is not None and _seconds(ended) > case.canceled + _UNHEARD:
+    if case.canceled is not None and _seconds(ended) > case.canceled + _UNHEARD and not case.poison:
         yield "its cancel was accepted, and nobody heard it"
 
 

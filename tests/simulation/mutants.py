@@ -20,6 +20,7 @@ from reflux.core import event as ev
 from reflux.core.claim import Verdict
 from reflux.core.word import Cancel
 from reflux.orchestrator import caller, effect_servicer, intake, worker
+from reflux.orchestrator.children import Children
 from reflux.orchestrator.intake import Intake
 from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store.journal import Writer
@@ -110,12 +111,30 @@ def _counts_no_deaths() -> list[Any]:
 
 
 def _parks_the_cancelled() -> list[Any]:
-    park = Intake._park
+    def parks(self: Intake, loaded: Any, lease: Any, failure: Any, *_: Any) -> Any:
+        return self._park(loaded, lease, failure)
 
-    def always(self: Intake, *arguments: Any, canceling: bool = False) -> Any:
-        return park(self, *arguments)
+    return [patch.object(Intake, "_end", parks)]
 
-    return [patch.object(Intake, "_park", always)]
+
+def _counts_what_is_due() -> list[Any]:
+    adopt = Tables.adopt_runs
+
+    def due(self: Tables, p: Any) -> Any:
+        inbox, self.inbox = self.inbox, {}
+        try:
+            return adopt(self, p)
+        finally:
+            self.inbox = inbox
+
+    return [patch.object(Tables, "adopt_runs", due)]
+
+
+def _forgets_children() -> list[Any]:
+    def over(self: Children, key: Any, *_: Any) -> None:
+        del self._tasks[key]
+
+    return [patch.object(Children, "_over", over)]
 
 
 def _own_clock() -> list[Any]:
@@ -320,7 +339,7 @@ FIRST: Final = {
     "strands_work": 1,
     "loses_timers": 128,
     "loses_wakeups": 4,
-    "forgets_words": 2,
+    "forgets_words": 46,
     "poison": 384,
     "retry_storm": 5,
     "herd": 367,
@@ -332,8 +351,11 @@ FIRST: Final = {
     "other_version": 1,
     "falls_back": 5,
     "both_act": 98,
-    "one_bad_row": 94,
+    "one_bad_row": 315,
     "cannot_be_ended": 3879,
+    "poisonous_words": 6000831,
+    "dies_silently": 94,
+    "forgets_children": 5004490,
     "superseded_may_act": 69,
     "ambiguous_is_failed": 24,
     "sends_before_commit": 0,
@@ -353,6 +375,14 @@ MUTANTS: Final = {
     ),
     "forgets_words": Mutant("a word that comes beside a step's end is deleted unheard", _forgets_words),
     "poison": Mutant("a run that kills its readers is adopted for ever", _counts_no_deaths),
+    "poisonous_words": Mutant("a run that kills who reads it for a word is not counted", _counts_what_is_due),
+    "dies_silently": Mutant(
+        "who waits for a run that ends as it stands is not told",
+        lambda: [patch.object(intake, "tells", lambda state, events: [])],
+    ),
+    "forgets_children": Mutant(
+        "a start under way hides that of a run that was read again", _forgets_children
+    ),
     "cannot_be_ended": Mutant(
         "a run that cannot be written is parked although it was cancelled", _parks_the_cancelled
     ),

@@ -85,9 +85,7 @@ class Plan:
             plan.processes.append(ProcessFault(at, act, rng.randrange(ORCHESTRATORS), seconds))
         plan.doubles = 0.5 if rng.random() < 0.1 else 0.03
         plan.poison = rng.random() < 0.02
-        if plan.poison:
-            plan.cancel_at = None  # to cancel is to look at it
-        elif rng.random() < 0.4:
+        if not plan.poison and rng.random() < 0.4:
             plan.words = rng.randint(1, 5)
         return plan
 

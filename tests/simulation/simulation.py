@@ -152,8 +152,6 @@ class _Simulation:
         self.outside = Outside(world, self.plan, self._claim_at)
         self.database = Database(world, self.tables, self.plan)
         self.flows = _flows(seed // SEEDS_OF_A_FLOW)
-        if OTHER in self.flows:
-            self.plan.poison = False  # a word of a child to a poisoned parent kills without being counted
         self.shared = Shared(
             world,
             self.database,
@@ -192,6 +190,7 @@ class _Simulation:
             self.flows,
             broken={run_id for run_id, _ in self.database.bad},
             calm=self.plan.calm,
+            poison=self.plan.poison,
         )
         return Report(
             self.seed,
@@ -223,6 +222,7 @@ class _Simulation:
         """Whether a run waits for one that it has started, and that for a person."""
         return (
             OTHER in self.flows
+            and row.state != "PAUSED"
             and row.wake_at is not None
             and row.wake_at > self.world.time() + timedelta(minutes=30)
             and any(run.state == "PARKED" and run.flow_id == OTHER for run in self.tables.runs.values())
@@ -390,11 +390,12 @@ class _Simulation:
 
     def _loading(self) -> None:
         """A run is about to be folded: whoever does so dies of a poisoned one."""
-        if all(self._only_waits(run_id) for run_id in self.tables.runs):
+        loop = asyncio.get_running_loop()
+        [process] = [one for one in self.shared.processes if one.loop is loop]
+        late = self.world.now < process.loop.late_until
+        if not late and all(self._only_waits(run_id) for run_id in self.tables.runs):
             self.world.problems.append("a run was read although nothing of it was due")
         if self.plan.poison:
-            loop = asyncio.get_running_loop()
-            [process] = [one for one in self.shared.processes if one.loop is loop]
             self.plan.struck += 1
             self.world.note("fault", "poison", process.name)
             self._kill(process, 0.5)

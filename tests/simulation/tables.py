@@ -25,6 +25,10 @@ Parameters = "Mapping[str, Any]"
 
 _AHEAD: Final = timedelta(seconds=5)
 _DAYS: Final = timedelta(days=7)
+_FOR_THE_ABSENT: Final = timedelta(minutes=1)
+"""How long a word for a run that is not there waits for it to begin."""
+_RESTS: Final = ("PARKED", "QUEUED")
+"""States of runs that without a time are in nobody's memory."""
 
 
 @dataclass(slots=True)
@@ -211,6 +215,8 @@ class Tables:
             )
             if place in held
         ]
+        if len({(run, fact.seq) for run, fact in events}) < len(events):
+            raise errors.UniqueViolation("journal_pkey: the same event twice")
         for run, fact in events:
             if fact.seq in self.journal.get(run, ()):
                 raise errors.UniqueViolation(f"journal_pkey: {run} {fact.seq}")
@@ -290,21 +296,60 @@ class Tables:
         shard = self.shards[p["shard"]]
         if shard.token != p["token"]:
             return []
-        soon = self.now() + _AHEAD
+        told = {
+            run_id
+            for shard, run_id, kind, *_ in self.inbox.values()
+            if shard == p["shard"] and not self.kept_for_later(run_id, kind)
+        }
         page = sorted(
             run_id
             for run_id, run in self.runs.items()
             if run.shard == p["shard"]
             and run.finished_at is None
-            and run.state not in ("PARKED", "QUEUED")
-            and (run.wake_at is None or run.wake_at <= soon)
             and run_id > p["after"]
+            and (run_id in told or self._due_soon(run))
         )[: p["limit"]]
         for run_id in page:
-            self.runs[run_id].recoveries += p["died"]
-            self.runs[run_id].adopted_at = self.now()
+            run = self.runs[run_id]
+            if p["died"]:
+                run.recoveries = max(run.recoveries, min(run.recoveries + 1, p["most"] - 1))
+            elif self._belongs(run):
+                run.recoveries = min(run.recoveries, p["most"] - 1)
+            run.adopted_at = self.now()
         runs = [(run_id, self.runs[run_id]) for run_id in page]
-        return [(run_id, run.recoveries, run.flow_id, run.priority) for run_id, run in runs]
+        return [
+            (
+                run_id,
+                run.recoveries,
+                run.flow_id,
+                run.priority,
+                self._belongs(run),
+            )
+            for run_id, run in runs
+        ]
+
+    def _belongs(self, run: Run) -> bool:
+        return run.state not in _RESTS and self._due_soon(run)
+
+    def _due_soon(self, run: Run) -> bool:
+        if run.wake_at is None:
+            return run.state not in _RESTS
+        return run.wake_at <= self.now() + _AHEAD
+
+    def try_run(self, p: Any) -> list[Row]:
+        run = self.runs.get(p["run_id"])
+        if run is None or run.shard != p["shard"] or self.shards[p["shard"]].token != p["token"]:
+            return []
+        if run.finished_at is not None or run.recoveries != p["most"] - 1:
+            return []
+        run.recoveries = p["most"]
+        return [(run.recoveries,)]
+
+    def find_words(self, p: Any) -> list[Row]:
+        if self.shards[p["shard"]].token != p["token"]:
+            return []
+        place = (p["shard"], p["run_id"])
+        return [(word, *row[2:], None) for word, row in sorted(self.inbox.items()) if row[:2] == place]
 
     def find_due(self, p: Any) -> list[Row]:
         held = {
@@ -332,9 +377,10 @@ class Tables:
         for word, (shard, run_id, kind, payload, at) in list(self.inbox.items()):
             if shard not in held:
                 continue
-            if run_id in self.runs and self.runs[run_id].finished_at is not None:
+            run = self.runs.get(run_id)
+            if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None:
                 del self.inbox[word]
-            elif word not in taken and not self.kept_for_later(run_id, kind):
+            elif run is not None and word not in taken and not self.kept_for_later(run_id, kind):
                 words.append((run_id, shard, at, word, kind, payload, None))
         return rows + words[: p["limit"]]
 

@@ -106,7 +106,11 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
     member, run = rng.choice(MEMBERS), rng.choice(RUNS)
     release = rng.choice((1, 1, 1, 2))
     name = rng.choice(
-        (*STATEMENTS, *WORDS, *("write_events", "start_runs", "take_shards", "put_word", "find_due") * 3)
+        (
+            *STATEMENTS,
+            *WORDS,
+            *("write_events", "start_runs", "take_shards", "put_word", "find_due", "adopt_runs") * 3,
+        )
     )
     match name:
         case "join":
@@ -130,13 +134,19 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             shard, token = leases[0]
             after = rng.choice((RUNS[0], str(UUID(int=0))))
             place = {"shard": shard, "token": token, "after": after}
-            return name, {**place, "died": rng.random() < 0.5, "limit": 3}
+            return name, {**place, "died": rng.random() < 0.5, "limit": 3, "most": 3}
+        case "find_words":
+            shard, token = leases[0]
+            return name, {"shard": shard, "token": token, "run_id": run}
+        case "try_run":
+            shard, token = leases[0]
+            return name, {"shard": shard, "token": token, "run_id": run, "most": 3}
         case "find_due":
             loaded, taken = rng.sample(RUNS, 2), [rng.randint(1, 9)]
             bounds = {"ahead": timedelta(), "limit": 99, "window": 99}
             return name, {**held, **bounds, "loaded": loaded, "taken": taken}
         case "put_word":
-            return name, {"run_id": run, "kind": "cancel", "payload": b"p"}
+            return name, {"run_id": run, "kind": rng.choice(("cancel", "signal")), "payload": b"p"}
         case "read_events":
             return name, {"run_id": run, "after": rng.randint(0, 2), "limit": 2}
         case "read_journals":
@@ -203,14 +213,16 @@ def _events(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
     words = rng.sample([*tables.inbox], min(2, len(tables.inbox)))
     seqs = [last[run] + rng.choice((1, 1, 1, 0)) for run in runs]
     # A statement that is refused uses numbers of words up or not, and two words get theirs in any order.
-    told = runs[:1] if all(last[run] < seq for run, seq in zip(runs, seqs, strict=True)) else []
+    twice = runs[:1] if rng.random() < 0.1 else []
+    fine = not twice and all(last[run] < seq for run, seq in zip(runs, seqs, strict=True))
+    told = runs[:1] if fine else []
     waits = [(run, rng.choice("ab")) for run in runs]
     names = [rng.choice((None, "ready")) for _ in waits]
     return {
-        "event_leases": [rng.randint(1, 3) for _ in runs],
-        "event_runs": runs,
-        "event_seqs": seqs,
-        "event_payloads": [b"event"] * len(runs),
+        "event_leases": [rng.randint(1, 3) for _ in runs + twice],
+        "event_runs": runs + twice,
+        "event_seqs": seqs + seqs[: len(twice)],
+        "event_payloads": [b"event"] * len(runs + twice),
         "run_leases": [rng.randint(1, 3) for _ in runs],
         "run_ids": runs,
         "run_states": states,

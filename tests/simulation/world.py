@@ -29,6 +29,9 @@ MOST_EVENTS: Final = 8_000
 MOST_AT_ONCE: Final = 100_000
 """Callbacks of one process without any time between them."""
 
+_LATELY: Final = 1.0
+"""Seconds in which a process has done what it has just decided."""
+
 EPOCH: Final = datetime(2026, 3, 1, tzinfo=UTC)
 """The database's time when a world begins."""
 
@@ -121,6 +124,7 @@ class World:
     def resume(self, loop: ProcessLoop) -> None:
         """Everything that a paused process has missed happens to it now, in order."""
         loop.paused = False
+        loop.is_late(0.0)
         for missed in loop.missed:
             heappush(self._heap, missed)
         loop.missed.clear()
@@ -137,6 +141,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.paused = False
         self.stops = 0
         """How often it was paused."""
+        self.late_until = 0.0
+        """What it does before that may follow from what it knew before a pause or a slow statement."""
         self.dead = False
         self.missed: list[tuple[float, float, Entry]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -157,6 +163,10 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             raise RuntimeError(f"{self.name} goes round in circles and lets no time pass")
         finally:
             _set_running(None)
+
+    def is_late(self, seconds: float) -> None:
+        """Something that it waits for comes so much later than usual."""
+        self.late_until = max(self.late_until, self.world.now + seconds + _LATELY)
 
     def kill(self) -> None:
         """SIGKILL. No `finally` of the process is seen by the world: it is dead to everybody."""

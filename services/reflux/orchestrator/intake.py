@@ -5,9 +5,14 @@ recovered, what became of the attempts its former owner left in flight, the word
 cannot be read or folded is parked by a statement that needs neither, so that it cannot take its orchestrator
 down again and again; so is one whose owners died `MAX_RECOVERIES` times without progress.
 
-A new shard is first counted: every run that its former owner left under way gets its death, and those that
-had too many are parked. Only then is anything of the shard taken up, by whichever way, because what is taken
-up may be what kills. Loading waits for room in memory, counting for nothing.
+A new shard is first counted: every run that its former owner left under way, or may have read for a word,
+gets its death, and those that had too many are parked. Only then is anything of the shard taken up, by
+whichever way, because what is taken up may be what kills. Loading waits for room in memory, counting for
+nothing. The last death before that counts only against a run that was being tried, one at a time
+(`suspects`).
+
+A run in quarantine is read once more when it is told to end or to go on. If that kills, too, it ends as it
+stands, or the word that it should go on is taken away.
 """
 
 import asyncio
@@ -22,6 +27,7 @@ import psycopg
 
 from reflux.core import event as ev
 from reflux.core.attempt import recover
+from reflux.core.compensation import uncompensated
 from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
@@ -30,19 +36,20 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, metrics
-from reflux.orchestrator.children import Children
+from reflux.orchestrator.children import Children, tell_parent, tells
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.resting import EVICT_AFTER
 from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
-from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Writer
+from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.store.members import MemberId, Taken
-from reflux.orchestrator.store.runs import Adopted
+from reflux.orchestrator.store.runs import MAX_RECOVERIES, Adopted
 from reflux.orchestrator.store.wakeups import Word
+from reflux.orchestrator.suspects import Suspects
 from reflux.orchestrator.words.hearing import give_back, hear_all
-from reflux.orchestrator.words.stored import ENDS
-from reflux.orchestrator.words.waits import keyed
+from reflux.orchestrator.words.stored import ENDS, WAKES
+from reflux.orchestrator.words.waits import WaitRow, keyed
 from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
@@ -50,8 +57,6 @@ from reflux.runtime.postgres import Pool
 from reflux.runtime.tasks import forever
 
 POLL_SECONDS: Final = 1.0
-MAX_RECOVERIES: Final = 5
-"""Deaths of its owner without progress after which a run is quarantined."""
 QUARANTINED: Final = "its orchestrators died again and again without progress"
 LOAD_AT_ONCE: Final = 50
 """Runs taken on before memory is looked at again."""
@@ -95,6 +100,9 @@ class Intake:
         self._counted: set[ShardLease] = set()
         """Shards whose runs may be taken up."""
         self._broken: dict[RunId, Broken] = {}
+        self._suspects = Suspects(pool, worker, take=self._take_alone)
+        self._writing: dict[RunId, asyncio.Future[Recorded]] = {}
+        """Runs that are being parked, or ended as they stand: not to be read before that is committed."""
         self._reading = asyncio.Lock()
         self._look = asyncio.Event()
 
@@ -116,6 +124,7 @@ class Intake:
         """These are not ours any more."""
         for shard in shards:
             self._counted.discard(self._leases.pop(shard, ShardLease(shard, -1)))
+        self._suspects.lost(shards)
         self._worker.drop_shards(shards)
 
     def look(self) -> None:
@@ -133,6 +142,7 @@ class Intake:
             group.create_task(self._adopt_forever())
             group.create_task(self._load_forever())
             group.create_task(self._poll_forever())
+            group.create_task(self._suspects.run())
 
     async def _adopt_forever(self) -> None:
         for _ in forever():
@@ -151,16 +161,20 @@ class Intake:
         adopted = [
             one async for page in runs.adopt(self._pool, taken.lease, died=taken.orphaned) for one in page
         ]
-        poison = [one.run_id for one in adopted if one.recoveries >= MAX_RECOVERIES]
+        # One that rests has its old deaths still: only a new one speaks against reading it for a word.
+        fatal = [one for one in adopted if one.recoveries >= MAX_RECOVERIES and (one.due or taken.orphaned)]
+        poison = [one.run_id for one in fatal]
         parked = await self._quarantine(poison, taken.lease) if poison else []
         if parked:
             await asyncio.wait(parked)
         if self._holds(taken.lease):
+            for one in adopted:
+                if one.recoveries == MAX_RECOVERIES - 1:
+                    self._suspects.add(taken.lease, one)
             self._counted.add(taken.lease)
             self._look.set()
-            self._loading.put_nowait(
-                (taken.lease, [one for one in adopted if one.recoveries < MAX_RECOVERIES])
-            )
+            unsuspected = [one for one in adopted if one.due and one.recoveries < MAX_RECOVERIES - 1]
+            self._loading.put_nowait((taken.lease, unsuspected))
 
     async def _load_forever(self) -> None:
         """What cannot be loaded now is due in the tables, and found by a later look."""
@@ -173,6 +187,12 @@ class Intake:
                 except (psycopg.Error, OSError, TimeoutError) as error:
                     log.warning("loading_failed", shard=lease.shard, error=str(error))
                     break
+
+    async def _take_alone(self, lease: ShardLease, suspect: Adopted) -> None:
+        if suspect.due:
+            await self._room()
+            await self._take(lease, [suspect])
+        self._look.set()
 
     async def _take(self, lease: ShardLease, page: Sequence[Adopted]) -> None:
         async with self._read([adopted.run_id for adopted in page]) as found:
@@ -188,10 +208,19 @@ class Intake:
         parked: list[asyncio.Future[Recorded]] = []
         for run_id, last_seq in (await runs.last_seqs(self._pool, run_ids)).items():
             row = await runs.get(self._pool, run_id)
-            if self._holds(lease) and run_id not in self._worker.runs:
-                canceling = row is not None and row.state is RunPhase.CANCELING
-                loaded = Loaded(run_id, last_seq, None)
-                parked += self._park(loaded, lease, Reason.QUARANTINED, QUARANTINED, canceling=canceling)
+            said = await wakeups.words_of(self._pool, lease, run_id)
+            if row is None or not self._holds(lease) or run_id in self._worker.runs:
+                continue
+            rests = row.state is RunPhase.PARKED and row.failure and row.failure.reason == Reason.QUARANTINED
+            # Those that a run in quarantine was read for; what else was said to it is kept.
+            words = [word for word in said if word.kind in ENDS or (rests and word.kind in WAKES)]
+            ends = row.state is RunPhase.CANCELING or _ends(words)
+            loaded = Loaded(run_id, last_seq, None)
+            if ends:
+                created = await self._created(run_id)
+                parked += self._end(loaded, lease, _quarantined(), words, created)
+            else:
+                parked += self._park(loaded, lease, _quarantined(), words)
         return parked
 
     async def _poll_forever(self) -> None:
@@ -211,10 +240,12 @@ class Intake:
     async def _poll(self) -> None:
         await self._mend()
         leases = list(self._counted)
-        due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=list(self._worker.runs))
+        here = [*self._worker.runs, *self._suspects]
+        due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=here)
         words: defaultdict[RunId, list[Word]] = defaultdict(list)
         for word in due.words:
-            words[word.run_id].append(word)
+            if word.run_id not in self._suspects or word.run_id in self._worker.runs:
+                words[word.run_id].append(word)
         for run_id in [run_id for run_id in words if run_id in self._worker.runs]:
             run = self._worker.runs.get(run_id)  # it may leave memory while another one answers
             if run is None:
@@ -224,7 +255,8 @@ class Intake:
                 said = [word for word in said if word.kind != slots.ADMITTED]
             if said:
                 await self._answer(run, said)
-        shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in self._broken}
+        held_back = {*self._broken, *self._suspects}
+        shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in held_back}
         shards |= {run_id: said[0].shard for run_id, said in words.items()}
         if self._worker.full():
             return  # what is due stays due; waiting here would keep cancels from the runs that fill memory
@@ -249,9 +281,15 @@ class Intake:
                     continue
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
+                elif loaded.state is not None and loaded.state.canceled:
+                    self._end(loaded, one.lease, _broken(one.problem))
                 else:
-                    canceling = loaded.state is not None and loaded.state.cancel is not None
-                    self._park(loaded, one.lease, Reason.RUN_BROKEN, one.problem, canceling=canceling)
+                    # If hearing that it shall end is what it cannot do, it would try for ever.
+                    said = await wakeups.words_of(self._pool, one.lease, loaded.run_id)
+                    if ends := [word for word in said if word.kind in ENDS]:
+                        self._end(loaded, one.lease, _broken(one.problem), ends)
+                    else:
+                        self._park(loaded, one.lease, _broken(one.problem))
 
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
@@ -264,7 +302,8 @@ class Intake:
                     yield loaded
 
         async with self._reading:
-            wanted = [one for one in run_ids if one not in worker.runs and one not in worker.launching]
+            others = (worker.runs, worker.launching, self._writing)
+            wanted = [one for one in run_ids if not any(one in hands for hands in others)]
             async with aclosing(self._reader.load(wanted)) as source:
                 yield absent(source)
 
@@ -280,9 +319,9 @@ class Intake:
         waits = state.due or state.timers or state.awaited or state.child_runs
         interrupted = state.flights > 0 or bool(state.unstarted)
         recovered = interrupted or (state.phase is RunPhase.RUNNING and not waits)
-        unproven = recovered or state.quarantine is not None
+        # Deaths of its owners may have been counted in its row, also while it only waited.
         run = ActiveRun(
-            state, lease, loaded.last_seq + 1, _row_of(state), unproven=unproven, indexed=keyed(state)
+            state, lease, loaded.last_seq + 1, _row_of(state), unproven=True, indexed=keyed(state)
         )
         now = self._clock.now()
         events: list[ev.Event] = []
@@ -310,43 +349,73 @@ class Intake:
     async def _give_up(self, loaded: Loaded, lease: ShardLease, words: Sequence[Word]) -> None:
         """A run that cannot be folded: words that end it do so as it is, anything else leaves it PARKED."""
         if _ends(words):
-            self._end(loaded, lease, ev.Failure("INTERNAL", Reason.RUN_BROKEN, loaded.problem), words)
+            ending = [word for word in words if word.kind in ENDS]  # signals go back to whom they may concern
+            created = await self._created(loaded.run_id)
+            self._end(loaded, lease, _broken(loaded.problem), ending, created)
             return
         await give_back(self._pool, lease, words)
         row = await runs.get(self._pool, loaded.run_id)
         if row is None or row.state is not RunPhase.PARKED:
-            self._park(loaded, lease, Reason.RUN_BROKEN, loaded.problem)
+            self._park(loaded, lease, _broken(loaded.problem))
         elif admitted := [word.id for word in words if word.kind == slots.ADMITTED]:
             # It keeps the slot until a person ends it, and needs no word about it.
             with suppress(Exhausted, Stopped):
                 self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
                 self._writer.submit(Submission(lease, loaded.run_id, loaded.last_seq + 1, [], None, admitted))
 
+    async def _created(self, run_id: RunId) -> ev.RunCreated | None:
+        """How a run began that is not to be folded: its first event alone; None when that cannot be read."""
+        with suppress(ValueError):
+            for row in await runs.events(self._pool, run_id, limit=1):
+                event = codec.decode(row.payload)
+                return event if isinstance(event, ev.RunCreated) else None
+        return None
+
     def _end(
-        self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
+        self,
+        loaded: Loaded,
+        lease: ShardLease,
+        failure: ev.Failure,
+        words: Sequence[Word] = (),
+        created: ev.RunCreated | None = None,
     ) -> list[asyncio.Future[Recorded]]:
-        """Cancels a run as it stands, because it cannot be advanced to its end."""
+        """Cancels a run as it stands, because it cannot be advanced to its end; who waits for it is told.
+
+        `created`, of one that was not folded: its children are not known then, and go on.
+        """
         now = self._clock.now()
         unknown = () if loaded.state is None else tuple(unresolved(loaded.state))
-        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown)
+        left = () if loaded.state is None else uncompensated(loaded.state)
+        event = ev.RunFinished(
+            RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown, uncompensated=left
+        )
         update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
         update = replace(update, fingerprint=seen_as(loaded.state, failure))
-        return self._write(loaded, lease, event, update, words)
+        if loaded.state is not None:
+            said = tells(loaded.state, [event])
+        else:
+            said = tell_parent(loaded.run_id, created, event) if created is not None else []
+        log.error("run_ended", run_id=loaded.run_id, reason=str(failure.reason), message=failure.message)
+        return self._write(loaded, lease, event, update, words, said=said)
 
     def _park(
-        self, loaded: Loaded, lease: ShardLease, reason: Reason, message: str, *, canceling: bool = False
+        self, loaded: Loaded, lease: ShardLease, failure: ev.Failure, words: Sequence[Word] = ()
     ) -> list[asyncio.Future[Recorded]]:
-        """Leaves a run to a person; one that was cancelled needs nobody any more, and ends."""
-        failure = ev.Failure("INTERNAL", reason, message)
-        log.error("run_parked", run_id=loaded.run_id, reason=reason.value, message=message)
-        if canceling:
-            return self._end(loaded, lease, failure)
+        """Leaves a run to a person."""
+        log.error("run_parked", run_id=loaded.run_id, reason=str(failure.reason), message=failure.message)
         seen = seen_as(loaded.state, failure)
         update = RunUpdate(RunPhase.PARKED, failure=failure, fingerprint=seen, progressed=False)
-        return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, ())
+        return self._write(loaded, lease, ev.RunParked(failure, self._clock.now()), update, words)
 
     def _write(
-        self, loaded: Loaded, lease: ShardLease, event: ev.Event, update: RunUpdate, words: Sequence[Word]
+        self,
+        loaded: Loaded,
+        lease: ShardLease,
+        event: ev.Event,
+        update: RunUpdate,
+        words: Sequence[Word],
+        *,
+        said: Sequence[Tell] = (),
     ) -> list[asyncio.Future[Recorded]]:
         """Records one event of a run that is not in memory. If that fails, the run is due as before.
 
@@ -355,12 +424,22 @@ class Intake:
         """
         self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
         payload, ids = codec.encode(event), [word.id for word in words]
+        over = keyed(loaded.state) if loaded.state is not None and update.finished_at is not None else ()
+        waits = [WaitRow(path, None, "") for path in over]
         with suppress(Exhausted, Stopped):
-            submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids)
+            submission = Submission(
+                lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids, said, waits
+            )
             future = self._writer.submit(submission)
             future.add_done_callback(partial(metrics.settled, update.state))
+            self._writing[loaded.run_id] = future
+            future.add_done_callback(partial(self._written, loaded.run_id))
             return [future]
         return []
+
+    def _written(self, run_id: RunId, future: asyncio.Future[Recorded]) -> None:
+        if self._writing.get(run_id) is future:
+            del self._writing[run_id]
 
     def _holds(self, lease: ShardLease) -> bool:
         return self._leases.get(lease.shard) == lease
@@ -370,6 +449,14 @@ class Intake:
         await self._writer.room()
         while self._worker.full():  # noqa: ASYNC110 - hours of load, not a wait for one thing
             await asyncio.sleep(POLL_SECONDS / 10)
+
+
+def _quarantined() -> ev.Failure:
+    return ev.Failure("INTERNAL", Reason.QUARANTINED, QUARANTINED)
+
+
+def _broken(problem: str) -> ev.Failure:
+    return ev.Failure("INTERNAL", Reason.RUN_BROKEN, problem)
 
 
 def _ends(words: Sequence[Word]) -> bool:

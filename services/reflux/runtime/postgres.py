@@ -108,7 +108,7 @@ def load_sql(package: str, name: str) -> LiteralString:
     """The statement `sql/<name>.sql` of `package`, such as `load_sql("reflux.registry", "renew_lease")`.
 
     The text counts as literal for psycopg: it is shipped code, nothing of it comes from a caller. Lines of
-    comment and indentation are left out: psycopg reads a text of more than 4,096 bytes again at each execution.
+    comment and indentation are left out: psycopg reads a text of more than 4,096 bytes again each time.
 
     Raises:
         FileNotFoundError: the package has no such file.

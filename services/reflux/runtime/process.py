@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from reflux.runtime.settings import Settings
 
 COLLECT_AFTER: Final = (20_000, 20, 20)
-"""New objects, and younger collections, before one of each generation. Messages and events have no cycles, and
-with Python's own 700 an orchestrator at work spent a tenth of its time looking for some."""
+"""New objects, and younger collections, before one of each generation. Messages and events have no cycles,
+and with Python's own 700 an orchestrator at work spent a tenth of its time looking for some."""
 
 log = logs.get_logger("process")
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from reflux.core.event import Failure, RunPhase
 from reflux.core.names import FlowId, RunId
-from reflux.orchestrator.store import runs
+from reflux.core.reasons import Reason
+from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission
+from reflux.orchestrator.store.runs import MAX_RECOVERIES
 from reflux.runtime.ids import uuid7
 from tests.store.orchestrator.support import FLOW, Desk
 
@@ -46,6 +48,30 @@ async def test_recovery_adopts_what_belongs_in_memory_and_nothing_else(desk: Des
     assert set(await _adopted(desk, lease)) == {going, canceling, due}
 
 
+async def test_runs_that_are_read_for_a_word_are_counted_and_belong_not_in_memory(desk: Desk) -> None:
+    """Waiting, parked, queued by rate: whoever reads one for its word may die of it. Not for kept words."""
+    [lease, other, *_] = await desk.leases()
+    waiting, parked, quarantined, canceled, silent, done = await desk.start(lease, 6)
+    [elsewhere] = await desk.start(other)
+    now = datetime.now(UTC)
+    failure = Failure("INTERNAL", Reason.QUARANTINED, "again and again")
+    updates = {
+        waiting: RunUpdate(RunPhase.PAUSED, wake_at=now + timedelta(days=1)),
+        parked: RunUpdate(RunPhase.PARKED),
+        quarantined: RunUpdate(RunPhase.PARKED, failure=failure),
+        canceled: RunUpdate(RunPhase.PARKED, failure=failure),
+        silent: RunUpdate(RunPhase.RUNNING, wake_at=now + timedelta(days=1)),
+        done: RunUpdate(RunPhase.CANCELED, finished_at=now),
+    }
+    for run_id in (waiting, parked, quarantined, canceled, done, elsewhere):
+        await inbox.put(desk.pool, run_id, "cancel" if run_id == canceled else "signal")
+    await desk.write(*(Submission(lease, run_id, 2, [b"e"], update) for run_id, update in updates.items()))
+    await inbox.put(desk.pool, waiting, "cancel")
+    assert await _adopted(desk, lease, died=True) == dict.fromkeys((waiting, parked, canceled), 1)
+    pages = [page async for page in runs.adopt(desk.pool, lease, died=False)]
+    assert [one.due for page in pages for one in page] == [False] * 3
+
+
 async def test_who_does_not_hold_the_shard_adopts_nothing(desk: Desk) -> None:
     """Recovery never adopts what somebody else works on."""
     [lease, *_] = await desk.leases()
@@ -64,6 +90,23 @@ async def test_deaths_without_progress_are_counted_before_the_run_is_read(desk: 
     assert (await _adopted(desk, lease, died=True))[run_id] == 3
     await desk.write(Submission(lease, run_id, 3, [b"e"], RunUpdate(RunPhase.CANCELING)))
     assert (await _adopted(desk, lease, died=True))[run_id] == 1
+
+
+async def test_the_last_death_counts_against_a_run_that_was_being_tried_alone(desk: Desk) -> None:
+    """Before the last chance all are equal, however many deaths. A planned leave gives it back."""
+    [lease, *_] = await desk.leases()
+    tried, beside = await desk.start(lease, 2)
+    for _ in range(MAX_RECOVERIES + 1):
+        adopted = await _adopted(desk, lease, died=True)
+    assert adopted == dict.fromkeys((tried, beside), MAX_RECOVERIES - 1)
+    await runs.try_run(desk.pool, ShardLease(lease.shard, lease.token - 1), beside)  # whose lease is over
+    await runs.try_run(desk.pool, lease, tried)
+    assert await _adopted(desk, lease, died=False) == dict.fromkeys((tried, beside), MAX_RECOVERIES - 1)
+    await runs.try_run(desk.pool, lease, tried)
+    assert await _adopted(desk, lease, died=True) == {tried: MAX_RECOVERIES, beside: MAX_RECOVERIES - 1}
+    await desk.write(Submission(lease, tried, 2, [b"e"], RunUpdate(RunPhase.RUNNING)))
+    await runs.try_run(desk.pool, lease, tried)
+    assert await desk.rows("SELECT recoveries FROM runs WHERE id = %s", tried) == [(0,)]
 
 
 async def test_journals_of_many_runs_come_one_after_the_other_in_order(desk: Desk) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from bench.waiting import copy_run
-from reflux.cli.stack.ports import free_ports
-from reflux.orchestrator.intake import MAX_RECOVERIES
 from reflux.orchestrator.store import runs
-from reflux.runtime.settings import Address
+from reflux.orchestrator.store.runs import MAX_RECOVERIES
+from tests.support.orchestrators import balanced
 from tests.support.waiting import die, rows, waiting_run
 
 ITEMS = 100
@@ -20,6 +20,118 @@ LOOP = {
 }
 
 
+FOR_LATER = {"id": "pause", "wait": {"for": "1h"}}
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Runs whose journals were read."""
+    seen = set()
+    journals = runs.journals
+
+    def noted(pool, run_ids, **options):
+        seen.update(run_ids)
+        return journals(pool, run_ids, **options)
+
+    monkeypatch.setattr(runs, "journals", noted)
+    return seen
+
+
+async def say_unheard(session, run_id, kind):
+    """Leaves a word of which the owner died."""
+    word = orjson.dumps({"id": kind, "actor": "me", "reason": ""})
+    await session.execute(
+        "INSERT INTO inbox (shard, run_id, kind, payload, created_at)"
+        " SELECT shard, id, %s, %s, now() FROM runs WHERE id = %s",
+        (kind, word, run_id),
+    )
+
+
+async def quarantine(session, run_id):
+    """As it is left by owners that died of it."""
+    await session.execute(
+        "UPDATE runs SET state = 'PARKED', wake_at = NULL, recoveries = %s, error_code = 'INTERNAL',"
+        " error_reason = 'QUARANTINED', error_message = 'again and again' WHERE id = %s",
+        (MAX_RECOVERIES, run_id),
+    )
+
+
+async def until_row(session, run_id, condition):
+    async with asyncio.timeout(30):
+        while not await rows(session, f"SELECT 1 FROM runs WHERE id = %s AND {condition}", run_id):
+            await asyncio.sleep(0.05)
+
+
+async def test_who_dies_of_a_word_to_a_waiting_run_is_counted(begin, session, read):
+    """Nothing of it is due: it is read for the word alone, and after the last death it is not read again."""
+    once_more = await waiting_run(begin, session, FOR_LATER)
+    [last] = await copy_run(
+        session, once_more, 1, now=datetime.now(UTC), wake=datetime(9999, 1, 1, tzinfo=UTC)
+    )
+    for run_id, deaths in ((once_more, MAX_RECOVERIES - 1), (last, MAX_RECOVERIES)):
+        await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (deaths, run_id))
+        await say_unheard(session, run_id, "pause")
+    await die(session)
+    read.clear()
+    async with begin(shards=8):
+        await until_row(session, once_more, "state = 'PAUSED'")
+        await until_row(session, last, "state = 'PARKED' AND error_reason = 'QUARANTINED'")
+        assert read == {once_more}
+    assert await rows(session, "SELECT run_id::text FROM inbox") == [(last,)]
+
+
+async def test_a_run_in_quarantine_that_kills_once_more_is_left_alone(begin, session, read):
+    """Told to end it ends as it stands; told to go on it stays, and the word is gone; nobody reads either."""
+    ends = await waiting_run(begin, session, FOR_LATER)
+    now = datetime.now(UTC)
+    stays, untold = await copy_run(session, ends, 2, now=now, wake=now)
+    for run_id in (ends, stays, untold):
+        await quarantine(session, run_id)
+    await say_unheard(session, ends, "cancel")
+    await say_unheard(session, stays, "resume")
+    await say_unheard(session, untold, "pause")
+    await die(session)
+    read.clear()
+    async with begin(shards=8):
+        await until_row(session, ends, "state = 'CANCELED' AND error_reason = 'QUARANTINED'")
+        async with asyncio.timeout(20):
+            while await rows(session, "SELECT 1 FROM inbox WHERE run_id = %s", stays):
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1.5)  # another look at what is due
+        assert read == set()
+    assert await rows(session, "SELECT run_id::text, kind FROM inbox") == [(untold, "pause")]
+    assert await rows(session, "SELECT recoveries FROM runs WHERE id = %s", untold) == [(MAX_RECOVERIES,)]
+
+
+async def test_a_run_in_quarantine_is_read_for_the_word_that_ends_it(begin, session):
+    """Who planned to leave did not die of it: it ends as any run does, with what it must say."""
+    run_id = await waiting_run(begin, session, FOR_LATER)
+    await quarantine(session, run_id)
+    await say_unheard(session, run_id, "cancel")
+    async with begin(shards=8) as client:
+        final = await client.until(run_id, "CANCELED")
+        kinds = [event["kind"] for event in await client.all_events(run_id)]
+    assert final["error"] is None
+    assert kinds[-2:] == ["CancelRequested", "RunFinished"]
+
+
+async def test_who_waits_for_a_child_that_cannot_be_read_hears_of_its_end(begin, mesh, session):
+    """The word goes up although nobody knows more of the child than how it began."""
+    async with begin() as client:
+        await client.save("inner", FOR_LATER)
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+        async with asyncio.timeout(20):
+            while not (child := (await client.steps(run["id"]))["sub"]["child_run_id"]):
+                await asyncio.sleep(0.05)
+        await until_row(session, child, "wake_at > now() + interval '1 minute'")
+    await quarantine(session, child)
+    await say_unheard(session, child, "cancel")
+    await die(session)
+    async with begin(shards=8) as client:
+        final = await client.until(run["id"], "FAILED", seconds=40)
+    assert (final["error"]["step"], final["error"]["reason"]) == ("sub", "CHILD_CANCELED")
+
+
 async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin, mesh, session, monkeypatch):
     """However long counting takes, no look at what is due is faster: after its last death a run rests."""
     steps = {"id": "pause", "wait": {"for": "4s"}}, {"id": "work", "node": "work.pure"}
@@ -28,8 +140,8 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
     await asyncio.sleep(4.5)  # its time comes
     now = datetime.now(UTC)
     once_more, last = await copy_run(session, original, 2, now=now, wake=now)
-    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES - 2, once_more))
-    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES - 1, last))
+    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES - 1, once_more))
+    await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (MAX_RECOVERIES, last))
     await die(session)
     adopt = runs.adopt
 
@@ -48,24 +160,64 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
 
 
 @pytest.mark.timeout(600)
-async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cluster, mesh):
+async def test_a_run_does_not_answer_for_what_another_one_does(processes, session, mesh):
+    """Beside one that kills, none gets further; the last time each is alone, and only one is parked."""
+    killed = asyncio.Event()
+
+    async def kill(given, envelope, context):
+        if envelope["x-reflux-step"] == "poison":
+            await asyncio.sleep(0.5)
+            processes.processes["a"].kill()
+            killed.set()
+            await asyncio.sleep(5)
+        await asyncio.sleep(2)
+        return {}
+
+    mesh.script = kill
+    processes.settings["lease_seconds"] = 3.0
+    processes.begin("a")
+    await balanced(session, 1)
+    client = processes.clients["a"]
+    flow = await client.save("slow", {"id": "slow", "node": "work.pure"})
+    poison = await client.save("poison", {"id": "poison", "node": "work.pure"})
+    good = [await client.start(flow, request_id="good 1")]
+    bad = await client.start(poison, request_id="p")
+    good.append(await client.start(flow, request_id="good 2"))
+    for _ in range(MAX_RECOVERIES):
+        async with asyncio.timeout(60):
+            await killed.wait()
+        processes.processes["a"].wait()
+        killed.clear()
+        processes.begin("a")
+    async with asyncio.timeout(120):
+        for run, state in ((good[0], "SUCCEEDED"), (good[1], "SUCCEEDED"), (bad, "PARKED")):
+            while not await rows(
+                session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
+            ):
+                await asyncio.sleep(0.1)
+    assert mesh.count("poison") == MAX_RECOVERIES
+    assert await rows(session, "SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'") == [(1,)]
+
+
+@pytest.mark.timeout(600)
+async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(processes, session, mesh):
     """After five deaths without progress, not before; one that gets further each time is never suspected."""
-    address = Address("127.0.0.1", free_ports(1)[0])
     killed = asyncio.Event()
 
     async def kill(given, envelope, context):
         if envelope["x-reflux-step"] == "poison":
             await asyncio.sleep(0.5)  # the other run gets further meanwhile
-            cluster.processes["a"].kill()
+            processes.processes["a"].kill()
             killed.set()
             await asyncio.sleep(5)
         await asyncio.sleep(0.02)
         return {}
 
     mesh.script = kill
-    cluster.start("a", address)
-    await cluster.balanced(1)
-    client = cluster.clients["a"]
+    processes.settings["lease_seconds"] = 3.0
+    processes.begin("a")
+    await balanced(session, 1)
+    client = processes.clients["a"]
     good = await client.start(await client.save("good", LOOP), {"items": [*range(ITEMS)]})
     poison = await client.start(
         await client.save("poison", {"id": "poison", "node": "work.pure"}), request_id="p"
@@ -73,14 +225,18 @@ async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cl
     for _ in range(MAX_RECOVERIES):
         async with asyncio.timeout(60):
             await killed.wait()
-        cluster.processes["a"].wait()
+        processes.processes["a"].wait()
         killed.clear()
-        cluster.start("a", address)
+        processes.begin("a")
     async with asyncio.timeout(120):
         for run, state in ((good, "SUCCEEDED"), (poison, "PARKED")):
-            while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state):
+            while not await rows(
+                session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
+            ):
                 await asyncio.sleep(0.1)
-    [(state, reason)] = await cluster.rows("SELECT state, error_reason FROM runs WHERE id = %s", poison["id"])
+    [(state, reason)] = await rows(
+        session, "SELECT state, error_reason FROM runs WHERE id = %s", poison["id"]
+    )
     assert (state, reason) == ("PARKED", "QUARANTINED")
     assert mesh.count("poison") == MAX_RECOVERIES
     assert not killed.is_set()

@@ -1,10 +1,10 @@
 """A lane: one connection that writes what gathered while the former batch was being written.
 
 No timer, no transaction block: a batch is ONE autocommit statement, and the next one takes whatever waits. An
-idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. It lets the loop
-take some turns first, the more the fuller the former batch was: whoever was answered by that has then had his
-say, and a turn is as long as the loop is busy. Items are written in the order in which they come, or by turns of flows
-where that order means nothing (`turn`).
+idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. It lets the
+loop take some turns first, the more the fuller the former batch was: whoever was answered by that has then
+had his say, and a turn is as long as the loop is busy. Items are written in the order in which they come, or
+by turns of flows where that order means nothing (`turn`).
 
 What happens to an item:
 - Written, or turned down for a reason of its own (`Write` says which): its future has the answer.

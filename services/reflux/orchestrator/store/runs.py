@@ -27,18 +27,22 @@ if TYPE_CHECKING:
 
 _BEFORE_ALL: Final = RunId("00000000-0000-0000-0000-000000000000")
 _CHUNK_ROWS: Final = 50
+MAX_RECOVERIES: Final = 5
+"""Deaths of its owner without progress after which a run is quarantined."""
 _SLACK: Final = timedelta(seconds=1)
 """An id's time and `created_at` are told apart by rounding at most."""
 
 
 class Adopted(NamedTuple):
-    """A run to be read and advanced."""
+    """A run that the new owner of its shard will look at."""
 
     run_id: RunId
     recoveries: int
     """Deaths of its owner since it last made progress, this one included."""
     turn: Turn
     """In whose turn it is taken up."""
+    due: bool
+    """It belongs in memory now; otherwise it is taken up for a word, or when its time comes."""
 
 
 class JournalRow(NamedTuple):
@@ -89,14 +93,14 @@ class RunFilter:
 
 
 async def adopt(
-    pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 2_000
+    pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 2_000, most: int = MAX_RECOVERIES
 ) -> AsyncIterator[list[Adopted]]:
-    """Pages of the shard's runs that belong in its owner's memory; parked, queued and waiting ones do not.
+    """Pages of the shard's runs that its owner will look at, be it for a word; others rest or wait.
 
     The pages are by age, and within a page flows take turns.
 
     `died`: the shard comes from an owner that died, which counts as a recovery of each. Nothing is yielded of
-    a shard that is not held any more.
+    a shard that is not held any more. Less than `most` are counted here, see `try_run`.
     """
     after = _BEFORE_ALL
     while True:
@@ -107,19 +111,26 @@ async def adopt(
                 "shard": lease.shard,
                 "token": lease.token,
                 "died": died,
+                "most": most,
                 "after": after,
                 "limit": page_size,
             },
         )
         page = [
-            Adopted(RunId(str(run_id)), recoveries, Turn(str(flow_id), priority))
-            for run_id, recoveries, flow_id, priority in rows
+            Adopted(RunId(str(run_id)), recoveries, Turn(str(flow_id), priority), due)
+            for run_id, recoveries, flow_id, priority, due in rows
         ]
         if page:
             yield in_turns(page, lambda one: one.turn)
         if len(page) < page_size:
             return
         after = page[-1].run_id
+
+
+async def try_run(pool: Pool, lease: ShardLease, run_id: RunId, *, most: int = MAX_RECOVERIES) -> None:
+    """Says, before a run is taken up, that its owner's next death counts as the last one of `most`."""
+    place = {"shard": lease.shard, "token": lease.token, "run_id": run_id, "most": most}
+    await fetch(pool, "try_run", place)
 
 
 async def journals(

@@ -64,6 +64,13 @@ class Due:
         return max(len(self.timers), len(self.words)) >= PAGE
 
 
+async def words_of(pool: Pool, lease: ShardLease, run_id: RunId) -> list[Word]:
+    """Everything that waits to be said to a run, oldest first; nothing of a shard that is not held."""
+    place = {"shard": lease.shard, "token": lease.token, "run_id": run_id}
+    rows = await fetch(pool, "find_words", place)
+    return [Word(word, run_id, lease.shard, *rest) for word, *rest in rows]
+
+
 async def poll(
     pool: Pool,
     leases: Collection[ShardLease],

@@ -17,6 +17,7 @@ from reflux.core.word import (
     Cancel,
     Overrule,
     Pause,
+    Recall,
     Resume,
     Signal,
     Terminate,
@@ -24,8 +25,9 @@ from reflux.core.word import (
     WordId,
 )
 
-_PLAIN: Final[dict[str, type[Cancel | Terminate | Pause | Resume]]] = {
+_PLAIN: Final[dict[str, type[Cancel | Recall | Terminate | Pause | Resume]]] = {
     "cancel": Cancel,
+    "recall": Recall,
     "terminate": Terminate,
     "pause": Pause,
     "resume": Resume,
@@ -38,6 +40,8 @@ _KINDS: Final[dict[type[Word], str]] = {
 }
 ENDS: Final = frozenset({"cancel", "terminate"})
 """Kinds that end even a run which cannot be folded."""
+WAKES: Final = frozenset({*ENDS, "resume"})
+"""Kinds for which a run in quarantine is read; `find_due` and `adopt_runs` know them too."""
 
 
 def encode(word: Word) -> tuple[str, bytes]:
