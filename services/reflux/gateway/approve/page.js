@@ -204,7 +204,7 @@ function field(name, schema, required) {
   const json = input.className === "json" ? "Written as JSON." : "";
   const hint = make("p", { className: "hint", id: `${id}-hint` }, [schema.description, json].filter(Boolean).join(" "));
   const error = make("p", { className: "error", id: `${id}-error`, hidden: true });
-  const must = required && input.type !== "checkbox" && make("span", { className: "must" }, "required");
+  const must = required && input.type !== "checkbox" && make("span", { className: "must" }, " required");
   const label = make("label", { htmlFor: id }, schema.title || name || "Answer", must);
   input.id = id;
   input.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
