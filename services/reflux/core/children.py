@@ -156,7 +156,7 @@ def finished(
     output: Json | None = None,
     failure: ev.Failure | None = None,
 ) -> list[ev.Event]:
-    """The word that a child has finished; nothing when nobody waits for it any more, or it was heard before."""
+    """The word that a child has finished; nothing when nobody waits any more, or it was heard before."""
     if state.finished is not None or state.child_runs.get(path) != run_id:
         return []
     if phase is RunPhase.SUCCEEDED:
