@@ -12,6 +12,9 @@ COMPILE := $(UV) compile -q --upgrade --universal --python-version 3.11 --genera
 DATA ?= .reflux
 # Processes that run the tests: they wait more than they compute.
 WORKERS ?= 2
+# A worker that dies is a failure and ends the run. pytest-xdist would start another one, give it the files that
+# were done once more, as work without tests, and wait for ever for their end (pytest-xdist #1323, #1378).
+CRASH_ENDS := --max-worker-restart=0
 SIMULATE_SECONDS ?= 28800
 SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
@@ -31,7 +34,7 @@ up: install ## start the whole stack and stay up; Ctrl-C stops it
 	$(BIN)/reflux up --data-dir $(DATA)
 
 test: $(VENV)/.dev lint types ## everything that must hold: lint, types, contracts, all levels of tests
-	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile $(CRASH_ENDS)
 
 simulate: $(VENV)/.dev ## worlds of orchestrators under faults for a night; SIMULATE_SECONDS=28800
 	$(BIN)/python -m tests.simulation --seconds $(SIMULATE_SECONDS) --processes $(SIMULATE_PROCESSES)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.chaos.corpus import Case
 from tests.chaos.crashing import Moment, Nursery, Scenario, Verdict, world
 from tests.support.ledger import Ledger
+from tests.support.orchestrators import store_settings
 from tests.support.scripted_mesh import running_mesh
 
 AT_ONCE = 10
@@ -69,9 +70,5 @@ class Arena:
     async def _scenario(self, case: Case) -> AsyncIterator[Scenario]:
         with self.databases() as dsn:
             async with running_mesh() as mesh, world(self.ledger, mesh):
-                settings = {
-                    "postgres_dsn": dsn,
-                    "redis_url": self.valkey_url,
-                    **{f"{name}_address": str(mesh.address) for name in ("mesh", "registry", "controlplane")},
-                }
+                settings = store_settings(dsn, self.valkey_url, mesh.address)
                 yield Scenario(self.forks, settings, self.folder, case)

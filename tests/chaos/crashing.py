@@ -26,12 +26,13 @@ from reflux.runtime import rpc
 from reflux.runtime.settings import Address
 from tests.chaos.corpus import KEYED, ONCE, Case
 from tests.support.ledger import Ledger
+from tests.support.orchestrators import PATIENCE, insist
 from tests.support.scripted_mesh import Client, Mesh, claim
 
 LEASE_SECONDS = 1.5
 DEAD, STOPPED = signal.SIGKILL, signal.SIGSTOP
-PATIENCE = 90.0
-"""Seconds after which a run that has not ended counts as stuck."""
+_STOPPED_SECONDS = 3
+"""After which an orchestrator that does not answer is looked at: it may have been stopped."""
 GONE = ("", "T")
 """States of a process that has ended, or was stopped."""
 
@@ -198,30 +199,15 @@ class Scenario:
         return self._nursery.fork(settings=settings, log=str(log), **order)
 
     async def _save(self, client: Client) -> str:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    return await client.save(self._case.name, *self._case.steps)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise
-                    await asyncio.sleep(0.05)
+        return await insist(lambda: client.save(self._case.name, *self._case.steps))
 
     async def _start(self, client: Client, flow: str) -> str:
-        """The run of the request, asked for again while nobody answers."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    return await _ask(client, flow)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                        raise
-                    await asyncio.sleep(0.05)
+        return await insist(lambda: _ask(client, flow))
 
 
-async def _ask(client: Client, flow: str) -> str:
+async def _ask(client: Client, flow: str, seconds: float = 30) -> str:
     """The run of the one request that a scenario makes."""
-    return str((await client.start(flow, {"n": 1}, request_id="once"))["id"])
+    return str((await client.start(flow, {"n": 1}, seconds=seconds, request_id="once"))["id"])
 
 
 @asynccontextmanager
@@ -234,13 +220,13 @@ async def _ends(client: Client, flow: str, pid: int, told: list[str]) -> bool:
     """Starts the run; whether the process ends or stops before the run has ended."""
     async with asyncio.timeout(120):
         while _state(pid) not in GONE:
-            with suppress(grpc.aio.AioRpcError, TimeoutError):
-                async with asyncio.timeout(3):  # whoever has stopped does not answer
-                    if not told:
-                        told.append(await _ask(client, flow))
-                    if (await client.run(told[-1]))["state"] not in ("RUNNING", "CANCELING"):
-                        await asyncio.sleep(0.1)  # what comes after the end of the run is a moment too
-                        return _state(pid) in GONE
+            with suppress(grpc.aio.AioRpcError):
+                if not told:
+                    told.append(await _ask(client, flow, seconds=_STOPPED_SECONDS))
+                run = await client.run(told[-1], seconds=_STOPPED_SECONDS)
+                if run["state"] not in ("RUNNING", "CANCELING"):
+                    await asyncio.sleep(0.1)  # what comes after the end of the run is a moment too
+                    return _state(pid) in GONE
             await asyncio.sleep(0.02)
     return True
 

@@ -62,6 +62,22 @@ async def test_a_services(edge: Edge) -> None:
     assert _info(reply)["reason"] == Reason.FLOW_NOT_FOUND
 
 
+@pytest.mark.parametrize(("seconds", "header"), [("299.2", "300"), ("7", "7"), ("0", "0")])
+async def test_a_refusal_says_when_to_come_again(edge: Edge, seconds: str, header: str) -> None:
+    """429 has the header that every HTTP client knows, and the exact time in its details."""
+    reply = await edge.http("GET", f"/api/runs/{seconds}")
+    assert (reply.status, reply.headers["retry-after"]) == (429, header)
+    assert _info(reply)["reason"] == Reason.RATE_LIMIT
+    (delay,) = (each["retry_delay"] for each in reply.json["details"] if each["@type"].endswith("RetryInfo"))
+    assert float(delay.removesuffix("s")) == float(seconds)
+
+
+async def test_an_error_that_lasts_names_no_time(edge: Edge) -> None:
+    """Who asks again for what is not there gets the same answer."""
+    reply = await edge.http("GET", "/api/flows/none")
+    assert "retry-after" not in reply.headers
+
+
 async def test_a_service_that_is_away(tmp_path: Path, edge: Edge) -> None:
     """REST: 503 in the same shape, after Envoy has tried for a while. gRPC: UNAVAILABLE, with plain text.
 

@@ -356,11 +356,12 @@ def _times(case: Case) -> Iterator[str]:
 def _cancels(case: Case) -> Iterator[str]:
     """G7: after the journal shows a cancel nothing new begins, but what undoes what was done."""
     cancel: Fact | None = None
+    recalled = False
     for event, fact in zip(case.events, case.facts, strict=True):
         if isinstance(event, ev.CancelRequested):
-            if cancel is not None:
+            if cancel is not None and not recalled:
                 yield "it was cancelled twice"
-            cancel = fact
+            cancel, recalled = cancel or fact, event.recalled
         elif isinstance(event, ev.EffectClaimed | ev.AttemptStarted) and event.step.endswith(UNDO):
             continue
         elif cancel is not None and isinstance(event, ev.EffectClaimed):

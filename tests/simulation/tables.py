@@ -25,6 +25,8 @@ Parameters = "Mapping[str, Any]"
 
 _AHEAD: Final = timedelta(seconds=5)
 _DAYS: Final = timedelta(days=7)
+_FOR_THE_ABSENT: Final = timedelta(minutes=1)
+"""How long a word for a run that is not there waits for it to begin."""
 _RESTS: Final = ("PARKED", "QUEUED")
 """States of runs that without a time are in nobody's memory."""
 
@@ -375,9 +377,10 @@ class Tables:
         for word, (shard, run_id, kind, payload, at) in list(self.inbox.items()):
             if shard not in held:
                 continue
-            if run_id in self.runs and self.runs[run_id].finished_at is not None:
+            run = self.runs.get(run_id)
+            if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None:
                 del self.inbox[word]
-            elif word not in taken and not self.kept_for_later(run_id, kind):
+            elif run is not None and word not in taken and not self.kept_for_later(run_id, kind):
                 words.append((run_id, shard, at, word, kind, payload, None))
         return rows + words[: p["limit"]]
 

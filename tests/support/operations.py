@@ -37,9 +37,11 @@ async def execute_step(client: Client, flow: str, step: str, *, request_id: str 
     return orjson.loads((await OperationServiceStub(client.channel).ExecuteStep(request)).data)
 
 
-async def replay_step(client: Client, run_id: str, step: str, **how: Any) -> Any:
+async def replay_step(client: Client, run_id: str, step: str, *, request_id: str = "", **how: Any) -> Any:
     """Executes one step of a run alone, to its end."""
-    request = pb.ReplayStepRequest(run_id=run_id, step=step, document=body(how), wait="10s")
+    request = pb.ReplayStepRequest(
+        run_id=run_id, step=step, document=body(how), request_id=request_id, wait="10s"
+    )
     return orjson.loads((await OperationServiceStub(client.channel).ReplayStep(request)).data)
 
 

@@ -149,15 +149,18 @@ class Client:
         request = flow_pb.UpdateFlowRequest(flow_id=name, document=body)
         return int(orjson.loads((await FlowServiceStub(self.channel).UpdateFlow(request)).data)["version"])
 
-    async def start(self, flow: str, given: Any = None, **options: str) -> dict[str, Any]:
+    async def start(
+        self, flow: str, given: Any = None, *, seconds: float = 30, **options: str
+    ) -> dict[str, Any]:
         """Starts a run."""
         body = HttpBody(content_type="application/json", data=orjson.dumps({} if given is None else given))
         request = run_pb.ExecuteFlowRequest(flow_id=flow, input=body, **options)
-        return orjson.loads((await self.runs.ExecuteFlow(request, timeout=30)).data)
+        return orjson.loads((await self.runs.ExecuteFlow(request, timeout=seconds)).data)
 
-    async def run(self, run_id: str) -> dict[str, Any]:
+    async def run(self, run_id: str, seconds: float | None = None) -> dict[str, Any]:
         """One run."""
-        return orjson.loads((await self.runs.GetRun(run_pb.GetRunRequest(run_id=run_id))).data)
+        request = run_pb.GetRunRequest(run_id=run_id)
+        return orjson.loads((await self.runs.GetRun(request, timeout=seconds)).data)
 
     async def steps(self, run_id: str) -> dict[str, Any]:
         """Its steps, by id."""

@@ -14,6 +14,7 @@ from reflux.controlplane.updates import Updates
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound, Refused, Unavailable, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, pages
+from reflux.runtime.callers import actor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -150,8 +151,7 @@ class RoutingServicer(RoutingServiceServicer):
 
     async def _make(self, route: Route, note: str, context: Any) -> pb.Route:
         """A new revision, as it stands when the proxies have answered or the wait is over."""
-        author = str(dict(context.invocation_metadata() or ()).get("x-reflux-actor", "anonymous"))
-        revision = await self._updates.make(route, author=author, note=note)
+        revision = await self._updates.make(route, author=actor(context), note=note)
         return await self._describe_revision(await self._revision(route.node, revision))
 
     async def _serving(self, node: str) -> StoredRoute:

@@ -206,5 +206,5 @@ def _unless_too_late(deadline: datetime | None, at: datetime) -> tuple[StepState
 
 def total_deadline(run: StepRun) -> datetime | None:
     """When the step's total time is over; None before its first attempt and for steps without one."""
-    total = run.step.timeout.total
-    return run.start_time + total if total is not None and run.start_time is not None else None
+    total, since = run.step.timeout.total, run.renewed or run.start_time
+    return since + total if total is not None and since is not None else None

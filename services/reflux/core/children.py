@@ -9,7 +9,8 @@ written in the statement that finishes the child.
 - The output of the child is the output of the step. Its failure is the step's, with the path of the step in
   which it arose: `report/fetch`. A child that somebody else cancelled fails the step with CHILD_CANCELED.
 - When the list around a waiting step ends early, or its time is over, the child is recalled: cancelled, and
-  then waited for, because it may have to undo what it did.
+  then waited for, because it may have to undo what it did. What waits for a person in a recalled run, or in
+  one below it, goes on waiting, and so does the step: only a cancel of the parent ends that too.
 - A child keeps the version it began with, and may begin children itself, `MAX_DEPTH` deep.
 
 `policies.on_failure` is a detached child of the run as a whole, asked for before the run is FAILED: so it is
@@ -141,7 +142,7 @@ def recall(state: RunState, now: datetime) -> ev.ChildRecalled | None:
         if path not in state.unstarted:
             closing = state.closing.get(path)
             why = "the step's time is over" if closing is not None else "the run around it goes on without it"
-            why = f"cancelled with run {state.id}" if state.cancel is not None else why
+            why = f"cancelled with run {state.id}" if state.canceled else why
             return ev.ChildRecalled(path, state.child_runs[path], why, now)
     return None
 

@@ -33,8 +33,11 @@ def path_of(undone: StepPath) -> StepPath:
 
 
 def remember(state: RunState, path: StepPath, run: StepRun) -> None:
-    """Notes a step that has just settled, if there is something to undo."""
-    if run.step.compensation is None or state.compensation is not None or run.kept is not None:
+    """Notes a step that has just settled, if there is something to undo.
+
+    Also while the run undoes: a person may confirm a PARKED step then, and it is the next one to be undone.
+    """
+    if run.step.compensation is None or run.kept is not None:
         return
     acted = bool(run.finished) and run.finished[-1].outcome is Outcome.DONE
     if run.state is StepState.SUCCEEDED or acted:

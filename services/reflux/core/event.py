@@ -281,6 +281,8 @@ class CancelRequested:
     actor: str
     reason: str
     time: datetime
+    recalled: bool = False
+    """The parent goes on without the run: what waits for a person is not ended by that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
     if origin.phase not in (RunPhase.FAILED, RunPhase.CANCELED):
         message = f"run {origin.id} is {origin.phase}: only a run that FAILED or was CANCELED can be retried"
         raise Refused(Reason.RUN_NOT_FAILED, message, metadata={"run_id": origin.id, "state": origin.phase})
-    for path in origin.parked:
+    for path in origin.unresolved_effects:
         raise _unresolved(origin, path)
     failed = _failed(origin)
     for path in failed:
@@ -138,6 +138,10 @@ class _Planner:
         self._points = (*points, *containers)
         self._cut = Cut()
         self._undone = undone(origin)
+        # Also of a run that was ended at once: its steps in flight are CANCELED, whatever they have done.
+        self._unknown = {
+            place: path for path in origin.unresolved_effects for place in (path, *origin.around(path))
+        }
         for flow in (origin.flow, target):
             for point in (
                 *points,
@@ -219,9 +223,11 @@ class _Planner:
         Raises:
             Refused: STEP_UNRESOLVED, STEP_UNSETTLED.
         """
+        if (unknown := self._unknown.get(path)) is not None:
+            raise _unresolved(self._origin, unknown)
         if run.state in SETTLED:
             return
-        if run.state is StepState.PARKED or run.unresolved is not None:
+        if run.unresolved is not None:
             raise _unresolved(self._origin, path)
         if run.state is not StepState.PENDING:
             message = (

@@ -307,7 +307,7 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
 
 
 def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
-    """What is done again begins anew: another key, all of its attempts, perhaps another version."""
+    """What is done again begins anew: another key, all of its attempts and time, perhaps another version."""
     state.heard[event.word] = event.step
     run = state.steps[event.step]
     if event.choice not in (ev.Choice.RETRY, ev.Choice.FALL_BACK) or run.state is not StepState.PARKED:
@@ -316,12 +316,13 @@ def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
     run.state = StepState.RETRYING
     run.generation += 1
     run.used = 0
+    run.renewed = event.time
     run.pinned = event.version or run.pinned
     state.due[event.step] = event.time
 
 
 def _cancel_requested(state: RunState, event: ev.CancelRequested) -> None:
-    if state.cancel is None and state.finished is None:
+    if not state.canceled and state.finished is None:
         state.cancel = event
         close(state, ROOT, CANCELED, event.time)
 

@@ -126,6 +126,8 @@ class StepRun:
     kept: ev.OutcomeKept | None = None
     """The outcome of another run that stands here."""
     start_time: datetime | None = None
+    renewed: datetime | None = None
+    """When a person had it done again: its total time counts from then."""
     finish_time: datetime | None = None
 
     @property
@@ -216,17 +218,24 @@ class RunState:
         """Where the run stands, as people see it."""
         if self.finished:
             return self.finished.state
-        if self.cancel:
+        if self.canceled:
             return RunPhase.CANCELING
         moves = self.ready or self.due or self.timers or self.flights or self.awaited or self.child_runs
         moves = moves or (self.closable and ROOT not in self.closing)
         if self.quarantine:
             return RunPhase.PARKED
-        if self.paused:
+        if self.paused and not self.cancel:
             return RunPhase.PAUSED
         if self.parked and not moves:
             return RunPhase.PARKED
+        if self.cancel:
+            return RunPhase.CANCELING
         return RunPhase.QUEUED if self.queued else RunPhase.RUNNING
+
+    @property
+    def canceled(self) -> bool:
+        """Whether its cancel ends it over whatever waits for a person; that of a recall does not."""
+        return self.cancel is not None and not self.cancel.recalled
 
     @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:

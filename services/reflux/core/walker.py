@@ -50,13 +50,13 @@ from reflux.core.waits import ask, listen, take, waited
 
 def decide(state: RunState, now: datetime) -> Command | None:
     """The next thing to do, or None while there is nothing to do before `next_wake`."""
-    if state.finished is not None or ((state.quarantine or state.paused) and state.cancel is None):
+    if state.finished is not None or _stands(state):
         return None
     if state.recall and (recalled := children.recall(state, now)) is not None:
         return Record(recalled)
     if (closing := state.closing.get(ROOT)) is not None:
         return _finish_early(state, closing, now)
-    if state.quarantine is not None or state.queued:
+    if state.queued:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
         return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
@@ -78,10 +78,17 @@ def decide(state: RunState, now: datetime) -> Command | None:
 
 def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
-    if state.finished or ((state.quarantine or state.paused) and state.cancel is None):
+    if state.finished or _stands(state):
         return None
     deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
     return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
+
+
+def _stands(state: RunState) -> bool:
+    """Whether nothing may be done before a person has spoken. A cancel is such a word; a recall is none."""
+    if state.quarantine is not None and not state.canceled:
+        return True
+    return state.paused is not None and state.cancel is None
 
 
 def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
@@ -257,7 +264,11 @@ def _finish(state: RunState, now: datetime) -> Command | None:
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:
-    """Ends the run once nothing is in flight, and all is undone; over a PARKED step only a cancel does."""
+    """Ends the run once nothing is in flight, and all is undone; over a PARKED step only a cancel does.
+
+    A recall is none: no time that is over, and nothing that happened beside the child, decides about an
+    effect of which nobody knows.
+    """
     if state.compensation is not None:
         for path in state.ready:
             return _attempt(state, path, now)
@@ -266,7 +277,7 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
                 return _attempt(state, path, now)
         if state.due:
             return None
-    if state.flights or state.child_runs or (state.parked and closing.state is not RunPhase.CANCELED):
+    if state.flights or state.child_runs or (state.parked and not state.canceled):
         return None
     return _end(state, closing, now)
 

@@ -56,6 +56,15 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """End, but for what waits for a person: the parent goes on without this run."""
+
+    id: WordId
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Terminate:
     """End at once."""
 
@@ -121,7 +130,7 @@ class Overrule:
     """Of FALL_BACK."""
 
 
-Word: TypeAlias = Cancel | Terminate | Pause | Resume | Signal | Answer | Overrule
+Word: TypeAlias = Cancel | Recall | Terminate | Pause | Resume | Signal | Answer | Overrule
 
 
 def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
@@ -132,10 +141,11 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
     """
     if word.id in state.heard:
         return ()
-    if isinstance(word, Cancel):
-        if state.finished or state.cancel:
+    if isinstance(word, Cancel | Recall):
+        recalled = isinstance(word, Recall)
+        if state.finished or state.canceled or (state.cancel and recalled):
             return ()
-        return (ev.CancelRequested(word.actor, word.reason, now),)
+        return (ev.CancelRequested(word.actor, word.reason, now, recalled=recalled),)
     if state.finished is not None:
         how = state.finished.state.value
         raise Refused(Reason.RUN_FINISHED, f"the run has finished: it is {how}", metadata={"run_state": how})

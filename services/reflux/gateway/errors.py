@@ -1,8 +1,8 @@
 """Errors as HTTP answers, in the shape the edge gives those of transcoded calls.
 
 The body is google.rpc.Status in JSON, `{"code", "message", "details"}`, made by `reflux.runtime.rpc` from the
-same table as everywhere; only the HTTP status is added here, as Envoy's transcoder maps it
-(google/rpc/code.proto).
+same table as everywhere; only what HTTP has is added here: the status, as Envoy's transcoder maps it
+(google/rpc/code.proto), and what a RetryInfo says as the header Retry-After.
 """
 
 from __future__ import annotations
@@ -101,5 +101,7 @@ async def on_defect(request: Request, error: Exception) -> JSONResponse:
 def _answer(
     status: Any, *, status_code: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
+    if (after := rpc.retry_after(status)) is not None:
+        headers = {**(headers or {}), "Retry-After": after}
     body = MessageToDict(status, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     return JSONResponse(body, status_code=status_code or _BY_NUMBER[status.code], headers=headers)

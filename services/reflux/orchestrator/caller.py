@@ -40,7 +40,13 @@ from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
-RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"})
+RETRYABLE: Final = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
+)
+"""CANCELLED too: what we cancel ourselves never ends as a status, so the other side gave up, as a node does
+that is made to stop before it has finished."""
+_GAVE_UP: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""What the other end of a connection says when it goes away."""
 _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 """Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
 
@@ -179,7 +185,7 @@ class NodeCaller:
             start_time=start,
             finish_time=self._clock.now(),
             failure=failure,
-            counted=sent and (reached or report.code is not grpc.StatusCode.UNAVAILABLE),
+            counted=sent and (reached or report.code not in _GAVE_UP),
         )
 
 

@@ -1,8 +1,9 @@
 """Carries out what the core asks for about other runs: begins children, recalls them, tells their parents.
 
 A child lives in its parent's shard, under the same lease: so one owner has both, and a word between them can
-be written in the statement that records what it says (`tells`). Such words are of two kinds: `cancel` to a
-child that is recalled, `child` to a parent whose child has finished.
+be written in the statement that records what it says (`tells`). Such words are `recall` to a child without
+which its parent goes on, `cancel` to one whose parent was cancelled or terminated, and `child` to a parent
+whose child has finished.
 
 A request is carried out once its event is committed, and again by whoever reads a run that has one open. The
 id of the child is part of the request, so a second try finds the run that the first one began. What stands in
@@ -31,16 +32,18 @@ from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.state import ROOT, RunState
+from reflux.core.word import Cancel, Recall, WordId
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.operations.derived import row_of
 from reflux.orchestrator.store import inbox, runs
-from reflux.orchestrator.store.errors import LeaseLost, RowRefused, ShardLost, Stopped
+from reflux.orchestrator.store.errors import LeaseLost, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
 from reflux.orchestrator.store.start import Starter, StartRequest
 from reflux.orchestrator.store.wakeups import Word
+from reflux.orchestrator.words import stored
 from reflux.runtime import logs, rpc
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
@@ -48,8 +51,6 @@ from reflux.runtime.postgres import Pool
 if TYPE_CHECKING:
     from reflux.orchestrator.worker import ActiveRun, Worker
 
-CANCEL: Final = "cancel"
-"""Kind of the word that asks to cancel; its payload is `{"actor", "reason"}`."""
 FINISHED: Final = "child"
 """Kind of the word that a child has finished; its payload is that of `_finished`."""
 FIRST_PAUSE: Final = 0.05
@@ -159,7 +160,7 @@ class Children:
     def _has(self, run: "ActiveRun", path: StepPath) -> bool:
         worker = self._worker
         here = worker is not None and not worker.draining and worker.runs.get(run.id) is run
-        return here and path in run.state.unstarted
+        return here and run.state.finished is None and path in run.state.unstarted
 
     async def _carry_out(self, run: "ActiveRun", path: StepPath) -> None:
         """Until the child is durable, or never will be, or the run is not here any more.
@@ -183,15 +184,12 @@ class Children:
                 found = await self._begin_or_find(run, path)
             except (ShardLost, LeaseLost, Stopped):
                 return
-            except (TryLater, psycopg.Error, OSError, TimeoutError) as error:
-                if isinstance(error, RefluxError) and error.reason in REFUSALS:
-                    self._settle(run, path, _failure(error, path))
-                    return
-                log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                continue
             except Exception as error:  # noqa: BLE001 - of whatever kind, it fails the step and not its run
+                if _passes(error):
+                    log.debug("child_deferred", run_id=run.id, step=path, error=str(error))
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                    continue
                 found = _failure(error, path)
             if self._has(run, path):
                 self._settle(run, path, found)
@@ -221,6 +219,21 @@ class Children:
         command = children.again(run.state, path)
         if children.unwanted(run.state, path):
             return await self._find(command.requested.run_id)
+        try:
+            return await self._begin(run, path, command)
+        except Exception as error:
+            # A former owner may have begun it, when nothing stood in its way; what does now may be itself.
+            found = None if _passes(error) else await self._find(command.requested.run_id)
+            if found is None:
+                raise
+            return found
+
+    async def _begin(self, run: "ActiveRun", path: StepPath, command: StartChild) -> "_Begun":
+        """Makes the child durable.
+
+        Raises:
+            RefluxError, psycopg.Error: as `_begin_or_find`; RowRefused also when it is there already.
+        """
         flow = await self._flow(command)
         check_input(flow, command.input)
         claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
@@ -238,13 +251,7 @@ class Children:
             queued_tail=codec.QUEUED_TAIL,
             **row_of(flow.flow, created),
         )
-        try:
-            started = await self._starter.start(request)
-        except RowRefused:
-            found = await self._find(request.run_id)
-            if found is None:
-                raise
-            return found
+        started = await self._starter.start(request)
         metrics.started(created=True)
         if started.queued:  # who admits it leaves a word
             return _Begun(flow.name, flow.version)
@@ -293,6 +300,13 @@ def _created(
     )
 
 
+def _passes(error: Exception) -> bool:
+    """Whether something stands in the way for a while; anything else is an answer."""
+    if isinstance(error, RefluxError) and error.reason in REFUSALS:
+        return False
+    return isinstance(error, TryLater | psycopg.Error | OSError | TimeoutError)
+
+
 def _failure(error: Exception, path: StepPath) -> ev.Failure:
     """Why a child cannot begin, as the failure of its step."""
     if isinstance(error, RefluxError) and not isinstance(error, Defect):
@@ -313,18 +327,24 @@ def tells(state: RunState, events: Sequence[ev.Event]) -> list[Tell]:
     for event in events:
         match event:
             case ev.ChildRecalled():
-                said.append(_cancel(event.run_id, state, event.reason))
+                kind = Cancel if state.canceled else Recall
+                said.append(_end(kind, event.run_id, state, event.reason))
             case ev.RunFinished():
                 reason = f"run {state.id} has ended without it"
-                said += [
-                    _cancel(child, state, reason)
-                    for path, child in state.child_runs.items()
-                    if path not in state.unstarted
-                ]
+                said += [_end(Cancel, child, state, reason) for child in _left_behind(state)]
                 said += tell_parent(state.id, state.created, event)
             case _:
                 pass
     return said
+
+
+def _left_behind(state: RunState) -> list[RunId]:
+    """Children that a run which ends at once waited for, also those that may be about to begin.
+
+    A word to one that has not begun waits for it for a while (`find_due`).
+    """
+    detached = {path for path, asked in state.unstarted.items() if asked.detached}
+    return [child for path, child in state.child_runs.items() if path not in detached]
 
 
 def tell_parent(run_id: RunId, created: ev.RunCreated, ended: ev.RunFinished) -> list[Tell]:
@@ -335,9 +355,9 @@ def tell_parent(run_id: RunId, created: ev.RunCreated, ended: ev.RunFinished) ->
     return [Tell(RunId(created.parent_run), FINISHED, word)]
 
 
-def _cancel(run_id: RunId, state: RunState, reason: str) -> Tell:
+def _end(kind: type[Cancel | Recall], run_id: RunId, state: RunState, reason: str) -> Tell:
     actor = state.cancel.actor if state.cancel is not None else state.created.actor
-    return Tell(run_id, CANCEL, orjson.dumps({"actor": actor, "reason": reason}))
+    return Tell(run_id, *stored.encode(kind(WordId(""), actor, reason)))
 
 
 def _finished(

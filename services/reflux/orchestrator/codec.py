@@ -277,12 +277,14 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
 
 
 def _encode_cancel(event: ev.CancelRequested) -> pb.Event:
-    cancel = pb.CancelRequested(actor=event.actor, reason=event.reason, time=stamp(event.time))
+    cancel = pb.CancelRequested(
+        actor=event.actor, reason=event.reason, time=stamp(event.time), recalled=event.recalled
+    )
     return pb.Event(cancel_requested=cancel)
 
 
 def _decode_cancel(stored: pb.CancelRequested) -> ev.Event:
-    return ev.CancelRequested(stored.actor, stored.reason, moment(stored.time))
+    return ev.CancelRequested(stored.actor, stored.reason, moment(stored.time), recalled=stored.recalled)
 
 
 def _encode_timed_out(event: ev.TimedOut) -> pb.Event:

@@ -27,6 +27,7 @@ import psycopg
 
 from reflux.core import event as ev
 from reflux.core.attempt import recover
+from reflux.core.compensation import uncompensated
 from reflux.core.errors import Exhausted
 from reflux.core.event import RunPhase
 from reflux.core.names import RunId
@@ -48,7 +49,7 @@ from reflux.orchestrator.store.wakeups import Word
 from reflux.orchestrator.suspects import Suspects
 from reflux.orchestrator.words.hearing import give_back, hear_all
 from reflux.orchestrator.words.stored import ENDS, WAKES
-from reflux.orchestrator.words.waits import keyed
+from reflux.orchestrator.words.waits import WaitRow, keyed
 from reflux.orchestrator.worker import ActiveRun, Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
@@ -285,10 +286,15 @@ class Intake:
                     continue
                 if loaded.state is not None and (loaded.state.finished or loaded.last_seq >= one.seq):
                     await self._give(loaded, one.lease)
-                elif loaded.state is not None and loaded.state.cancel is not None:
+                elif loaded.state is not None and loaded.state.canceled:
                     self._end(loaded, one.lease, _broken(one.problem))
                 else:
-                    self._park(loaded, one.lease, _broken(one.problem))
+                    # If hearing that it shall end is what it cannot do, it would try for ever.
+                    said = await wakeups.words_of(self._pool, one.lease, loaded.run_id)
+                    if ends := [word for word in said if word.kind in ENDS]:
+                        self._end(loaded, one.lease, _broken(one.problem), ends)
+                    else:
+                        self._park(loaded, one.lease, _broken(one.problem))
 
     @asynccontextmanager
     async def _read(self, run_ids: Sequence[RunId]) -> AsyncIterator[AsyncIterator[Loaded]]:
@@ -384,7 +390,10 @@ class Intake:
         """
         now = self._clock.now()
         unknown = () if loaded.state is None else tuple(unresolved(loaded.state))
-        event = ev.RunFinished(RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown)
+        left = () if loaded.state is None else uncompensated(loaded.state)
+        event = ev.RunFinished(
+            RunPhase.CANCELED, now, failure=failure, unresolved_effects=unknown, uncompensated=left
+        )
         update = RunUpdate(RunPhase.CANCELED, finished_at=now, failure=failure, progressed=False)
         update = replace(update, fingerprint=seen_as(loaded.state, failure))
         if loaded.state is not None:
@@ -420,8 +429,12 @@ class Intake:
         """
         self._writer.read_again(loaded.run_id, loaded.last_seq + 1)
         payload, ids = codec.encode(event), [word.id for word in words]
+        over = keyed(loaded.state) if loaded.state is not None and update.finished_at is not None else ()
+        waits = [WaitRow(path, None, "") for path in over]
         with suppress(Exhausted, Stopped):
-            submission = Submission(lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids, said)
+            submission = Submission(
+                lease, loaded.run_id, loaded.last_seq + 1, [payload], update, ids, said, waits
+            )
             future = self._writer.submit(submission)
             future.add_done_callback(partial(metrics.settled, update.state))
             self._writing[loaded.run_id] = future

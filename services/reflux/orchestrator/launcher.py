@@ -10,7 +10,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, Unavailable
 from reflux.core.event import RunPhase
-from reflux.core.flow.limits import Claim, claim_of
+from reflux.core.flow.limits import NO_CLAIM, Claim, claim_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
@@ -111,10 +111,13 @@ class Launcher:
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
             psycopg.Error: what a derived run takes over could not be written.
         """
+        claim = (
+            NO_CLAIM  # a step alone has not the input of a whole run, and is none of those that are limited
+        )
         if derived is None or derived.only_step is None:
             check_input(flow, document)
+            claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
         self._check_room(flow)
-        claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
         bound = lease is not None
         # Who owns a shard has heard the database's time; before that the clock is the machine's own.
         lease = lease or await self._shard()

@@ -16,22 +16,24 @@ from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer
 from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, InvalidArgument, NotFound
+from reflux.core.errors import Exhausted, NotFound
 from reflux.core.event import FINAL
-from reflux.core.names import RunId, is_id
+from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
-from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import codec, queue_view, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
+from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher, StartOnce
 from reflux.orchestrator.operations import search
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.waiting import Waiter, parse_wait
+from reflux.orchestrator.words.documents import run_id_of
 from reflux.orchestrator.words.service import Words
 from reflux.runtime import documents, pages
+from reflux.runtime.callers import actor, traceparent
 from reflux.runtime.postgres import Pool
 
 NEWS_SECONDS: Final = 5.0
@@ -73,11 +75,11 @@ class RunServicer(RunServiceServicer):
         document = _input(request.input)
         flow = await self._flows.resolve(request.flow_id)
         once = None
-        if request.request_id:
+        if handle := request_id(request.request_id):
             digest = sha256(document.raw).digest()
-            once = StartOnce(f"flow:{flow.flow_id}", request.request_id, digest)
+            once = StartOnce(f"flow:{flow.flow_id}", handle, digest)
         launched = await self._launcher.launch(
-            flow, document, once=once, actor=_actor(context), traceparent=_traceparent(context)
+            flow, document, once=once, actor=actor(context), traceparent=traceparent(context)
         )
         if wait is not None:
             return await self._run(await self._waiter.settled(launched.run_id, wait))
@@ -85,7 +87,7 @@ class RunServicer(RunServiceServicer):
 
     async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> HttpBody:  # noqa: N802
         """One run."""
-        return await self._run(await self._reader.state(_run_id(request.run_id)))
+        return await self._run(await self._reader.state(run_id_of(request.run_id)))
 
     async def ListRuns(  # noqa: N802
         self, request: pb.ListRunsRequest, _context: Context
@@ -97,7 +99,7 @@ class RunServicer(RunServiceServicer):
         self, request: pb.ListStepRunsRequest, _context: Context
     ) -> HttpBody:
         """A page of a run's steps; they are only ever added, so a place among them stays theirs."""
-        run_id = _run_id(request.run_id)
+        run_id = run_id_of(request.run_id)
         scope = f"steps {run_id}"
         size = pages.page_size(request.page_size or run_view.STEPS_PAGE)
         first = pages.read_token(scope, request.page_token, first=0, parse=int)
@@ -107,7 +109,7 @@ class RunServicer(RunServiceServicer):
 
     async def ListEvents(self, request: pb.ListEventsRequest, _context: Context) -> HttpBody:  # noqa: N802
         """A page of the journal."""
-        run_id = _run_id(request.run_id)
+        run_id = run_id_of(request.run_id)
         scope = f"events {run_id}"
         size = pages.page_size(request.page_size)
         after = pages.read_token(scope, request.page_token, first=0, parse=int)
@@ -121,7 +123,7 @@ class RunServicer(RunServiceServicer):
         self, request: pb.WatchRunRequest, _context: Context
     ) -> AsyncIterator[pb.WatchRunResponse]:
         """The journal as it grows, until the event that finishes the run."""
-        run_id = _run_id(request.run_id)
+        run_id = run_id_of(request.run_id)
         after = request.after_seq
         with self._room_for_a_watcher(), self._changes.watch(run_id) as news:
             while True:
@@ -143,31 +145,31 @@ class RunServicer(RunServiceServicer):
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run, cancelled or on its way there."""
-        return await self._words.cancel(request, _actor(context))
+        return await self._words.cancel(request, actor(context))
 
     async def TerminateRun(self, request: pb.TerminateRunRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run, ended."""
-        return await self._words.terminate(request, _actor(context))
+        return await self._words.terminate(request, actor(context))
 
     async def PauseRun(self, request: pb.PauseRunRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run, paused."""
-        return await self._words.pause(request, _actor(context))
+        return await self._words.pause(request, actor(context))
 
     async def ResumeRun(self, request: pb.ResumeRunRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run, going on."""
-        return await self._words.resume(request, _actor(context))
+        return await self._words.resume(request, actor(context))
 
     async def SignalRun(self, request: pb.SignalRunRequest, context: Context) -> HttpBody:  # noqa: N802
         """What became of a signal to a run."""
-        return await self._words.signal(request, _actor(context))
+        return await self._words.signal(request, actor(context))
 
     async def SendSignal(self, request: pb.SendSignalRequest, context: Context) -> HttpBody:  # noqa: N802
         """What became of a signal to whoever waits for it."""
-        return await self._words.send(request, _actor(context))
+        return await self._words.send(request, actor(context))
 
     async def AnswerStep(self, request: pb.AnswerStepRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run after an answer."""
-        return await self._words.answer(request, _actor(context))
+        return await self._words.answer(request, actor(context))
 
     async def GetApprovalToken(  # noqa: N802
         self, request: pb.GetApprovalTokenRequest, _context: Context
@@ -187,11 +189,11 @@ class RunServicer(RunServiceServicer):
 
     async def SkipStep(self, request: pb.SkipStepRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run without the step."""
-        return await self._words.skip(request, _actor(context))
+        return await self._words.skip(request, actor(context))
 
     async def CompleteStep(self, request: pb.CompleteStepRequest, context: Context) -> HttpBody:  # noqa: N802
         """The run after a decision about a PARKED step."""
-        return await self._words.complete(request, _actor(context))
+        return await self._words.complete(request, actor(context))
 
     async def _run(self, state: RunState) -> HttpBody:
         return _body(await queue_view.run_document(self._pool, state))
@@ -220,29 +222,6 @@ def _input(body: HttpBody) -> Json:
         return Json(b"{}")
     is_json = body.content_type.partition(";")[0].strip().lower() in ("", "application/json")
     return Json(body.data.strip()) if is_json else Json.of(value)
-
-
-def _actor(context: Context) -> str:
-    """Who asks, as the edge says; without an edge nobody has checked."""
-    return _header(context, "x-reflux-actor") or "anonymous"
-
-
-def _traceparent(context: Context) -> str:
-    """The caller's own span; empty when there is none."""
-    return valid_traceparent(_header(context, "traceparent"))
-
-
-def _header(context: Context, name: str) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == name:
-            return str(value)
-    return ""
-
-
-def _run_id(text: str) -> RunId:
-    if not is_id(text):
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"run_id: {text!r} is not the id of a run (a UUID)")
-    return RunId(text)
 
 
 def _no_run(run_id: RunId) -> NotFound:

@@ -111,6 +111,8 @@ def approval_document(state: RunState, path: StepPath) -> bytes:
             "step": path,
             "state": run.state.value,
             "approval": words.approval(run, stamp),
+            "run_id": state.id,
+            "run_state": state.phase.value,
         }
     )
 
@@ -203,7 +205,7 @@ def _run_failure(state: RunState) -> ev.Failure | None:
 def _run_waiting(state: RunState) -> dict[str, Any] | None:
     if state.phase in FINAL:
         return None
-    if state.quarantine and not state.cancel:
+    if state.quarantine and not state.canceled:
         return _waiting("a person must look at it: " + state.quarantine.message)
     if state.paused and not state.cancel:
         return _waiting(words.why_paused(state))
@@ -275,7 +277,7 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return None
     if run.state is StepState.PARKED:
         return _waiting("a person must say what became of its effect")
-    if state.quarantine and not state.cancel:
+    if state.quarantine and not state.canceled:
         return _waiting("a person must look at the run")
     if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
         return _waiting(f"the run is {words.why_paused(state)}")

@@ -27,6 +27,7 @@ import psycopg
 from reflux.orchestrator import metrics
 from reflux.orchestrator.store import partitions
 from reflux.orchestrator.store.partitions import Layout, Outcome, Span
+from reflux.orchestrator.store.pool import BREATH_SECONDS
 from reflux.runtime import logs
 from reflux.runtime.ids import first_id
 from reflux.runtime.tasks import forever
@@ -42,8 +43,6 @@ RETRY_SECONDS: Final = 5.0
 """After a pass that found somebody in its way; twice as long after each further one."""
 LONGEST_DAYS: Final = 30
 """Of one partition."""
-BREATH_SECONDS: Final = 0.02
-"""Between two statements that delete rows: others write too."""
 
 log = logs.get_logger("upkeep")
 

@@ -43,13 +43,14 @@ from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import given_up, prepare
 from reflux.orchestrator.fairness import Shares, Turn
-from reflux.orchestrator.journaling import is_progress, portions
+from reflux.orchestrator.journaling import is_progress
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resting import rests, row_of
 from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
+from reflux.orchestrator.store.portions import portions
 from reflux.orchestrator.tracing import Tracer
 from reflux.orchestrator.words.waits import WaitRow, keyed
 from reflux.orchestrator.words.waits import changed as changed_waits

@@ -107,9 +107,12 @@ async def open_pool(dsn: str, *, service: str, min_size: int = 1, max_size: int 
 def load_sql(package: str, name: str) -> LiteralString:
     """The statement `sql/<name>.sql` of `package`, such as `load_sql("reflux.registry", "renew_lease")`.
 
-    The text counts as literal for psycopg: it is shipped code, nothing of it comes from a caller.
+    The text counts as literal for psycopg: it is shipped code, nothing of it comes from a caller. Lines of
+    comment and indentation are left out: psycopg reads a text of more than 4,096 bytes again each time.
 
     Raises:
         FileNotFoundError: the package has no such file.
     """
-    return files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    text = files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))

@@ -14,12 +14,13 @@ task is cancelled, then drains within its own bound and returns. `run` gives it 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from reflux.runtime.settings import Settings
+
+COLLECT_AFTER: Final = (20_000, 20, 20)
+"""New objects, and younger collections, before one of each generation. Messages and events have no cycles,
+and with Python's own 700 an orchestrator at work spent a tenth of its time looking for some."""
 
 log = logs.get_logger("process")
 
@@ -92,11 +97,19 @@ async def _life(main: Coroutine[Any, Any, None], ready: asyncio.Event, settings:
 
 async def _announce(ready: asyncio.Event, ready_fd: int | None) -> None:
     await ready.wait()
+    _spare_the_collector()
     log.info("process_ready")
     if ready_fd is not None:
         with suppress(BrokenPipeError):
             os.write(ready_fd, b"\n")
         os.close(ready_fd)
+
+
+def _spare_the_collector() -> None:
+    """What has been loaded stays for good and need not be looked through again and again for cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 @contextmanager

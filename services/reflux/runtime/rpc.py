@@ -16,6 +16,7 @@ import inspect
 import secrets
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -100,6 +101,8 @@ class RpcFailure:
     reason: str
     metadata: Mapping[str, str]
     violations: tuple[Violation, ...]
+    retry_seconds: float | None = None
+    """When the same request may be sent again, if it says so."""
 
 
 def to_status(error: RefluxError) -> status_pb2.Status:
@@ -152,6 +155,12 @@ def make_status(
     return status
 
 
+def retry_after(status: status_pb2.Status) -> str | None:
+    """Its RetryInfo in the words of the header Retry-After (RFC 9110 §10.2.3): whole seconds, rounded up."""
+    seconds = read_status(status).retry_seconds
+    return None if seconds is None else str(ceil(seconds))
+
+
 def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
     request = error_details_pb2.BadRequest()
     for index, violation in enumerate(violations):
@@ -184,7 +193,7 @@ def read_status(status: status_pb2.Status) -> RpcFailure:
 
 
 def _read(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RpcFailure:
-    reason, info, violations = "", {}, []
+    reason, info, violations, retry_seconds = "", {}, [], None
     for detail in details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             unpacked = error_details_pb2.ErrorInfo()
@@ -195,7 +204,11 @@ def _read(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RpcFai
             request = error_details_pb2.BadRequest()
             detail.Unpack(request)
             violations += [Violation(each.field, each.description) for each in request.field_violations]
-    return RpcFailure(code, message, reason, info, tuple(violations))
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo()
+            detail.Unpack(retry)
+            retry_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+    return RpcFailure(code, message, reason, info, tuple(violations), retry_seconds)
 
 
 def _details(trailers: Any) -> Sequence[Any]:
@@ -214,12 +227,10 @@ def to_error(error: grpc.RpcError) -> RefluxError:
     failure = read(error)
     if failure.reason in Reason.__members__:
         kind = _CLASSES.get(failure.code, Defect)
-        return kind(
-            Reason(failure.reason),
-            failure.message,
-            metadata=failure.metadata,
-            violations=failure.violations,
-        )
+        said: dict[str, Any] = {"metadata": failure.metadata, "violations": failure.violations}
+        if issubclass(kind, TryLater):
+            said["retry_seconds"] = failure.retry_seconds
+        return kind(Reason(failure.reason), failure.message, **said)
     if failure.code in _TRANSPORT:
         return Unavailable(Reason.SERVICE_UNREACHABLE, "a service of the platform did not answer; try again")
     return Defect(Reason.INTERNAL, f"a service answered {failure.code.name}: {failure.message}")
@@ -239,6 +250,18 @@ def defect(error_id: str) -> Defect:
     """What a caller is told of an unexpected exception that the log has under `error_id`."""
     message = f"an internal error; the log has it under {error_id}"
     return Defect(Reason.INTERNAL, message, metadata={"error_id": error_id})
+
+
+async def _abort(context: Any, status: status_pb2.Status) -> None:
+    """Ends a call with a status.
+
+    What a RetryInfo says stands in the trailers too, since an answer that is nothing but an error is headers
+    to the edge: it hands them on as they are, and details only in the body.
+    """
+    made = rpc_status.to_status(status)
+    after = retry_after(status)
+    more = () if after is None else (("retry-after", after),)
+    await context.abort(made.code, made.details, (*made.trailing_metadata, *more))
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -319,7 +342,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             failure = defect(error_id)
         else:
             return
-        await context.abort_with_status(rpc_status.to_status(to_status(failure)))
+        await _abort(context, to_status(failure))
 
     @contextmanager
     def _known(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ from reflux.api.trigger.v1.trigger_service_pb2_grpc import (
 )
 from reflux.controlplane import graph, server, snapshot
 from reflux.controlplane.fleet import Fleet
-from reflux.core.errors import NotFound
+from reflux.core.errors import Exhausted, NotFound
 from reflux.core.reasons import Reason
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address
@@ -85,9 +85,22 @@ class _Runs(RunServiceServicer):
         self.heard.note(request, context)
         return run_pb.ListRunsResponse(runs=[run_pb.Run(id="r", state=run_pb.Run.SUCCEEDED)])
 
+    async def ShowApproval(self, request: Any, context: Any) -> HttpBody:
+        self.heard.note(request, context)
+        return HttpBody(content_type="application/json", data=b"{}")
+
+    async def AnswerApproval(self, request: Any, context: Any) -> HttpBody:
+        self.heard.note(request, context)
+        return HttpBody(content_type="application/json", data=b"{}")
+
     async def CancelRun(self, request: Any, context: Any) -> HttpBody:
         self.heard.note(request, context)
         return HttpBody(content_type="application/json", data=b"{}")
+
+    async def GetRun(self, request: Any, context: Any) -> HttpBody:
+        self.heard.note(request, context)
+        seconds = float(request.run_id) if request.run_id else None
+        raise Exhausted(Reason.RATE_LIMIT, "too many", retry_seconds=seconds)
 
     async def WatchRun(self, request: Any, context: Any) -> AsyncIterator[run_pb.WatchRunResponse]:
         self.heard.note(request, context)

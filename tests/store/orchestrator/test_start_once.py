@@ -10,7 +10,7 @@ import pytest
 from reflux.core.errors import AlreadyExists
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
-from reflux.orchestrator.store import runs, start, wakeups
+from reflux.orchestrator.store import runs, slots, start, wakeups
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.start import Starter
@@ -137,6 +137,22 @@ async def test_an_expired_request_id_starts_a_new_run(desk: Desk) -> None:
     assert second.created
     assert second.run_id != first.run_id
     assert (third.run_id, third.created) == (second.run_id, False)
+
+
+async def test_all_that_has_expired_is_forgotten_however_much_it_is(desk: Desk, monkeypatch) -> None:
+    """Page by page: more may expire between two clean-ups than one page holds."""
+    monkeypatch.setattr(start, "_FORGET_AT_ONCE", 2)
+    monkeypatch.setattr(slots, "_FORGET_AT_ONCE", 2)
+    for number in range(5):
+        await desk.act(
+            "INSERT INTO start_keys (scope, key, body_digest, run_id, expires_at)"
+            f" VALUES ('s', 'k{number}', '', gen_random_uuid(), now() - interval '1 second')"
+        )
+        await desk.act(
+            f"INSERT INTO rates (flow_id, key, full_at) VALUES (gen_random_uuid(), 'k{number}', now())"
+        )
+    assert await start.forget_expired(desk.pool) == 5
+    assert await slots.forget_rates(desk.pool) == 5
 
 
 async def test_nothing_starts_in_a_shard_that_is_not_held(desk: Desk) -> None:

@@ -1,11 +1,8 @@
 """An orchestrator over real PostgreSQL and Valkey; the mesh is scripted by the test."""
 
-import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +13,7 @@ from reflux.orchestrator.__main__ import serve
 from reflux.runtime import rpc
 from reflux.runtime.postgres import enter_service
 from reflux.runtime.settings import Address, Settings
-from tests.support.cluster import Cluster
+from tests.support.orchestrators import Orchestrators, orchestrators, store_settings
 from tests.support.scripted_mesh import Client, Mesh, running_mesh
 from tests.support.service import serving
 
@@ -29,57 +26,14 @@ async def mesh() -> AsyncIterator[Mesh]:
 
 
 @pytest.fixture
-def killable(database_dsn: str, valkey_url: str, mesh: Mesh):
-    """Orchestrators as processes, killed at the end: `async with killable() as (client, process)`."""
-
-    @asynccontextmanager
-    async def killable() -> AsyncIterator[tuple[Client, subprocess.Popen[bytes]]]:
-        address = Address("127.0.0.1", free_ports(1)[0])
-        values = {
-            "POSTGRES_DSN": database_dsn,
-            "REDIS_URL": valkey_url,
-            "MESH_ADDRESS": str(mesh.address),
-            "REGISTRY_ADDRESS": str(mesh.address),
-            "CONTROLPLANE_ADDRESS": str(mesh.address),
-            "ORCHESTRATOR_ADDRESS": str(address),
-            "LEASE_SECONDS": "2",
-            "SHARDS": "8",
-        }
-        command = [sys.executable, "-m", "reflux.cli", "serve", "orchestrator"]
-        environment = {**os.environ, **{f"REFLUX_{name}": value for name, value in values.items()}}
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            async with rpc.channel(address) as channel:
-                async with asyncio.timeout(30):
-                    await channel.channel_ready()
-                yield Client(address, channel), process
-        finally:
-            process.kill()
-            process.wait()
-
-    return killable
-
-
-@pytest.fixture
 def begin(database_dsn: str, valkey_url: str, mesh: Mesh):
     """Starts orchestrators on one database: `async with begin() as client`."""
 
     @asynccontextmanager
     async def begin(**settings: Any) -> AsyncIterator[Client]:
         address = Address("127.0.0.1", free_ports(1)[0])
-        values = {
-            "postgres_dsn": database_dsn,
-            "redis_url": valkey_url,
-            "mesh_address": mesh.address,
-            "registry_address": mesh.address,
-            "controlplane_address": mesh.address,
-            "orchestrator_address": address,
-            "lease_seconds": 2.0,
-            "shards": 8,
-            **settings,
-        }
+        stores = store_settings(database_dsn, valkey_url, mesh.address)
+        values = {**stores, "orchestrator_address": address, **settings}
         async with rpc.channel(address) as channel, serving(serve, Settings.load(**values)):
             yield Client(address, channel)
 
@@ -95,8 +49,9 @@ async def session(database_dsn: str):
 
 
 @pytest.fixture
-def cluster(session, database_dsn: str, valkey_url: str, mesh: Mesh, tmp_path):
-    """Starts orchestrators as processes: `cluster.start("a")`."""
-    made = Cluster(session, tmp_path, dsn=database_dsn, redis_url=valkey_url, mesh=mesh.address)
-    with made.stopped():
+async def processes(
+    database_dsn: str, valkey_url: str, mesh: Mesh, tmp_path: Path
+) -> AsyncIterator[Orchestrators]:
+    """Orchestrators as processes on one database: `client = await processes.serving("a")`."""
+    async with orchestrators(store_settings(database_dsn, valkey_url, mesh.address), tmp_path) as made:
         yield made

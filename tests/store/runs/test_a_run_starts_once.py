@@ -5,6 +5,9 @@ import asyncio
 import grpc
 import pytest
 
+from tests.store.runs.speaking import refusal
+from tests.support.operations import bulk, execute_step, fork, replay_step, retry
+
 
 async def test_a_hundred_equal_requests_at_two_orchestrators_start_one_run(begin, mesh):
     """All of them are answered with the one run."""
@@ -28,3 +31,24 @@ async def test_a_request_id_is_not_reused_for_something_else(begin, mesh):
             await client.start(flow, {"n": 2}, request_id="same")
 
     assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+@pytest.mark.parametrize("handle", ["a\0b", "x" * 129, "two\nlines"])
+async def test_what_can_be_no_handle_is_refused_wherever_it_comes_in(begin, mesh, handle):
+    """As the sender's mistake, and before anything is written."""
+    async with begin() as client:
+        flow = await client.save("bounded", {"id": "a", "node": "work.pure"})
+        run = await client.start(flow, {}, wait="10s")
+        step = {"from_step": "a", "request_id": handle}
+        which = {"flow_id": "bounded"}
+        for call in (
+            client.start(flow, {}, request_id=handle),
+            execute_step(client, "bounded", "a", input={}, request_id=handle),
+            replay_step(client, run["id"], "a", request_id=handle),
+            fork(client, run["id"], **step),
+            retry(client, run["id"], request_id=handle),
+            bulk(client, "fork", which, expected_count=1, arguments={"from_step": "a"}, request_id=handle),
+        ):
+            refused = await refusal(call)
+            assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ARGUMENT_INVALID")
+            assert "request_id" in refused.message

@@ -84,7 +84,7 @@ async def test_a_compensation_that_fails_is_shown(begin, mesh):
     assert (run["state"], run["error"]["reason"], run["uncompensated"]) == ("FAILED", "FAIL_STEP", ["a"])
 
 
-async def test_each_effect_is_undone_once_through_a_kill_of_the_orchestrator(killable, mesh):
+async def test_each_effect_is_undone_once_through_a_kill_of_the_orchestrator(processes, mesh):
     """Killed at every compensation, before and after its effect: one effect per key, and nothing left."""
     steps = [f"s{n}" for n in range(4)]
     world, reached, killed = World(), asyncio.Event(), set()
@@ -101,17 +101,14 @@ async def test_each_effect_is_undone_once_through_a_kill_of_the_orchestrator(kil
         return await world(given, envelope, context)
 
     mesh.script = act
-    async with killable() as (client, process):
-        run = await client.start(await client.save("killed", *map(pay, steps), BAD))
-        await asyncio.wait_for(reached.wait(), 20)
-        process.kill()
-    for _ in steps[1:]:
+    client = await processes.serving("a")
+    run = await client.start(await client.save("killed", *map(pay, steps), BAD))
+    for _ in steps:
+        await asyncio.wait_for(reached.wait(), 30)
+        processes.kill("a")
         reached.clear()
-        async with killable() as (client, process):
-            await asyncio.wait_for(reached.wait(), 30)
-            process.kill()
-    async with killable() as (client, process):
-        final = await client.until(run["id"], "FAILED", "PARKED", seconds=30)
+        await processes.serving("a")
+    final = await client.until(run["id"], "FAILED", "PARKED", seconds=30)
 
     assert (final["state"], final["uncompensated"]) == ("FAILED", [])
     undone = [f"{step}~compensate" for step in reversed(steps)]

@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import pytest
 
+from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 from tests.support.operations import execute_step, replay_step
@@ -157,3 +158,27 @@ async def test_what_cannot_be_executed_is_refused(begin, mesh):
         Reason.STEP_NOT_FOUND,
         Reason.ARGUMENT_INVALID,
     ]
+
+
+async def test_what_a_flow_says_of_its_runs_is_not_said_of_a_step_alone(begin, mesh):
+    """Its output, who hears of its failures, its limits: there is no whole run to work them out of."""
+    mesh.script = echo
+    async with begin() as client:
+        await client.save("tell", {"id": "a", **PURE})
+        await client.save(
+            "whole",
+            {"id": "first", **PURE},
+            {"id": "end", **PURE, "with": {"shop": "{{ input.shop }}"}},
+            {"id": "bad", "fail": {"message": "no"}},
+            output="{{ steps.first.output }}",
+            policies={
+                "concurrency": {"key": "{{ input.shop }}", "limit": 1, "overflow": "reject"},
+                "on_failure": {"flow": "tell"},
+            },
+        )
+        end = await execute_step(client, "whole", "end", input={"shop": "s"})
+        bad = await execute_step(client, "whole", "bad", context={})
+        listed = (await client.runs.ListRuns(run_pb.ListRunsRequest())).runs
+    assert (end["state"], end["output"]) == ("SUCCEEDED", {"step": "end", "given": {"shop": "s"}})
+    assert (bad["state"], bad["failure_run_id"]) == ("FAILED", "")
+    assert {run.id for run in listed} == {end["id"], bad["id"]}

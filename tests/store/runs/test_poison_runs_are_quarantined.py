@@ -7,10 +7,9 @@ import orjson
 import pytest
 
 from bench.waiting import copy_run
-from reflux.cli.stack.ports import free_ports
-from reflux.orchestrator.intake import MAX_RECOVERIES
 from reflux.orchestrator.store import runs
-from reflux.runtime.settings import Address
+from reflux.orchestrator.store.runs import MAX_RECOVERIES
+from tests.support.orchestrators import balanced
 from tests.support.waiting import die, rows, waiting_run
 
 ITEMS = 100
@@ -161,24 +160,24 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
 
 
 @pytest.mark.timeout(600)
-async def test_a_run_does_not_answer_for_what_another_one_does(cluster, mesh):
+async def test_a_run_does_not_answer_for_what_another_one_does(processes, session, mesh):
     """Beside one that kills, none gets further; the last time each is alone, and only one is parked."""
-    address = Address("127.0.0.1", free_ports(1)[0])
     killed = asyncio.Event()
 
     async def kill(given, envelope, context):
         if envelope["x-reflux-step"] == "poison":
             await asyncio.sleep(0.5)
-            cluster.processes["a"].kill()
+            processes.processes["a"].kill()
             killed.set()
             await asyncio.sleep(5)
         await asyncio.sleep(2)
         return {}
 
     mesh.script = kill
-    cluster.start("a", address)
-    await cluster.balanced(1)
-    client = cluster.clients["a"]
+    processes.settings["lease_seconds"] = 3.0
+    processes.begin("a")
+    await balanced(session, 1)
+    client = processes.clients["a"]
     flow = await client.save("slow", {"id": "slow", "node": "work.pure"})
     poison = await client.save("poison", {"id": "poison", "node": "work.pure"})
     good = [await client.start(flow, request_id="good 1")]
@@ -187,36 +186,38 @@ async def test_a_run_does_not_answer_for_what_another_one_does(cluster, mesh):
     for _ in range(MAX_RECOVERIES):
         async with asyncio.timeout(60):
             await killed.wait()
-        cluster.processes["a"].wait()
+        processes.processes["a"].wait()
         killed.clear()
-        cluster.start("a", address)
+        processes.begin("a")
     async with asyncio.timeout(120):
         for run, state in ((good[0], "SUCCEEDED"), (good[1], "SUCCEEDED"), (bad, "PARKED")):
-            while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state):
+            while not await rows(
+                session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
+            ):
                 await asyncio.sleep(0.1)
     assert mesh.count("poison") == MAX_RECOVERIES
-    assert await cluster.rows("SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'") == [(1,)]
+    assert await rows(session, "SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'") == [(1,)]
 
 
 @pytest.mark.timeout(600)
-async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cluster, mesh):
+async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(processes, session, mesh):
     """After five deaths without progress, not before; one that gets further each time is never suspected."""
-    address = Address("127.0.0.1", free_ports(1)[0])
     killed = asyncio.Event()
 
     async def kill(given, envelope, context):
         if envelope["x-reflux-step"] == "poison":
             await asyncio.sleep(0.5)  # the other run gets further meanwhile
-            cluster.processes["a"].kill()
+            processes.processes["a"].kill()
             killed.set()
             await asyncio.sleep(5)
         await asyncio.sleep(0.02)
         return {}
 
     mesh.script = kill
-    cluster.start("a", address)
-    await cluster.balanced(1)
-    client = cluster.clients["a"]
+    processes.settings["lease_seconds"] = 3.0
+    processes.begin("a")
+    await balanced(session, 1)
+    client = processes.clients["a"]
     good = await client.start(await client.save("good", LOOP), {"items": [*range(ITEMS)]})
     poison = await client.start(
         await client.save("poison", {"id": "poison", "node": "work.pure"}), request_id="p"
@@ -224,14 +225,18 @@ async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(cl
     for _ in range(MAX_RECOVERIES):
         async with asyncio.timeout(60):
             await killed.wait()
-        cluster.processes["a"].wait()
+        processes.processes["a"].wait()
         killed.clear()
-        cluster.start("a", address)
+        processes.begin("a")
     async with asyncio.timeout(120):
         for run, state in ((good, "SUCCEEDED"), (poison, "PARKED")):
-            while not await cluster.rows("SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state):
+            while not await rows(
+                session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
+            ):
                 await asyncio.sleep(0.1)
-    [(state, reason)] = await cluster.rows("SELECT state, error_reason FROM runs WHERE id = %s", poison["id"])
+    [(state, reason)] = await rows(
+        session, "SELECT state, error_reason FROM runs WHERE id = %s", poison["id"]
+    )
     assert (state, reason) == ("PARKED", "QUARANTINED")
     assert mesh.count("poison") == MAX_RECOVERIES
     assert not killed.is_set()

@@ -7,10 +7,11 @@ from collections import Counter
 import grpc
 import pytest
 
+from reflux.core import children
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 from tests.support.ledger import running_ledger
-from tests.support.operations import fork, retry
+from tests.support.operations import fork, replay_step, retry
 from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
@@ -49,6 +50,40 @@ async def refused(call) -> Reason:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
     return rpc.to_error(error.value).reason
+
+
+async def test_what_goes_on_from_a_run_that_heard_of_a_failure_tells_nobody(begin, mesh):
+    """A failure is told once, however often somebody retries the run that was told, or forks from it."""
+    tells = {"on_failure": {"flow": "tell"}}
+    async with begin() as client:
+        await client.save("tell", {"id": "bad", "fail": {"message": "again"}}, policies=tells)
+        flow = await client.save("fails", {"id": "no", "fail": {"message": "no"}}, policies=tells)
+        run = await client.start(flow, wait="10s")
+        told = await client.until(run["failure_run_id"], "FAILED")
+        made = [
+            await retry(client, told["id"]),
+            await fork(client, told["id"], "bad"),
+            {"run": await replay_step(client, told["id"], "bad")},
+        ]
+        ends = [await client.until(each["run"]["id"], "FAILED") for each in made]
+        anew = await client.until((await retry(client, run["id"]))["run"]["id"], "FAILED")
+
+    assert [end["failure_run_id"] for end in ends] == [told["failure_run_id"]] * 3
+    assert anew["failure_run_id"], "a retry that fails again is a failure of its own"
+
+
+async def test_a_fork_stands_as_deep_as_the_run_it_goes_on_from(begin, monkeypatch):
+    """Runs below each other end at a depth; forking one of them makes no room for more."""
+    monkeypatch.setattr(children, "MAX_DEPTH", 2)
+    async with begin() as client:
+        flow = await client.save("deep", {"id": "sub", "flow": "deep"})
+        run = await client.start(flow, wait="10s")
+        inner = (await client.steps(run["id"]))["sub"]["child_run_id"]
+        forked = await fork(client, inner, "sub")
+        end = await client.until(forked["run"]["id"], "FAILED")
+
+    assert (run["error"]["reason"], run["error"]["step"]) == ("FLOW_DEPTH", "sub/sub/sub")
+    assert (end["error"]["reason"], end["error"]["step"]) == ("FLOW_DEPTH", "sub/sub")
 
 
 async def test_a_retry_repeats_no_effect(begin, mesh, ledger):

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from math import ceil
 
 import grpc
 import psycopg
@@ -69,11 +70,12 @@ async def test_a_start_that_comes_too_early_is_refused_and_told_when(begin, mesh
         await client.save("strict", STEP, policies=policies)
         for _ in range(2):
             await client.start("strict")
-        refusals = []
+        refusals, after = [], []
         for _ in range(3):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await client.start("strict")
             refusals.append(refusal(refused.value))
+            after.append(int(dict(refused.value.trailing_metadata())["retry-after"]))
         async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as admin:
             await admin.execute("UPDATE orchestrator.rates SET full_at = full_at - interval '6 minutes'")
         later = await client.start("strict")
@@ -82,6 +84,7 @@ async def test_a_start_that_comes_too_early_is_refused_and_told_when(begin, mesh
     for code, reason, seconds in refusals:
         assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMIT")
         assert 290 < seconds <= 300
+    assert [ceil(seconds) for *_, seconds in refusals] == after
 
 
 async def test_a_time_survives_the_orchestrator(begin, mesh):

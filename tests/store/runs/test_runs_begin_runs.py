@@ -2,10 +2,18 @@
 
 import asyncio
 
+import grpc
 import psycopg
 import pytest
 
+from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
+from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
+from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.orchestrator import metrics, resting
+from reflux.orchestrator.children import Children
+from reflux.orchestrator.store.start import Starter
+from tests.store.runs.speaking import say
+from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
 DEAF = """
@@ -159,7 +167,91 @@ async def test_an_error_comes_up_and_a_cancel_goes_down(begin, mesh):
     assert (final["state"], middle["state"], low["state"]) == ("CANCELED",) * 3
 
 
-async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_dsn, monkeypatch):
+async def lost(given, envelope, context):
+    """Claims its effect, and nobody hears what became of it."""
+    await claim(envelope)
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
+
+
+async def parked_child(client, mesh, **timeout):
+    """A run, its child, and the child of that, in which a step is PARKED."""
+    mesh.script = lost
+    await client.save("pay", {"id": "charge", "node": "work.once"})
+    await client.save("order", {"id": "paying", "flow": "pay"})
+    top = await client.save("top", {"id": "t", "flow": "order", **timeout})
+    run = await client.start(top)
+    async with asyncio.timeout(10):
+        while not mesh.count("charge"):
+            await asyncio.sleep(0.02)
+    middle = (await client.steps(run["id"]))["t"]["child_run_id"]
+    low = (await client.steps(middle))["paying"]["child_run_id"]
+    await client.until(low, "PARKED")
+    return run["id"], middle, low
+
+
+async def test_a_time_that_is_over_does_not_decide_about_an_effect(begin, mesh):
+    """The step fails with TIMEOUT only when a person has said what became of it, two runs below."""
+    async with begin() as client:
+        run, middle, low = await parked_child(client, mesh, timeout={"total": "2s"})
+        await client.until(middle, "CANCELING")
+        await asyncio.sleep(0.5)
+        waits = [(await client.run(each))["state"] for each in (run, middle, low)]
+        unresolved = (await client.run(low))["unresolved_effects"]
+        await say(client, "CompleteStep", low, "charge", choice="confirm")
+        ended = await client.until(run, "FAILED", "SUCCEEDED")
+        ends = [await client.run(each) for each in (middle, low)]
+        charge = (await client.steps(low))["charge"]
+
+    assert (waits, unresolved) == (["RUNNING", "CANCELING", "PARKED"], ["charge"])
+    assert (ended["state"], ended["error"]["reason"]) == ("FAILED", "TIMEOUT")
+    assert [(each["state"], each["unresolved_effects"]) for each in ends] == [("CANCELED", [])] * 2
+    assert charge["state"] == "SUCCEEDED"
+
+
+async def test_a_cancel_ends_a_child_that_waits_for_a_person(begin, mesh):
+    """It is what a person wants: the effect of which nobody knows is listed."""
+    async with begin() as client:
+        run, middle, low = await parked_child(client, mesh, timeout={"total": "2s"})
+        await client.until(middle, "CANCELING")
+        await client.cancel(run)
+        ends = [await client.until(each, "CANCELED") for each in (run, middle, low)]
+
+    assert ends[2]["unresolved_effects"] == ["charge"]
+
+
+@pytest.mark.parametrize("state", ["CANCELED", "SUCCEEDED"])
+async def test_a_terminated_run_leaves_no_child_behind(begin, mesh, database_dsn, monkeypatch, state):
+    """Not even one whose start was in flight just then; only what was to go on alone does."""
+    wait = {"wait": "detached"} if state == "SUCCEEDED" else {}
+    durable, go = asyncio.Event(), asyncio.Event()
+    start = Starter.start
+
+    async def slowly(starter, request):
+        started = await start(starter, request)
+        if request.flow_name == "inner":
+            durable.set()
+            await go.wait()
+        return started
+
+    monkeypatch.setattr(Starter, "start", slowly)
+    async with begin() as client:
+        await client.save("inner", {"id": "work", **PURE})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner", **wait}))
+        await asyncio.wait_for(durable.wait(), 10)
+        await say(client, "TerminateRun", run["id"])
+        before = mesh.count("work")
+        go.set()
+        [(child, _)] = await children_of(database_dsn, run["id"])
+        ended = await client.until(child, "CANCELED", "SUCCEEDED", "FAILED")
+        events = [event["kind"] for event in await client.events(run["id"])]
+
+    assert (before, ended["state"]) == (0, state)
+    assert mesh.count("work") == (state == "SUCCEEDED")
+    assert events[-1] == "RunFinished"
+    assert await inbox(database_dsn) == 0
+
+
+async def test_a_child_is_begun_once_whatever_crashes(processes, mesh, database_dsn):
     """Killed again and again while runs begin runs: one child each, and every output comes up."""
     loop = {
         "id": "all",
@@ -173,18 +265,15 @@ async def test_a_child_is_begun_once_whatever_crashes(killable, mesh, database_d
 
     mesh.script = slowly
     items = [*range(40)]
-    async with killable() as (client, process):
-        await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
-        run = await client.start(await client.save("outer", loop), {"items": items})
-        await asyncio.sleep(0.4)
-        process.kill()
-    for seconds in (2.7, 3.1):
-        async with killable() as (client, process):
-            await asyncio.sleep(seconds)
-            process.kill()
-    async with killable() as (client, process):
-        final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
-        events = await client.all_events(run["id"])
+    client = await processes.serving("a")
+    await client.save("inner", {"id": "work", **PURE, "with": {"n": "{{ input.n }}"}})
+    run = await client.start(await client.save("outer", loop), {"items": items})
+    for seconds in (0.4, 2.7, 3.1):
+        await asyncio.sleep(seconds)
+        processes.kill("a")
+        await processes.serving("a")
+    final = await client.until(run["id"], "SUCCEEDED", "FAILED", "PARKED", seconds=120)
+    events = await client.all_events(run["id"])
 
     assert final["output"] == items
     began = [event["step"] for event in events if event["kind"] == "ChildRequested"]
@@ -254,3 +343,51 @@ async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn
 
     assert left <= resting.LOOK_AGAIN
     assert (still["state"], final["output"]) == ("RUNNING", {"n": 1})
+
+
+@pytest.mark.parametrize("meanwhile", ["limited", "deleted"])
+async def test_a_child_that_had_begun_is_found_whatever_has_become_of_its_flow(begin, monkeypatch, meanwhile):
+    """Its owner died before it could say so: the heir finds the child, also where it could begin none now."""
+    inner = {"id": "w", "wait": {"signal": "go"}}
+    one = {"concurrency": {"limit": 1, "overflow": "reject"}} if meanwhile == "limited" else {}
+    async with begin() as client:
+        with monkeypatch.context() as crashed:
+            crashed.setattr(Children, "_settle", lambda *_: None)
+            flow = await client.save("inner", inner, policies=one)
+            run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+            async with asyncio.timeout(10):
+                while len(listed := (await client.runs.ListRuns(run_pb.ListRunsRequest())).runs) < 2:
+                    await asyncio.sleep(0.05)
+            if meanwhile == "deleted":
+                stub = FlowServiceStub(client.channel)
+                await stub.DeleteFlow(flow_pb.DeleteFlowRequest(flow_id=flow))
+    (child,) = (each.id for each in listed if each.id != run["id"])
+    async with begin() as client:
+        async with asyncio.timeout(20):
+            while (await client.run(run["id"]))["state"] == "RUNNING":
+                kinds = [event["kind"] for event in await client.events(run["id"])]
+                if "ChildStarted" in kinds:
+                    break
+                await asyncio.sleep(0.05)
+        step = (await client.steps(run["id"]))["sub"]
+        assert (step["state"], step["child_run_id"]) == ("RUNNING", child), step
+        await say(client, "SignalRun", child, name="go", payload=7)
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert final["output"] == 7
+
+
+async def test_a_terminate_reaches_a_child_of_which_the_parent_has_not_heard(begin, monkeypatch):
+    """It was durable, and nobody had said so yet: it is cancelled too, and no event follows the end."""
+    async with begin() as client:
+        monkeypatch.setattr(Children, "_settle", lambda *_: None)
+        await client.save("inner", {"id": "w", "wait": {"signal": "go"}})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
+        async with asyncio.timeout(10):
+            while len(listed := (await client.runs.ListRuns(run_pb.ListRunsRequest())).runs) < 2:
+                await asyncio.sleep(0.05)
+        (child,) = (each.id for each in listed if each.id != run["id"])
+        ended = await say(client, "TerminateRun", run["id"])
+        final = await client.until(child, "CANCELED")
+        kinds = [event["kind"] for event in await client.events(run["id"])]
+    assert (ended["state"], final["state"]) == ("CANCELED", "CANCELED")
+    assert kinds[-1] == "RunFinished"

@@ -5,13 +5,13 @@ what they did is a ledger that no orchestrator can write.
 """
 
 import asyncio
-import signal
 from collections import Counter
 
 import grpc
 
-from tests.support.cluster import PATIENCE
+from tests.support.orchestrators import PATIENCE, balanced
 from tests.support.scripted_mesh import claim
+from tests.support.waiting import rows
 
 GATED, FREE = 60, 140
 STEPS = (
@@ -44,22 +44,7 @@ class World:
         return {"ok": True}
 
 
-async def _begin(clients, flow, number, gate):
-    """Starts a run at whoever takes it, once; its id."""
-    turn = number
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            turn += 1
-            try:
-                started = await clients[turn % len(clients)].start(
-                    flow, {"gate": gate}, request_id=f"run-{number}"
-                )
-                return started["id"]
-            except grpc.aio.AioRpcError:
-                await asyncio.sleep(0.1)
-
-
-async def test_shards_move_and_nothing_is_lost_or_done_twice(cluster, mesh):
+async def test_shards_move_and_nothing_is_lost_or_done_twice(processes, session, mesh):
     """One joins, one is drained, one is killed, in the middle of 200 runs: each ends, each effect is one."""
     mesh.script = world = World()
     begun = []
@@ -67,33 +52,33 @@ async def test_shards_move_and_nothing_is_lost_or_done_twice(cluster, mesh):
     async def load(flow):
         """Keeps runs coming, through everything that happens."""
         for number in range(GATED, GATED + FREE):
-            begun.append(await _begin([*cluster.clients.values()], flow, number, None))
+            begun.append(await processes.start(number, flow, {"gate": None}, f"run-{number}"))
             await asyncio.sleep(0.05)
 
-    cluster.start("a")
-    cluster.start("b")
-    await cluster.balanced(2)
-    a, b = cluster.clients["a"], cluster.clients["b"]
-    flow = await a.save("moves", *STEPS)
-    begun += await asyncio.gather(*(_begin([a, b], flow, number, number % 3) for number in range(GATED)))
+    processes.settings["lease_seconds"] = 3.0
+    for name in ("a", "b"):
+        processes.begin(name)
+    await balanced(session, 2)
+    flow = await processes.clients["a"].save("moves", *STEPS)
+    begun += await asyncio.gather(
+        *(processes.start(number, flow, {"gate": number % 3}, f"run-{number}") for number in range(GATED))
+    )
     async with asyncio.TaskGroup() as group:
         loading = group.create_task(load(flow))
-        cluster.start("c")
-        await cluster.balanced(3)
+        processes.begin("c")
+        await balanced(session, 3)
         world.gates[0].set()
-        cluster.processes["a"].send_signal(signal.SIGTERM)
-        del cluster.clients["a"]
-        await cluster.balanced(2)
+        processes.processes["a"].terminate()
+        await balanced(session, 2)
         world.gates[1].set()
-        cluster.processes["b"].kill()
-        del cluster.clients["b"]
-        await cluster.balanced(1)
+        processes.kill("b")
+        await balanced(session, 1)
         world.gates[2].set()
         await loading
-    states = await _ended(cluster, begun)
-    [(quarantined,)] = await cluster.rows("SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'")
-    recoveries = await cluster.rows("SELECT max(recoveries) FROM runs")
-    journals = await cluster.rows("SELECT run_id, array_agg(seq ORDER BY seq) FROM journal GROUP BY run_id")
+    states = await _ended(session, begun)
+    [(quarantined,)] = await rows(session, "SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'")
+    recoveries = await rows(session, "SELECT max(recoveries) FROM runs")
+    journals = await rows(session, "SELECT run_id, array_agg(seq ORDER BY seq) FROM journal GROUP BY run_id")
 
     assert len(begun) == len(set(begun)) == GATED + FREE
     assert set(states) == set(begun)
@@ -112,11 +97,11 @@ async def test_shards_move_and_nothing_is_lost_or_done_twice(cluster, mesh):
     assert max(calls.values()) <= 4, calls.most_common(3)
 
 
-async def _ended(cluster, begun):
+async def _ended(session, begun):
     """The state of each run, once none goes on."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            states = dict(await cluster.rows("SELECT id::text, state FROM runs"))
+            states = dict(await rows(session, "SELECT id::text, state FROM runs"))
             if len(states) == len(begun) and not {"RUNNING", "CANCELING"} & set(states.values()):
                 return states
             await asyncio.sleep(0.2)

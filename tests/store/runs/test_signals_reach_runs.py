@@ -10,6 +10,8 @@ import psycopg
 import pytest
 
 from reflux.orchestrator import metrics
+from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.journal_reader import JournalReader
 from tests.store.runs.speaking import refusal, say, send
 
 if TYPE_CHECKING:
@@ -164,6 +166,29 @@ async def test_a_signal_finds_every_run_that_waits_under_its_key(begin, database
     assert await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits") == []
 
 
+async def test_a_run_that_waits_twice_under_a_key_gets_a_signal_for_each_wait(begin, database_dsn):
+    """Which of its steps takes a signal is the run's to say; the others are found by those that follow."""
+    items = [{"id": f"i{number}"} for number in range(11)]
+    loop = {
+        "id": "all",
+        "foreach": {"in": "{{ input.items }}", "as": "it", "parallel": 11},
+        "steps": [{"id": "w", "wait": {"signal": "shipped", "key": "one"}}],
+    }
+    async with begin() as client:
+        run = await client.start(await client.save("twice", loop), {"items": items})
+
+        async def all_wait() -> bool:
+            return len(await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits")) == 11
+
+        await eventually(all_wait)
+        for number in range(11):
+            sent = await send(client, "shipped", key="one", payload=number, signal_id=f"s{number}")
+            assert sent["run_ids"] == [run["id"]], number
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert final["output"] == list(range(11))
+    assert await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits") == []
+
+
 async def test_a_signal_that_nobody_waits_for_is_kept_for_the_first_wait(begin):
     """Two are taken in order by two waits; the same id is the same signal."""
     async with begin() as client:
@@ -240,3 +265,34 @@ async def test_a_key_that_can_be_none_is_refused(begin, key):
     async with begin() as client:
         wrong = await refusal(send(client, "shipped", key=key))
     assert (wrong.code, wrong.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ARGUMENT_INVALID")
+
+
+async def test_who_waits_for_an_answer_does_not_read_the_run_over_and_over(begin, mesh, monkeypatch):
+    """However busy it is: its journal may be long, and shows nothing as long as the word is in the inbox."""
+    reads = 0
+    state = JournalReader.state
+
+    async def counted(self, run_id):
+        nonlocal reads
+        reads += 1
+        return await state(self, run_id)
+
+    async def slowly(given, envelope, context):
+        await asyncio.sleep(0.02)
+        return {}
+
+    mesh.script = slowly
+    loop = {
+        "id": "all",
+        "foreach": {"in": "{{ input.items }}", "as": "n", "parallel": 1},
+        "steps": [{"id": "s", "node": "work.pure"}],
+    }
+    async with begin() as client:
+        run = await client.start(await client.save("busy", loop), {"items": [*range(400)]})
+        monkeypatch.setattr(Intake, "look", lambda _: None)  # the owner hears at its next look at the tables
+        monkeypatch.setattr(JournalReader, "state", counted)
+        paused = await say(client, "PauseRun", run["id"], request_id="p")
+        again = await say(client, "PauseRun", run["id"], request_id="p")
+        await client.cancel(run["id"])
+    assert (paused["state"], again["state"]) == ("PAUSED", "PAUSED")
+    assert reads <= 6, "one to judge each word, one for each answer"

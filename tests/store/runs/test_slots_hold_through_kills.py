@@ -12,9 +12,8 @@ from time import monotonic
 import psycopg
 import pytest
 
-from tests.support.orchestrators import fleet
-
 LIMIT = 2
+NAMES = ("a", "b", "c")
 KEYS = ("s1", "s2", "s3")
 RUNS = 60
 
@@ -65,60 +64,50 @@ async def begun(dsn):
 
 
 @pytest.mark.parametrize("seed", [1])
-async def test_slots_hold_while_orchestrators_are_killed(mesh, database_dsn, valkey_url, seed):
+async def test_slots_hold_while_orchestrators_are_killed(processes, mesh, database_dsn, seed):
     """Many starts over three orchestrators, of which one after the other is killed and comes back."""
     chance = random.Random(seed)
     mesh.script = judge = Judge()
-    settings = {
-        "postgres_dsn": database_dsn,
-        "redis_url": valkey_url,
-        "mesh_address": str(mesh.address),
-        "registry_address": str(mesh.address),
-        "controlplane_address": str(mesh.address),
-        "lease_seconds": "2",
-        "shards": "8",
-    }
-    async with fleet(3, **settings) as orchestrators:
-        await orchestrators.clients[0].save(
-            "shops",
-            {"id": "a", "node": "work.pure", "with": {"shop": "{{ input.shop }}"}},
-            {"id": "b", "node": "work.pure", "with": {"shop": "{{ input.shop }}"}},
-            policies={
-                "concurrency": {"key": "{{ input.shop }}", "limit": LIMIT},
-                "priority": "{{ input.priority }}",
-            },
-        )
-        numbers = count()
+    client, *_ = await asyncio.gather(*map(processes.serving, NAMES))
+    await client.save(
+        "shops",
+        {"id": "a", "node": "work.pure", "with": {"shop": "{{ input.shop }}"}},
+        {"id": "b", "node": "work.pure", "with": {"shop": "{{ input.shop }}"}},
+        policies={
+            "concurrency": {"key": "{{ input.shop }}", "limit": LIMIT},
+            "priority": "{{ input.priority }}",
+        },
+    )
+    numbers = count()
 
-        async def start_some(quota):
-            runs = []
-            for _ in range(quota):
-                number = next(numbers)
-                given = {"shop": chance.choice(KEYS), "priority": chance.randrange(10)}
-                runs.append((await orchestrators.start(number, "shops", given, f"r{number}"))["id"])
-                await asyncio.sleep(chance.uniform(0, 0.1))
-            return runs
+    async def start_some(quota):
+        runs = []
+        for _ in range(quota):
+            number = next(numbers)
+            given = {"shop": chance.choice(KEYS), "priority": chance.randrange(10)}
+            runs.append(await processes.start(number, "shops", given, f"r{number}"))
+            await asyncio.sleep(chance.uniform(0, 0.1))
+        return runs
 
-        async def kill_some():
-            for turn in range(3):
-                await asyncio.sleep(chance.uniform(0.3, 1.0))
-                victim = turn
-                await orchestrators.kill(victim)
-                most, *_, wrong = await begun(database_dsn)
-                assert most <= LIMIT
-                assert wrong == 0
-                await orchestrators.begin(victim)
+    async def kill_some():
+        for victim in NAMES:
+            await asyncio.sleep(chance.uniform(0.3, 1.0))
+            processes.kill(victim)
+            most, *_, wrong = await begun(database_dsn)
+            assert most <= LIMIT
+            assert wrong == 0
+            await processes.serving(victim)
 
-        killing = asyncio.ensure_future(kill_some())
-        started = await asyncio.gather(*(start_some(RUNS // 6) for _ in range(6)))
-        runs = [run for some in started for run in some]
-        await killing
-        async with asyncio.timeout(120):
-            for run in runs:
-                await orchestrators.clients[0].until(run, "SUCCEEDED", seconds=120)
-            while (state := await begun(database_dsn)) != (0, 0, 0, 0):
-                assert state[0] <= LIMIT
-                await asyncio.sleep(0.05)
+    killing = asyncio.ensure_future(kill_some())
+    started = await asyncio.gather(*(start_some(RUNS // 6) for _ in range(6)))
+    runs = [run for some in started for run in some]
+    await killing
+    async with asyncio.timeout(120):
+        for run in runs:
+            await client.until(run, "SUCCEEDED", seconds=120)
+        while (state := await begun(database_dsn)) != (0, 0, 0, 0):
+            assert state[0] <= LIMIT
+            await asyncio.sleep(0.05)
 
     assert len(set(runs)) == RUNS
     assert [judge.most_at_once(key) for key in KEYS] == [LIMIT] * len(KEYS)

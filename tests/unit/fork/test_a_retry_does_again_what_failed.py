@@ -7,8 +7,9 @@ import pytest
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Refused
 from reflux.core.fork import plan_retry
+from reflux.core.word import Terminate, WordId
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
-from tests.unit.fork.forks import calls, retried
+from tests.unit.fork.forks import calls, forked, retried
 
 
 def test_the_failed_step_is_done_again():
@@ -158,3 +159,24 @@ def test_what_could_not_be_undone_stands():
     origin = Walk(flow, {"tell": [failed()], "charge~compensate": [failed()]}).run()
 
     assert calls(retried(origin)) == ["tell"]
+
+
+def test_a_terminated_run_repeats_no_effect_of_which_nobody_knows():
+    """What had claimed its effect when the run was ended may have acted: only who names it repeats it."""
+    flow = flow_of(node("a"), node("pay"), node("c"))
+    answers = {"pay": [never(claimed_by="pay@1")]}
+    origin = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run(until=1)
+    origin.say(Terminate(WordId("t"), "me", ""))
+    assert origin.finished.unresolved_effects == ("pay",)
+    with pytest.raises(Refused) as refused:
+        plan_retry(origin.state, flow)
+    assert refused.value.reason == "STEP_UNRESOLVED"
+    assert calls(forked(origin, "pay")) == ["pay", "c"]
+
+
+def test_a_terminated_run_that_claimed_nothing_is_retried():
+    """What was in flight and unclaimed surely did nothing."""
+    flow = flow_of(node("a"), node("pay"))
+    origin = Walk(flow, {"pay": [never()]}, effects={"pay": EffectClass.AT_MOST_ONCE}).run(until=1)
+    origin.say(Terminate(WordId("t"), "me", ""))
+    assert calls(retried(origin)) == ["pay"]

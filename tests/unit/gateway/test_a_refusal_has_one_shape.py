@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reflux.core.errors import Unavailable
+from reflux.core.errors import Exhausted, Unavailable
 from reflux.core.reasons import Reason
 from reflux.gateway import errors
 from reflux.runtime import rpc
@@ -34,6 +34,8 @@ UNKNOWN_RUN = "0193a1b2-c3d4-7000-8000-00000000ffff"
         (f"{URL}?afetr=1", 400, Reason.ARGUMENT_INVALID),
         ("/?pretty=1", 400, Reason.ARGUMENT_INVALID),
         ("/openapi.yaml?v=1", 400, Reason.ARGUMENT_INVALID),
+        ("/approve?token=t", 400, Reason.ARGUMENT_INVALID),
+        ("/approve/", 404, Reason.PATH_UNKNOWN),
         ("/api/nothing", 404, Reason.PATH_UNKNOWN),
         (f"/api/runs/{RUN}:watch/", 404, Reason.PATH_UNKNOWN),
     ],
@@ -73,6 +75,7 @@ async def test_an_orchestrator_that_is_away_is_503_and_worth_another_try() -> No
         assert await reason_of(response) == Reason.SERVICE_UNREACHABLE
         body = await response.json()
         assert any(detail["@type"].endswith("RetryInfo") for detail in body["details"])
+        assert response.headers["retry-after"] == "1"
 
 
 async def test_what_the_orchestrator_refuses_keeps_its_reason(
@@ -90,6 +93,19 @@ async def test_a_full_gateway_says_so(orchestrator: Orchestrator) -> None:
     async with running(orchestrator, limit=0) as gateway, gateway.client.get(URL) as response:
         assert response.status == 429
         assert await reason_of(response) == Reason.TOO_MANY_WATCHERS
+        assert response.headers["retry-after"] == "1"
+
+
+async def test_the_time_that_the_orchestrator_names_is_passed_on(
+    orchestrator: Orchestrator, gateway: Gateway
+) -> None:
+    """Not a guess of the gateway: a rate knows when the next run may begin."""
+    orchestrator.refusals = [Exhausted(Reason.RATE_LIMIT, "too many", retry_seconds=41.5)]
+    async with gateway.client.post("/hooks/a") as response:
+        assert (response.status, response.headers["retry-after"]) == (429, "42")
+        body = await response.json()
+        (retry,) = [each for each in body["details"] if each["@type"].endswith("RetryInfo")]
+        assert retry["retry_delay"] == "41.500s"
 
 
 def test_every_code_of_ours_has_an_http_status() -> None:

@@ -178,3 +178,20 @@ async def test_a_nodes_own_unimplemented_is_its_own() -> None:
     assert result.failure is not None
     assert (result.failure.code, result.failure.reason) == ("UNIMPLEMENTED", Reason.NODE_FAULT)
     assert result.counted
+
+
+@pytest.mark.parametrize("code", [UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_connection_that_goes_away_costs_patience_only(code: grpc.StatusCode) -> None:
+    """No label: nobody took the call, however the other end says that it leaves."""
+    result = await _call({}, code=code)
+    assert result.failure is not None
+    assert (result.failure.reason, result.failure.retryable) == (Reason.MESH_UNREACHABLE, True)
+    assert not result.counted
+
+
+async def test_a_node_that_gives_up_a_call_may_be_asked_again() -> None:
+    """CANCELLED of a node counts as its failure; we never cancelled it."""
+    result = await _call(_labels("1.0.0", 1), code=grpc.StatusCode.CANCELLED)
+    assert result.failure is not None
+    assert (result.failure.reason, result.failure.retryable) == (Reason.NODE_FAULT, True)
+    assert result.counted

@@ -128,7 +128,7 @@ KINDS = {
         kept=st.booleans(),
         signal=texts,
     ),
-    ev.CancelRequested: st.builds(ev.CancelRequested, texts, texts, times),
+    ev.CancelRequested: st.builds(ev.CancelRequested, texts, texts, times, st.booleans()),
     ev.TimedOut: st.builds(ev.TimedOut, texts, times),
     ev.RunRecovered: st.builds(ev.RunRecovered, texts, st.integers(0, (1 << 63) - 1), times),
     ev.RunParked: st.builds(ev.RunParked, failures, times),

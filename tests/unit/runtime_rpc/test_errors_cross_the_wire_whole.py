@@ -9,7 +9,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from reflux.core import errors
-from reflux.core.errors import Defect, InvalidArgument, RefluxError, Violation
+from reflux.core.errors import Defect, Exhausted, InvalidArgument, RefluxError, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 from reflux.runtime.service import grpc_server
@@ -98,6 +98,17 @@ def test_a_status_has_one_error_info_and_a_retry_info_only_when_retrying_helps()
         retries = [each for each in details if each.Is(error_details_pb2.RetryInfo.DESCRIPTOR)]
         assert len(infos) == 1
         assert len(retries) == issubclass(kind, errors.TryLater)
+
+
+@pytest.mark.parametrize("method", ["unary", "stream"])
+async def test_the_time_to_come_again_arrives(method):
+    """To the millisecond in the details; as a header in whole seconds, never too early."""
+    error = await failure(Exhausted(Reason.RATE_LIMIT, "m", retry_seconds=2.25), method)
+    arrived = rpc.to_error(error)
+    assert isinstance(arrived, Exhausted)
+    assert arrived.retry_seconds == 2.25
+    assert dict(error.trailing_metadata())["retry-after"] == "3"
+    assert "retry-after" not in dict((await failure(Defect(Reason.INTERNAL, "m"))).trailing_metadata())
 
 
 async def test_an_error_too_large_for_trailers_arrives_cut():

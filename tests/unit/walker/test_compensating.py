@@ -6,9 +6,10 @@ import pytest
 
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
-from reflux.core.event import RunPhase, StepState
+from reflux.core.event import Choice, RunPhase, StepState
+from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.word import Terminate, WordId, hear
+from reflux.core.word import Overrule, Terminate, WordId, hear
 from tests.support.walk import START, Walk, ambiguous, done, failed, flow_of, never, node, not_sent
 
 ONCE = EffectClass.AT_MOST_ONCE
@@ -233,3 +234,21 @@ def test_a_terminate_undoes_nothing_and_says_what_is_left():
     walk.tell(*hear(walk.state, Terminate(WordId("w"), "me", "now"), walk.now))
     assert (walk.finished.state, walk.finished.uncompensated) == (RunPhase.CANCELED, ("a",))
     assert "a~compensate" not in walk.state.steps
+
+
+def test_a_parked_step_that_is_confirmed_while_the_run_undoes_is_undone_too():
+    """A person says that it did happen: then it is one of those that must not stand."""
+    undo = {"compensate": {"node": "undo", "with": {}}}
+    flow = flow_of(node("a", needs=[], **undo), node("pay", needs=[], **undo))
+
+    def calls(walk):
+        return [command.step for command in walk.started]
+
+    answers = {"pay": [ambiguous("pay@1")], "a~compensate": [done(after=5)]}
+    walk = Walk(flow, answers, effects={"pay": ONCE}).run()
+    walk.cancel().run(until=2)
+    assert calls(walk) == ["a", "pay", "a~compensate"]
+    walk.say(Overrule(WordId("w"), "me", StepPath("pay"), Choice.CONFIRM, "")).run()
+    assert calls(walk)[3:] == ["pay~compensate"]
+    assert walk.finished.uncompensated == ()
+    assert walk.finished.unresolved_effects == ()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from reflux.core.attempt import total_deadline
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
 from reflux.core.errors import InvalidArgument, NotFound, Refused
@@ -194,3 +197,15 @@ def test_what_a_person_begins_anew_has_its_patience_anew():
     heir.say(decide("retry")).run()
     assert [line for line in heir.trace if "NOT_SENT" in line] == ["pay NOT_SENT RETRYING +0.2s"]
     assert heir.finished.state is RunPhase.SUCCEEDED
+
+
+def test_what_is_done_again_has_all_of_its_time_again():
+    """Its total time was over long before a person decided; it is not over at once when it begins anew."""
+    step = node("pay", timeout={"total": "10s"})
+    walk = Walk(flow_of(step), {"pay": [LOST, never()]}, effects=ONCE).run()
+    walk.now += timedelta(hours=1)
+    walk.say(decide("retry"))
+    assert [command.attempt for command in walk.started] == [1, 2]
+    assert walk.started[-1].total_deadline == walk.now + timedelta(seconds=10)
+    assert walk.states("pay") == {"pay": "RUNNING"}
+    assert total_deadline(walk.replayed().steps["pay"]) == walk.now + timedelta(seconds=10)

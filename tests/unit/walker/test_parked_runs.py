@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from reflux.core import event as ev
 from reflux.core.command import StartAttempt
 from reflux.core.effect import EffectClass
@@ -9,6 +11,7 @@ from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
 from reflux.core.run import evolve
 from reflux.core.walker import decide, next_wake
+from reflux.core.word import Resume, WordId
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 
 ONCE = {"pay": EffectClass.AT_MOST_ONCE}
@@ -116,3 +119,17 @@ def test_a_run_cancelled_in_quarantine_has_a_time_to_undo_again():
     assert next_wake(walk.state) is None
     evolve(walk.state, ev.CancelRequested("me", "", walk.now))
     assert next_wake(walk.state) == min(walk.state.due.values())
+
+
+def test_a_run_in_quarantine_undoes_nothing_by_itself():
+    """Whatever brings it into memory, a person comes first; then it goes on undoing."""
+    undo = {"node": "x", "with": {}}
+    flow = flow_of(node("a", compensate=undo), {"id": "b", "fail": {"message": "no"}})
+    walk = Walk(flow, {"a": [done()], "a~compensate": [failed("UNAVAILABLE"), done()]}).run(until=0.1)
+    assert walk.state.due
+    evolve(walk.state, ev.RunParked(ev.Failure("INTERNAL", Reason.RUN_BROKEN, "no"), walk.now))
+    late = walk.now + timedelta(hours=1)
+    assert decide(walk.state, late) is None
+    walk.say(Resume(WordId("r"), "me", "")).run()
+    assert walk.finished.state == "FAILED"
+    assert walk.finished.uncompensated == ()

@@ -8,7 +8,7 @@ from reflux.core.flow.durations import LONGEST_WAIT, SHORTEST_WAIT
 from reflux.core.flow.model import ApproveAction, OnTimeout, SignalAction
 from reflux.core.flow.problems import Place, ProblemCode
 from reflux.core.flow.reading import NOTHING
-from reflux.core.flow.schema import Schema, SchemaProblem
+from reflux.core.flow.schema import Schema
 from reflux.core.names import NAME_RULE, is_name
 
 if TYPE_CHECKING:
@@ -42,12 +42,7 @@ def read_approve(steps: StepReader, place: Place, draft: Draft) -> ApproveAction
     """`{form: {type: object}, message: "Pay {{ … }}?", who: [ada], timeout: 24h, on_timeout: reject}`."""
     reader = steps.reader
     reader.known_keys(place, APPROVE_KEYS)
-    form = Schema.compile(True)
-    if (given := reader.optional(place, "form")) is not None:
-        try:
-            form = Schema.compile(given.value)
-        except SchemaProblem as problem:
-            reader.problems.add(ProblemCode.BAD_SCHEMA, (*given.path, *problem.path), problem.message)
+    form = reader.schema(reader.optional(place, "form")) or Schema.compile(True)
     message = reader.optional(place, "message")
     asks: Template | None = None
     if message is not None:

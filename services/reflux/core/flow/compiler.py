@@ -19,7 +19,6 @@ from reflux.core.flow.policies import read_policies
 from reflux.core.flow.problems import Path, Place, Problem, ProblemCode, Problems
 from reflux.core.flow.reading import Reader
 from reflux.core.flow.references import check_references
-from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.searchkey import read_search_key
 from reflux.core.flow.spelling import rewrite
 from reflux.core.flow.steps import Read, StepReader
@@ -146,7 +145,7 @@ def _read_document(reader: Reader, document: Place) -> tuple[str, Place | None]:
 def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     """What comes of a spec in present spelling."""
     reader.known_keys(spec, _SPEC_KEYS)
-    schema = _read_schema(reader, reader.optional(spec, "input"))
+    schema = reader.schema(reader.optional(spec, "input"))
     constants = reader.optional(spec, "vars")
     variables = {} if constants is None else reader.constants(constants)
     triggers = read_triggers(reader, reader.optional(spec, "triggers"), variables)
@@ -202,16 +201,6 @@ def _written_input(book: Draftbook, step: Step) -> Place | None:
     place = book.drafts[StepPath(undone)].place
     place = place if undone == step.path else place.at("compensate")
     return place.at("with") if isinstance(place.value, dict) and "with" in place.value else None
-
-
-def _read_schema(reader: Reader, place: Place | None) -> Schema | None:
-    if place is None:
-        return None
-    try:
-        return Schema.compile(place.value)
-    except SchemaProblem as problem:
-        reader.problems.add(ProblemCode.BAD_SCHEMA, (*place.path, *problem.path), problem.message)
-        return None
 
 
 def _read_output(reader: Reader, place: Place | None) -> tuple[Template | None, list[Read]]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.flow.problems import ProblemCode
-from reflux.core.flow.schema import Schema, SchemaProblem
 from reflux.core.flow.triggerparts import InputScope, read_id, read_input
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from reflux.core.expression import Template
     from reflux.core.flow.problems import Place
     from reflux.core.flow.reading import Reader
+    from reflux.core.flow.schema import Schema
 
 MANUAL_TYPE: Final = "manual"
 MANUAL_KEYS: Final = ("id", "type", "title", "description", "form", "input")
@@ -60,7 +60,7 @@ def read_manual(reader: Reader, place: Place, variables: Mapping[str, JsonValue]
         pointer=reader.problems.pointer(place.path),
         title=_text(reader, place, "title", MAX_TITLE),
         description=_text(reader, place, "description", MAX_DESCRIPTION),
-        form=_form(reader, place),
+        form=reader.schema(reader.optional(place, "form")),
         input=read_input(reader, place, InputScope(variables, "form")),
     )
 
@@ -73,14 +73,3 @@ def _text(reader: Reader, place: Place, key: str, limit: int) -> str:
         reader.problems.add(ProblemCode.BAD_VALUE, where, message)
         return ""
     return text
-
-
-def _form(reader: Reader, place: Place) -> Schema | None:
-    where = reader.optional(place, "form")
-    if where is None:
-        return None
-    try:
-        return Schema.compile(where.value)
-    except SchemaProblem as problem:
-        reader.problems.add(ProblemCode.BAD_SCHEMA, (*where.path, *problem.path), problem.message)
-        return None

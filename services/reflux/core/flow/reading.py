@@ -18,6 +18,7 @@ from reflux.core.expression import (
 )
 from reflux.core.flow.durations import format_duration, parse_duration
 from reflux.core.flow.problems import Place, ProblemCode, Problems
+from reflux.core.flow.schema import Schema, SchemaProblem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -206,6 +207,16 @@ class Reader:
             message = f"{fault.message} (at character {fault.position + 1})"
             self.problems.add(ProblemCode.BAD_EXPRESSION, where, message)
         return bool(faults)
+
+    def schema(self, place: Place | None) -> Schema | None:
+        """The JSON Schema at `place`; None without one, or when it cannot be used."""
+        if place is None:
+            return None
+        try:
+            return Schema.compile(place.value)
+        except SchemaProblem as problem:
+            self.problems.add(ProblemCode.BAD_SCHEMA, (*place.path, *problem.path), problem.message)
+            return None
 
     def constants(self, place: Place) -> Mapping[str, JsonValue]:
         """An object that holds no template."""

@@ -4,7 +4,8 @@ A run names the flow version it was made with, and stores how it differs; the fl
 the two, and is always the same. Nothing is compiled or saved for it.
 
 Of a step that stands alone everything inside comes along. What only has a meaning among other steps does not
-count for it: its order, its join, its `when`, and that it is disabled.
+count for it: its order, its join, its `when`, and that it is disabled. Nor does what the flow says of whole
+runs: their input's schema and search key, their output, who hears of their failures.
 """
 
 from __future__ import annotations
@@ -104,7 +105,16 @@ def _alone(flow: Flow, only: OnlyStep) -> Flow:
     root = Scope(_ROOT, None, 0, (only.step,))
     known = {scope.id for each in steps.values() for scope in _scopes(each)}
     scopes = {_ROOT: root, **{name: flow.scopes[name] for name in flow.scopes if name in known}}
-    return replace(flow, root=root, scopes=scopes, steps=steps, input_schema=None, search_key=None)
+    return replace(
+        flow,
+        root=root,
+        scopes=scopes,
+        steps=steps,
+        input_schema=None,
+        search_key=None,
+        output=None,
+        on_failure=None,
+    )
 
 
 def _scopes(step: Step) -> tuple[Scope, ...]:

@@ -26,6 +26,15 @@ TAG: Final = {"name": "Gateway", "description": "What is plain HTTP and not a tr
 RESPONSES: Final = {
     "Error": {
         "description": "Refused or failed.",
+        "headers": {
+            "Retry-After": {
+                "description": (
+                    "Seconds after which the same request may be sent again: what the `RetryInfo` says, "
+                    "rounded up. It comes with 429 and 503."
+                ),
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        },
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
     }
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from google.protobuf.empty_pb2 import Empty
@@ -18,7 +18,9 @@ from reflux.orchestrator.flows.compiling import compile_document
 from reflux.orchestrator.flows.plan import plan_flow
 from reflux.orchestrator.flows.store import NO_VERSION
 from reflux.orchestrator.flows.subflows import subflow_problems
+from reflux.orchestrator.handles import request_id
 from reflux.runtime import pages
+from reflux.runtime.callers import actor
 from reflux.runtime.ids import uuid7
 
 if TYPE_CHECKING:
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from reflux.orchestrator.flows.store import FlowStore, StoredFlow
     from reflux.orchestrator.triggers.planning import TriggerPlanner
     from reflux.runtime.clock import Clock
-
-MAX_REQUEST_ID: Final = 128
-"""Characters."""
 
 
 class FlowServicer(FlowServiceServicer):
@@ -56,8 +55,8 @@ class FlowServicer(FlowServiceServicer):
         """Raises InvalidArgument, AlreadyExists."""
         document = changes.read_document(request.document)
         saved = await changes.judge(document, len(request.document.data))
-        handle = (_request_id(request.request_id), saved.request_digest) if request.request_id else None
-        return await self._create(saved, _author(context), handle)
+        handle = (request_id(request.request_id), saved.request_digest) if request.request_id else None
+        return await self._create(saved, actor(context), handle)
 
     async def GetFlow(self, request: pb.GetFlowRequest, context: Any) -> HttpBody:  # noqa: N802
         """Raises NotFound."""
@@ -81,13 +80,13 @@ class FlowServicer(FlowServiceServicer):
         may_create = request.allow_missing and not request.etag and is_name(request.flow_id)
         if may_create and await self._store.current(request.flow_id) is None:
             _refuse_other_name(saved.name, request.flow_id)
-            return await self._create(saved, _author(context), None)
+            return await self._create(saved, actor(context), None)
 
         async def replace(flow: StoredFlow) -> changes.Saved:
             del flow
             return saved
 
-        return await self._change(request.flow_id, replace, request.etag, _author(context))
+        return await self._change(request.flow_id, replace, request.etag, actor(context))
 
     async def UpdateFlow(self, request: pb.UpdateFlowRequest, context: Any) -> HttpBody:  # noqa: N802
         """Raises InvalidArgument, NotFound, Conflict, AlreadyExists."""
@@ -97,7 +96,7 @@ class FlowServicer(FlowServiceServicer):
             merged = changes.merge(flow, document, request.update_mask)
             return await changes.judge(merged, changes.size_of(merged))
 
-        return await self._change(request.flow_id, update, request.etag, _author(context))
+        return await self._change(request.flow_id, update, request.etag, actor(context))
 
     async def DeleteFlow(self, request: pb.DeleteFlowRequest, context: Any) -> Empty:  # noqa: N802
         """Raises NotFound."""
@@ -137,7 +136,7 @@ class FlowServicer(FlowServiceServicer):
             compiled = await self._cache.get(flow.id, request.version)
             return changes.Saved(flow.name, former.content, compiled.triggers)
 
-        return await self._change(request.flow_id, roll_back, "", _author(context))
+        return await self._change(request.flow_id, roll_back, "", actor(context))
 
     async def PlanFlow(self, request: pb.PlanFlowRequest, context: Any) -> pb.PlanFlowResponse:  # noqa: N802
         """Raises InvalidArgument when the document cannot be read, NotFound."""
@@ -180,18 +179,6 @@ class FlowServicer(FlowServiceServicer):
         if flow is None:
             raise version_not_found((await self._find(key)).name, version)
         return flow
-
-
-def _author(context: Any) -> str:
-    """Who asks, as the edge says."""
-    return str(dict(context.invocation_metadata() or ()).get("x-reflux-actor", "anonymous"))
-
-
-def _request_id(text: str) -> str:
-    if len(text) > MAX_REQUEST_ID or not text.isprintable():
-        message = f"request_id is at most {MAX_REQUEST_ID} printable characters"
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=[Violation("request_id", message)])
-    return text
 
 
 def _refuse_other_name(name: str, key: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -71,11 +71,11 @@ class Steps:
             AlreadyExists: the request_id was used for something else.
             Exhausted, Unavailable: nothing was begun; try again.
         """
-        resolved, only, document, origin = await self._prepare(execution)
-        pins: tuple[tuple[str, str], ...] = ()
+        resolved, only, document, derived = await self._prepare(execution)
         if execution.node_version:
-            check_versions(self._mesh, resolved.flow, {str(only.step): execution.node_version})
-            pins = ((str(only.step), execution.node_version),)
+            pins = {str(only.step): execution.node_version}
+            check_versions(self._mesh, resolved.flow, pins)
+            derived = replace(derived, pins=(*pins.items(),))
         once = None
         if request_id:
             whose = execution.run_id or resolved.flow_id
@@ -86,21 +86,21 @@ class Steps:
             once=once,
             actor=actor,
             traceparent=traceparent,
-            derived=Derived(origin, pins, only),
+            derived=replace(derived, only_step=only),
         )
 
-    async def _prepare(self, execution: Execution) -> tuple[Resolved, OnlyStep, Json, Origin]:
+    async def _prepare(self, execution: Execution) -> tuple[Resolved, OnlyStep, Json, Derived]:
         """The flow, the step with what it is given, the run's input, and where it all comes from."""
         if execution.run_id is None:
             resolved = await self._resolve(execution)
             step = step_of(resolved.flow, execution.step)
-            origin = Origin(Operation.EXECUTE_STEP, "", (execution.step,))
+            derived = Derived(Origin(Operation.EXECUTE_STEP, "", (execution.step,)))
             if execution.input is not None:
-                return resolved, given_input(step, execution.input), Json(b"{}"), origin
+                return resolved, given_input(step, execution.input), Json(b"{}"), derived
             context = execution.context.value if execution.context else {}
             only = given_context(resolved.flow, step, context)
             given = context.get("input", {}) if isinstance(context, dict) else {}
-            return resolved, only, Json.of(given), origin
+            return resolved, only, Json.of(given), derived
         state = await self._reader.state(execution.run_id)
         path = execution.step
         if path not in state.steps:
@@ -114,7 +114,7 @@ class Steps:
             only = given_context(resolved.flow, step, execution.context.value)
         else:
             only = recorded(state, resolved.flow, step, path)
-        return resolved, only, state.created.input, origin
+        return resolved, only, state.created.input, Derived(origin, former=state.created)
 
     async def _resolve(self, execution: Execution) -> Resolved:
         current = await self._flows.resolve(execution.flow)

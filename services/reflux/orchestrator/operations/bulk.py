@@ -22,9 +22,9 @@ from reflux.core.flow.problems import nearest
 from reflux.core.reasons import Reason
 from reflux.orchestrator.operations import search
 from reflux.orchestrator.operations.documents import Fields
-from reflux.orchestrator.operations.requests import run_id_of
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.runs import RunFilter, RunRow
+from reflux.orchestrator.words.documents import run_id_of
 from reflux.runtime import pages
 
 if TYPE_CHECKING:

@@ -32,10 +32,16 @@ class Derived:
     """What its journal goes on with after `RunCreated`."""
     pool: Pool | None = None
     """Where that is written; needed only with outcomes."""
+    former: ev.RunCreated | None = None
+    """How the run began that it goes on from. It stands as deep below others as that one, and hears of the
+    same failure: else going on from a run would get around what ends a chain of runs."""
 
     def created(self, event: ev.RunCreated) -> ev.RunCreated:
         """The first event, with where the run comes from."""
-        return replace(event, origin=self.origin, pins=self.pins, only_step=self.only_step)
+        event = replace(event, origin=self.origin, pins=self.pins, only_step=self.only_step)
+        if self.former is None:
+            return event
+        return replace(event, depth=self.former.depth, failure_of=self.former.failure_of)
 
     async def write(self, run_id: RunId) -> None:
         """Makes the outcomes durable, before the run is begun.

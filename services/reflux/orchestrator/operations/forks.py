@@ -139,7 +139,7 @@ class Forks:
             once=once,
             actor=actor,
             traceparent=traceparent,
-            derived=Derived(begins, pins, only, plan.kept, self._pool),
+            derived=Derived(begins, pins, only, plan.kept, self._pool, origin.created),
         )
         return Forked(launched.run_id, launched.first, plan, resolved.version, changed)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reflux.core.errors import InvalidArgument
-from reflux.core.names import RunId, StepPath, is_id
-from reflux.core.reasons import Reason
+from reflux.core.names import StepPath
 from reflux.orchestrator.operations.alone import Execution
 from reflux.orchestrator.operations.documents import Fields
 from reflux.orchestrator.operations.forks import Going
+from reflux.orchestrator.words.documents import run_id_of
 
 if TYPE_CHECKING:
     from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
@@ -79,14 +78,3 @@ def execution(body: HttpBody, step: str, *, flow: str = "", run_id: str | None =
     )
     fields.check()
     return asked
-
-
-def run_id_of(text: str) -> RunId:
-    """The id of a run.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    if not is_id(text):
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"run_id: {text!r} is not the id of a run (a UUID)")
-    return RunId(text)

@@ -12,9 +12,9 @@ from reflux.core.event import RunPhase
 from reflux.core.fingerprint import is_fingerprint
 from reflux.core.names import is_id, is_name
 from reflux.core.reasons import Reason
-from reflux.orchestrator.operations.requests import run_id_of
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.runs import FailureGroup, RunFilter, RunRow
+from reflux.orchestrator.words.documents import run_id_of
 from reflux.runtime import pages
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceServicer
-from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import run_view
+from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.operations import requests, search, views
 from reflux.orchestrator.operations.acts import Asked
 from reflux.orchestrator.waiting import parse_wait
+from reflux.runtime.callers import actor, traceparent
 
 if TYPE_CHECKING:
     from reflux.api.operation.v1 import operation_service_pb2 as pb
@@ -62,7 +63,7 @@ class OperationServicer(OperationServiceServicer):
 
     async def BulkRuns(self, request: pb.BulkRunsRequest, context: Any) -> HttpBody:  # noqa: N802
         """A page of runs, each done with."""
-        asked = Asked(actor(context), request.request_id, traceparent(context))
+        asked = Asked(actor(context), request_id(request.request_id), traceparent(context))
         result = await self._bulks.do(request.document, request.page_token, asked)
         return HttpBody(content_type="application/json", data=orjson.dumps(result))
 
@@ -90,7 +91,7 @@ class OperationServicer(OperationServiceServicer):
         launched = await self._steps.execute(
             execution,
             actor=actor(context),
-            request_id=request.request_id,
+            request_id=request_id(request.request_id),
             traceparent=traceparent(context),
         )
         if wait is not None:
@@ -99,9 +100,9 @@ class OperationServicer(OperationServiceServicer):
             state = launched.first or await self._reader.state(launched.run_id)
         return HttpBody(content_type="application/json", data=run_view.run_document(state))
 
-    async def _go_on(self, going: Going, request_id: str, context: Any) -> HttpBody:
+    async def _go_on(self, going: Going, handle: str, context: Any) -> HttpBody:
         forked = await self._forks.go_on(
-            going, actor=actor(context), request_id=request_id, traceparent=traceparent(context)
+            going, actor=actor(context), request_id=request_id(handle), traceparent=traceparent(context)
         )
         document = {"run": await self._run(forked), "plan": views.plan(going, forked)}
         return HttpBody(content_type="application/json", data=orjson.dumps(document))
@@ -111,20 +112,3 @@ class OperationServicer(OperationServiceServicer):
             return None
         state = forked.first or await self._reader.state(forked.run_id)
         return orjson.Fragment(run_view.run_document(state))
-
-
-def actor(context: Any) -> str:
-    """Who asks, as the edge says; without an edge nobody has checked."""
-    return _header(context, "x-reflux-actor") or "anonymous"
-
-
-def traceparent(context: Any) -> str:
-    """The caller's own span; empty when there is none."""
-    return valid_traceparent(_header(context, "traceparent"))
-
-
-def _header(context: Any, name: str) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == name:
-            return str(value)
-    return ""

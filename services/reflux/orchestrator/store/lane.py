@@ -1,8 +1,10 @@
 """A lane: one connection that writes what gathered while the former batch was being written.
 
 No timer, no transaction block: a batch is ONE autocommit statement, and the next one takes whatever waits. An
-idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. Items are
-written in the order in which they come, or by turns of flows where that order means nothing (`turn`).
+idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. It lets the
+loop take some turns first, the more the fuller the former batch was: whoever was answered by that has then
+had his say, and a turn is as long as the loop is busy. Items are written in the order in which they come, or
+by turns of flows where that order means nothing (`turn`).
 
 What happens to an item:
 - Written, or turned down for a reason of its own (`Write` says which): its future has the answer.
@@ -54,6 +56,10 @@ BATCH_ITEMS: Final = 1_000
 BATCH_BYTES: Final = 8 << 20
 QUEUE_BYTES: Final = 64 << 20
 """More than this is refused; `room` waits for half of it."""
+TURNS: Final = 20
+"""Of the loop, at most, before a busy lane writes again."""
+COMPANY: Final = 5
+"""Items beside the first one in the former batch from which on it is as many."""
 STATEMENT_SECONDS: Final = 20.0
 TRIES: Final = 5
 """Of one batch while the database cannot."""
@@ -228,6 +234,7 @@ class Lane(Generic[ItemT, AnswerT]):
                 self._queue.popleft().settle(Stopped())
 
     async def _serve(self, connection: Connection) -> None:
+        turns = 0
         for _ in forever():
             if not self._queue:
                 if self._closing:
@@ -237,7 +244,10 @@ class Lane(Generic[ItemT, AnswerT]):
                 continue
             if _spoken_to(connection):
                 raise _Broken("the server ended the connection")
+            for _ in range(turns):
+                await asyncio.sleep(0)
             self._flight = self._gather()
+            turns = min(TURNS * (len(self._flight) - 1) // COMPANY, TURNS)
             await self._commit(connection, self._flight)
             self._flight = ()
 

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from reflux.orchestrator.store import arrays
 from reflux.orchestrator.store.pool import store_sql
+from reflux.orchestrator.store.portions import portions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from reflux.core.names import RunId
     from reflux.runtime.postgres import Pool
 
 FIRST_SEQ: Final = 2
 """Of what follows `RunCreated`."""
-_STATEMENT_BYTES: Final = 4 << 20
-_STATEMENT_ROWS: Final = 5_000
-_ROW_BYTES: Final = 100
 
 
 async def keep(pool: Pool, run_id: RunId, payloads: Sequence[bytes]) -> None:
@@ -34,8 +32,9 @@ async def keep(pool: Pool, run_id: RunId, payloads: Sequence[bytes]) -> None:
     if not payloads:
         return
     async with pool.connection() as connection:
-        for first, portion in _portions(payloads):
-            seqs = list(range(FIRST_SEQ + first, FIRST_SEQ + first + len(portion)))
+        first = FIRST_SEQ
+        for portion in portions(payloads):
+            seqs = list(range(first, first := first + len(portion)))
             values = {"run_id": run_id, "seqs": arrays.int4s(seqs), "payloads": arrays.blobs(portion)}
             cursor = connection.cursor(binary=True)
             arrays.register(cursor)
@@ -50,15 +49,3 @@ async def drop(pool: Pool, run_id: RunId) -> None:
     """
     async with pool.connection() as connection:
         await connection.execute(store_sql("drop_outcomes"), {"run_id": run_id})
-
-
-def _portions(payloads: Sequence[bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """`payloads` by statement, each with the place of its first."""
-    first, portion, size = 0, list[bytes](), 0
-    for place, payload in enumerate(payloads):
-        if portion and (size + len(payload) > _STATEMENT_BYTES or len(portion) == _STATEMENT_ROWS):
-            yield first, portion
-            first, portion, size = place, [], 0
-        portion.append(payload)
-        size += len(payload) + _ROW_BYTES
-    yield first, portion

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
+import asyncio
+from typing import TYPE_CHECKING, Final, LiteralString
 
 from reflux.orchestrator.store import arrays
 from reflux.runtime.postgres import load_sql
+from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from reflux.runtime.postgres import Pool
+
+
+BREATH_SECONDS: Final = 0.02
+"""Between two statements that delete rows: others write too."""
 
 
 def store_sql(name: str) -> LiteralString:
@@ -44,3 +50,19 @@ async def fetch_of(
         arrays.register(cursor)
         await cursor.execute(load_sql(package, name), parameters, prepare=prepare)
         return await cursor.fetchall()
+
+
+async def forget_in_pages(pool: Pool, name: str, limit: int) -> int:
+    """Has the statement `name` delete until it finds less than `limit`; how many rows are gone.
+
+    Raises:
+        psycopg.Error: as `fetch`; what was deleted stays so.
+    """
+    gone = 0
+    for _ in forever():
+        [(page,)] = await fetch(pool, name, {"limit": limit})
+        gone += page
+        if page < limit:
+            break
+        await asyncio.sleep(BREATH_SECONDS)
+    return gone

@@ -14,7 +14,7 @@ from reflux.core.errors import Exhausted
 from reflux.core.reasons import Reason
 from reflux.orchestrator import metrics
 from reflux.orchestrator.store import arrays
-from reflux.orchestrator.store.pool import fetch
+from reflux.orchestrator.store.pool import fetch, forget_in_pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,6 +143,9 @@ async def in_use(pool: Pool) -> tuple[int, int]:
 
 
 async def forget_rates(pool: Pool) -> int:
-    """Delete up to 10,000 rates of which nothing is used up; by any orchestrator, now and then."""
-    [(gone,)] = await fetch(pool, "forget_rates", {"limit": _FORGET_AT_ONCE})
-    return int(gone)
+    """Delete the rates of which nothing is used up, page by page; by any orchestrator, now and then.
+
+    Raises:
+        psycopg.Error: the database is away.
+    """
+    return await forget_in_pages(pool, "forget_rates", _FORGET_AT_ONCE)

@@ -23,7 +23,7 @@ from reflux.orchestrator.fairness import Turn
 from reflux.orchestrator.store import arrays, slots
 from reflux.orchestrator.store.errors import ShardLost, Undecided
 from reflux.orchestrator.store.lane import Connect, Lane, LaneStats, connect
-from reflux.orchestrator.store.pool import fetch
+from reflux.orchestrator.store.pool import fetch, forget_in_pages
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
@@ -161,13 +161,12 @@ async def find_started(pool: Pool, scope: str, request_id: str) -> Known | None:
 
 
 async def forget_expired(pool: Pool) -> int:
-    """Delete up to 10,000 expired handles; to be called now and then, by any orchestrator."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            load_sql("reflux.orchestrator.store", "forget_start_keys"), {"limit": _FORGET_AT_ONCE}
-        )
-        row = await cursor.fetchone()
-    return int(row[0]) if row else 0
+    """Delete the expired handles, page by page; to be called now and then, by any orchestrator.
+
+    Raises:
+        psycopg.Error: the database is away.
+    """
+    return await forget_in_pages(pool, "forget_start_keys", _FORGET_AT_ONCE)
 
 
 async def _write(connection: Connection, requests: Sequence[StartRequest]) -> Sequence[Started | Exception]:

@@ -13,14 +13,14 @@ from reflux.core.errors import InvalidArgument, NotFound, Violation
 from reflux.core.flow.webhook import Respond
 from reflux.core.names import is_name
 from reflux.core.reasons import Reason
-from reflux.core.trace import valid_traceparent
 from reflux.orchestrator import run_view
 from reflux.orchestrator.flows.cache import flow_not_found
-from reflux.orchestrator.flows.servicer import MAX_REQUEST_ID
+from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.triggers import byhand, views
 from reflux.orchestrator.triggers.requests import Delivery, joined
 from reflux.orchestrator.triggers.schedules import key_of
 from reflux.runtime import documents, pages
+from reflux.runtime.callers import actor, traceparent
 
 if TYPE_CHECKING:
     from reflux.core.flow.triggers import Trigger
@@ -137,23 +137,19 @@ class TriggerServicer(TriggerServiceServicer):
 
     async def FireTrigger(self, request: pb.FireTriggerRequest, context: Any) -> HttpBody:  # noqa: N802
         """Raises InvalidArgument, NotFound, AlreadyExists, Refused, Exhausted, Unavailable."""
-        if len(request.request_id) > MAX_REQUEST_ID or not request.request_id.isprintable():
-            message = f"request_id is at most {MAX_REQUEST_ID} printable characters"
-            violations = [Violation("request_id", message)]
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, message, violations=violations)
+        handle = request_id(request.request_id)
         value = documents.parse(request.form, what="the form")
         sent = bool(request.form.data.strip())
         flow, trigger = await self._declared(request.flow_id, request.trigger_id)
-        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         launched = await byhand.fire(
             self._launcher,
             self._clock,
             flow,
             trigger,
             Json.of(value) if sent else None,
-            request_id=request.request_id,
-            actor=metadata.get("x-reflux-actor") or "anonymous",
-            traceparent=valid_traceparent(metadata.get("traceparent", "")),
+            request_id=handle,
+            actor=actor(context),
+            traceparent=traceparent(context),
         )
         state = launched.first or await self._reader.state(launched.run_id)
         return HttpBody(content_type="application/json", data=run_view.run_document(state))

@@ -17,6 +17,7 @@ from reflux.core.word import (
     Cancel,
     Overrule,
     Pause,
+    Recall,
     Resume,
     Signal,
     Terminate,
@@ -24,8 +25,9 @@ from reflux.core.word import (
     WordId,
 )
 
-_PLAIN: Final[dict[str, type[Cancel | Terminate | Pause | Resume]]] = {
+_PLAIN: Final[dict[str, type[Cancel | Recall | Terminate | Pause | Resume]]] = {
     "cancel": Cancel,
+    "recall": Recall,
     "terminate": Terminate,
     "pause": Pause,
     "resume": Resume,

@@ -2,8 +2,8 @@
 
 1. The run is read, and the word judged: what is refused by what is durable now is refused at once.
 2. The word is put into the inbox, from where the run's owner folds it into the journal.
-3. The journal is read until it shows the word, or the word is gone and the journal does not: then the owner
-   has refused it, because something else came first, and the state says what.
+3. When the word is gone from there the journal is read. If it does not show the word, the owner has refused
+   it, because something else came first, and the state says what.
 
 What is said to a run is accepted once, by its id, however often it is asked: after `UNAVAILABLE` the same
 request learns the answer.
@@ -65,6 +65,8 @@ class Teller:
         """
         try:
             judged = await self._reader.state(run_id)
+            if _heard(judged, word):
+                return judged
             hear(judged, word, self._clock.now())
         except Defect:
             if not isinstance(word, Cancel | Terminate):  # a run that cannot be folded can be ended
@@ -98,11 +100,11 @@ class Teller:
     ) -> RunState:
         deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
         while True:
-            there = await waiting()  # asked before the journal is read, which then shows what came of it
-            state = await self._reader.state(run_id)
-            if _heard(state, word):
-                return state
-            if not there:
+            # As long as it is there the journal shows nothing of it, and may be long.
+            if not await waiting():
+                state = await self._reader.state(run_id)
+                if _heard(state, word):
+                    return state
                 hear(state, word, self._clock.now())
                 message = "something else came first, and the run has gone on since; look at it, ask again"
                 raise Conflict(Reason.WORD_UNANSWERED, message, metadata={"run_id": run_id})
@@ -115,5 +117,5 @@ class Teller:
 
 def _heard(state: RunState, word: Word) -> bool:
     if isinstance(word, Cancel):
-        return state.cancel is not None or state.finished is not None
+        return state.canceled or state.finished is not None
     return word.id in state.heard

@@ -3,21 +3,28 @@
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
 -- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again.
--- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go
--- back to them.
+-- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go back to
+-- them, and such a run waits for none. Words for a run that is not there wait a minute for it to begin (a child that
+-- is recalled with its parent's end), then they go too: it is forgotten (a child may outlive its parent).
 WITH held AS MATERIALIZED (
     SELECT shards.id
       FROM shards JOIN unnest(%(shards)b, %(tokens)b) AS lease (id, fencing_token) USING (id, fencing_token)
 ), stale AS (
     DELETE FROM inbox
-     USING held, runs
-     WHERE inbox.shard = held.id AND runs.id = inbox.run_id AND runs.finished_at IS NOT NULL
+     USING held
+     WHERE inbox.shard = held.id
+       AND coalesce((SELECT runs.finished_at IS NOT NULL FROM runs WHERE runs.id = inbox.run_id),
+                    inbox.created_at < now() - interval '1 minute')
  RETURNING inbox.id, inbox.run_id, inbox.signal
 ), back AS (
     UPDATE signals
        SET run_ids = array_remove(signals.run_ids, stale.run_id)
       FROM stale
      WHERE signals.id = stale.signal
+), deaf AS (
+    DELETE FROM signal_waits
+     USING stale
+     WHERE signal_waits.run_id = stale.run_id AND stale.signal IS NOT NULL
 ), come AS (
     SELECT runs.id, runs.shard, runs.wake_at, runs.flow_id, runs.priority
       FROM runs JOIN held ON runs.shard = held.id
@@ -36,10 +43,9 @@ WITH held AS MATERIALIZED (
       FROM inbox JOIN held ON inbox.shard = held.id
      WHERE NOT EXISTS (SELECT FROM stale WHERE stale.id = inbox.id)
        AND NOT EXISTS (SELECT FROM unnest(%(taken)b) AS taken (id) WHERE taken.id = inbox.id)
-       AND (inbox.kind IN ('cancel', 'terminate', 'resume')
-            OR NOT EXISTS (SELECT FROM runs
-                            WHERE runs.id = inbox.run_id
-                              AND runs.state = 'PARKED' AND runs.error_reason = 'QUARANTINED'))
+       AND (SELECT inbox.kind IN ('cancel', 'terminate', 'resume')
+                   OR NOT (runs.state = 'PARKED' AND coalesce(runs.error_reason = 'QUARANTINED', false))
+              FROM runs WHERE runs.id = inbox.run_id)
      ORDER BY inbox.id
      LIMIT %(limit)s
 )

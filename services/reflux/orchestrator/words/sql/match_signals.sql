@@ -1,5 +1,7 @@
 -- Gives kept signals to those that wait for them: of each key the oldest one, to every run that waits now and has
 -- none on its way; to one step of a run. Alone at a time, under an advisory lock.
+-- A signal is on its way while it is in the run's inbox. Once it is folded that is over, whichever step has taken it:
+-- the run gives it to the one that waits longest, which need not be the one it was offered to.
 WITH oldest AS MATERIALIZED (
     SELECT DISTINCT ON (name, key) id, name, key, word
       FROM signals
@@ -8,10 +10,11 @@ WITH oldest AS MATERIALIZED (
 ), pair AS MATERIALIZED (
     SELECT DISTINCT ON (waits.run_id, oldest.id) waits.run_id, waits.step, oldest.id AS signal, oldest.word
       FROM oldest JOIN signal_waits AS waits USING (name, key)
-     WHERE waits.offered IS NULL
-       AND NOT EXISTS (SELECT FROM signal_waits AS other
-                        WHERE other.run_id = waits.run_id AND other.name = waits.name AND other.key = waits.key
-                          AND other.offered IS NOT NULL)
+     WHERE NOT EXISTS (SELECT
+                         FROM signal_waits AS other
+                         JOIN inbox ON inbox.shard = other.shard AND inbox.run_id = other.run_id
+                                   AND inbox.signal = other.offered
+                        WHERE other.run_id = waits.run_id AND other.name = waits.name AND other.key = waits.key)
      ORDER BY waits.run_id, oldest.id, waits.step
 ), offered AS (
     UPDATE signal_waits AS waits
