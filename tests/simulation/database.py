@@ -17,7 +17,6 @@ A caller that gives up does not take its statement back: it may still be execute
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
@@ -101,21 +100,47 @@ class SimPool:
     loop: ProcessLoop
     _free: list[SimConnection] = field(default_factory=list)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[SimConnection]:
+    def connection(self) -> _Taken:
+        return _Taken(self)
+
+    async def take(self) -> SimConnection:
+        """One that was not known to be broken when it was put back, or a new one."""
         connection = None
         while self._free and (connection is None or connection.closed):
             connection = self._free.pop()  # one that broke meanwhile is found out when it is taken
         if connection is None or connection.closed:
             connection = await self.database.connect(self.loop)
-        world = self.database.world
-        taken, busy, stops = world.now, connection.busy, self.loop.stops
-        yield connection
-        idle = world.now - taken - (connection.busy - busy)
-        if idle > HELD_SECONDS and stops == self.loop.stops:
-            world.problems.append(f"{self.loop.name}: a connection was held for {idle:.1f} s")
+        return connection
+
+    def put_back(self, connection: SimConnection) -> None:
+        """For the next one, if it still works."""
         if not connection.closed:
             self._free.append(connection)
+
+
+class _Taken:
+    """A connection for as long as a block runs."""
+
+    __slots__ = ("_busy", "_connection", "_pool", "_stops", "_taken")
+
+    def __init__(self, pool: SimPool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> SimConnection:
+        pool = self._pool
+        self._connection = connection = await pool.take()
+        self._taken, self._busy = pool.database.world.now, connection.busy
+        self._stops = pool.loop.stops
+        return connection
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            return  # as it is thrown away: whoever fails in the middle leaves it in no known state
+        pool, connection, world = self._pool, self._connection, self._pool.database.world
+        idle = world.now - self._taken - (connection.busy - self._busy)
+        if idle > HELD_SECONDS and self._stops == pool.loop.stops:
+            world.problems.append(f"{pool.loop.name}: a connection was held for {idle:.1f} s")
+        pool.put_back(connection)
 
 
 class SimConnection:

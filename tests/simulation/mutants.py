@@ -360,7 +360,6 @@ FIRST: Final = {
     "ambiguous_is_failed": 24,
     "sends_before_commit": 0,
     "unknown_is_lost": 60,
-    "refusal_sticks": 94,
     "begins_twice": 51,
 }
 """Where each is found soonest; 0 for those not named."""
@@ -405,10 +404,6 @@ MUTANTS: Final = {
     "ambiguous_is_failed": Mutant("no answer is taken for no effect", _ambiguous_is_failed),
     "sends_before_commit": Mutant("a call leaves before its start is journaled", _sends_before_commit),
     "unknown_is_lost": Mutant("a commit whose outcome is unknown is taken for none", _unknown_is_lost),
-    "refusal_sticks": Mutant(
-        "a run that was read again is still refused",
-        lambda: [patch.object(Writer, "read_again", lambda self, run_id, next_seq: None)],
-    ),
     "begins_twice": Mutant(
         "a run whose start is answered late begins once more",
         lambda: [
@@ -422,6 +417,7 @@ ELSEWHERE: Final = {
     "a pool poisoned by a restart of the database": "store/runtime/test_postgres_sessions.py",
     "one dead target ejects a node": "mesh/test_a_target_fault_is_nobodys_illness.py",
     "an upgrade changes what an old journal means": "golden/test_golden_journals.py",
+    "a run read again is still refused": "unit/orchestrator/test_a_run_read_again_is_written_again.py",
     "an output too large to be kept": "store/runs/test_limits_are_told.py",
 }
 """Bug classes that are nobody's to see in a simulated world, and the test that sees them."""

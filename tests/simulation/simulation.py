@@ -99,6 +99,10 @@ def virtual(seed: int | str) -> Iterator[None]:
         )
         patches.enter_context(patch.object(ids, "secrets", _Bits(rng)))
         patches.enter_context(patch.object(lease, "LOOK_SECONDS", 1.0))
+        # Events are frozen, and the same ones are read again and again.
+        patches.enter_context(patch.object(codec, "decode", lru_cache(maxsize=1_000)(codec.decode)))
+        # Nobody here asks for all tasks there are, and to remember them weakly is dear.
+        patches.enter_context(patch.object(asyncio.tasks._all_tasks, "add", lambda _: None))  # type: ignore[attr-defined]
         # What dies is unwound without its loop, and its `finally` blocks complain: nobody is there to hear.
         patches.enter_context(patch.object(sys, "unraisablehook", lambda _: None))
         logging.disable(logging.CRITICAL)

@@ -157,8 +157,8 @@ def finished(
     output: Json | None = None,
     failure: ev.Failure | None = None,
 ) -> list[ev.Event]:
-    """The word that a child has finished; nothing when nobody waits for it, or it was heard before."""
-    if state.child_runs.get(path) != run_id:
+    """The word that a child has finished; nothing when nobody waits any more, or it was heard before."""
+    if state.finished is not None or state.child_runs.get(path) != run_id:
         return []
     if phase is RunPhase.SUCCEEDED:
         return [gave(state, path, output or NULL, now)]

@@ -238,7 +238,8 @@ class Intake:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _poll(self) -> None:
-        await self._mend()
+        if self._broken:
+            await self._mend()
         leases = list(self._counted)
         here = [*self._worker.runs, *self._suspects]
         due = await wakeups.poll(self._pool, leases, ahead=EVICT_AFTER / 2, loaded=here)
@@ -258,6 +259,10 @@ class Intake:
         held_back = {*self._broken, *self._suspects}
         shards = {timer.run_id: timer.shard for timer in due.timers if timer.run_id not in held_back}
         shards |= {run_id: said[0].shard for run_id, said in words.items()}
+        if not shards:
+            if due.more:
+                self._look.set()
+            return
         if self._worker.full():
             return  # what is due stays due; waiting here would keep cancels from the runs that fill memory
         async with self._read(list(shards)) as found:

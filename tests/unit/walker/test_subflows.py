@@ -13,6 +13,7 @@ from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.walker import decide
+from reflux.core.word import Terminate, WordId, hear
 from reflux.orchestrator.resting import rests
 from tests.support.walk import RUN, START, Walk, created, done, failed, flow_of, never, node, not_sent
 
@@ -147,6 +148,14 @@ def test_a_failure_beside_it_recalls_the_child():
     flow = flow_of(slow, {"id": "nap", "needs": [], "wait": {"for": "2s"}}, {**BAD, "needs": ["nap"]})
     walk = Walk(flow, runs={"sub": never()}).run()
     assert walk.trace[-4:] == ["bad FAILED FAIL_STEP", "recall sub", "sub CANCELED", "run FAILED"]
+
+
+def test_a_run_that_was_ended_over_its_child_hears_nothing_of_it():
+    """Nothing comes after the end, also if the word was on its way."""
+    walk = Walk(flow_of(sub()), runs={"sub": never()}).run(until=1)
+    walk.tell(*hear(walk.state, Terminate(WordId("w"), "me", "now"), walk.now))
+    assert walk.state.child_runs == {"sub": CHILD}
+    assert children.finished(walk.state, "sub", CHILD, RunPhase.SUCCEEDED, walk.now) == []
 
 
 def test_a_word_is_heard_once():
