@@ -181,8 +181,6 @@ class FlowServicer(FlowServiceServicer):
         return flow
 
 
-
-
 def _refuse_other_name(name: str, key: str) -> None:
     """A flow that is made by its name has that name."""
     if name != key:
