@@ -97,8 +97,9 @@ async def test_reflection_and_health(edge: Edge) -> None:
 
 
 async def test_the_gateways_paths_are_not_transcoded(edge: Edge) -> None:
-    """Server-sent events, the API's own document and the start page."""
-    for path in ("/", "/openapi.yaml", "/api/runs/0198/x:watch".replace("/x", "")):
+    """Server-sent events, the API's own document, the start page and the page for approvals."""
+    own = ("/", "/openapi.yaml", "/approve", "/approve.css", "/approve.js")
+    for path in (*own, "/api/runs/0198/x:watch".replace("/x", "")):
         reply = await edge.http("GET", path)
         assert (reply.status, reply.body) == (200, f"gateway {path}".encode())
 

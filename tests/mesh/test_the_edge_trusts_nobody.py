@@ -51,6 +51,36 @@ async def test_a_name_pointed_at_this_machine_gets_nothing(edge: Edge) -> None:
             assert (await edge.http("GET", "/api/runs", host=host)).status == 200
 
 
+async def test_an_approvals_link_works_under_any_name(edge: Edge) -> None:
+    """Who has it is outside: the page and the two calls that take a token, by these methods and nothing else."""
+    host = {"host": "flows.example.org"}
+    own = {**host, "origin": "https://flows.example.org", "content_type": "application/json"}
+    for path in ("/approve", "/approve.css", "/approve.js"):
+        reply = await edge.http("GET", path, **host)
+        assert (reply.status, reply.body) == (200, f"gateway {path}".encode())
+        assert (await edge.http("POST", path, **own)).status == 403
+    for verb in ("show", "answer"):
+        reply = await edge.http("POST", f"/api/approvals:{verb}", b'{"token": "t"}', **own)
+        assert (reply.status, edge.heard.requests[-1].document.data) == (200, b'{"token": "t"}')
+        heard = len(edge.heard.requests)
+        for method, path in (
+            ("GET", f"/api/approvals:{verb}"),
+            ("POST", f"/api/approvals:{verb}/x"),
+            ("POST", "/api/runs/r/steps/ok:answer"),
+            ("GET", "/api/runs/r/steps/ok:token"),
+            ("GET", "/approve/x"),
+        ):
+            assert (await edge.http(method, path, **own)).status >= 400
+        assert (await edge.http("POST", f"/api/approvals:{verb}?token=t", b"{}", **own)).status == 400
+        assert len(edge.heard.requests) == heard
+        # A proxy in front may send another host than the page's origin. Pages from elsewhere have no token,
+        # and do not even read the refusal.
+        reply = await edge.http("POST", f"/api/approvals:{verb}", b"{}", **{**own, "host": "localhost"})
+        assert (reply.status, "access-control-allow-origin" in reply.headers) == (200, False)
+        foreign = {**own, "host": "localhost", "origin": ELSEWHERE}
+        assert (await edge.http("POST", "/api/flows/f/execute", **foreign)).status == 403
+
+
 async def test_a_page_from_elsewhere_can_read_nothing(edge: Edge) -> None:
     """Preflights are answered for pages of this machine only."""
     asked = {"access_control_request_method": "PUT"}

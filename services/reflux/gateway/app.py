@@ -13,7 +13,7 @@ from starlette.routing import Route
 from reflux.core.errors import InvalidArgument, RefluxError, Violation
 from reflux.core.names import is_id
 from reflux.core.reasons import Reason
-from reflux.gateway import errors, openapi
+from reflux.gateway import approve, errors, openapi
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -56,6 +56,7 @@ def application(watches: Watches, hooks: Hooks) -> Starlette:
         routes=[
             _get("/", index),
             _get("/openapi.yaml", describe),
+            *(_get(path, _always(answer)) for path, answer in approve.files()),
             _get("/api/runs/{run_id}:watch", watch),
             Route("/hooks/{path:path}", hook, methods=_HOOK_METHODS),
         ],
@@ -78,6 +79,16 @@ def _get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route
     route = Route(path, endpoint, methods=["GET"])
     route.methods = {"GET"}
     return route
+
+
+def _always(answer: Response) -> Callable[[Request], Awaitable[Response]]:
+    """The same for everybody."""
+
+    async def endpoint(request: Request) -> Response:
+        _refuse_unknown(request, ())
+        return answer
+
+    return endpoint
 
 
 def _index() -> dict[str, object]:

@@ -111,6 +111,8 @@ def approval_document(state: RunState, path: StepPath) -> bytes:
             "step": path,
             "state": run.state.value,
             "approval": words.approval(run, stamp),
+            "run_id": state.id,
+            "run_state": state.phase.value,
         }
     )
 

@@ -85,6 +85,14 @@ class _Runs(RunServiceServicer):
         self.heard.note(request, context)
         return run_pb.ListRunsResponse(runs=[run_pb.Run(id="r", state=run_pb.Run.SUCCEEDED)])
 
+    async def ShowApproval(self, request: Any, context: Any) -> HttpBody:
+        self.heard.note(request, context)
+        return HttpBody(content_type="application/json", data=b"{}")
+
+    async def AnswerApproval(self, request: Any, context: Any) -> HttpBody:
+        self.heard.note(request, context)
+        return HttpBody(content_type="application/json", data=b"{}")
+
     async def CancelRun(self, request: Any, context: Any) -> HttpBody:
         self.heard.note(request, context)
         return HttpBody(content_type="application/json", data=b"{}")

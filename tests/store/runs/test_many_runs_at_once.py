@@ -143,6 +143,51 @@ async def test_runs_that_wait_in_a_queue_are_among_them(begin, mesh, nodes):
     assert [steps["hold"]["attempts"] for steps in begun] == [[]] * 3
 
 
+async def test_a_step_is_skipped_in_many_runs(begin, mesh, nodes):
+    """Where it waits; a run in which it is over refuses, and stops no other."""
+    nap = {"id": "nap", "wait": {"for": "1h"}}
+    async with begin() as client:
+        flow = await client.save("naps", {**nap, "when": "{{ input.nap }}"}, {"id": "hold", **PURE})
+        held = [await client.start(flow, {"nap": number < 2}) for number in range(3)]
+        async with asyncio.timeout(10):
+            while not mesh.count("hold"):
+                await asyncio.sleep(0.02)
+        how = {"expected_count": 3, "arguments": {"step": "nap", "reason": "awake"}}
+        done = await bulk(client, "skip", {"flow_id": "naps"}, **how)
+        nodes.held.set()
+        ends = [await client.until(run["id"], "SUCCEEDED") for run in held]
+        steps = [(await client.steps(run["id"]))["nap"] for run in held]
+        said = await client.events(held[0]["id"])
+
+    assert {one["reason"]: one["count"] for one in done["outcomes"]} == {"DONE": 2, "STEP_NOT_WAITING": 1}
+    assert [step["skip_reason"] for step in steps] == ["hand", "hand", "when"]
+    [overruled] = [event["data"] for event in said if event["kind"] == "StepOverruled"]
+    assert (overruled["choice"], overruled["reason"]) == ("skip", "awake")
+    assert len(ends) == 3
+
+
+async def test_a_signal_reaches_many_runs(begin, mesh, nodes):
+    """Each takes it for itself, with its payload, and once under one handle."""
+    wait = {"id": "ship", "wait": {"signal": "shipped"}}
+    async with begin() as client:
+        flow = await client.save("ships", wait, {"id": "hold", **PURE}, output="{{ steps.ship.output }}")
+        runs = [await client.start(flow) for _ in range(3)]
+        deaf = await client.save("deaf", {"id": "hold", **PURE})
+        await client.start(deaf)
+        how = {"expected_count": 4, "arguments": {"name": "shipped", "payload": {"box": 7}}}
+        when = {"created_after": runs[0]["create_time"]}
+        done = await bulk(client, "signal", when, request_id="once", **how)
+        again = await bulk(client, "signal", when, request_id="once", **how)
+        events = await client.events(runs[0]["id"])
+        nodes.held.set()
+        ends = [await client.until(run["id"], "SUCCEEDED") for run in runs]
+
+    assert {one["reason"]: one["count"] for one in done["outcomes"]} == {"DONE": 3, "SIGNAL_UNKNOWN": 1}
+    assert again["outcomes"] == done["outcomes"]
+    assert [event["kind"] for event in events].count("SignalReceived") == 1
+    assert [end["output"] for end in ends] == [{"box": 7}] * 3
+
+
 async def test_more_runs_than_expected_are_left_alone(begin, mesh, nodes):
     """The filter is wider than its author thinks: nothing is done, and he is told how many there are."""
     async with begin() as client:
@@ -181,6 +226,7 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
     async with begin() as client:
         await client.save("one", STEP)
         one = {"flow_id": "one"}
+        large = {"name": "a", "payload": "x" * 70_000}
         errors = [
             await refused(bulk(client, "retry", {}, expected_count=1)),
             await refused(bulk(client, "retry", {"states": []}, expected_count=1)),
@@ -190,6 +236,10 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
             await refused(bulk(client, "retry", {**one, "states": ["SUCCEEDED"]}, expected_count=1)),
             await refused(bulk(client, "retry", one, expected_count=1, arguments={"reason": "x"})),
             await refused(bulk(client, "fork", one, expected_count=1)),
+            await refused(bulk(client, "skip", one, expected_count=1)),
+            await refused(bulk(client, "signal", one, expected_count=1)),
+            await refused(bulk(client, "signal", one, expected_count=1, arguments={"name": "not a name"})),
+            await refused(bulk(client, "signal", one, expected_count=1, arguments=large)),
             await refused(bulk(client, "retry", {"flow_id": "nothing"}, expected_count=1)),
             await refused(bulk(client, "retry", one, expected_count=1, page_token="x")),
         ]
@@ -197,7 +247,7 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
     assert [error.reason for error in errors] == [
         Reason.FILTER_MISSING,
         Reason.FILTER_MISSING,
-        *[Reason.ARGUMENT_INVALID] * 6,
+        *[Reason.ARGUMENT_INVALID] * 10,
         Reason.FLOW_NOT_FOUND,
         Reason.PAGE_TOKEN_INVALID,
     ]

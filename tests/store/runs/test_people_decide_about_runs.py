@@ -79,6 +79,8 @@ async def test_the_first_answer_counts_and_the_second_is_told_whose_it_was(begin
         "until": "",
         "answered_by": "",
         "approved": False,
+        "answer_time": None,
+        "comment": "",
     }
     assert waiting["why"] == "step ok: waits for an answer of ada"
     assert waiting["until"] == asked["approval"]["until"]
@@ -117,12 +119,16 @@ async def test_a_token_is_enough_to_see_and_answer_its_step_and_nothing_else(beg
         for forged in (token[:-3] + "AAA", "A" + token[1:], token[:40], "", "é", "x" * 2000):
             refused = await refusal(by_token(client, "ShowApproval", token=forged))
             assert refused.code == INVALID
-        await by_token(client, "AnswerApproval", token=token, approved=True, form={"limit": 1}, by="Bob")
+        said = {"approved": True, "form": {"limit": 1}, "by": "Bob", "comment": "fine"}
+        answered = await by_token(client, "AnswerApproval", token=token, **said)
         final = await client.until(run_id, "SUCCEEDED")
         late = await refusal(by_token(client, "AnswerApproval", token=token, approved=False))
         journal = orjson.dumps(await client.events(run_id)).decode()
         assert (await client.run(other))["state"] == "RUNNING"
     assert shown["approval"]["message"] == "Pay 3?"
+    assert (shown["run_id"], shown["run_state"], shown["state"]) == (run_id, "RUNNING", "RUNNING")
+    assert (answered["approval"]["answered_by"], answered["approval"]["comment"]) == ("token: Bob", "fine")
+    assert answered["approval"]["answer_time"] == final["output"]["at"]
     assert "output" not in shown
     assert final["output"]["by"] == "token: Bob"
     assert late.reason == "RUN_FINISHED"

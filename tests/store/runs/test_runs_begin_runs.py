@@ -11,6 +11,7 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.orchestrator import metrics, resting
 from reflux.orchestrator.children import Children
+from reflux.orchestrator.store.start import Starter
 from tests.store.runs.speaking import say
 from tests.support.scripted_mesh import claim
 
@@ -172,26 +173,26 @@ async def lost(given, envelope, context):
     await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
 
 
-async def parked_child(client, **timeout):
-    """A run, and its child of a child in which a step is PARKED."""
+async def parked_child(client, mesh, **timeout):
+    """A run, its child, and the child of that, in which a step is PARKED."""
+    mesh.script = lost
     await client.save("pay", {"id": "charge", "node": "work.once"})
     await client.save("order", {"id": "paying", "flow": "pay"})
     top = await client.save("top", {"id": "t", "flow": "order", **timeout})
     run = await client.start(top)
     async with asyncio.timeout(10):
-        while not (middle := (await client.steps(run["id"]))["t"]["child_run_id"]):
+        while not mesh.count("charge"):
             await asyncio.sleep(0.02)
-        while not (low := (await client.steps(middle))["paying"]["child_run_id"]):
-            await asyncio.sleep(0.02)
+    middle = (await client.steps(run["id"]))["t"]["child_run_id"]
+    low = (await client.steps(middle))["paying"]["child_run_id"]
     await client.until(low, "PARKED")
     return run["id"], middle, low
 
 
 async def test_a_time_that_is_over_does_not_decide_about_an_effect(begin, mesh):
     """The step fails with TIMEOUT only when a person has said what became of it, two runs below."""
-    mesh.script = lost
     async with begin() as client:
-        run, middle, low = await parked_child(client, timeout={"total": "2s"})
+        run, middle, low = await parked_child(client, mesh, timeout={"total": "2s"})
         await client.until(middle, "CANCELING")
         await asyncio.sleep(0.5)
         waits = [(await client.run(each))["state"] for each in (run, middle, low)]
@@ -209,14 +210,45 @@ async def test_a_time_that_is_over_does_not_decide_about_an_effect(begin, mesh):
 
 async def test_a_cancel_ends_a_child_that_waits_for_a_person(begin, mesh):
     """It is what a person wants: the effect of which nobody knows is listed."""
-    mesh.script = lost
     async with begin() as client:
-        run, middle, low = await parked_child(client, timeout={"total": "2s"})
+        run, middle, low = await parked_child(client, mesh, timeout={"total": "2s"})
         await client.until(middle, "CANCELING")
         await client.cancel(run)
         ends = [await client.until(each, "CANCELED") for each in (run, middle, low)]
 
     assert ends[2]["unresolved_effects"] == ["charge"]
+
+
+@pytest.mark.parametrize("state", ["CANCELED", "SUCCEEDED"])
+async def test_a_terminated_run_leaves_no_child_behind(begin, mesh, database_dsn, monkeypatch, state):
+    """Not even one whose start was in flight just then; only what was to go on alone does."""
+    wait = {"wait": "detached"} if state == "SUCCEEDED" else {}
+    durable, go = asyncio.Event(), asyncio.Event()
+    start = Starter.start
+
+    async def slowly(starter, request):
+        started = await start(starter, request)
+        if request.flow_name == "inner":
+            durable.set()
+            await go.wait()
+        return started
+
+    monkeypatch.setattr(Starter, "start", slowly)
+    async with begin() as client:
+        await client.save("inner", {"id": "work", **PURE})
+        run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner", **wait}))
+        await asyncio.wait_for(durable.wait(), 10)
+        await say(client, "TerminateRun", run["id"])
+        before = mesh.count("work")
+        go.set()
+        [(child, _)] = await children_of(database_dsn, run["id"])
+        ended = await client.until(child, "CANCELED", "SUCCEEDED", "FAILED")
+        events = [event["kind"] for event in await client.events(run["id"])]
+
+    assert (before, ended["state"]) == (0, state)
+    assert mesh.count("work") == (state == "SUCCEEDED")
+    assert events[-1] == "RunFinished"
+    assert await inbox(database_dsn) == 0
 
 
 async def test_a_child_is_begun_once_whatever_crashes(processes, mesh, database_dsn):

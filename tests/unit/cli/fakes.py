@@ -273,7 +273,8 @@ class Runs(RunServiceServicer):
 
     def GetApprovalToken(self, request: Any, context: Any) -> run_pb.ApprovalToken:
         self._check(request.run_id)
-        return run_pb.ApprovalToken(token=f"token-of-{request.step}")
+        token = f"token-of-{request.step}"
+        return run_pb.ApprovalToken(token=token, link=f"/approve#{token}")
 
     def _check(self, run_id: str) -> None:
         if run_id != RUN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import orjson
+import pytest
 
 from reflux.core.errors import Refused
 from reflux.core.reasons import Reason
@@ -128,6 +129,26 @@ def test_a_bulk_is_counted_before_it_is_done(server: FakeServer, reflux: Reflux)
         "dry_run": True,
     }
     assert reflux("run", "bulk", "retry").status == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    [
+        (("skip", "--step", "lines[3]/ok", "--reason", "paid"), {"step": "lines[3]/ok", "reason": "paid"}),
+        (("signal", "--name", "go", "--payload", "null"), {"name": "go", "payload": None}),
+        (("signal", "--name", "go"), {"name": "go"}),
+    ],
+)
+def test_a_bulk_says_a_word_to_each_run(
+    server: FakeServer, reflux: Reflux, said: tuple[str, ...], arguments: dict[str, object]
+) -> None:
+    """What a word needs is given as to one run."""
+    server.operations.answers = [
+        {"matched": 0, "handled": 0, "outcomes": [], "runs": [], "next_page_token": ""}
+    ]
+    reflux("run", "bulk", *said, "--flow", "orders", "--expect", "2", ok=True)
+    document = server.operations.said[0][0]
+    assert (document["operation"], document["arguments"]) == (said[0], arguments)
 
 
 def test_a_bulk_goes_through_all_pages_under_one_handle(server: FakeServer, reflux: Reflux) -> None:

@@ -76,6 +76,12 @@ def test_a_token_is_printed_alone(server: FakeServer, reflux: Reflux) -> None:
     assert reflux("run", "token", RUN, "ok", ok=True).stdout == "token-of-ok\n"
 
 
+def test_a_link_is_one_that_can_be_clicked(server: FakeServer, reflux: Reflux) -> None:
+    """Whole, with the address of the server that was asked."""
+    shown = reflux("run", "token", RUN, "ok", "--link", ok=True).stdout
+    assert shown == f"http://{server.address}/approve#token-of-ok\n"
+
+
 def test_an_answer_must_say_which(server: FakeServer, reflux: Reflux) -> None:
     """Nothing is approved by leaving something out."""
     ended = reflux("run", "answer", RUN, "ok")

@@ -34,6 +34,8 @@ UNKNOWN_RUN = "0193a1b2-c3d4-7000-8000-00000000ffff"
         (f"{URL}?afetr=1", 400, Reason.ARGUMENT_INVALID),
         ("/?pretty=1", 400, Reason.ARGUMENT_INVALID),
         ("/openapi.yaml?v=1", 400, Reason.ARGUMENT_INVALID),
+        ("/approve?token=t", 400, Reason.ARGUMENT_INVALID),
+        ("/approve/", 404, Reason.PATH_UNKNOWN),
         ("/api/nothing", 404, Reason.PATH_UNKNOWN),
         (f"/api/runs/{RUN}:watch/", 404, Reason.PATH_UNKNOWN),
     ],

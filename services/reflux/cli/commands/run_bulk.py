@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, documents
+from reflux.cli.commands.flow_run import read_input
 from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_operations import pins
 from reflux.cli.exits import Exit
@@ -28,6 +29,9 @@ Expect = Annotated[
     int | None,
     typer.Option(min=0, help="Do it if at most so many match. Without it they are only counted and shown."),
 ]
+Payload = Annotated[
+    str | None, typer.Option(metavar="JSON|@FILE|-", help="Of a signal: what it brings to each run.")
+]
 FlowVersion = Annotated[
     str, typer.Option(metavar="VERSION", help="Of a retry or fork: same, newest, or a number.")
 ]
@@ -36,13 +40,16 @@ Versions = Annotated[
     typer.Option("--version", metavar="STEP=VERSION", help="Of a retry or fork: this node version."),
 ]
 RequestId = Annotated[
-    str, typer.Option(metavar="HANDLE", help="With the same one no run is retried or forked twice.")
+    str, typer.Option(metavar="HANDLE", help="With the same one no run is retried, forked or told twice.")
 ]
 
 
 def bulk(
     operation: Annotated[
-        str, typer.Argument(metavar="OPERATION", help="cancel, pause, resume, terminate, retry or fork.")
+        str,
+        typer.Argument(
+            metavar="OPERATION", help="cancel, pause, resume, terminate, skip, signal, retry or fork."
+        ),
     ],
     *,
     flow: Flow = "",
@@ -53,7 +60,10 @@ def bulk(
     trigger: Annotated[str, typer.Option(help="Only started by this trigger; needs --flow.")] = "",
     origin: Annotated[str, typer.Option(metavar="RUN", help="Only those that go on from this run.")] = "",
     expect: Expect = None,
-    reason: Annotated[str, typer.Option(help="Why, for the journal; not of a retry or fork.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the journal; not of a signal, retry or fork.")] = "",
+    step: Annotated[str, typer.Option(metavar="STEP", help="Of a skip: the path of the step.")] = "",
+    name: Annotated[str, typer.Option(help="Of a signal: its name, as a step waits for it.")] = "",
+    payload: Payload = None,
     from_step: Annotated[str, typer.Option(metavar="STEP", help="Of a fork: from where to go on.")] = "",
     flow_version: FlowVersion = "",
     versions: Versions = None,
@@ -78,14 +88,17 @@ def bulk(
         }
         arguments = {
             "reason": reason,
+            "step": step,
+            "name": name,
             "from_step": from_step,
             "flow_version": flow_version,
             "versions": pins(versions),
         }
+        sent = read_input(payload)
         said = {
             "operation": operation,
             "filter": _given(which),
-            "arguments": _given(arguments),
+            "arguments": _given(arguments) | ({} if sent is None else {"payload": sent.value}),
             "limit": PAGE,
             "dry_run": expect is None,
         }

@@ -124,7 +124,13 @@ def answer(
 
 
 def token(
-    run_id: RunId, step: Step, server: Server = None, data_dir: DataDir = None, as_json: AsJson = False
+    run_id: RunId,
+    step: Step,
+    *,
+    link: Annotated[bool, typer.Option("--link", help="The link to the page that asks, instead.")] = False,
+    server: Server = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the token with which somebody else can answer a step. Whoever has it can: keep it out of logs."""
     from reflux.api.run.v1.run_service_pb2 import GetApprovalTokenRequest
@@ -134,6 +140,8 @@ def token(
         made = to_dict(reflux.runs.GetApprovalToken(request, timeout=SECONDS))
         if as_json:
             reflux.out.json(made)
+        elif link:  # under the address this command uses: who is outside may need another one
+            reflux.out.line(f"http://{reflux.target.address}{made['link']}")
         else:
             reflux.out.line(made["token"])
 

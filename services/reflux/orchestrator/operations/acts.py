@@ -10,9 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from reflux.core.event import RunPhase
-from reflux.core.names import RunId, StepPath
-from reflux.core.word import Cancel, Pause, Resume, Terminate, WordId
+from reflux.core.document import NULL
+from reflux.core.event import Choice, RunPhase
+from reflux.core.names import NAME_RULE, RunId, StepPath, is_name
+from reflux.core.waits import MAX_KEY
+from reflux.core.word import (
+    MAX_PAYLOAD_BYTES,
+    Cancel,
+    Overrule,
+    Pause,
+    Resume,
+    Signal,
+    Terminate,
+    Word,
+    WordId,
+)
 from reflux.orchestrator.operations.forks import Going
 
 if TYPE_CHECKING:
@@ -22,13 +34,8 @@ if TYPE_CHECKING:
     from reflux.orchestrator.operations.forks import Forks
     from reflux.orchestrator.words.teller import Teller
 
-UNFINISHED: Final = (
-    RunPhase.QUEUED,
-    RunPhase.RUNNING,
-    RunPhase.CANCELING,
-    RunPhase.PAUSED,
-    RunPhase.PARKED,
-)
+GOING_ON: Final = (RunPhase.RUNNING, RunPhase.PAUSED, RunPhase.PARKED)
+UNFINISHED: Final = (*GOING_ON, RunPhase.CANCELING, RunPhase.QUEUED)
 ANY: Final = tuple(RunPhase)
 
 
@@ -76,6 +83,8 @@ class Acts:
             "pause": Operation((RunPhase.QUEUED, RunPhase.RUNNING), ("reason",), self._pause),
             "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
             "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
+            "skip": Operation(GOING_ON, ("step", "reason"), self._skip),
+            "signal": Operation(GOING_ON, ("name", "payload"), self._signal),
             "retry": Operation(
                 (RunPhase.FAILED, RunPhase.CANCELED), ("flow_version", "versions"), self._retry
             ),
@@ -100,13 +109,30 @@ class Acts:
     def _terminate(self, fields: Fields) -> Act:
         return self._saying(Terminate, fields)
 
+    def _skip(self, fields: Fields) -> Act:
+        step, reason = StepPath(fields.text("step", required=True)), fields.text("reason")
+        return self._telling(lambda word_id, actor: Overrule(word_id, actor, step, Choice.SKIP, reason))
+
+    def _signal(self, fields: Fields) -> Act:
+        """To each run itself, as a signal that names the run: it has no key."""
+        name = fields.text("name", required=True, most=MAX_KEY)
+        if name and not is_name(name):
+            fields.wrong("name", f"the name of a signal: {NAME_RULE}")
+        payload = fields.json("payload") or NULL
+        if len(payload.raw) > MAX_PAYLOAD_BYTES:
+            fields.wrong("payload", f"it is {len(payload.raw)} bytes; the limit is {MAX_PAYLOAD_BYTES}")
+        return self._telling(lambda word_id, actor: Signal(word_id, actor, name, "", payload))
+
     def _saying(self, kind: type[Pause | Resume | Terminate], fields: Fields) -> Act:
         reason = fields.text("reason")
+        return self._telling(lambda word_id, actor: kind(word_id, actor, reason))
+
+    def _telling(self, word: Callable[[WordId, str], Word]) -> Act:
+        """Says a word to each run; `word` makes it of its id and of who asks."""
 
         async def act(run_id: RunId, asked: Asked) -> Done:
             # Said once to each run under the handle of the whole; without one each time anew.
-            word_id = WordId(f"bulk:{asked.request_id or uuid4()}")
-            await self._teller.tell(run_id, kind(word_id, asked.actor, reason))
+            await self._teller.tell(run_id, word(WordId(f"bulk:{asked.request_id or uuid4()}"), asked.actor))
             return Done()
 
         return act

@@ -146,7 +146,8 @@ class Words:
         """The token of an approval, also before it asks."""
         run_id, step = run_id_of(request.run_id), step_of(request.step)
         _approval_of(await self._reader.state(run_id), step)
-        return pb.ApprovalToken(token=tokens.make(await self._key.get(), run_id, step))
+        token = tokens.make(await self._key.get(), run_id, step)
+        return pb.ApprovalToken(token=token, link=tokens.link(token))
 
     async def show(self, request: pb.ShowApprovalRequest) -> HttpBody:
         """What the holder of a token may know."""

@@ -5,7 +5,8 @@
 It is derived and kept nowhere: no row, no journal, no log and no trace has it, so nothing leaks it but its
 holder. It names what it is for, and the HMAC proves that we have made it for exactly that; the path of a step
 is unique in a run for ever, and an approval asks once. The key is made once in the database, by whichever
-orchestrator needs it first. It travels in bodies, never in a URL, which proxies write down.
+orchestrator needs it first. It travels in bodies, and in the fragment of a link, which a browser keeps to
+itself; never in what is sent of a URL, which proxies write down.
 """
 
 import base64
@@ -32,6 +33,11 @@ def make(key: bytes, run_id: RunId, step: StepPath) -> str:
     """The token of a step."""
     what = UUID(run_id).bytes + step.encode()
     return base64.urlsafe_b64encode(_mac(key, what) + what).decode().rstrip("=")
+
+
+def link(token: str) -> str:
+    """Where a person answers: the gateway's page, below whatever address the edge is reached at."""
+    return f"/approve#{token}"
 
 
 def read(key: bytes, token: str) -> tuple[RunId, StepPath]:

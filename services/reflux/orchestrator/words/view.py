@@ -50,6 +50,8 @@ def approval(run: StepRun, stamp: Stamp) -> dict[str, Any] | None:
         "until": stamp(run.asked.until),
         "answered_by": run.answer.actor if run.answer is not None else "",
         "approved": run.answer.approved if run.answer is not None else False,
+        "answer_time": stamp(run.answer.time if run.answer is not None else None),
+        "comment": run.answer.comment if run.answer is not None else "",
     }
 
 

@@ -32,7 +32,9 @@ class BulkRunsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Handle of the whole: with the same one within 7 days no run is retried or forked twice."""
+    """Handle of the whole: with the same one within 7 days no run is retried or forked twice, and each word is said
+    to a run once.
+    """
     page_token: _builtins.str
     """next_page_token of the page before, to go on."""
     @_builtins.property
@@ -67,7 +69,7 @@ class Bulk(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
-    """What to do with each: cancel, pause, resume, terminate, retry or fork."""
+    """What to do with each: cancel, pause, resume, terminate, skip, signal, retry or fork."""
     expected_count: _builtins.int
     """How many runs are expected to match at most; needed unless it is a dry run. If more match nothing is done."""
     limit: _builtins.int
@@ -80,7 +82,9 @@ class Bulk(_message.Message):
 
     @_builtins.property
     def arguments(self) -> _struct_pb2.Value:
-        """How: reason; of a retry flow_version and versions; of a fork from_step too. May be empty."""
+        """How: reason; of a skip step too; of a signal name and payload; of a retry flow_version and versions; of a fork
+        from_step too. May be empty where nothing is needed: skip needs step, signal name, fork from_step.
+        """
 
     def __init__(
         self,

@@ -638,12 +638,16 @@ class Approval(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     ANSWERED_BY_FIELD_NUMBER: _builtins.int
     APPROVED_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     """In the flow's words; may be empty."""
     answered_by: _builtins.str
     """Who has answered; empty when nobody has."""
     approved: _builtins.bool
     """Whether it was approved; only with answered_by."""
+    comment: _builtins.str
+    """What was said to it, for people; only with answered_by."""
     @_builtins.property
     def form(self) -> _struct_pb2.Value:
         """JSON Schema of what is to be filled in."""
@@ -656,6 +660,10 @@ class Approval(_message.Message):
     def until(self) -> _timestamp_pb2.Timestamp:
         """When it waits no longer; absent when it waits for ever."""
 
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered; absent when nobody has."""
+
     def __init__(
         self,
         *,
@@ -665,10 +673,12 @@ class Approval(_message.Message):
         until: _timestamp_pb2.Timestamp | None = ...,
         answered_by: _builtins.str = ...,
         approved: _builtins.bool = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+        comment: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "form", b"form", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "approved", b"approved", "form", b"form", "message", b"message", "until", b"until", "who", b"who"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "answered_by", b"answered_by", "approved", b"approved", "comment", b"comment", "form", b"form", "message", b"message", "until", b"until", "who", b"who"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1588,16 +1598,22 @@ class ApprovalToken(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """Whoever has it can see what is asked, and answer."""
+    link: _builtins.str
+    """Link to the page that asks, without the address of the edge: `/approve#` and the token. What follows the `#`
+    stays in the browser.
+    """
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
+        link: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1659,12 +1675,18 @@ class ShownApproval(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    RUN_STATE_FIELD_NUMBER: _builtins.int
     flow_name: _builtins.str
     """Name of the flow."""
     step: _builtins.str
     """Path of the step."""
     state: Global___StepRun.State.ValueType
     """Where the step stands."""
+    run_id: _builtins.str
+    """UUID of the run."""
+    run_state: Global___Run.State.ValueType
+    """Where the run stands: what is asked by one that has finished is answered no more."""
     @_builtins.property
     def approval(self) -> Global___Approval:
         """What is asked; absent before the step has begun."""
@@ -1676,10 +1698,12 @@ class ShownApproval(_message.Message):
         step: _builtins.str = ...,
         state: Global___StepRun.State.ValueType = ...,
         approval: Global___Approval | None = ...,
+        run_id: _builtins.str = ...,
+        run_state: Global___Run.State.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "flow_name", b"flow_name", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "flow_name", b"flow_name", "run_id", b"run_id", "run_state", b"run_state", "state", b"state", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
