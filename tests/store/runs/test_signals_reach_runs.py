@@ -189,6 +189,26 @@ async def test_a_run_that_waits_twice_under_a_key_gets_a_signal_for_each_wait(be
     assert await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits") == []
 
 
+async def test_two_signals_are_never_taken_for_one(begin, database_dsn):
+    """Whatever their keys and ids are made of."""
+    both = {
+        "id": "all",
+        "foreach": {"in": ["a:b", "a"], "as": "key", "parallel": 2},
+        "steps": [{"id": "w", "wait": {"signal": "shipped", "key": "{{ key }}"}}],
+    }
+    async with begin() as client:
+        run = await client.start(await client.save("alike", both))
+
+        async def both_wait() -> bool:
+            return len(await rows(database_dsn, "SELECT * FROM orchestrator.signal_waits")) == 2
+
+        await eventually(both_wait)
+        await send(client, "shipped", key="a:b", payload=1, signal_id="c")
+        await send(client, "shipped", key="a", payload=2, signal_id="b:c")
+        final = await client.until(run["id"], "SUCCEEDED")
+    assert final["output"] == [1, 2]
+
+
 async def test_a_signal_that_nobody_waits_for_is_kept_for_the_first_wait(begin):
     """Two are taken in order by two waits; the same id is the same signal."""
     async with begin() as client:

@@ -127,7 +127,9 @@ class Words:
         given = Fields(request.document, "the signal", ("key", "payload", "signal_id"))
         key, signal_id = signal_key(given.text("key", MAX_KEY)), given.id("signal_id")
         # Runs hear it under an id that no sender to the run itself is likely to use for something else.
-        word = Signal(WordId(f"{name}:{key}:{signal_id}"), actor, name, key, given.json("payload") or NULL)
+        # A key may hold anything, also a colon: with its length no two signals have the same id.
+        word_id = WordId(f"{name}:{len(key)}:{key}:{signal_id}")
+        word = Signal(word_id, actor, name, key, given.json("payload") or NULL)
         sent = await self.signals.send(signal_id, word)
         return _body(
             {
