@@ -18,6 +18,7 @@ from reflux.cli.session import Session, read, session
 PAGE = 200
 """Runs in one call, so that each ends well before its deadline."""
 PAGE_SECONDS = 300.0
+_WHICH = "say which runs: --flow, --state, --since, --key, --fingerprint, --trigger or --origin"
 
 
 Flow = Annotated[str, typer.Option(help="Only of this flow, by name or id.", autocompletion=completion.flows)]
@@ -100,14 +101,10 @@ def bulk(
             "filter": _given(which),
             "arguments": _given(arguments) | ({} if sent is None else {"payload": sent.value}),
             "limit": PAGE,
-            "dry_run": expect is None,
+            **({"dry_run": True} if expect is None else {"dry_run": False, "expected_count": expect}),
         }
         if not said["filter"]:
-            raise wrong(
-                "say which runs: --flow, --state, --since, --key, --fingerprint, --trigger or --origin"
-            )
-        if expect is not None:
-            said["expected_count"] = expect
+            raise wrong(_WHICH)
         result = _all_pages(reflux, said, request_id or str(uuid.uuid4()))
         if as_json:
             reflux.out.json(result)
