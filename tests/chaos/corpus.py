@@ -4,7 +4,7 @@ Every step with a node names its effect at the ledger after itself. What a flow 
 fault: a step of class at_most_once whose outcome nobody knows is PARKED, and nothing else is a reason to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 PURE, KEYED, ONCE = "work.pure", "work.keyed", "work.once"
@@ -25,6 +25,9 @@ class Case:
     """Paths."""
     effects: tuple[tuple[str, str], ...] = ()
     """Path and node of each step that is not pure."""
+    policies: dict[str, Any] = field(default_factory=dict)
+    ahead: int = 0
+    """Runs of the flow that are asked for first, and that it may have to wait for."""
 
 
 CORPUS = (
@@ -75,5 +78,13 @@ CORPUS = (
         ),
         ("before", "left", "right"),
         (("before", ONCE), ("right", KEYED)),
+    ),
+    Case(
+        "limited",  # without a step that may be PARKED: it would keep its slot until a person decides
+        (call("take", KEYED), call("give", KEYED)),
+        ("take", "give"),
+        (("take", KEYED), ("give", KEYED)),
+        policies={"concurrency": {"limit": 1}},
+        ahead=1,
     ),
 )

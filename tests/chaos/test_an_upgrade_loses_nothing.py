@@ -31,6 +31,8 @@ pytestmark = pytest.mark.timeout(600)
 
 FORMER = "fa495535b1775860030d33c3965b6c76f45a6f43"
 """The last commit whose orchestrator knew nothing of releases."""
+KNOWN = [case for case in CORPUS if not case.policies]
+"""What the former one can do: it knew no limits of flows."""
 RUNS = 4
 """Of each flow, at each stage."""
 
@@ -56,7 +58,7 @@ def migrate(settings: dict[str, Any], source: Path, folder: Path) -> None:
 
 async def save(client: Client) -> dict[str, str]:
     """The corpus, by the one that is asked first; ids by name."""
-    return {case.name: await insist(partial(client.save, case.name, *case.steps)) for case in CORPUS}
+    return {case.name: await insist(partial(client.save, case.name, *case.steps)) for case in KNOWN}
 
 
 async def start(some: Orchestrators, flows: dict[str, str], stage: str) -> list[tuple[Case, str]]:
@@ -66,7 +68,7 @@ async def start(some: Orchestrators, flows: dict[str, str], stage: str) -> list[
         given = {"n": number}
         return case, await some.start(number, flows[case.name], given, f"{stage}-{number}")
 
-    return await asyncio.gather(*(one(case, number) for case in CORPUS for number in range(RUNS)))
+    return await asyncio.gather(*(one(case, number) for case in KNOWN for number in range(RUNS)))
 
 
 async def test_old_and_new_share_the_work_until_the_old_one_leaves(

@@ -142,7 +142,10 @@ async def test_what_cannot_be_answered_is_said_in_plain_words(rest: Rest, tmp_pa
     rejected, first = asking(rest, "rejects-by-link")
     cancelled, second = asking(rest, "ends-meanwhile")
     async with running_chromium(tmp_path) as page:
+        small = {"width": 360, "height": 420, "deviceScaleFactor": 1, "mobile": True}
+        await page.call("Emulation.setDeviceMetricsOverride", **small)
         await shown(page, rest.url + first)
+        assert await page.run("document.documentElement.scrollWidth <= window.innerWidth")
         await page.call(
             "Network.emulateNetworkConditions",
             offline=True,
@@ -152,6 +155,7 @@ async def test_what_cannot_be_answered_is_said_in_plain_words(rest: Rest, tmp_pa
         )
         await page.click("#reject")
         assert "counts once" in await told(page)
+        assert await page.run("document.querySelector('#notice').getBoundingClientRect().top >= 0")
         await page.call(
             "Network.emulateNetworkConditions",
             offline=False,
@@ -176,6 +180,58 @@ async def test_what_cannot_be_answered_is_said_in_plain_words(rest: Rest, tmp_pa
         await page.open(rest.url + "/approve")
         assert "not complete" in await told(page)
     assert until(rest, rejected, "ok", "SUCCEEDED")["output"]["approved"] is False
+
+
+@needs_chromium
+async def test_a_form_that_is_made_otherwise_can_be_filled_in(rest: Rest, tmp_path: Path) -> None:
+    """References, choices with titles, what only JSON can say, names like those of a script's own objects."""
+    both = {"type": ["integer", "string"], "title": "Either"}
+    colours = {"oneOf": [{"const": 1, "title": "Red"}, {"const": 2, "title": "Blue"}], "default": 2}
+    mixed = {
+        "$defs": {"colour": colours},
+        "title": "Order",
+        "type": "object",
+        "required": ["a/b", "missing"],
+        "properties": {
+            "a/b": {"$ref": "#/$defs/colour", "title": "Colour"},
+            "__proto__": {"type": "number"},
+            "either": both,
+            "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 0.25},
+        },
+    }
+    drawn, first = asking(rest, "drawn", form=mixed)
+    written, second = asking(rest, "written", form={"type": "array", "minItems": 2})
+    free, third = asking(rest, "free", form={"type": "object"})
+    async with running_chromium(tmp_path) as page:
+        await shown(page, rest.url + first)
+        labels = await page.run("Array.from(document.querySelectorAll('label'), (each) => each.innerText)")
+        assert labels[:4] == ["Colour required", "__proto__", "Either", "share"]
+        assert "Order" in await page.text("#fields")
+        await page.type("#field-1", ".5")
+        await page.type("#field-3", "0")
+        await page.type("#field-4", "[null]")
+        await page.click("#approve")
+        assert "minimum" in await page.until("document.querySelector('#field-3-error').textContent")
+        await page.type("#field-3", "1")
+        await page.click("#approve")
+        await page.until("document.querySelector('#title').textContent.startsWith('Approved')")
+
+        await shown(page, rest.url + second)
+        await page.type("#field-0", "[1]")
+        await page.click("#approve")
+        await page.until("document.querySelector('#field-0-error').textContent")
+        await page.type("#field-0", "[1, 2]")
+        await page.click("#approve")
+        await page.until("document.querySelector('#title').textContent.startsWith('Approved')")
+
+        await shown(page, rest.url + third)
+        assert await page.run("document.querySelector('#fields').childElementCount") == 0
+        await page.click("#approve")
+        await page.until("document.querySelector('#title').textContent.startsWith('Approved')")
+        assert len(page.complaints) == 2, "the two answers that did not fit"
+    filled = {"a/b": 2, "__proto__": 0.5, "share": 1, "missing": [None]}
+    for run, form in ((drawn, filled), (written, [1, 2]), (free, None)):
+        assert until(rest, run, "ok", "SUCCEEDED")["output"]["form"] == form
 
 
 @needs_chromium

@@ -52,7 +52,7 @@ async def test_a_name_pointed_at_this_machine_gets_nothing(edge: Edge) -> None:
 
 
 async def test_an_approvals_link_works_under_any_name(edge: Edge) -> None:
-    """Who has it is outside: the page and the two calls that take a token, by these methods and nothing else."""
+    """Who has it is outside: the page and the two calls that take a token, and nothing else."""
     host = {"host": "flows.example.org"}
     own = {**host, "origin": "https://flows.example.org", "content_type": "application/json"}
     for path in ("/approve", "/approve.css", "/approve.js"):

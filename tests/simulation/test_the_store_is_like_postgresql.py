@@ -30,6 +30,7 @@ HOUR = timedelta(hours=1)
 FLOW = "00000000-0000-4000-8000-000000000001"
 MEMBERS = [str(UUID(int=number)) for number in range(1, 7)]
 RUNS = [str(UUID(int=number)) for number in range(101, 109)]
+_OFTEN = ("write_events", "start_runs", "take_shards", "put_word", "find_due", "adopt_runs")
 _NOTHING = {"create_shards", "leave", "give_back"}
 """Statements without rows."""
 _PACKED: dict[str, Callable[[Any], bytes]] = {
@@ -105,13 +106,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
     held = {"shards": [shard for shard, _ in leases], "tokens": [token for _, token in leases]}
     member, run = rng.choice(MEMBERS), rng.choice(RUNS)
     release = rng.choice((1, 1, 1, 2))
-    name = rng.choice(
-        (
-            *STATEMENTS,
-            *WORDS,
-            *("write_events", "start_runs", "take_shards", "put_word", "find_due", "adopt_runs") * 3,
-        )
-    )
+    name = rng.choice((*STATEMENTS, *WORDS, *_OFTEN * 3))
     match name:
         case "join":
             # Each member once: ids are never used again.

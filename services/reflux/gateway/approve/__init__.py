@@ -5,8 +5,8 @@ Three files, the same for everybody: what is asked is fetched by the page itself
 so no server, proxy or log on the way sees it; it travels in bodies alone.
 
 What the page may do is closed by its Content-Security-Policy: run this one script, ask this origin, and
-nothing else. Text of a flow is set as text; the policy stands behind that. No page may frame it, so nobody can
-be led to press a button unseen.
+nothing else. Text of a flow is set as text; the policy stands behind that. No page may frame it, so nobody
+can be led to press a button unseen.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ function say(title, { notice = "", list = [], again = false, form = false } = {}
   $("notice").hidden = !notice;
   $("again").hidden = !again;
   $("answer").hidden = !form;
+  if (notice) $("notice").scrollIntoView({ block: "nearest" }); // the buttons are far below
   $("until").hidden ||= !form;
 }
 
@@ -203,7 +204,7 @@ function field(name, schema, required) {
   const json = input.className === "json" ? "Written as JSON." : "";
   const hint = make("p", { className: "hint", id: `${id}-hint` }, [schema.description, json].filter(Boolean).join(" "));
   const error = make("p", { className: "error", id: `${id}-error`, hidden: true });
-  const must = required && input.type !== "checkbox" && make("span", { className: "must" }, "required");
+  const must = required && input.type !== "checkbox" && make("span", { className: "must" }, " required");
   const label = make("label", { htmlFor: id }, schema.title || name || "Answer", must);
   input.id = id;
   input.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
@@ -249,7 +250,7 @@ function mark(each, text) {
 // The form as JSON text; null when something is wrong, which is shown where it is.
 function filled() {
   const parts = [];
-  let wrong = null;
+  let wrong = false;
   for (const each of fields) {
     let text;
     mark(each, each.input.validationMessage);
@@ -260,10 +261,9 @@ function filled() {
         mark(each, `This is not JSON: ${error.message}`);
       }
     }
-    if (!each.error.hidden) wrong ??= each;
+    if (!each.error.hidden) wrong = true;
     else if (text !== undefined) parts.push(each.name === null ? text : `${JSON.stringify(each.name)}:${text}`);
   }
-  wrong?.input.focus();
   if (wrong) return null;
   return fields[0]?.name === null ? parts[0] : `{${parts.join(",")}}`;
 }
@@ -280,8 +280,12 @@ function place(violations) {
     if (found) mark(found, [found.error.textContent, text].filter(Boolean).join("; "));
     else others.push(description);
   }
-  fields.find((each) => !each.error.hidden)?.input.focus();
   return others;
+}
+
+function lookAgain(title, list = []) {
+  say(title, { notice: "Something is missing or does not fit. Look at the marked fields.", list, form: true });
+  fields.find((each) => !each.error.hidden)?.input.focus();
 }
 
 // --- The answer ------------------------------------------------------------------------------------------------
@@ -296,8 +300,7 @@ async function answer(approved) {
   fields.forEach((each) => mark(each, ""));
   const form = approved && fields.length ? filled() : undefined;
   const title = $("title").textContent;
-  const look = "Something is missing or does not fit. Look at the marked fields.";
-  if (form === null) return say(title, { notice: look, form: true });
+  if (form === null) return lookAgain(title);
   const [by, comment] = [$("by").value.trim(), $("comment").value.trim()];
   const said = JSON.stringify({ token, approved, by, comment, request_id: requestId });
   busy(true);
@@ -307,12 +310,10 @@ async function answer(approved) {
     show(await call("answer", form ? `${said.slice(0, -1)},"form":${form}}` : said));
     $("title").focus();
   } catch (error) {
-    if (error.violations?.length) {
-      say(title, { notice: look, list: place(error.violations), form: true });
-    } else if (error.unheard) {
-      const unknown = "It is not known whether your answer arrived. Press the same button again: it counts once.";
-      say(title, { notice: unknown, form: true });
-    } else await load(error.message);
+    const unknown = "It is not known whether your answer arrived. Press the same button again: it counts once.";
+    if (error.violations?.length) lookAgain(title, place(error.violations));
+    else if (error.unheard) say(title, { notice: unknown, form: true });
+    else await load(error.message).then(() => $("title").focus());
   } finally {
     $("progress").textContent = "";
     busy(false);
