@@ -116,6 +116,7 @@ async def _read_by_adoption(session):
             "died": False,
             "after": "00000000-0000-0000-0000-000000000000",
             "limit": 500,
+            "most": runs.MAX_RECOVERIES,
         }
         [(plan,)] = await (
             await session.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + store_sql("adopt_runs"), parameters)
