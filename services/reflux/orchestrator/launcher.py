@@ -111,9 +111,8 @@ class Launcher:
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
             psycopg.Error: what a derived run takes over could not be written.
         """
-        claim = (
-            NO_CLAIM  # a step alone has not the input of a whole run, and is none of those that are limited
-        )
+        # A step alone has not the input of a whole run, and is none of those that are limited.
+        claim = NO_CLAIM
         if derived is None or derived.only_step is None:
             check_input(flow, document)
             claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)

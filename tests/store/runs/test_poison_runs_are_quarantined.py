@@ -159,42 +159,57 @@ async def test_nothing_of_a_shard_is_taken_up_before_its_dead_are_counted(begin,
     assert last not in {call["x-reflux-run-id"] for call in mesh.calls}
 
 
-@pytest.mark.timeout(600)
-async def test_a_run_does_not_answer_for_what_another_one_does(processes, session, mesh):
-    """Beside one that kills, none gets further; the last time each is alone, and only one is parked."""
+async def deadly(processes, session, mesh, *, seconds):
+    """An orchestrator that dies of each call of `poison`; any other takes so long. Tells of its deaths."""
     killed = asyncio.Event()
 
     async def kill(given, envelope, context):
         if envelope["x-reflux-step"] == "poison":
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # others get further meanwhile, if they can
             processes.processes["a"].kill()
             killed.set()
             await asyncio.sleep(5)
-        await asyncio.sleep(2)
+        await asyncio.sleep(seconds)
         return {}
 
     mesh.script = kill
     processes.settings["lease_seconds"] = 3.0
     processes.begin("a")
     await balanced(session, 1)
-    client = processes.clients["a"]
-    flow = await client.save("slow", {"id": "slow", "node": "work.pure"})
-    poison = await client.save("poison", {"id": "poison", "node": "work.pure"})
-    good = [await client.start(flow, request_id="good 1")]
-    bad = await client.start(poison, request_id="p")
-    good.append(await client.start(flow, request_id="good 2"))
+    return killed
+
+
+async def dies_to_the_last(processes, killed):
+    """It begins again after each death, also after the last one that is borne."""
     for _ in range(MAX_RECOVERIES):
         async with asyncio.timeout(60):
             await killed.wait()
         processes.processes["a"].wait()
         killed.clear()
         processes.begin("a")
+
+
+async def until_all(session, ends):
     async with asyncio.timeout(120):
-        for run, state in ((good[0], "SUCCEEDED"), (good[1], "SUCCEEDED"), (bad, "PARKED")):
+        for run, state in ends:
             while not await rows(
                 session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
             ):
                 await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(600)
+async def test_a_run_does_not_answer_for_what_another_one_does(processes, session, mesh):
+    """Beside one that kills, none gets further; the last time each is alone, and only one is parked."""
+    killed = await deadly(processes, session, mesh, seconds=2)
+    client = processes.clients["a"]
+    flow = await client.save("slow", {"id": "slow", "node": "work.pure"})
+    poison = await client.save("poison", {"id": "poison", "node": "work.pure"})
+    good = [await client.start(flow, request_id="good 1")]
+    bad = await client.start(poison, request_id="p")
+    good.append(await client.start(flow, request_id="good 2"))
+    await dies_to_the_last(processes, killed)
+    await until_all(session, [(good[0], "SUCCEEDED"), (good[1], "SUCCEEDED"), (bad, "PARKED")])
     assert mesh.count("poison") == MAX_RECOVERIES
     assert await rows(session, "SELECT count(*) FROM runs WHERE error_reason = 'QUARANTINED'") == [(1,)]
 
@@ -202,38 +217,14 @@ async def test_a_run_does_not_answer_for_what_another_one_does(processes, sessio
 @pytest.mark.timeout(600)
 async def test_a_run_that_kills_its_orchestrator_is_parked_and_the_others_end(processes, session, mesh):
     """After five deaths without progress, not before; one that gets further each time is never suspected."""
-    killed = asyncio.Event()
-
-    async def kill(given, envelope, context):
-        if envelope["x-reflux-step"] == "poison":
-            await asyncio.sleep(0.5)  # the other run gets further meanwhile
-            processes.processes["a"].kill()
-            killed.set()
-            await asyncio.sleep(5)
-        await asyncio.sleep(0.02)
-        return {}
-
-    mesh.script = kill
-    processes.settings["lease_seconds"] = 3.0
-    processes.begin("a")
-    await balanced(session, 1)
+    killed = await deadly(processes, session, mesh, seconds=0.02)
     client = processes.clients["a"]
     good = await client.start(await client.save("good", LOOP), {"items": [*range(ITEMS)]})
     poison = await client.start(
         await client.save("poison", {"id": "poison", "node": "work.pure"}), request_id="p"
     )
-    for _ in range(MAX_RECOVERIES):
-        async with asyncio.timeout(60):
-            await killed.wait()
-        processes.processes["a"].wait()
-        killed.clear()
-        processes.begin("a")
-    async with asyncio.timeout(120):
-        for run, state in ((good, "SUCCEEDED"), (poison, "PARKED")):
-            while not await rows(
-                session, "SELECT 1 FROM runs WHERE id = %s AND state = %s", run["id"], state
-            ):
-                await asyncio.sleep(0.1)
+    await dies_to_the_last(processes, killed)
+    await until_all(session, [(good, "SUCCEEDED"), (poison, "PARKED")])
     [(state, reason)] = await rows(
         session, "SELECT state, error_reason FROM runs WHERE id = %s", poison["id"]
     )

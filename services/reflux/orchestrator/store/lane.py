@@ -242,10 +242,10 @@ class Lane(Generic[ItemT, AnswerT]):
                 self._work.clear()
                 await self._work.wait()
                 continue
-            if _spoken_to(connection):
-                raise _Broken("the server ended the connection")
             for _ in range(turns):
                 await asyncio.sleep(0)
+            if _spoken_to(connection):
+                raise _Broken("the server ended the connection")
             self._flight = self._gather()
             turns = min(TURNS * (len(self._flight) - 1) // COMPANY, TURNS)
             await self._commit(connection, self._flight)
