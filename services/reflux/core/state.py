@@ -180,6 +180,8 @@ class RunState:
     closing: dict[StepPath, Closing] = field(default_factory=dict)
     deadlines: dict[StepPath, datetime] = field(default_factory=dict)
     """When the total time of a container in progress, or of the run, is over."""
+    stopped: dict[StepPath, datetime] = field(default_factory=dict)
+    """Which of those clocks stand, and since when: `reflux.core.clocks`."""
     kept: dict[StepPath, ev.OutcomeKept] = field(default_factory=dict)
     """Outcomes of the origin that the walk has not reached."""
     parked: dict[StepPath, None] = field(default_factory=dict)
