@@ -1,9 +1,9 @@
 """The clocks of total times: of containers in progress, and of the run.
 
-A clock stands while a person is waited for: that of a container, and of the run, from the moment a step inside
-is PARKED until no step inside is; all of them from the moment the run is put in quarantine until somebody
-gives it another chance. What the clock had left then it has left afterwards, so nothing times out over a
-person's thinking, nor at the moment of the decision.
+A clock stands while a person is waited for: that of a container, and of the run, from the moment a step
+inside is PARKED until no step inside is; all of them from the moment the run is put in quarantine until
+somebody gives it another chance. What the clock had left then it has left afterwards, so nothing times out
+over a person's thinking, nor at the moment of the decision.
 
 A pause by hand stops no clock: whoever pauses a run knows its limits, and may resume it in time.
 """
