@@ -42,7 +42,7 @@ from reflux.core.frames import (
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught
+from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught, signal_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,6 +160,7 @@ def _heard(
     match event:
         case ev.SignalReceived():
             state.signals[event.word] = event
+            state.sent[event.word] = signal_digest(event.name, event.payload)
             state.stored += len(event.payload.raw)
         case ev.StepAnswered():
             state.steps[event.step].answer = event

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, Refused
+from reflux.core.errors import AlreadyExists, Exhausted, Refused
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
 from reflux.core.walker import next_wake
-from reflux.core.word import MAX_SIGNALS, Signal
+from reflux.core.word import MAX_SIGNALS, Signal, hear
 from tests.support.walk import Walk, done, failed, flow_of, node
 
 SHIPPED = {"id": "w", "wait": {"signal": "shipped"}}
@@ -21,7 +21,7 @@ def signal(number: str = "s1", name: str = "shipped", key: str = "", payload: ob
 
 def refusal(walk: Walk, word: Signal) -> Reason:
     before = len(walk.journal)
-    with pytest.raises((Refused, Exhausted)) as refused:
+    with pytest.raises((Refused, Exhausted, AlreadyExists)) as refused:
         walk.say(word)
     assert len(walk.journal) == before
     return refused.value.reason
@@ -54,6 +54,19 @@ def test_the_same_signal_again_changes_nothing():
     assert walk.finished.state is RunPhase.SUCCEEDED
     walk.say(signal())
     assert refusal(walk, signal("s2")) is Reason.RUN_FINISHED
+
+
+def test_another_payload_under_the_same_id_is_refused():
+    """Its sender would believe that it has arrived: before the first is taken, after, and at the end."""
+    walk = Walk(flow_of(node("a"), SHIPPED), {"a": [done(after=1)]}).run(until=0.5)
+    walk.say(signal(payload={"n": 1}))
+    for _ in range(2):
+        for other in (signal(payload={"n": 2}), signal(name="sent", payload={"n": 1})):
+            assert refusal(walk, other) is Reason.REQUEST_ID_REUSED
+        walk.run()
+    assert walk.finished.state is RunPhase.SUCCEEDED
+    with pytest.raises(AlreadyExists):
+        hear(walk.replayed(), signal(payload={"n": 2}), walk.now)
 
 
 def test_signals_are_taken_in_the_order_they_came_by_the_longest_wait():
