@@ -199,6 +199,24 @@ def _pause(state: RunState, word: Pause, now: datetime) -> tuple[ev.Event, ...]:
     return (ev.RunPaused(word.id, word.actor, word.reason, now),)
 
 
+def check_ears(state: RunState, word: Word) -> None:
+    """Whether the run can take a signal at all; asked by its sender, before the word is anywhere.
+
+    Nothing reads a run in quarantine but what ends it or lets it go on. Other words are kept for that moment:
+    a step may be skipped first. A sender of signals would ask again and again, and each would be kept.
+
+    Raises:
+        Refused: QUARANTINED, the run must be resumed first.
+    """
+    if not isinstance(word, Signal) or word.id in state.heard or state.finished is not None:
+        return
+    if state.quarantine is not None and state.quarantine.reason == Reason.QUARANTINED:
+        message = (
+            "the run is in quarantine and takes no signals; send it again once somebody has resumed the run"
+        )
+        raise Refused(Reason.QUARANTINED, message)
+
+
 def _check_same(state: RunState, word: Word) -> None:
     """Whether a signal whose id was heard is that one again; of those under a key `signals` has judged it."""
     if not isinstance(word, Signal) or word.key:

@@ -17,7 +17,7 @@ from reflux.core.errors import Conflict, Defect, Unavailable
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
-from reflux.core.word import Cancel, Terminate, Word, hear
+from reflux.core.word import Cancel, Terminate, Word, check_ears, hear
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.store import inbox
@@ -68,6 +68,7 @@ class Teller:
             hear(judged, word, self._clock.now())
             if _heard(judged, word):
                 return judged
+            check_ears(judged, word)
         except Defect:
             if not isinstance(word, Cancel | Terminate):  # a run that cannot be folded can be ended
                 raise

@@ -88,8 +88,8 @@ class RunServiceStub:
     """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
     at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
     payload it is refused.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-    more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+    waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
     kept), UNAVAILABLE (ask again with the same signal_id).
     """
     SendSignal: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SendSignalRequest, _httpbody_pb2.HttpBody]
@@ -187,8 +187,8 @@ class RunServiceAsyncStub(RunServiceStub):
     """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
     at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
     payload it is refused.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-    more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+    waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
     kept), UNAVAILABLE (ask again with the same signal_id).
     """
     SendSignal: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SendSignalRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -349,8 +349,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
         at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
         payload it is refused.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-        more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+        waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
         kept), UNAVAILABLE (ask again with the same signal_id).
         """
 
