@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import grpc
 import orjson
 import psycopg
 import pytest
@@ -17,73 +16,13 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.trigger.v1 import trigger_service_pb2 as pb
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
-from reflux.core.errors import RefluxError
 from reflux.core.reasons import Reason
-from reflux.core.schedule import schedule as schedule_rules
 from reflux.orchestrator import launcher as launching
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.triggers import scheduler
 from reflux.orchestrator.triggers.schedules import ScheduleStore
-from reflux.runtime import clock, rpc
-
-if TYPE_CHECKING:
-    from tests.support.scripted_mesh import Client
-
-STEP = {"id": "a", "node": "work.pure", "with": {"trigger": "{{ trigger }}", "given": "{{ input }}"}}
-
-
-def every(duration: str = "1s", **keys: Any) -> dict[str, Any]:
-    return {"id": "often", "type": "interval", "every": duration, **keys}
-
-
-async def call(client: Client, method: str, **fields: Any) -> Any:
-    """One call of the TriggerService; raises the error that the server raised."""
-    request = getattr(pb, f"{method}Request")(**{"flow_id": "timed", "trigger_id": "often", **fields})
-    try:
-        return await getattr(TriggerServiceStub(client.channel), method)(request, timeout=60)
-    except grpc.RpcError as error:
-        raise rpc.to_error(error) from None
-
-
-async def refusal(awaitable: Any) -> RefluxError:
-    with pytest.raises(RefluxError) as caught:
-        await awaitable
-    return caught.value
-
-
-async def shown(client: Client) -> pb.Schedule:
-    """How the schedule stands."""
-    return (await call(client, "GetTrigger")).schedule
-
-
-async def until(client: Client, holds: Any, seconds: float = 30) -> pb.Schedule:
-    """The schedule once it is so."""
-    async with asyncio.timeout(seconds):
-        while not holds(schedule := await shown(client)):
-            await asyncio.sleep(0.05)
-    return schedule
-
-
-async def started(client: Client) -> list[dict[str, Any]]:
-    """What each run says of its start, oldest first, that a schedule started by itself."""
-    page = await client.runs.ListRuns(run_pb.ListRunsRequest(page_size=1000))
-    found = [run for run in reversed(page.runs) if run.actor == "trigger:often"]
-    starts = [(await client.events(run.id))[0] for run in found]
-    return [
-        start["data"] | {"run": run.id, "recorded": start["time"]}
-        for run, start in zip(found, starts, strict=True)
-    ]
-
-
-def moments(runs: list[dict[str, Any]]) -> list[datetime]:
-    return [datetime.fromisoformat(run["scheduled_for"]) for run in runs]
-
-
-async def replace(client: Client, **spec: Any) -> None:
-    document = orjson.dumps({"name": "timed", "spec": {"steps": [STEP], **spec}})
-    body = HttpBody(content_type="application/json", data=document)
-    request = flow_pb.ReplaceFlowRequest(flow_id="timed", document=body)
-    await FlowServiceStub(client.channel).ReplaceFlow(request)
+from reflux.runtime import clock
+from tests.store.runs.firing import STEP, call, every, moments, refusal, replace, shown, started, until
 
 
 async def test_an_interval_starts_a_run_for_each_of_its_moments(begin):
@@ -296,61 +235,6 @@ async def test_skip_waits_for_the_earlier_run_and_cancel_ends_it(begin, mesh):
         await call(client, "PauseTrigger")
         go.set()
     assert asked["data"]["actor"] == "trigger:often"
-
-
-async def test_with_a_queue_each_firing_waits_for_the_run_before_it(begin, mesh):
-    """No two at once and none left out, in order, also over a change of owner."""
-    gate, going_on, most = asyncio.Semaphore(0), set(), []
-
-    async def work(given, envelope, context):
-        going_on.add(envelope["x-reflux-run-id"])
-        most.append(len(going_on))
-        try:
-            await gate.acquire()
-        finally:
-            going_on.discard(envelope["x-reflux-run-id"])
-        return {}
-
-    mesh.script = work
-    async with begin() as client:
-        await client.save("timed", STEP, triggers=[every(overlap="queue")])
-        await until(client, lambda each: each.fired_count == 1)
-        await asyncio.sleep(3)  # three more come due, and wait
-        [first] = await started(client)
-        gate.release()
-        await client.until(first["run"], "SUCCEEDED")
-        await until(client, lambda each: each.fired_count == 2)
-    async with begin() as client:
-        for _ in range(20):
-            gate.release()
-        schedule = await until(client, lambda each: each.fired_count >= 5, seconds=60)
-        runs = await started(client)
-        await call(client, "PauseTrigger")
-        for run in runs:
-            await client.until(run["run"], "SUCCEEDED")
-    times = moments(runs)
-    assert times == [times[0] + timedelta(seconds=n) for n in range(len(times))]
-    assert max(most) == 1
-    assert (schedule.skipped_count, schedule.missed_count, schedule.failed_count) == (0, 0, 0)
-
-
-async def test_a_queue_is_bounded_and_counts_what_it_gives_up(begin, mesh, database_dsn, monkeypatch):
-    """Of more than may wait the newest are started, and the others are told as missed."""
-    monkeypatch.setattr(schedule_rules, "MAX_CATCHUP", 3)
-    async with begin() as client:
-        now = datetime.now(UTC).replace(microsecond=0)
-        anchor = now - timedelta(minutes=30)
-        triggers = [every("1h", overlap="queue", anchor=anchor.isoformat())]
-        await client.save("timed", STEP, triggers=triggers)
-        async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as connection:
-            oldest = anchor - timedelta(hours=9)
-            await connection.execute(
-                "UPDATE orchestrator.schedules SET scheduled_for = %(at)s, fire_at = %(at)s", {"at": oldest}
-            )
-        schedule = await until(client, lambda each: each.fired_count == 3)
-        times = moments(await started(client))
-    assert times == [anchor - timedelta(hours=2), anchor - timedelta(hours=1), anchor]
-    assert schedule.missed_count == 7
 
 
 async def test_a_firing_that_cannot_start_is_told_and_the_next_one_goes_on(begin):
