@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.routes import TOTAL_WEIGHT, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, Route, Target
 from reflux.core.errors import Violation
+from reflux.core.expression import ExpressionSyntaxError, compile_expression
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -29,7 +30,12 @@ MAX_NOTE: Final = 1_000
 """Characters."""
 NOTE_FORM: Final = f"a note is text of at most {MAX_NOTE} characters without NUL"
 
-_READ: Final = frozenset({"node", "revision", "targets", "note"})
+MAX_STICKY: Final = 1_000
+"""Characters of its source."""
+MAX_SALT: Final = 64
+"""Characters."""
+
+_READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
 _OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
 _TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
@@ -43,6 +49,8 @@ class RouteDocument:
     revision: int = 0
     targets: tuple[Target, ...] = ()
     note: str = ""
+    sticky: str = ""
+    salt: str | None = None
     violations: tuple[Violation, ...] = ()
 
 
@@ -55,6 +63,19 @@ def read(node: str, value: JsonValue, known: Collection[str]) -> RouteDocument:
 def is_note(text: str) -> bool:
     """Whether a text may be kept as the note of a revision."""
     return len(text) <= MAX_NOTE and "\0" not in text
+
+
+def read_policy(node: str, revision: int, value: Any) -> Route:
+    """A route as `write_policy` wrote it; a list is what older releases wrote: targets and nothing else."""
+    if isinstance(value, list):
+        return Route(node, revision, read_targets(value), salt="")
+    return Route(node, revision, read_targets(value["targets"]), value["sticky"], value["salt"])
+
+
+def write_policy(route: Route) -> dict[str, Any]:
+    """A route as the database keeps it; its salt is known by then."""
+    assert route.salt is not None, "a route is kept with its salt"
+    return {"targets": write_targets(route.targets), "sticky": route.sticky, "salt": route.salt}
 
 
 def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
@@ -104,7 +125,41 @@ class _Reader:
             self._wrong("/note", NOTE_FORM)
             note = ""
         targets = self._targets(value.get("targets"))
-        return RouteDocument(revision, targets, note, tuple(self.violations))
+        sticky = self._sticky(value.get("sticky", ""))
+        salt = self._salt(value.get("salt"))
+        return RouteDocument(revision, targets, note, sticky, salt, tuple(self.violations))
+
+    def _sticky(self, value: JsonValue) -> str:
+        if not isinstance(value, str) or len(value) > MAX_STICKY or "\0" in value:
+            self._wrong(
+                "/sticky", f"an expression of at most {MAX_STICKY} characters, such as input.customer"
+            )
+            return ""
+        if not value.strip():
+            return ""
+        try:
+            roots = compile_expression(value).roots
+        except ExpressionSyntaxError as error:
+            self._wrong(
+                "/sticky", f"{error.message}; write an expression such as input.customer, without braces"
+            )
+            return ""
+        if roots != {"input"}:
+            named = ", ".join(sorted(roots)) or "nothing"
+            self._wrong(
+                "/sticky", f"it reads {named}; it must read input, the input of the call, and only that"
+            )
+        return value
+
+    def _salt(self, value: JsonValue) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or len(value) > MAX_SALT or "\0" in value:
+            self._wrong(
+                "/salt", f"text of at most {MAX_SALT} characters; leave it out to keep the present one"
+            )
+            return None
+        return value
 
     def _targets(self, value: JsonValue) -> tuple[Target, ...]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_TARGETS:

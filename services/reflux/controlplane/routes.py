@@ -9,11 +9,16 @@ The limit of a try belongs to the choice, not to the version: Envoy keeps one li
 tried under the limit of the target that was chosen, whatever its own target says.
 
 Order is meaning: Envoy maps a draw (0 to 9,999) to the targets cumulatively, in this order. New targets are
-appended, so a growing canary keeps the users it has.
+appended, so a growing canary keeps the users it has. What the others lose moves between them when it is taken
+from any but the last of them: give a canary its share from the target before it.
+
+A sticky value (`sticky`, over the input of a call) makes the draw, in place of run, step and attempt: see
+`reflux.core.route`. Orchestrators draw; Envoy and the control plane only pass on by what.
 """
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +49,12 @@ class Route:
     revision: int
     """From 1; rises with every update."""
     targets: tuple[Target, ...]
+    sticky: str = ""
+    """Expression over `input`: calls that it gives the same value draw the same. Empty: each attempt draws
+    for itself."""
+    salt: str | None = ""
+    """Part of every sticky draw; fixed when the node gets its first route, unless a person wants all values
+    dealt anew. None: that of the route before."""
 
     def chain(self, target: Target) -> tuple[str, ...]:
         """The versions that one call to `target` is tried on, in order, repeated as their tries say."""
@@ -54,6 +65,11 @@ class Route:
     def versions(self) -> frozenset[str]:
         """Every version that the route can reach."""
         return frozenset(version for target in self.targets for version in (target.version, *target.fallback))
+
+
+def new_salt() -> str:
+    """The salt of a node that had no route before."""
+    return secrets.token_hex(8)
 
 
 def everything_to(node: str, version: str) -> Route:

@@ -44,6 +44,8 @@ def revision(stored: StoredRevision, waiting_for: Iterable[str] = ()) -> pb.Rout
         author=stored.author,
         update_time=at,
         refusal=stored.refusal,
+        sticky=stored.route.sticky,
+        salt=stored.route.salt,
     )
 
 

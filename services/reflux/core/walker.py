@@ -195,6 +195,8 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         document = Json.of(action.with_.evaluate(state.values_of(path)))
         cache = step.cache
         key = Json.of(cache.key.evaluate(state.values_of(path))) if cache and cache.key else document
+        template = step.route.sticky if step.route else None
+        sticky = template.evaluate(state.values_of(path)) if template else None
     except ExpressionError as error:
         return _failed(path, Reason.EXPRESSION_FAILED, error.render(), now)
     if len(document.raw) > MAX_DOCUMENT_BYTES:
@@ -210,6 +212,8 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,
         effect=step.effect,
+        sticky=None if sticky is None else Json.of(sticky),
+        own_sticky=template is not None,
         cache_key=key if cache is not None else None,
         cache_ttl=cache.ttl if cache is not None else timedelta(0),
     )

@@ -73,6 +73,8 @@ class Group(NamedTuple):
     limit: timedelta
     most: int
     """How many may share one."""
+    sticky: bytes = b""
+    """Digest of their sticky value; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,9 @@ def _why(order: Order, chosen: str, answered: str, tries: int) -> str:
         return "ejected" if tries == 1 else "fallback"
     if order.version is not None:
         return "pin"
-    return "weight" if chosen else ""
+    if not chosen:
+        return ""
+    return "sticky" if order.assignment.sticky else "weight"
 
 
 def _number(text: str | None) -> int:

@@ -348,7 +348,7 @@ class Routes(RoutingServiceServicer):
             if each.try_timeout_ms is not None:
                 target.try_timeout.FromMilliseconds(each.try_timeout_ms)
             targets.append(target)
-        return self.add(targets, read.note)
+        return self.add(targets, read.note, sticky=read.sticky, salt=read.salt)
 
     def ListRouteRevisions(self, request: Any, context: Any) -> route_pb.ListRouteRevisionsResponse:
         self._serving(request.node)
@@ -377,7 +377,9 @@ class Routes(RoutingServiceServicer):
             raise Conflict(Reason.REVISION_STALE, "the route is no longer there; read it again")
         return self.add(self._revision(request.revision).targets, request.note)
 
-    def add(self, targets: Any, note: str = "", state: Any = None) -> route_pb.Route:
+    def add(
+        self, targets: Any, note: str = "", state: Any = None, *, sticky: str = "", salt: str | None = None
+    ) -> route_pb.Route:
         """The next revision."""
         route = route_pb.Route(
             node="http.request",
@@ -386,6 +388,8 @@ class Routes(RoutingServiceServicer):
             note=note,
             state=self.state if state is None else state,
             waiting_for=["mesh-2"] if self.state == route_pb.Route.APPLYING else [],
+            sticky=sticky,
+            salt=self.revisions[-1].salt if salt is None else salt,
         )
         self.revisions.append(route)
         return route

@@ -124,6 +124,23 @@ def test_a_route_that_was_shown_can_be_put_back(server: FakeServer, reflux: Refl
     assert set_route(reflux, "route.yaml").status == 4
 
 
+def test_what_is_sticky_is_set_and_kept(server: FakeServer, reflux: Reflux) -> None:
+    """Shares alone change neither it nor the salt; only who asks for it deals everybody anew."""
+    set_route(reflux, "1.0.0=90", "2.0.0=10", "--sticky", "input.customer")
+    before = server.routes.revisions[-1]
+    assert before.sticky == "input.customer"
+    assert "input.customer" in reflux("route", "get", NODE, ok=True).stdout
+    assert set_route(reflux, "1.0.0=50", "2.0.0=50").status == 0
+    assert (server.routes.revisions[-1].sticky, server.routes.revisions[-1].salt) == (
+        before.sticky,
+        before.salt,
+    )
+    assert set_route(reflux, "--reshuffle").status == 0
+    assert server.routes.revisions[-1].salt not in ("", before.salt)
+    assert set_route(reflux, "--sticky", "").status == 0
+    assert server.routes.revisions[-1].sticky == ""
+
+
 def test_a_document_without_a_revision_has_the_one_that_serves(server: FakeServer, reflux: Reflux) -> None:
     """It is protected too; its places are those of the file, with lines."""
     theirs = [pb.Target(version="2.0.0", weight=10000)]

@@ -6,6 +6,7 @@ tries stay as they were. Percent may have two decimals, down to a basis point.
 """
 
 import re
+import secrets
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -51,6 +52,16 @@ def set_route(
             help="Limit of one try, such as 2s; `VERSION:` for none. May be given again.",
         ),
     ] = None,
+    sticky: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="What keeps calls with one version, such as input.customer; `` for nothing.",
+        ),
+    ] = None,
+    reshuffle: Annotated[
+        bool, typer.Option("--reshuffle", help="Deal every sticky value anew, by another salt.")
+    ] = False,
     note: Annotated[str | None, typer.Option(help="Why, in your words; kept with the revision.")] = None,
     server: Server = None,
     data_dir: DataDir = None,
@@ -58,7 +69,7 @@ def set_route(
 ) -> None:
     """Change a node's route, live; answers when Envoy serves it.
 
-    Shares alone keep fallbacks, tries and timeouts as they are; a version that is not named gets 0. If the
+    Shares alone keep fallbacks, tries, timeouts and what is sticky; a version that is not named gets 0. If the
     route was changed by somebody else meanwhile, nothing happens and the exit status is 4. It is 7 when some
     proxies have not answered yet, and 1 when one refused the route: then the former one serves on.
 
@@ -67,6 +78,7 @@ def set_route(
     from reflux.api.routing.v1.routing_service_pb2 import UpdateRouteRequest
 
     changes = [*(fallback or ()), *(tries or ()), *(try_timeout or ())]
+    changes += ["sticky"] * (sticky is not None) + ["salt"] * reshuffle
     with session(server, data_dir, as_json=as_json) as reflux:
         given = what or []
         shares = all("=" in each for each in given)
@@ -81,6 +93,10 @@ def set_route(
             route = document_of(present)
             _set_shares(route, given)
             _set_chains(route, fallback or [], tries or [], try_timeout or [])
+            if sticky is not None:
+                route["sticky"] = sticky
+            if reshuffle:
+                route["salt"] = secrets.token_hex(8)
             document = documents.of_value({**route, "note": note or ""}, "the route")
         else:
             document = _from_file(given[0], present["revision"], note)
@@ -104,7 +120,8 @@ def document_of(route: dict[str, Any]) -> dict[str, Any]:
         {key: value for key, value in target.items() if value not in ([], None)}
         for target in route["targets"]
     ]
-    return {"node": route["node"], "revision": route["revision"], "targets": targets}
+    own = {key: route[key] for key in ("sticky", "salt") if route.get(key)}
+    return {"node": route["node"], "revision": route["revision"], "targets": targets, **own}
 
 
 def show_targets(out: Output, route: dict[str, Any]) -> None:

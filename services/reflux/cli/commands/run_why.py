@@ -163,9 +163,10 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     if attempt["reason"] == "pin" and chosen:
         yield f"the step pins {chosen}."
     elif chosen:
+        by = " of its sticky value" if attempt.get("sticky") else ""
         yield (
             f"revision {attempt['revision']} of the route of {node} gives {chosen} "
-            f"{spoken.percent(attempt['weight'])}, and the draw {attempt['draw']} of 10000 chose it."
+            f"{spoken.percent(attempt['weight'])}, and the draw {attempt['draw']} of 10000{by} chose it."
         )
     elif attempt["outcome"]:
         yield f"drew {attempt['draw']} of 10000; no reply said which version that chose."

@@ -733,6 +733,7 @@ class Attempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     outcome: _builtins.str
@@ -754,7 +755,7 @@ class Attempt(_message.Message):
     the version that had claimed the effect, else empty; flags say why.
     """
     reason: _builtins.str
-    """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
+    """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
     answered a later try); cache: nobody was called, an earlier output of this version was used again.
     """
@@ -767,6 +768,10 @@ class Attempt(_message.Message):
     batch_id: _builtins.str
     """Names the call that this attempt shared with others: they have the draw and the tries in common. Empty when it
     travelled alone.
+    """
+    sticky: _builtins.str
+    """Digest, in hexadecimal, of the sticky value that the draw was made from: equal for equal values of one node. Empty:
+    the draw was made from run, step and attempt.
     """
     @_builtins.property
     def error(self) -> Global___Error:
@@ -800,10 +805,11 @@ class Attempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         batch_id: _builtins.str = ...,
+        sticky: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
