@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ import grpc
 from reflux.controlplane.routes import Target
 from reflux.core.command import StartAttempt
 from reflux.core.document import Json
-from reflux.core.effect import EffectClass
+from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Outcome
 from reflux.core.expression import compile_expression
 from reflux.core.names import RunId, StepPath
 from reflux.core.route import draw, sticky_digest, sticky_draw
 from reflux.orchestrator.caller import NodeCaller, Order
-from reflux.orchestrator.dispatch import assign
+from reflux.orchestrator.dispatch import choose
 from reflux.orchestrator.mesh_view import Reach
 from reflux.runtime.clock import ManualClock
 from tests.mesh.support.mesh import NODE
@@ -45,8 +46,9 @@ async def _calling(mesh: Mesh) -> AsyncIterator[Calling]:
         caller = NodeCaller(channel, "127.0.0.1:1", ManualClock(datetime.now(UTC)))
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def call(given: Any, *, run: str = "r", attempt: int = 1) -> Assignment:
-            command = StartAttempt(StepPath("s"), attempt, 0, NODE, None, Json.of(given), None, None)
+        async def call(given: Any, *, run: str = "r", attempt: int = 1, **more: Any) -> Assignment:
+            command = StartAttempt(StepPath("s"), attempt, 0, NODE, None, Json.of(given), None, None, **more)
+            command, assignment = choose(command, RunId(run), STICKY)
             order = Order(
                 run_id=RunId(run),
                 step=command.step,
@@ -54,9 +56,9 @@ async def _calling(mesh: Mesh) -> AsyncIterator[Calling]:
                 fencing_token=1,
                 idempotency_key="k",
                 node=NODE,
-                version=None,
+                version=command.version,
                 input=command.input,
-                assignment=assign(command, RunId(run), STICKY, EffectClass.PURE),
+                assignment=replace(assignment, effect=EffectClass.PURE, lane=Lane.BROAD),
                 limit=timedelta(seconds=20),
                 total_deadline=None,
             )
@@ -130,3 +132,22 @@ async def test_a_second_attempt_keeps_the_draw(mesh: Mesh) -> None:
         free = {(await call({}, attempt=each)).answered_by for each in range(1, 20)}
     assert len(sticky) == 1
     assert len(free) == 2
+
+
+async def test_a_steps_own_shares_touch_nobody_else(mesh: Mesh) -> None:
+    """At once, to the last call, with their own probability; the node's route goes on beside."""
+    for version in ("1.0.0", "2.0.0", "3.0.0"):
+        await mesh.node(version)
+    await _canary(mesh, 1_000)
+    own = (("1.0.0", 2_000), ("3.0.0", 8_000))
+    async with _calling(mesh) as call:
+        found = await asyncio.gather(*(call({}, run=f"run-{number}", versions=own) for number in range(300)))
+        beside = await asyncio.gather(*(call({}, run=f"run-{number}") for number in range(300)))
+        sticky = await call({"customer": "ada"}, versions=own)
+    for each in found:
+        version = "3.0.0" if each.draw >= 2_000 else "1.0.0"
+        assert (each.chosen, each.answered_by, each.weight) == (version, version, dict(own)[version])
+        assert (each.reason, each.sticky) == ("override", b"")
+    assert Counter(each.chosen for each in beside) == _chosen((each.draw for each in beside), 1_000)
+    assert {each.reason for each in beside} == {"weight"}
+    assert (sticky.reason, sticky.weight) == ("sticky", dict(own)[sticky.chosen])

@@ -30,7 +30,7 @@ class Change:
     version: str
     """Of the target; empty when what differs is the route's own."""
     field: str
-    """target (it came or went), weight, fallback, tries, try_timeout; the route's own: order, sticky, salt."""
+    """target (it came or went), weight, fallback, tries, try_timeout; of the route: order, sticky, salt."""
     before: str
     """JSON; empty when there was nothing."""
     after: str

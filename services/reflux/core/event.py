@@ -121,7 +121,7 @@ class Assignment:
     revision: int = 0
     answered_by: str = ""
     reason: str = ""
-    """weight, sticky, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
+    """weight, sticky, override, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
     tries: int = 0
     flags: str = ""
     batch_id: str = ""

@@ -13,6 +13,9 @@ nodes cannot be joined, and who does not know the salt cannot try values out.
 """
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from reflux.core.names import RunId, StepPath
@@ -39,6 +42,16 @@ def sticky_digest(node: str, salt: str, value: bytes) -> bytes:
 def sticky_draw(digest: bytes) -> int:
     """The draw of every call with this sticky value, 0 to 9999, uniform over values, nodes and salts."""
     return int.from_bytes(digest[:8]) % TOTAL_WEIGHT
+
+
+def pick(versions: Sequence[tuple[str, int]], number: int) -> tuple[str, int]:
+    """The version that a draw chooses, and its basis points: cumulative in this order, as Envoy does it.
+
+    >>> pick((("1.0.0", 9000), ("2.0.0", 1000)), 9000)
+    ('2.0.0', 1000)
+    """
+    bounds = list(accumulate(weight for _, weight in versions))
+    return versions[bisect_right(bounds, number)]
 
 
 def idempotency_key(run_id: RunId, step: StepPath, generation: int) -> str:

@@ -5,6 +5,7 @@ leaves the others theirs; those who wait are served by turns of their flows (`fa
 ends with the step's total time.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -14,12 +15,12 @@ import orjson
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult
 from reflux.core.command import StartAttempt
-from reflux.core.effect import EffectClass, lane_of
+from reflux.core.effect import EffectClass, Lane, lane_of
 from reflux.core.event import Assignment, Outcome
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.route import draw, idempotency_key, sticky_digest, sticky_draw
-from reflux.orchestrator.caller import Group, Order
+from reflux.core.route import draw, idempotency_key, pick, sticky_digest, sticky_draw
+from reflux.orchestrator.caller import OVERRIDE, STICKY, Group, Order
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
 from reflux.orchestrator.result_cache import CacheEntry
@@ -80,10 +81,11 @@ def prepare(
     turn: Turn,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
+    command, assignment = choose(command, run_id, mesh.reach(command.node, None))
     reach = mesh.reach(command.node, command.version)
     effect = command.effect or reach.effect_of(command.input.value)
+    assignment = replace(assignment, effect=effect, lane=lane_of(effect))
     limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
-    assignment = assign(command, run_id, reach, effect)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
     started = ev.AttemptStarted(
         command.step, command.attempt, command.generation, assignment, now, input_digest=digest
@@ -108,11 +110,25 @@ def prepare(
     return started, order, _obstacle(mesh, command, reach, now)
 
 
-def assign(command: StartAttempt, run_id: RunId, reach: Reach, effect: EffectClass) -> Assignment:
-    """The assignment of an attempt before Envoy chooses: its draw, and what that is made from."""
+def choose(command: StartAttempt, run_id: RunId, reach: Reach) -> tuple[StartAttempt, Assignment]:
+    """The draw of an attempt, what it is made from, and, when its step has shares of its own, the version.
+
+    Such a version is pinned from here on; the assignment says that it was the step's choice, and its share.
+    For every other attempt Envoy chooses. The effect class of the assignment is not known yet.
+
+    Args:
+        command: the attempt.
+        run_id: of its run.
+        reach: of an unpinned call of its node.
+    """
     digest = _sticky(command, reach)
     number = sticky_draw(digest) if digest else draw(command.node, run_id, command.step, command.attempt)
-    return Assignment(effect, lane_of(effect), draw=number, sticky=digest)
+    assignment = Assignment(EffectClass.AT_MOST_ONCE, Lane.SAFE, draw=number, sticky=digest)
+    if command.version is not None or not command.versions:
+        return command, assignment
+    version, share = pick(command.versions, number)
+    reason = STICKY if digest else OVERRIDE
+    return replace(command, version=version), replace(assignment, weight=share, reason=reason)
 
 
 def _sticky(command: StartAttempt, reach: Reach) -> bytes:

@@ -15,7 +15,7 @@ from reflux.core.expression import compile_expression
 from reflux.core.names import RunId, StepPath
 from reflux.core.route import sticky_digest, sticky_draw
 from reflux.orchestrator import dispatch
-from reflux.orchestrator.dispatch import assign, prepare
+from reflux.orchestrator.dispatch import choose, prepare
 from reflux.orchestrator.fairness import NOBODY
 from reflux.orchestrator.mesh_view import MeshView, Reach, RouteView, TargetView, VersionView
 from reflux.runtime.settings import Address
@@ -41,7 +41,7 @@ def command(given: Any = CUSTOMER, *, attempt: int = 1, **more: Any) -> StartAtt
 
 def drawn(reach: Reach, run: str = "r", **given: Any) -> tuple[int, bytes]:
     """The draw of an attempt, and the digest it was made from."""
-    found = assign(command(**given), RunId(run), reach, EffectClass.PURE)
+    _, found = choose(command(**given), RunId(run), reach)
     return found.draw, found.sticky
 
 

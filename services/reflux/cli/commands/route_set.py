@@ -54,14 +54,9 @@ def set_route(
     ] = None,
     sticky: Annotated[
         str | None,
-        typer.Option(
-            metavar="EXPRESSION",
-            help="What keeps calls with one version, such as input.customer; `` for nothing.",
-        ),
+        typer.Option(help="What keeps calls with one version, such as input.customer; `` for nothing."),
     ] = None,
-    reshuffle: Annotated[
-        bool, typer.Option("--reshuffle", help="Deal every sticky value anew, by another salt.")
-    ] = False,
+    reshuffle: Annotated[bool, typer.Option("--reshuffle", help="Deal sticky values anew.")] = False,
     note: Annotated[str | None, typer.Option(help="Why, in your words; kept with the revision.")] = None,
     server: Server = None,
     data_dir: DataDir = None,
@@ -69,9 +64,9 @@ def set_route(
 ) -> None:
     """Change a node's route, live; answers when Envoy serves it.
 
-    Shares alone keep fallbacks, tries, timeouts and what is sticky; a version that is not named gets 0. If the
-    route was changed by somebody else meanwhile, nothing happens and the exit status is 4. It is 7 when some
-    proxies have not answered yet, and 1 when one refused the route: then the former one serves on.
+    Shares alone keep everything else as it is; a version that is not named gets 0. If somebody else changed
+    the route meanwhile, nothing happens and the exit status is 4. It is 7 when some proxies have not answered
+    yet, and 1 when one refused the route: then the former one serves on.
 
     [bold]reflux route set http.request 1.0.0=90 2.0.0=10 --fallback 2.0.0:1.0.0 --note "try the new one"[/]
     """
@@ -85,18 +80,13 @@ def set_route(
         if not given and not changes:
             raise wrong("say what to set: shares such as 1.0.0=90 2.0.0=10, a file, or an option")
         if not shares and (len(given) > 1 or changes):
-            raise wrong(
-                "give either shares (VERSION=PERCENT) with options, or one file with everything in it"
-            )
+            raise wrong("give either shares (VERSION=PERCENT) with options, or one file with everything")
         present = _present(reflux, node)
         if shares:
             route = document_of(present)
             _set_shares(route, given)
             _set_chains(route, fallback or [], tries or [], try_timeout or [])
-            if sticky is not None:
-                route["sticky"] = sticky
-            if reshuffle:
-                route["salt"] = secrets.token_hex(8)
+            _set_sticky(route, sticky, reshuffle=reshuffle)
             document = documents.of_value({**route, "note": note or ""}, "the route")
         else:
             document = _from_file(given[0], present["revision"], note)
@@ -227,6 +217,13 @@ def _set_chains(route: dict[str, Any], fallback: list[str], tries: list[str], tr
         target.pop("try_timeout", None)
         if value:
             target["try_timeout"] = _proto_duration(each, value)
+
+
+def _set_sticky(route: dict[str, Any], sticky: str | None, *, reshuffle: bool) -> None:
+    if sticky is not None:
+        route["sticky"] = sticky
+    if reshuffle:
+        route["salt"] = secrets.token_hex(8)
 
 
 def _target_of(targets: dict[str, dict[str, Any]], option: str, text: str) -> tuple[dict[str, Any], str]:

@@ -162,6 +162,11 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     chosen, answered = attempt["chosen"], attempt["answered_by"]
     if attempt["reason"] == "pin" and chosen:
         yield f"the step pins {chosen}."
+    elif attempt["reason"] == "override" and chosen:
+        yield (
+            f"the step itself gives {chosen} {spoken.percent(attempt['weight'])}, "
+            f"and the draw {attempt['draw']} of 10000 chose it."
+        )
     elif chosen:
         by = " of its sticky value" if attempt.get("sticky") else ""
         yield (

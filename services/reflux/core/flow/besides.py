@@ -4,7 +4,7 @@
     effect: idempotent                   a stronger class than the node's own, for this call
     cache: { ttl: 10m, key: "{{ … }}" }  uses an output of the same input, or key, again
     compensate: { node, with }           undoes the step when the run ends badly (`reflux.core.compensation`)
-    route: { sticky: "{{ … }}" }         how its calls find a version (`steproute`)
+    route: { pin, versions, sticky }     how its calls find a version (`steproute`)
 
 `result` of a loop means a value for each iteration, or of the last one, and is read with it (`actions`). The
 others see `self`: the step as expressions see it once it has settled, its output not yet mapped.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core.effect import EffectClass
 from reflux.core.flow import actions
-from reflux.core.flow.model import Cache, OnError, Retry
+from reflux.core.flow.model import Cache, NodeAction, OnError, Retry
 from reflux.core.flow.policies import read_retry, read_timeouts
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.flow.steproute import read_step_route
@@ -54,7 +54,9 @@ def read_besides(
         fields["cache"] = _cache(steps, cache, draft, fields.get("effect"))
     route = reader.optional(place, "route")
     if route is not None and kind == "node":
-        fields["route"] = read_step_route(steps, route, draft, action)
+        found = fields["route"] = read_step_route(steps, route, draft, action)
+        if found is not None and found.pin is not None and isinstance(action, NodeAction):
+            fields["action"] = replace(action, version=found.pin)
     undo = reader.optional(place, "compensate")
     if undo is not None and kind is not None and "compensate" in actions.KEYS_OF.get(kind, ()):
         fields["compensation"] = _compensation(steps, undo, draft, kind)

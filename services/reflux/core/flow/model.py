@@ -126,6 +126,10 @@ class Cache:
 class StepRoute:
     """How the calls of one step find their version, where it is not as the node's route says."""
 
+    pin: str | None = None
+    """The version that is called; it stands at the action too."""
+    versions: tuple[tuple[str, int], ...] = ()
+    """Versions and their basis points, by name; empty: those of the node's route."""
     sticky: Template | None = None
     """Gives the value whose calls stay with one version; None: what the node's route says."""
 

@@ -144,7 +144,7 @@ class StepReader:
         condition = None if when is None else self.condition(when, draft)
         action = actions.READERS[kind](self, place.at(kind), draft) if kind else _UNREAD
         beside = besides.read_besides(self, place, draft, kind, action)
-        draft.step = replace(step, when=condition, action=action, **beside)
+        draft.step = replace(step, **{"when": condition, "action": action, **beside})
         return path
 
     def _claim(self, place: Place) -> StepPath:

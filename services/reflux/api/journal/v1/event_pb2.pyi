@@ -643,7 +643,7 @@ class AttemptFinished(_message.Message):
     answered_by: _builtins.str
     """Version that answered."""
     reason: _builtins.str
-    """weight, sticky, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
+    """weight, sticky, override, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
     tries: _builtins.int
     """Envoy's tries inside the attempt."""
     flags: _builtins.str

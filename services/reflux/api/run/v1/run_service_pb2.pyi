@@ -755,7 +755,8 @@ class Attempt(_message.Message):
     the version that had claimed the effect, else empty; flags say why.
     """
     reason: _builtins.str
-    """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), pin (the step names it), ejected (chosen was passed over
+    """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
+    draw too, among the shares of the step itself), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
     answered a later try); cache: nobody was called, an earlier output of this version was used again.
     """
