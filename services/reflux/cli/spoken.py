@@ -46,6 +46,16 @@ def percent(basis_points: int) -> str:
     return f"{basis_points / 100:g} %"
 
 
+def ejection(settings: dict[str, Any] | None) -> str:
+    """When a version is ejected, for how long; empty for one with the defaults."""
+    if not settings:
+        return ""
+    return (
+        f"{settings['consecutive']} in a row, or {settings['threshold_percent']} % of "
+        f"{settings['min_requests']}+ in {settings['interval']}: for {settings['base_time']}"
+    )
+
+
 def flags(text: str) -> str:
     """`UF,URX` in words; a flag that is not known stays as it is."""
     names = [flag for flag in text.replace("|", ",").split(",") if flag and flag != "-"]

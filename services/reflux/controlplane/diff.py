@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reflux.controlplane.routes import Route, Target
 
-_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout")
+_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "ejection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Change:
     version: str
     """Of the target; empty when what differs is the route's own."""
     field: str
-    """target (it came or went), weight, fallback, tries, try_timeout; of the route: order, sticky, salt."""
+    """target (it came or went), weight, fallback, tries, try_timeout, ejection; or order, sticky, salt."""
     before: str
     """JSON; empty when there was nothing."""
     after: str
@@ -81,8 +81,20 @@ def _shown(target: Target) -> dict[str, Any]:
         "tries": target.tries,
     }
     if target.try_timeout_ms is not None:
-        shown["try_timeout"] = f"{Decimal(target.try_timeout_ms) / 1000:f}s"
+        shown["try_timeout"] = _seconds(target.try_timeout_ms)
+    if (ejection := target.ejection) is not None:
+        shown["ejection"] = {
+            "threshold_percent": ejection.threshold_percent,
+            "consecutive": ejection.consecutive,
+            "interval": _seconds(ejection.interval_ms),
+            "base_time": _seconds(ejection.base_time_ms),
+            "min_requests": ejection.min_requests,
+        }
     return shown
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{Decimal(milliseconds) / 1000:f}s"
 
 
 def _json(value: object) -> str:

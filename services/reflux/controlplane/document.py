@@ -7,11 +7,11 @@ stand in a document and is not read, so that one can get a route, change it and 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.routes import TOTAL_WEIGHT, Route, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, Ejection, Route, Target
 from reflux.core.errors import Violation
 from reflux.core.expression import ExpressionSyntaxError, compile_expression
 
@@ -37,7 +37,8 @@ MAX_SALT: Final = 64
 
 _READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
 _OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
-_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout"})
+_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "ejection"})
+_EJECTION: Final = frozenset({"threshold_percent", "consecutive", "interval", "base_time", "min_requests"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
 
@@ -87,6 +88,7 @@ def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
             tuple(each["fallback"]),
             each["tries"],
             each["try_timeout_ms"],
+            Ejection(**each["ejection"]) if each.get("ejection") else None,
         )
         for each in value
     )
@@ -101,6 +103,7 @@ def write_targets(targets: Iterable[Target]) -> list[dict[str, Any]]:
             "fallback": list(target.fallback),
             "tries": target.tries,
             "try_timeout_ms": target.try_timeout_ms,
+            "ejection": asdict(target.ejection) if target.ejection else None,
         }
         for target in targets
     ]
@@ -187,8 +190,26 @@ class _Reader:
         for index, each in enumerate(fallback):
             self._version(each, f"{place}/fallback/{index}")
         tries = self._integer(value, "tries", place, 0, MAX_TRIES, default=0) or 1
-        timeout = self._timeout(value.get("try_timeout"), f"{place}/try_timeout")
-        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout)
+        timeout = self._milliseconds(value, "try_timeout", place, (1, MAX_TRY_TIMEOUT_MS))
+        ejection = self._ejection(value.get("ejection"), f"{place}/ejection")
+        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, ejection)
+
+    def _ejection(self, value: JsonValue, place: str) -> Ejection | None:
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self._wrong(place, f"an object with any of {', '.join(sorted(_EJECTION))}")
+            return None
+        self._closed(value, _EJECTION, place)
+        usual = Ejection()
+        hour, day = 3_600_000, 86_400_000
+        return Ejection(
+            self._integer(value, "threshold_percent", place, 0, 100, default=0) or usual.threshold_percent,
+            self._integer(value, "consecutive", place, 0, 10_000, default=0) or usual.consecutive,
+            self._milliseconds(value, "interval", place, (100, hour)) or usual.interval_ms,
+            self._milliseconds(value, "base_time", place, (100, day)) or usual.base_time_ms,
+            self._integer(value, "min_requests", place, 0, 100_000, default=0) or usual.min_requests,
+        )
 
     def _together(self, targets: list[Target]) -> None:
         """What only the targets together can break; each of them is well-formed."""
@@ -230,13 +251,18 @@ class _Reader:
             return default
         return number
 
-    def _timeout(self, value: JsonValue, place: str) -> int | None:
-        if value is None:
+    def _milliseconds(
+        self, value: Mapping[str, JsonValue], name: str, place: str, bounds: tuple[int, int]
+    ) -> int | None:
+        """A duration as proto3 JSON writes it; None without one."""
+        text = value.get(name)
+        if text is None:
             return None
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         milliseconds = int(Decimal(match[1]) * 1000) if match else 0
-        if not 1 <= milliseconds <= MAX_TRY_TIMEOUT_MS:
-            self._wrong(place, "seconds as text, such as '0.25s', from '0.001s' to '3600s'")
+        if not bounds[0] <= milliseconds <= bounds[1]:
+            low, high = (f"'{Decimal(each) / 1000:f}s'" for each in bounds)
+            self._wrong(f"{place}/{name}", f"seconds as text, such as '0.25s', from {low} to {high}")
             return None
         return milliseconds
 

@@ -26,6 +26,25 @@ TOTAL_WEIGHT: Final = 10_000
 """Basis points of all targets of a route."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Ejection:
+    """When an endpoint of a version gets no calls for a while; the defaults are those of every version."""
+
+    threshold_percent: int = 50
+    """Of the calls in an interval that failed."""
+    consecutive: int = 5
+    """Node faults in a row, however few calls there are."""
+    interval_ms: int = 1_000
+    base_time_ms: int = 30_000
+    """How long; then it gets calls until it is ejected again."""
+    min_requests: int = 10
+    """Calls that an interval must have for its share to count."""
+
+
+USUAL: Final = Ejection()
+"""Of a version that nobody has said anything about."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A version's part in a route."""
@@ -39,6 +58,8 @@ class Target:
     """Tries of this version before the next one in a chain; at least 1."""
     try_timeout_ms: int | None = None
     """Limit of each try of a call given to this target, in milliseconds; None: the attempt's own deadline."""
+    ejection: Ejection | None = None
+    """Of the version, whoever chose it; None: the defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +82,10 @@ class Route:
         tries = {each.version: each.tries for each in self.targets}
         versions = (target.version, *target.fallback)
         return tuple(version for version in versions for _ in range(tries.get(version, 1)))
+
+    def ejection(self, version: str) -> Ejection:
+        """When endpoints of this version are ejected: a version has one upstream, whoever names it."""
+        return next((each.ejection for each in self.targets if each.version == version), None) or USUAL
 
     def versions(self) -> frozenset[str]:
         """Every version that the route can reach."""

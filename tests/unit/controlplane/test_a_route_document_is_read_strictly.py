@@ -9,7 +9,7 @@ import pytest
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.controlplane import document
 from reflux.controlplane.defaults import first_route
-from reflux.controlplane.routes import TOTAL_WEIGHT, Route, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Ejection, Route, Target
 
 if TYPE_CHECKING:
     from reflux.core.document import JsonValue
@@ -161,3 +161,30 @@ def test_a_route_is_kept_as_it_is_and_an_older_one_is_still_read() -> None:
     assert document.read_policy("n", 3, document.write_policy(route)) == route
     old = document.write_targets(route.targets)
     assert document.read_policy("n", 3, old) == Route("n", 3, route.targets, "", "")
+
+
+def test_ejection_settings_are_read_and_their_absence_is_the_default() -> None:
+    """Each for itself; and what is kept comes back."""
+    given = {"consecutive": 2, "base_time": "1.5s"}
+    read = document.read("n", {"targets": [{**ALL, "ejection": given}]}, KNOWN)
+    assert read.violations == ()
+    (target,) = read.targets
+    assert target.ejection == Ejection(consecutive=2, base_time_ms=1_500)
+    route = Route("n", 1, read.targets)
+    assert document.read_policy("n", 1, document.write_policy(route)) == route
+    assert (route.ejection("1.0.0"), route.ejection("2.0.0")) == (target.ejection, USUAL)
+
+
+def test_an_ejection_that_means_nothing_is_refused_at_its_place() -> None:
+    """Every field has bounds, and there are no others."""
+    wrong = {
+        "threshold_percent": 101,
+        "consecutive": -1,
+        "interval": "0.05s",
+        "base_time": 30,
+        "min_requests": 1.5,
+        "after": 3,
+    }
+    place = "/targets/0/ejection"
+    assert set(_pointers({"targets": [{**ALL, "ejection": wrong}]})) == {f"{place}/{key}" for key in wrong}
+    assert _pointers({"targets": [{**ALL, "ejection": "never"}]}) == [place]

@@ -122,6 +122,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
         Column("FALLBACK"),
         Column("TRIES", right=True),
         Column("TRY TIMEOUT", right=True),
+        Column("EJECTED"),
     ]
     rows = [
         (
@@ -130,6 +131,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
             " → ".join(target["fallback"]),
             target["tries"] or 1,
             target.get("try_timeout") or "",
+            spoken.ejection(target.get("ejection")),
         )
         for target in route["targets"]
     ]

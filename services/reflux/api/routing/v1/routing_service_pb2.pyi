@@ -137,6 +137,7 @@ class Target(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     TRIES_FIELD_NUMBER: _builtins.int
     TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
+    EJECTION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version, e.g. 1.0.0."""
     weight: _builtins.int
@@ -156,6 +157,12 @@ class Target(_message.Message):
         deadline. It holds for the tries of the fallbacks too, whatever their own targets say.
         """
 
+    @_builtins.property
+    def ejection(self) -> Global___Ejection:
+        """When endpoints of this version get no calls for a while, whoever chose it: as a target, as a fallback or by a pin.
+        Absent: the defaults.
+        """
+
     def __init__(
         self,
         *,
@@ -164,14 +171,59 @@ class Target(_message.Message):
         fallback: _abc.Iterable[_builtins.str] | None = ...,
         tries: _builtins.int = ...,
         try_timeout: _duration_pb2.Duration | None = ...,
+        ejection: Global___Ejection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["try_timeout", b"try_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "try_timeout", b"try_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "fallback", b"fallback", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class Ejection(_message.Message):
+    """When an endpoint of a version is ejected, and for how long: what is elsewhere called a circuit breaker. Changing it
+    lets those that are ejected back in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
+    CONSECUTIVE_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    BASE_TIME_FIELD_NUMBER: _builtins.int
+    MIN_REQUESTS_FIELD_NUMBER: _builtins.int
+    threshold_percent: _builtins.int
+    """Share of failed calls within an interval, 1 to 100; 0 means 50."""
+    consecutive: _builtins.int
+    """Or so many node faults in a row, 1 to 10000, however few calls there are; 0 means 5."""
+    min_requests: _builtins.int
+    """Calls that an interval must have for its share to count, 1 to 100000; 0 means 10."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """What the share is counted over, and how often it is looked at, 0.1s to 3600s; absent: 1s."""
+
+    @_builtins.property
+    def base_time(self) -> _duration_pb2.Duration:
+        """How long it gets no calls, 0.1s to 86400s; then all at once, until it is ejected again. Absent: 30s."""
+
+    def __init__(
+        self,
+        *,
+        threshold_percent: _builtins.int = ...,
+        consecutive: _builtins.int = ...,
+        interval: _duration_pb2.Duration | None = ...,
+        base_time: _duration_pb2.Duration | None = ...,
+        min_requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base_time", b"base_time", "interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_time", b"base_time", "consecutive", b"consecutive", "interval", b"interval", "min_requests", b"min_requests", "threshold_percent", b"threshold_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ejection: _TypeAlias = Ejection  # noqa: Y015
 
 @_typing.final
 class GetRouteRequest(_message.Message):
@@ -438,7 +490,7 @@ class RouteChange(_message.Message):
     new one is not the last.
     """
     field: _builtins.str
-    """Field of the target: target (it came or went), weight, fallback, tries or try_timeout; or, of the route: order,
+    """Field of the target: target (it came or went), weight, fallback, tries, try_timeout or ejection; or, of the route: order,
     sticky or salt.
     """
     before: _builtins.str
