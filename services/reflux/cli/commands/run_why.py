@@ -180,6 +180,8 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
         yield "No version answered" + (f" in {attempt['tries']} tries." if attempt["tries"] else ".")
     if attempt["flags"]:
         yield f"Envoy says: {spoken.flags(attempt['flags'])}."
+    if attempt.get("faults"):
+        yield f"Fault injected: {'; '.join(attempt['faults'])}."
     yield from _outcome(attempt)
 
 

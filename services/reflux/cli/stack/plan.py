@@ -107,6 +107,8 @@ def make_plan(
         valkey = ValkeyServer(folder.part("valkey"), wheels.valkey_program(), claimed["valkey"], log)
         stores.append(valkey_part(valkey))
         update["redis_url"] = valkey.url()
+    if "faults" not in settings.model_fields_set:
+        update["faults"] = "test"  # a stack on one machine is for trying things
     complete = settings.model_copy(update=update)
     metrics = {part: Address(metrics_host, claimed[f"metrics.{part}"]) for part in served}
     admin = f"http://{Address(_LOOPBACK, complete.admin_port)}"
