@@ -52,6 +52,7 @@ CODES: Final = {
 }
 """Status codes of gRPC with which a version may fail."""
 
+_HEADER: Final = "x-reflux-fault"
 _ITERATION: Final = re.compile(r"\[\d+\]")
 
 
@@ -116,16 +117,14 @@ def headers(faults: Sequence[Fault]) -> tuple[tuple[str, str], ...]:
     """What a call with these faults carries for the mesh; nothing without any."""
     if not faults:
         return ()
-    said = {
-        FaultKind.ABORT: lambda fault: str(CODES[fault.code]),
-        FaultKind.DELAY: lambda fault: str(fault.delay_ms),
-        FaultKind.DROP: lambda _: "1",
-    }
     named = [
-        (
-            f"x-reflux-fault-{fault.kind}" + (f"-{fault.version}" if fault.version else ""),
-            said[fault.kind](fault),
-        )
+        (f"{_HEADER}-{fault.kind}" + (f"-{fault.version}" if fault.version else ""), _said(fault))
         for fault in faults
     ]
-    return (("x-reflux-fault", "1"), *named)
+    return ((_HEADER, "1"), *named)
+
+
+def _said(fault: Fault) -> str:
+    if fault.kind is FaultKind.ABORT:
+        return str(CODES[fault.code])
+    return str(fault.delay_ms) if fault.kind is FaultKind.DELAY else "1"
