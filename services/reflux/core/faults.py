@@ -2,7 +2,7 @@
 
 A rule is written `step=charge,version=1.0.0,abort=UNAVAILABLE,percent=50`:
 
-    step     a step of the flow that calls a node; one in a loop as `lines/price`, for all its iterations
+    step     id of a step of the flow that calls a node; of one in a loop all iterations are meant
     version  of its node; without it all of them
     abort    the version answers with this gRPC status, and has not been called
     delay    the version is called so much later: 250ms, 2s; at most 60 s
@@ -16,7 +16,6 @@ step, the attempt and the rule alone: the same seed gives the same faults, also 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -53,7 +52,6 @@ CODES: Final = {
 """Status codes of gRPC with which a version may fail."""
 
 _HEADER: Final = "x-reflux-fault"
-_ITERATION: Final = re.compile(r"\[\d+\]")
 
 
 class FaultKind(StrEnum):
@@ -100,7 +98,7 @@ class FaultPlan:
 
     def of(self, run_id: str, step: StepPath, attempt: int) -> tuple[Fault, ...]:
         """Those that this attempt shall meet."""
-        place = _ITERATION.sub("", step)
+        place = step.rpartition("/")[2]
         found: dict[tuple[FaultKind, str], Fault] = {}
         for number, rule in enumerate(self.rules):
             if rule.step == place and self._drawn(number, run_id, step, attempt) < rule.percent:

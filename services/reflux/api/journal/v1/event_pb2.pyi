@@ -356,7 +356,7 @@ class Fault(_message.Message):
     DELAY_MS_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """Path of the step, without the numbers of iterations."""
+    """Id of the step."""
     kind: _builtins.str
     """abort, delay or drop."""
     version: _builtins.str
