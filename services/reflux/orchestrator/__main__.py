@@ -33,6 +33,7 @@ from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.operations.assembly import assemble
+from reflux.orchestrator.provenance import Tries
 from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store import slots
@@ -125,6 +126,7 @@ class Orchestrator:
         reader = JournalReader(pool, flows)
         self._allow_faults = settings.faults == "test"
         self._results = ResultCache(settings.redis_url)
+        self._tries = Tries(settings.controlplane_address)
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
         )
@@ -189,6 +191,7 @@ class Orchestrator:
             changes=self._changes,
             words=self._words,
             faults=FaultDesk(self.mesh, allowed=self._allow_faults),
+            tries=self._tries,
         )
         self._operation_servicer = assemble(
             self.mesh, self._clock, pool, store, flows, reader, launcher, waiter, self._words.teller
@@ -267,6 +270,7 @@ class Orchestrator:
                 self._starter.close()
                 await asyncio.wait(lanes, timeout=LANES_SECONDS)
                 await self._results.close()
+                await self._tries.close()
                 for task in [*([lease] if lease else []), *others, mesh]:
                     task.cancel()
 

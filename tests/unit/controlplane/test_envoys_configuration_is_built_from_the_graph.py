@@ -78,7 +78,7 @@ def test_the_route_configuration_is_the_sum_of_its_parts() -> None:
 
 
 def test_where_faults_are_allowed_nothing_of_the_real_way_differs() -> None:
-    """Its twins are beside it, in the order in which calls must meet them; every cluster that is named is there."""
+    """Its twins are beside it, where calls meet them first; every cluster that is named is there."""
     graph = build(VERSIONS, [ROUTE])
     plain, twinned = snapshot.build(graph), snapshot.build(graph, allow_faults=True)
     assert plain.clusters.items() < twinned.clusters.items()
