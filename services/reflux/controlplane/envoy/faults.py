@@ -75,7 +75,7 @@ def leaves(of: Leaf) -> tuple[dict[str, Any], dict[str, Any]]:
     drop = deepcopy(cluster.leaf(of))
     drop["name"] = _drop(of.name)
     drop["eds_cluster_config"]["service_name"] = of.name
-    del drop["outlier_detection"]  # every reply is refused: that is nobody's illness
+    drop.pop("outlier_detection", None)  # every reply is refused: that is nobody's illness
     options = drop["typed_extension_protocol_options"][_HTTP]
     options["common_http_protocol_options"] = {"max_headers_count": 1}
     options["explicit_http_config"]["http2_protocol_options"][
