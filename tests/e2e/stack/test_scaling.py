@@ -104,9 +104,7 @@ async def test_as_many_run_as_are_wanted_and_the_last_leaves_first(tmp_path: Pat
 async def test_each_of_them_is_started_again_when_it_dies(tmp_path: Path) -> None:
     """Every process is kept alive by itself."""
     world = World(wanted=2)
-    stack = await supervised(
-        world, tmp_path, maker(tmp_path, BRIEF)
-    )
+    stack = await supervised(world, tmp_path, maker(tmp_path, BRIEF))
     second = part_name(VERSION, 2)
     await world.until(lambda: world.state.parts[second].restarts >= 2)
     await end(world, stack)
