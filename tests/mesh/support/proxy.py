@@ -77,6 +77,7 @@ async def envoy(
     name: str = "envoy-1",
     live: bool = True,
     stats: bool = False,
+    tls_dir: Path | None = None,
     change: Callable[[dict[str, Any]], None] | None = None,
     **upstreams: int,
 ) -> AsyncIterator[Proxy]:
@@ -97,6 +98,7 @@ async def envoy(
         node_id=name,
         node_cluster=cluster,
         stats=("127.0.0.1", statistics) if stats else None,
+        tls_dir=tls_dir,
     )
     if change is not None:
         change(document)

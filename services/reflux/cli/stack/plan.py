@@ -78,6 +78,11 @@ def make_plan(
             "bind is for services that are started by themselves; in a stack each binds the host of its "
             "own address: unset REFLUX_BIND, and set registry_address or its like"
         )
+    if settings.tls_dir is not None:
+        raise ListenError(
+            "tls_dir is for services that are started by themselves; in a stack everything is on loopback "
+            "and speaks plaintext: unset REFLUX_TLS_DIR"
+        )
     _check_listen("mesh_address", settings.mesh_address.host, consent=None)
     _check_listen("--listen", settings.listen, consent=insecure_listen)
     for name in _SERVICES:  # a node on another machine may need them
