@@ -74,6 +74,7 @@ class Role(StrEnum):
 
 _PUBLIC: Final = frozenset({Role.EDGE, Role.GATEWAY})
 CALLERS: Final[Mapping[str, frozenset[Role]]] = {
+    "envoy.service.accesslog.v3.AccessLogService": frozenset({Role.MESH, Role.EDGE}),
     "envoy.service.discovery.v3.AggregatedDiscoveryService": frozenset({Role.MESH, Role.EDGE}),
     "reflux.api.effect.v1.EffectService": frozenset({Role.NODE}),
     "reflux.api.flow.v1.FlowService": _PUBLIC,
@@ -82,6 +83,7 @@ CALLERS: Final[Mapping[str, frozenset[Role]]] = {
     "reflux.api.registry.v1.EndpointService": frozenset({Role.NODE, Role.CONTROLPLANE, Role.ORCHESTRATOR}),
     "reflux.api.registry.v1.RegistryService": _PUBLIC | {Role.ORCHESTRATOR},
     "reflux.api.routing.v1.RoutingService": _PUBLIC | {Role.ORCHESTRATOR},
+    "reflux.api.routing.v1.TryService": frozenset({Role.ORCHESTRATOR}),
     "reflux.api.run.v1.RunService": _PUBLIC,
     "reflux.api.trigger.v1.TriggerService": _PUBLIC,
 }

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 from google.protobuf import descriptor_pb2
 
-from reflux.controlplane import server
+from reflux.controlplane import access_log, server
 from reflux.core.errors import Unauthenticated
 from reflux.runtime import tls
 from reflux.runtime.tls import Role
@@ -24,7 +24,7 @@ class Call:
 
 
 def services() -> set[str]:
-    """Every service of the API, and ADS."""
+    """Every service of the API, and those that Envoy calls."""
     raw = (files("reflux.api") / "reflux.binpb").read_bytes()
     ours = {
         f"{file.package}.{service.name}"
@@ -32,7 +32,7 @@ def services() -> set[str]:
         for service in file.service
         if file.package.startswith("reflux.")
     }
-    return ours | {server.SERVICE}
+    return ours | {server.SERVICE, access_log.SERVICE}
 
 
 def test_the_table_is_whole() -> None:

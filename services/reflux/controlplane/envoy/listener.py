@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.envoy import tls, tracing
+from reflux.controlplane.envoy import access_log, tls, tracing
 from reflux.controlplane.envoy.xds import ADS, typed
 from reflux.runtime.tls import Role
 
@@ -78,7 +78,7 @@ def _manager() -> dict[str, Any]:
             },
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": typed("envoy.extensions.filters.http.router.v3.Router"),
+                "typed_config": access_log.router(),
             },
         ],
     }
