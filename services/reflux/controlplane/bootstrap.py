@@ -88,11 +88,7 @@ def render(
         static["listeners"] = [each for each in static["listeners"] if each["name"] != "stats"]
         static["clusters"] = [each for each in static["clusters"] if each["name"] != "admin"]
     if tls_dir is not None:
-        document["node"]["metadata"]["reflux"]["tls_dir"] = str(tls_dir)
-        for cluster in static["clusters"]:
-            if cluster["name"] != "admin":
-                http2 = cluster["name"] != "gateway"
-                cluster["transport_socket"] = tls.upstream(tls_dir, Role(cluster["name"]), http2=http2)
+        _secure(document, tls_dir)
     hosts = {**upstreams, "admin": admin}
     for cluster in static["clusters"]:
         (locality,) = cluster["load_assignment"]["endpoints"]
@@ -105,6 +101,15 @@ def render(
             listener["address"] = _address(edge)
             transcoder(listener)["proto_descriptor"] = str(descriptors or DESCRIPTORS)
     return document
+
+
+def _secure(document: dict[str, Any], tls_dir: Path) -> None:
+    """Let the proxy show its identity to the services, and say to the control plane where it has it."""
+    document["node"]["metadata"]["reflux"]["tls_dir"] = str(tls_dir)
+    for cluster in document["static_resources"]["clusters"]:
+        if cluster["name"] != "admin":
+            http2 = cluster["name"] != "gateway"
+            cluster["transport_socket"] = tls.upstream(tls_dir, Role(cluster["name"]), http2=http2)
 
 
 def _load(name: str) -> dict[str, Any]:

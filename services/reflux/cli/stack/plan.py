@@ -73,16 +73,7 @@ def make_plan(
         WheelMissingError: an embedded server is not installed.
         PostgresError: the embedded database has lost its passwords.
     """
-    if settings.bind is not None:
-        raise ListenError(
-            "bind is for services that are started by themselves; in a stack each binds the host of its "
-            "own address: unset REFLUX_BIND, and set registry_address or its like"
-        )
-    if settings.tls_dir is not None:
-        raise ListenError(
-            "tls_dir is for services that are started by themselves; in a stack everything is on loopback "
-            "and speaks plaintext: unset REFLUX_TLS_DIR"
-        )
+    _refuse_what_is_for_single_services(settings)
     _check_listen("mesh_address", settings.mesh_address.host, consent=None)
     _check_listen("--listen", settings.listen, consent=insecure_listen)
     for name in _SERVICES:  # a node on another machine may need them
@@ -129,6 +120,19 @@ def make_plan(
         },
         ports={option.removeprefix("--").removesuffix("_address"): port for option, port in claimed.items()},
     )
+
+
+def _refuse_what_is_for_single_services(settings: Settings) -> None:
+    if settings.bind is not None:
+        raise ListenError(
+            "bind is for services that are started by themselves; in a stack each binds the host of its "
+            "own address: unset REFLUX_BIND, and set registry_address or its like"
+        )
+    if settings.tls_dir is not None:
+        raise ListenError(
+            "tls_dir is for services that are started by themselves; in a stack everything is on loopback "
+            "and speaks plaintext: unset REFLUX_TLS_DIR"
+        )
 
 
 def postgres_part(server: PostgresServer) -> Part:
