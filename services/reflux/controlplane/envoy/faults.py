@@ -41,6 +41,7 @@ _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _FAULT: Final = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 _MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_DROP: Final = "!drop"
 _ALWAYS: Final = {"numerator": 100}
 
 
@@ -219,6 +220,11 @@ def _authority(of: Leaf) -> str:
     return f"{of.node}~{of.version}"
 
 
+def leaf_of(cluster_name: str) -> str:
+    """The leaf whose endpoints a cluster has: that of one that loses replies; else its own name."""
+    return cluster_name.removesuffix(_DROP)
+
+
 def _chain(name: str) -> str:
     return f"{name}~faults"
 
@@ -228,4 +234,4 @@ def _twin(name: str) -> str:
 
 
 def _drop(name: str) -> str:
-    return f"{name}!drop"
+    return name + _DROP
