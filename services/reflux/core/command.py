@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.event import ChildRequested, Event
+from reflux.core.event import ChildRequested, EffectAsked, Event
 from reflux.core.names import StepPath
 
 
@@ -36,6 +36,18 @@ class StartAttempt:
     cache_ttl: timedelta = timedelta(0)
     effect: EffectClass | None = None
     """The class that the step declares for it; None: the weakest that the call can meet."""
+    fallback: bool = False
+    """It goes to `version` because another one could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskEffect:
+    """Fold and journal the question; once it is durable, ask it and hand the answer to `resolving.answered`."""
+
+    asked: EffectAsked
+    node: str
+    input: Json
+    """Of the call whose effect is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +58,4 @@ class StartChild:
     input: Json
 
 
-Command = Record | StartAttempt | StartChild
+Command = Record | StartAttempt | StartChild | AskEffect

@@ -62,6 +62,24 @@ class Outcome(StrEnum):
     AMBIGUOUS = "AMBIGUOUS"
 
 
+class Question(StrEnum):
+    """What a node version is asked about an effect of which nobody knows."""
+
+    VERIFY = "verify"
+    """What became of it."""
+    CANCEL = "cancel"
+    """To undo it, for ever."""
+
+
+class Knowledge(StrEnum):
+    """What is known of an effect, by the word of its version."""
+
+    FOUND = "FOUND"
+    VOIDED = "VOIDED"
+    """It is not there, and nothing that is still on its way can make it."""
+    UNKNOWN = "UNKNOWN"
+
+
 class SkipReason(StrEnum):
     """Why a step was not done."""
 
@@ -237,6 +255,46 @@ class AttemptFinished:
     retry_at: datetime | None = None
     counted: bool = True
     """Whether it uses up one of the step's attempts; an orchestrator's death does not."""
+    next_version: str = ""
+    """When RETRYING: who is asked next, because this version could not; empty: as ever."""
+    next_question: Question | None = None
+    """When RETRYING an AMBIGUOUS effect: what is asked next; None: it is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectAsked:
+    """The version that claimed an effect of which nobody knows is asked about it."""
+
+    step: StepPath
+    attempt: int
+    """The last attempt at the effect."""
+    question: Question
+    number: int
+    """How often this has been asked of this effect, from 1."""
+    node_version: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EffectAnswered:
+    """What is known of the effect then, and what follows. VOIDED makes the next attempt a new effect."""
+
+    step: StepPath
+    attempt: int
+    question: Question
+    number: int
+    knowledge: Knowledge
+    detail: str
+    """In the words of who was asked, or why nobody answered."""
+    state: StepState
+    time: datetime
+    output: Json | None = None
+    failure: Failure | None = None
+    retry_at: datetime | None = None
+    next_version: str = ""
+    next_question: Question | None = None
+    answered: bool = True
+    """Whether somebody did; else the call failed, or its orchestrator was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,6 +507,8 @@ Event = (
     | AttemptStarted
     | EffectClaimed
     | AttemptFinished
+    | EffectAsked
+    | EffectAnswered
     | StepEntered
     | StepSettled
     | CancelRequested

@@ -14,7 +14,7 @@ What the labels prove, and no more:
       != chosen
     tries > 1 and     another version answered a later try. Whether every version before it in the chain was
     answered_by       tried is not known, because one that is ejected meanwhile is passed over silently.
-      != chosen       Reason `fallback`
+      != chosen       Reason `fallback`, as for the orchestrator's own next attempt, pinned to another version
     flags             how the last try ended; of those before it they say nothing
 """
 
@@ -101,6 +101,9 @@ class Order:
     declared: bool = False
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
 
+    fallback: bool = False
+    """It goes to `version` because another one could not."""
+
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
         if self.total_deadline is None:
@@ -185,6 +188,7 @@ class NodeCaller:
             start_time=start,
             finish_time=self._clock.now(),
             failure=failure,
+            outage=report.metadata.get("fault") == "node",
             counted=sent and (reached or report.code not in _GAVE_UP),
         )
 
@@ -273,7 +277,7 @@ def _why(order: Order, chosen: str, answered: str, tries: int) -> str:
     if chosen and answered and answered != chosen:
         return "ejected" if tries == 1 else "fallback"
     if order.version is not None:
-        return "pin"
+        return "fallback" if order.fallback else "pin"
     return "weight" if chosen else ""
 
 

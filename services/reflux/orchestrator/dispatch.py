@@ -105,6 +105,7 @@ def prepare(
         group=_group(command, reach, effect, number, limit),
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
+        fallback=command.fallback,
     )
     return started, order, _obstacle(mesh, command, reach, now)
 
