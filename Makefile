@@ -15,6 +15,7 @@ WORKERS ?= 2
 # A worker that dies is a failure and ends the run. pytest-xdist would start another one, give it the files that
 # were done once more, as work without tests, and wait for ever for their end (pytest-xdist #1323, #1378).
 CRASH_ENDS := --max-worker-restart=0
+PAYMENTS ?= 10000
 SIMULATE_SECONDS ?= 28800
 SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
@@ -64,6 +65,9 @@ bench: $(VENV)/.dev ## measure, each figure beside its bare limit
 
 chaos: $(VENV)/.dev ## kill and pause an orchestrator at every moment of its work, and all storms; takes long
 	TEST_CHAOS=all $(BIN)/pytest tests/chaos --durations=10
+
+payments: $(VENV)/.dev ## 10,000 payments under faults of providers and kills of everything; PAYMENTS_SEED=1; takes long
+	PAYMENTS=$(PAYMENTS) $(BIN)/pytest -s tests/chaos/test_payments_move_once.py
 
 clients: $(VENV)/.dev ## build and run the client example of every language whose toolchain is there
 	TEST_CLIENTS=1 $(BIN)/pytest tests/clients --durations=0

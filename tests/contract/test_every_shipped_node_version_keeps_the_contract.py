@@ -33,6 +33,12 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 FITS = {
     "ai.chat": {"messages": [{"role": "user", "content": "hello"}]},
     "http.request": {"url": "http://127.0.0.1:1/"},
+    "payment.charge": {
+        "amount": 1999,
+        "currency": "USD",
+        "source": {"stripe": "pm_1", "paypal": "token-1", "square": "ccof:1"},
+    },
+    "payment.refund": {"id": "pi_1", "provider": "stripe", "amount": 1999, "currency": "USD"},
     "transform.execute": {"code": "return input", "input": {"a": 1}},
 }
 LOCAL: dict[str, str] = {}

@@ -3,7 +3,7 @@
 It speaks the wire formats of Stripe, PayPal and Square as far as `payment.charge` uses them, and records each
 charge with its key. It is the judge: it knows nothing of journals, only of money that moved.
 
-    POST /plan      {"provider", "faults": [...]}     what becomes of its next charges, one after the other
+    POST /plan      {"provider", "faults": [...]}     what becomes of its next charges
     POST /odds      {"seed", "odds": {fault: share}}  the same by chance, the same for a key each time
     POST /refusing  {"provider", "refusing": bool}    whether it takes connections
     GET  /charges                                     every charge, in order: provider, order, key, amount, refunded
@@ -30,12 +30,14 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROVIDERS = ("stripe", "paypal", "square")
 LATE_SECONDS = 2.0
@@ -68,7 +70,7 @@ class Payments:
         """What becomes of charges by chance."""
         self._post("odds", {"seed": seed, "odds": odds})
 
-    def refuse(self, provider: str, refusing: bool = True) -> None:
+    def refuse(self, provider: str, *, refusing: bool = True) -> None:
         """Whether a provider refuses connections."""
         self._post("refusing", {"provider": provider, "refusing": refusing})
 
@@ -105,6 +107,15 @@ def running_payments() -> Iterator[Payments]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+class Wanted(NamedTuple):
+    """What a request to charge asks for."""
+
+    key: str
+    order: str
+    amount: int
+    currency: str
 
 
 @dataclass(slots=True)
@@ -150,13 +161,13 @@ class World:
         self.fault_of[provider, key] = fault
         return fault, True
 
-    def charge(self, provider: str, key: str, order: str, amount: int, currency: str) -> Charge:
+    def charge(self, provider: str, wanted: Wanted) -> Charge:
         """Moves the money; under a key only once."""
-        if (provider, key) not in self.by_key:
-            made = Charge(provider, key, order, amount, currency, f"{provider}_{len(self.charges) + 1}")
+        if (provider, wanted.key) not in self.by_key:
+            made = Charge(provider, *wanted, f"{provider}_{len(self.charges) + 1}")
             self.charges.append(made)
-            self.by_key[provider, key] = made
-        return self.by_key[provider, key]
+            self.by_key[provider, wanted.key] = made
+        return self.by_key[provider, wanted.key]
 
     def listed(self, provider: str) -> list[Charge]:
         """What its search shows."""
@@ -177,18 +188,19 @@ class Provider:
     name: str
     world: World
 
-    async def take(
-        self, request: web.Request, key: str, order: str, amount: int, currency: str
-    ) -> web.Response:
+    async def take(self, request: web.Request, wanted: Wanted) -> web.Response:
         """A request to charge."""
+        key = wanted.key
         fault, first = self.world.fault(self.name, key)
         if fault == "limited" and first:
-            return web.json_response({"error": {"type": "rate_limit"}}, status=429, headers={"Retry-After": "1"})
+            return web.json_response(
+                {"error": {"type": "rate_limit"}}, status=429, headers={"Retry-After": "1"}
+            )
         if fault == "decline":
             return self._declined()
         if fault == "late":
-            return await self._late(request, first, key, order, amount, currency)
-        charge = self.world.charge(self.name, key, order, amount, currency)
+            return await self._late(request, wanted, first=first)
+        charge = self.world.charge(self.name, wanted)
         if fault == "dead" or (fault == "lose" and first):
             return _cut(request)
         if fault == "hang" and first:
@@ -198,12 +210,12 @@ class Provider:
             return web.json_response({"error": {"type": "api_error"}}, status=500)
         return web.json_response(self._receipt(charge))
 
-    async def _late(
-        self, request: web.Request, first: bool, key: str, order: str, amount: int, currency: str
-    ) -> web.Response:
+    async def _late(self, request: web.Request, wanted: Wanted, *, first: bool) -> web.Response:
+        key = wanted.key
+
         async def later() -> None:
             await asyncio.sleep(LATE_SECONDS)
-            self.world.charge(self.name, key, order, amount, currency)
+            self.world.charge(self.name, wanted)
 
         if first:
             task = asyncio.create_task(later())
@@ -281,7 +293,7 @@ def stripe(provider: Provider) -> web.Application:
         key = request.headers["Idempotency-Key"]
         assert form["metadata[reflux_key]"] == key
         amount, currency = int(str(form["amount"])), str(form["currency"]).upper()
-        return await provider.take(request, key, str(form["description"]), amount, currency)
+        return await provider.take(request, Wanted(key, str(form["description"]), amount, currency))
 
     async def search(request: web.Request) -> web.Response:
         _authorized(request, "Bearer sk_test_nobody")
@@ -317,7 +329,9 @@ def paypal(provider: Provider) -> web.Application:
         assert order["intent"] == "CAPTURE"
         whole, _, part = unit["amount"]["value"].partition(".")
         amount = int(whole) * 100 + int(part)
-        return await provider.take(request, key, unit["description"], amount, unit["amount"]["currency_code"])
+        return await provider.take(
+            request, Wanted(key, unit["description"], amount, unit["amount"]["currency_code"])
+        )
 
     async def report(request: web.Request) -> web.Response:
         _authorized(request, "Bearer A21")
@@ -357,7 +371,7 @@ def square(provider: Provider) -> web.Application:
         body = await request.json()
         key, money = body["idempotency_key"], body["amount_money"]
         assert len(key) <= 45
-        return await provider.take(request, key, body["note"], money["amount"], money["currency"])
+        return await provider.take(request, Wanted(key, body["note"], money["amount"], money["currency"]))
 
     async def listed(request: web.Request) -> web.Response:
         _authorized(request, "Bearer square-nobody")

@@ -383,7 +383,9 @@ class Walk:
         _, _, version = answer.claimed_by.rpartition("@")
         result = AttemptResult(
             answer.outcome,
-            Assignment(started.assignment.effect, started.assignment.lane, answered_by=version, chosen=answer.chosen),
+            Assignment(
+                started.assignment.effect, started.assignment.lane, answered_by=version, chosen=answer.chosen
+            ),
             started.time,
             self.now,
             output=Json.of(answer.output) if answer.outcome is Outcome.DONE else None,

@@ -14,8 +14,9 @@ The rules, by what is known of the outside effect:
   version of the chain is asked at once, and each at most once; that uses up none of the step's attempts. A
   decline is no outage, and goes nowhere.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
-  way, then asked about (`reflux.core.resolving`); else the step is PARKED. An attempt that never got there costs patience here too. Neither `retry` nor
-  `on_error` ever sees it. It stays AMBIGUOUS until DONE: that a later attempt was not sent or refused says
+  way, then asked about (`reflux.core.resolving`); else the step is PARKED. An attempt that never got there
+  costs patience here too. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE, or until
+  the version that claimed it has said what is certain: that a later attempt was not sent or refused says
   nothing of a request that may still arrive.
 """
 
@@ -207,7 +208,7 @@ def _resolve(run: StepRun, result: AttemptResult, jitter: float, *, ended: bool)
     repeatable = effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
     if ended or not repeatable:
         return _Next(StepState.PARKED)
-    first = first_question(run, effect, result.abilities)
+    first = first_question(effect, result.abilities)
     asking = _Next(StepState.PARKED)
     if first is not None:
         asking = _Next(StepState.RETRYING, result.finish_time + RESOLVE_DELAY, question=first)

@@ -42,7 +42,7 @@ class StartAttempt:
 
 @dataclass(frozen=True, slots=True)
 class AskEffect:
-    """Fold and journal the question; once it is durable, ask it and hand the answer to `resolving.answered`."""
+    """Fold and journal the question; once durable, ask it and hand the answer to `resolving.answered`."""
 
     asked: EffectAsked
     node: str

@@ -88,7 +88,7 @@ def first_sent(run: StepRun) -> datetime:
     return next(each.start_time for each in run.finished if each.generation == run.generation)
 
 
-def first_question(run: StepRun, effect: EffectClass, abilities: Abilities) -> Question | None:
+def first_question(effect: EffectClass, abilities: Abilities) -> Question | None:
     """What is asked when the effect was asked for again in vain; None: nobody can be asked."""
     if abilities.verifiable:
         return Question.VERIFY
@@ -101,7 +101,8 @@ def answered(
     """What follows from the answer to the question that the step has asked."""
     run = state.steps[path]
     asked, last = run.asking, run.unresolved
-    assert asked is not None and last is not None, f"step {path} has asked nothing"
+    assert asked is not None, f"step {path} has asked nothing"
+    assert last is not None, f"nothing is unknown of step {path}"
     to, at, version, question = StepState.PARKED, None, "", None
     output, failure = answer.output, None
     if answer.knowledge is Knowledge.FOUND and output is not None:
@@ -115,7 +116,7 @@ def answered(
             message = f"{asked.node_version} did not answer, and its effect is void: {answer.detail}"
             failure = ev.Failure("UNAVAILABLE", Reason.NODE_FAULT, message, retryable=True, step=path)
     elif not run.ending:
-        question, at = _next(run, asked, last.assignment.effect, answer, abilities, now)
+        question, at = _next(asked, last.assignment.effect, answer, abilities, now)
         to = StepState.RETRYING if question is not None else StepState.PARKED
     return ev.EffectAnswered(
         step=path,
@@ -221,7 +222,6 @@ def _after_void(
 
 
 def _next(
-    run: StepRun,
     asked: ev.EffectAsked,
     effect: EffectClass,
     answer: Answer,

@@ -51,9 +51,13 @@ def why_parked(run: StepRun) -> str:
     claim = next(reversed(run.claims.values()), None)
     who = claim.node_version if claim is not None else version_of(last.assignment)
     where = f" in scope {claim.scope}" if claim is not None and claim.scope else ""
-    asked = sum(each.outcome is Outcome.AMBIGUOUS and each.generation == run.generation for each in run.finished)
+    asked = sum(
+        each.outcome is Outcome.AMBIGUOUS and each.generation == run.generation for each in run.finished
+    )
     times = "once" if asked == 1 else f"{asked} times"
-    parts = [f"{said}: {who or 'a node version'} claimed it{where} and was asked for it {times} without an answer"]
+    parts = [
+        f"{said}: {who or 'a node version'} claimed it{where} and was asked for it {times} without an answer"
+    ]
     attempts = {each.attempt for each in run.finished if each.generation == run.generation}
     answers = [each for each in run.answers if each.attempt in attempts]
     for question in dict.fromkeys(each.question for each in answers):

@@ -22,8 +22,8 @@ started a call. Called by: the mesh.
 
     asyncio.run(serve([quote], Settings.load()))
 
-A version that may have acted without anybody hearing of it says what became of that: its handlers `verify` and
-`cancel` (`reflux.sdk.verifying`).
+A version that may have acted without anybody hearing of it says what became of that: its handlers `verify`
+and `cancel` (`reflux.sdk.verifying`).
 
 What the function does is part of the run's trace: `ctx.span("charge")` adds to it, `ctx.traceparent` takes
 it further.

@@ -117,7 +117,7 @@ def node(
         scope: within which the idempotency key holds, e.g. one provider account.
         claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
             the function runs: safe, but a failure before the effect then counts as possibly done.
-        verify: says what became of the effect of a key, without changing anything; see `reflux.sdk.verifying`.
+        verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
         cancel: undoes the effect of a key for ever; what makes a version `compensatable`.
         resources: opened once per process, closed after the drain; `ctx.resources` is what it yields.
 

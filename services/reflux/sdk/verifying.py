@@ -125,4 +125,3 @@ def _message(knowledge: Knowledge, output: type[BaseModel]) -> pb.EffectKnowledg
             return pb.EffectKnowledge(state=pb.EffectKnowledge.VOIDED, detail=knowledge.detail[:MAX_DETAIL])
         case Unknown():
             return pb.EffectKnowledge(state=pb.EffectKnowledge.UNKNOWN, detail=knowledge.detail[:MAX_DETAIL])
-

@@ -69,7 +69,9 @@ def effect(key: str, **more) -> pb.ClaimedEffect:
 
 async def verified(call, key: str) -> pb.EffectKnowledge:
     request = pb.VerifyRequest(effect=effect(key))
-    return (await NodeServiceStub(call.channel).Verify(request, metadata=(("x-reflux-attempt", "3"),))).knowledge
+    return (
+        await NodeServiceStub(call.channel).Verify(request, metadata=(("x-reflux-attempt", "3"),))
+    ).knowledge
 
 
 async def test_an_effect_that_is_there_is_found_with_the_output_of_the_call():

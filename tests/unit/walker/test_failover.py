@@ -174,7 +174,7 @@ def test_a_question_survives_its_orchestrator():
 
 
 def test_a_key_that_may_be_forgotten_is_not_used_again():
-    """Down for longer than providers keep keys: the same request could be a second effect, so it is asked first."""
+    """Down for longer than providers keep keys: the same request could be a second effect."""
     walk = Walk(
         flow_of(node("a")),
         {"a": [LOST]},

@@ -13,6 +13,7 @@ What a version may say after its claim, and nothing else:
 - It declined (402, 422, any other 4xx): surely nothing happened, and another provider is not asked.
 - No answer, a broken one, or 5xx: nobody knows.
 
-`verify` looks for the charge by the key that was written on it. What is found and paid is FOUND. VOIDED is said
-only where the provider keeps the key as used up: of a charge that was found. That none is found says nothing.
+`verify` looks for the charge by the key that was written on it. What is found and paid is FOUND. VOIDED is
+said only where the provider keeps the key as used up: of a charge that was found. That none is found says
+nothing.
 """

@@ -10,9 +10,7 @@ from reflux.sdk import Model
 
 Provider = Literal["stripe", "paypal", "square"]
 
-NO_DECIMALS: Final = frozenset(
-    "BIF CLP DJF GNF HUF JPY KMF KRW MGA PYG RWF TWD UGX VND VUV XAF XOF XPF".split()
-)
+NO_DECIMALS: Final = frozenset({"HUF", "JPY", "TWD"})
 """Currencies that PayPal writes without decimals; their minor unit here is the whole."""
 
 Amount = Annotated[int, Field(gt=0, le=10**12, description="In minor units: 1999 USD is 19.99 dollars.")]

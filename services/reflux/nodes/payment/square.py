@@ -2,8 +2,8 @@
 
 A key has at most 45 characters and a `reference_id` 40, so both are the beginning of ours. How long a key is
 kept is not published. Payments are listed from a time on, not by key: what is not listed may be there
-nevertheless. A cancel by key answers well also where there was nothing to cancel, and the key may be used again
-afterwards: so it proves nothing, and only a payment that was found and given back is void.
+nevertheless. A cancel by key answers well also where there was nothing to cancel, and the key may be used
+again afterwards: so it proves nothing, and only a payment that was found and given back is void.
 """
 
 from __future__ import annotations
@@ -108,6 +108,4 @@ class Square:
 
 def _receipt(payment: dict[str, Any]) -> Receipt:
     money = payment["amount_money"]
-    return Receipt(
-        id=payment["id"], provider="square", amount=money["amount"], currency=money["currency"]
-    )
+    return Receipt(id=payment["id"], provider="square", amount=money["amount"], currency=money["currency"])

@@ -1,7 +1,7 @@
 """The wire of Stripe (docs.stripe.com/api): forms, `Idempotency-Key`, payment intents.
 
-A key is kept for at least 24 hours with the answer it got, a 5xx included; so a repetition never charges again.
-The key also stands in the intent's metadata, where the search finds it, within a minute as a rule
+A key is kept for at least 24 hours with the answer it got, a 5xx included; so a repetition never charges
+again. The key also stands in the intent's metadata, where the search finds it, within a minute as a rule
 (docs.stripe.com/search): what it does not find may be there nevertheless.
 """
 
@@ -94,9 +94,7 @@ class Stripe:
 
         query = {"query": f"metadata['reflux_key']:'{asked.idempotency_key}'"}
         headers = self._headers()
-        reply = await self.wire.ask(
-            ctx, "GET", "/v1/payment_intents/search", headers=headers, query=query
-        )
+        reply = await self.wire.ask(ctx, "GET", "/v1/payment_intents/search", headers=headers, query=query)
         first = reply.get("data", 0)
         return Reply(first) if isinstance(first, dict) else None
 

@@ -8,7 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.nodes.payment.access import access_to
-from reflux.nodes.payment.model import Charge, Provider, Receipt, Refund, Returned
+from reflux.nodes.payment.model import (  # noqa: TC001 - the SDK reads the annotations
+    Charge,
+    Provider,
+    Receipt,
+    Refund,
+    Returned,
+)
 from reflux.nodes.payment.paypal import PayPal
 from reflux.nodes.payment.square import Square
 from reflux.nodes.payment.stripe import Stripe
@@ -96,11 +102,11 @@ def _version(provider: Provider) -> NodeVersion:
 
 _ABOUT: Final = """Takes a payment through {name}, once.
 
-Money is in minor units. The key of the step makes a repetition the same payment. When {name} cannot be reached,
-or takes no request now, the next provider of the route is asked at once; what it declines fails the step
-(PROVIDER_DECLINED) and goes nowhere. When nobody knows whether it was paid, {name} alone is asked again, then
-searched for the payment; else a person decides. Needs the keys of {name} in the environment; {upper}_BASE_URL
-names another address.
+Money is in minor units. The key of the step makes a repetition the same payment. When {name} cannot be
+reached, or takes no request now, the next provider of the route is asked at once; what it declines fails the
+step (PROVIDER_DECLINED) and goes nowhere. When nobody knows whether it was paid, {name} alone is asked again,
+then searched for the payment; else a person decides. Needs the keys of {name} in the environment;
+{upper}_BASE_URL names another address.
 """
 
 stripe: Final = _version("stripe")

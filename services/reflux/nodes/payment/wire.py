@@ -1,9 +1,9 @@
 """The HTTP client of a provider, and what a failed exchange says of the effect.
 
-    not connected                nothing was sent                     another provider may be asked
-    429, 401, 403                answered before it was processed     the same
-    other 4xx but 408 and 409    declined                             nobody else is asked
-    408, 409, 5xx, 3xx, broken   nobody knows
+not connected                nothing was sent                     another provider may be asked
+429, 401, 403                answered before it was processed     the same
+other 4xx but 408 and 409    declined                             nobody else is asked
+408, 409, 5xx, 3xx, broken   nobody knows
 """
 
 from __future__ import annotations
