@@ -1,6 +1,6 @@
-"""Payments under a random schedule of faults, and kills of everything: one effect each, or PARKED and shown.
+"""Payments under random faults, and kills of everything: one effect each, or PARKED and shown.
 
-The judge is what the providers recorded. A few hundred payments by default; `make payments` makes ten thousand.
+The judge is what the providers recorded. Some hundred payments by default; `make payments` makes 10,000.
 The schedule follows a seed, which is printed: PAYMENTS_SEED plays it again.
 """
 

@@ -6,7 +6,7 @@ charge with its key. It is the judge: it knows nothing of journals, only of mone
     POST /plan      {"provider", "faults": [...]}     what becomes of its next charges
     POST /odds      {"seed", "odds": {fault: share}}  the same by chance, the same for a key each time
     POST /refusing  {"provider", "refusing": bool}    whether it takes connections
-    GET  /charges                                     every charge, in order: provider, order, key, amount, refunded
+    GET  /charges                                     every charge, in order
 
 Faults of a charge, by the first request with its key:
 

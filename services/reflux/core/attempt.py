@@ -11,13 +11,13 @@ The rules, by what is known of the outside effect:
 - NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
   step nothing but patience. So is a pure attempt that failed in the company of others: at once, and alone.
 - NO_EFFECT because the version or its provider is ill, and NOT_SENT, of a call that is not pure: the next
-  version of the chain is asked at once, and each at most once; that uses up none of the step's attempts. A
-  decline is no outage, and goes nowhere.
+  version of the chain is asked at once, and each at most once; that uses up none of the step's attempts.
+  A decline is no outage, and goes nowhere.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
   way, then asked about (`reflux.core.resolving`); else the step is PARKED. An attempt that never got there
-  costs patience here too. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE, or until
-  the version that claimed it has said what is certain: that a later attempt was not sent or refused says
-  nothing of a request that may still arrive.
+  costs patience here too. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE, or
+  until the version that claimed it has said what is certain: that a later attempt was not sent or refused
+  says nothing of a request that may still arrive.
 """
 
 from collections.abc import Iterator

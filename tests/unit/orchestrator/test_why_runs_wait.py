@@ -16,8 +16,8 @@ from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, no
 
 ONCE = {"a": EffectClass.AT_MOST_ONCE}
 PERSON = (
-    "a person must say what became of its effect: pay@1 claimed it in scope account and was asked for it once "
-    "without an answer"
+    "a person must say what became of its effect: pay@1 claimed it in scope account and was asked for it "
+    "once without an answer"
 )
 
 

@@ -10,8 +10,13 @@ from reflux.sdk import Model
 
 Provider = Literal["stripe", "paypal", "square"]
 
-NO_DECIMALS: Final = frozenset({"HUF", "JPY", "TWD"})
-"""Currencies that PayPal writes without decimals; their minor unit here is the whole."""
+NO_DECIMALS: Final = frozenset(
+    {"BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XPF"}
+)
+"""Currencies without a minor unit (docs.stripe.com/currencies): an amount is of the whole."""
+
+WHOLE: Final = frozenset({"HUF", "TWD"})
+"""Currencies of which PayPal takes no parts, though they have a minor unit: what has parts it declines."""
 
 Amount = Annotated[int, Field(gt=0, le=10**12, description="In minor units: 1999 USD is 19.99 dollars.")]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217, e.g. USD.")]
@@ -66,10 +71,13 @@ class Returned(Model):
 def decimal(amount: int, currency: str) -> str:
     """Minor units as PayPal writes them.
 
-    >>> decimal(1999, "USD"), decimal(500, "JPY")
-    ('19.99', '500')
+    >>> decimal(1999, "USD"), decimal(500, "JPY"), decimal(50000, "HUF")
+    ('19.99', '500', '500')
     """
-    return str(amount) if currency in NO_DECIMALS else f"{amount // 100}.{amount % 100:02d}"
+    if currency in NO_DECIMALS:
+        return str(amount)
+    whole, part = divmod(amount, 100)
+    return str(whole) if currency in WHOLE and not part else f"{whole}.{part:02d}"
 
 
 def minor(value: str, currency: str) -> int:
