@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
+from reflux.core.failure import Failure as Failure  # noqa: PLC0414 - a part of facts, and named as one
+from reflux.core.knowledge import Knowledge as Knowledge  # noqa: PLC0414 - the same
+from reflux.core.knowledge import Question as Question  # noqa: PLC0414 - the same
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.origin import OnlyStep, Origin
 
@@ -30,9 +33,6 @@ class StepState(StrEnum):
     CANCELED = "CANCELED"
     PARKED = "PARKED"
 
-
-MAX_MESSAGE = 4_000
-"""Characters of a failure's message."""
 
 SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, StepState.CANCELED})
 
@@ -62,24 +62,6 @@ class Outcome(StrEnum):
     AMBIGUOUS = "AMBIGUOUS"
 
 
-class Question(StrEnum):
-    """What a node version is asked about an effect of which nobody knows."""
-
-    VERIFY = "verify"
-    """What became of it."""
-    CANCEL = "cancel"
-    """To undo it, for ever."""
-
-
-class Knowledge(StrEnum):
-    """What is known of an effect, by the word of its version."""
-
-    FOUND = "FOUND"
-    VOIDED = "VOIDED"
-    """It is not there, and nothing that is still on its way can make it."""
-    UNKNOWN = "UNKNOWN"
-
-
 class SkipReason(StrEnum):
     """Why a step was not done."""
 
@@ -103,26 +85,6 @@ class Choice(StrEnum):
     """The same, by the version that is named."""
     FAIL = "fail"
     """It has failed for good."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something failed."""
-
-    code: str
-    """gRPC canonical code, e.g. `UNAVAILABLE`."""
-    reason: str
-    """One of `reflux.core.reasons`, or a reason of the node's own."""
-    message: str
-    retryable: bool = False
-    step: str = ""
-    """The step in which it arose; empty for the run's own."""
-
-    def __post_init__(self) -> None:
-        """Messages may quote what somebody sent: they are bounded, and hold nothing that no store takes."""
-        message = self.message[:MAX_MESSAGE].replace("\0", "\ufffd").encode(errors="replace").decode()
-        if message != self.message:
-            object.__setattr__(self, "message", message)
 
 
 @dataclass(frozen=True, slots=True)

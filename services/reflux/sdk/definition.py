@@ -124,12 +124,7 @@ def node(
     Raises:
         TypeError, ValueError: the function or an argument does not fit.
     """
-    if not is_name(name) or not is_version(version):
-        raise ValueError(f"{name}@{version} is not the name of a node version")
-    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
-        raise ValueError(f"max_concurrency is 1 to {MAX_CONCURRENCY}, not {max_concurrency}")
-    if attempt_timeout.total_seconds() <= 0:
-        raise ValueError("attempt_timeout must be positive")
+    _check(name, version, max_concurrency, attempt_timeout)
 
     def make(function: Callable[..., Any]) -> NodeVersion:
         hints = get_type_hints(function)
@@ -155,6 +150,15 @@ def node(
         )
 
     return make
+
+
+def _check(name: str, version: str, max_concurrency: int, attempt_timeout: timedelta) -> None:
+    if not is_name(name) or not is_version(version):
+        raise ValueError(f"{name}@{version} is not the name of a node version")
+    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+        raise ValueError(f"max_concurrency is 1 to {MAX_CONCURRENCY}, not {max_concurrency}")
+    if attempt_timeout.total_seconds() <= 0:
+        raise ValueError("attempt_timeout must be positive")
 
 
 def _model(hint: object, function: Callable[..., Any]) -> type[BaseModel]:
