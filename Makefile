@@ -21,7 +21,7 @@ SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
-.PHONY: help install demo up test simulate lint types proto lock bench chaos clients clean
+.PHONY: help install demo up test simulate lint types proto lock bench chaos payments clients clean
 
 help: ## show the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
