@@ -154,8 +154,11 @@ def successor(run: StepRun, failed: str, abilities: Abilities) -> str:
     action = run.step.action
     if run.pinned or not isinstance(action, NodeAction) or action.version is not None:
         return ""
-    gone = {failed, *run.tried}
-    return next((version for version in abilities.successors if version not in gone), "")
+    gone, others = {failed, *run.tried}, abilities.successors
+    if run.step.route is not None and run.step.route.versions:
+        own = [version for version, _ in run.step.route.versions]
+        others = tuple(sorted(own, key=lambda each: others.index(each) if each in others else len(others)))
+    return next((version for version in others if version not in gone), "")
 
 
 def version_of(assignment: ev.Assignment) -> str:
@@ -194,7 +197,7 @@ def _fold_answer(state: RunState, run: StepRun, event: ev.EffectAnswered) -> Non
     run.answers.append(event)
     run.next_question = event.next_question
     if event.state is StepState.PARKED:
-        park(state, event.step, run)
+        park(state, event.step, run, event.time)
         return
     if event.state in SETTLED:
         run.failure = event.failure

@@ -367,6 +367,7 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
         "tries": assignment.tries,
         "flags": assignment.flags,
         "batch_id": assignment.batch_id,
+        "sticky": assignment.sticky.hex(),
     }
 
 
