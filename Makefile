@@ -15,12 +15,13 @@ WORKERS ?= 2
 # A worker that dies is a failure and ends the run. pytest-xdist would start another one, give it the files that
 # were done once more, as work without tests, and wait for ever for their end (pytest-xdist #1323, #1378).
 CRASH_ENDS := --max-worker-restart=0
+PAYMENTS ?= 10000
 SIMULATE_SECONDS ?= 28800
 SIMULATE_PROCESSES ?= 2
 # The authorities the machine trusts, a company's own included; without such a bundle uv's built-in ones.
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),1,0)
 
-.PHONY: help install demo up test simulate lint types proto lock bench chaos clients clean
+.PHONY: help install demo up test simulate lint types proto lock bench chaos payments clients clean
 
 help: ## show the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
@@ -64,6 +65,9 @@ bench: $(VENV)/.dev ## measure, each figure beside its bare limit
 
 chaos: $(VENV)/.dev ## kill and pause an orchestrator at every moment of its work, and all storms; takes long
 	TEST_CHAOS=all $(BIN)/pytest tests/chaos --durations=10
+
+payments: $(VENV)/.dev ## 10,000 payments under faults of providers and kills of everything; PAYMENTS_SEED=1; takes long
+	PAYMENTS=$(PAYMENTS) $(BIN)/pytest -s tests/chaos/test_payments_move_once.py
 
 clients: $(VENV)/.dev ## build and run the client example of every language whose toolchain is there
 	TEST_CLIENTS=1 $(BIN)/pytest tests/clients --durations=0

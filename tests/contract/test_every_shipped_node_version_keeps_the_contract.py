@@ -24,6 +24,7 @@ from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
 from reflux.sdk.claims import Claims
 from reflux.sdk.serving import node_server
+from tests.unit.sdk.served import orchestrator
 
 SERVICE = "reflux.api.node.v1.NodeService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -33,6 +34,12 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 FITS = {
     "ai.chat": {"messages": [{"role": "user", "content": "hello"}]},
     "http.request": {"url": "http://127.0.0.1:1/"},
+    "payment.charge": {
+        "amount": 1999,
+        "currency": "USD",
+        "source": {"stripe": "pm_1", "paypal": "token-1", "square": "ccof:1"},
+    },
+    "payment.refund": {"id": "pi_1", "provider": "stripe", "amount": 1999, "currency": "USD"},
     "transform.execute": {"code": "return input", "input": {"a": 1}},
 }
 LOCAL: dict[str, str] = {}
@@ -52,10 +59,16 @@ def slow(version, monkeypatch):
         for name in ("OPENAI", "ANTHROPIC"):
             monkeypatch.setenv(f"{name}_API_KEY", "sk-nobody")
             monkeypatch.setenv(f"{name}_BASE_URL", url)
+        for name in ("STRIPE_API_KEY", "PAYPAL_CLIENT_ID", "PAYPAL_CLIENT_SECRET", "SQUARE_ACCESS_TOKEN"):
+            monkeypatch.setenv(name, "nobody")
+        for name in ("STRIPE", "PAYPAL", "SQUARE"):
+            monkeypatch.setenv(f"{name}_BASE_URL", url)
         monkeypatch.setitem(LOCAL, "ai_local_url", url)
         yield {
             "ai.chat": FITS["ai.chat"] | {"providers": {"local": {"model": "any"}}},
             "http.request": {"url": url, "timeout_ms": 60_000},
+            "payment.charge": FITS["payment.charge"],
+            "payment.refund": FITS["payment.refund"],
             "transform.execute": {"code": "while (true) {}", "timeout_ms": 10_000},
         }[version.node]
 
@@ -70,15 +83,16 @@ async def served(version, **options):
         yield address
 
 
-async def execute(channel, value, *, timeout=10):
+async def execute(channel, value, *, timeout=10, claim=""):
     raw = value if isinstance(value, bytes) else orjson.dumps(value)
     stub = node_service_pb2_grpc.NodeServiceStub(channel)
-    return await stub.Execute(node_service_pb2.ExecuteRequest(input=raw), timeout=timeout)
+    metadata = (("x-reflux-claim-address", claim),) if claim else ()
+    return await stub.Execute(node_service_pb2.ExecuteRequest(input=raw), timeout=timeout, metadata=metadata)
 
 
-async def failure(channel, value, *, timeout=10):
+async def failure(channel, value, *, timeout=10, claim=""):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await execute(channel, value, timeout=timeout)
+        await execute(channel, value, timeout=timeout, claim=claim)
     return caught.value
 
 
@@ -129,7 +143,13 @@ async def test_it_speaks_health_and_reflection(version):
                 request = health_pb2.HealthCheckRequest(service=service)
                 assert (await stub.Check(request, timeout=5)).status == SERVING
         found = await asyncio.to_thread(_reflected, address)
-    assert [method.name for method in found.methods] == ["Describe", "Execute", "ExecuteBatch"]
+    assert [method.name for method in found.methods] == [
+        "Describe",
+        "Execute",
+        "ExecuteBatch",
+        "Verify",
+        "Cancel",
+    ]
 
 
 @pytest.mark.parametrize("value", [b"{", b"[]", b'{"unknown": 1}', b"null", b""])
@@ -153,9 +173,14 @@ async def test_oversized_input_is_refused(version):
 
 async def test_a_deadline_ends_the_call_and_the_version_serves_on(version, slow):
     """However long the work would take."""
-    async with served(version) as address, rpc.channel(address) as channel, asyncio.timeout(20):
+    async with (
+        orchestrator() as granting,
+        served(version) as address,
+        rpc.channel(address) as channel,
+        asyncio.timeout(20),
+    ):
         for _ in range(3):
-            told = rpc.read(await failure(channel, slow, timeout=1))
+            told = rpc.read(await failure(channel, slow, timeout=1, claim=granting.address))
             assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED
         described = node_service_pb2_grpc.NodeServiceStub(channel)
         assert (await described.Describe(node_service_pb2.DescribeRequest(), timeout=5)).node == version.node

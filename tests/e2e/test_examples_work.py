@@ -21,8 +21,14 @@ def test_the_delivery_fetches_reshapes_and_delivers_once(stack: Stack, ledger: L
 
     assert [entry["method"] for entry in delivered] == ["POST"]
     assert '"http.request"' in delivered[0]["body"]
-    assert run["output"]["delivered"] == ["ai.chat", "http.request", "transform.execute"]
-    assert run["output"]["said"] == ["3 nodes"]
+    assert run["output"]["delivered"] == [
+        "ai.chat",
+        "http.request",
+        "payment.charge",
+        "payment.refund",
+        "transform.execute",
+    ]
+    assert run["output"]["said"] == ["5 nodes"]
 
 
 def test_killing_the_orchestrator_repeats_no_recorded_outcome(tmp_path: Path, ledger: Ledger):

@@ -340,6 +340,8 @@ def _times(case: Case) -> Iterator[str]:
             if not superseded and event.retry_at - event.finish_time < timedelta(seconds=0.099):
                 if event.counted and case.state.steps[event.step].step.retry.attempts > 1:
                     continue  # the step's own jitter may be nothing
+                if event.next_version:
+                    continue  # the next version, which nobody has asked yet, has no reason to wait
                 yield f"{event.step} is tried again without a pause"
         elif isinstance(event, ev.TimedOut) and not event.step:
             created = case.state.created.time

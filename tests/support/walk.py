@@ -23,11 +23,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from reflux.core import children
+from reflux.core import children, resolving
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, recover, settle
 from reflux.core.claim import Verdict, judge
-from reflux.core.command import Record, StartAttempt, StartChild
+from reflux.core.command import AskEffect, Record, StartAttempt, StartChild
 from reflux.core.document import NULL, Json, JsonValue
 from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment, Outcome
@@ -64,6 +64,10 @@ class Answer:
     after: float = 0.0
     """Seconds from its start."""
     counted: bool = True
+    outage: bool = False
+    """The version or its provider is ill."""
+    chosen: str = ""
+    """The version that the route chose, where none answered."""
     claimed_by: str = ""
     """The node version that claims the effect as soon as it is asked, e.g. `pay@2`; empty: none does."""
     scope: str = "account"
@@ -132,6 +136,10 @@ class Walk:
     started: list[StartAttempt] = field(default_factory=list)
     timed: list[tuple[float, str]] = field(default_factory=list)
     """Seconds since `START`, and a line of `trace`."""
+    abilities: resolving.Abilities = resolving.NONE
+    """Of every version that is called."""
+    questions: list[resolving.Answer] = field(default_factory=list)
+    """Answers to questions about effects, in order; once there are none left nobody answers."""
     runs: Mapping[str, Answer] = field(default_factory=dict)
     """What becomes of the child of a step: `not_sent()` cannot begin; `done()` for those not named."""
     asked: list[StartChild] = field(default_factory=list)
@@ -206,6 +214,7 @@ class Walk:
         journal = self.journal[: len(self.journal) if keep is None else keep]
         heir = type(self)(self.flow, self._left(), self.input, self.effects, self.jitter, runs=self.runs)
         last = self.now if keep is None else max(_time_of(event) for event in journal)
+        heir.abilities, heir.questions = self.abilities, self.questions
         heir.now = last + timedelta(seconds=after)
         heir.journal = journal
         heir.state = fold(RUN, self.flow, journal)
@@ -236,6 +245,13 @@ class Walk:
                 return
             if isinstance(command, Record):
                 self._record(command.event)
+            elif isinstance(command, AskEffect):
+                self._record(command.asked)
+                if self.questions:
+                    answer = self.questions.pop(0)
+                    path = command.asked.step
+                    answered = resolving.answered(self.state, path, answer, self.abilities, self.now)
+                    self._record(answered)
             elif isinstance(command, StartChild):
                 self._ask(command)
             else:
@@ -367,12 +383,16 @@ class Walk:
         _, _, version = answer.claimed_by.rpartition("@")
         result = AttemptResult(
             answer.outcome,
-            Assignment(started.assignment.effect, started.assignment.lane, answered_by=version),
+            Assignment(
+                started.assignment.effect, started.assignment.lane, answered_by=version, chosen=answer.chosen
+            ),
             started.time,
             self.now,
             output=Json.of(answer.output) if answer.outcome is Outcome.DONE else None,
             failure=answer.failure and replace(answer.failure, step=started.step),
             counted=answer.counted,
+            outage=answer.outage,
+            abilities=self.abilities,
         )
         self._settle(started, result)
 
@@ -407,6 +427,13 @@ def _line(event: ev.Event) -> str:
         case ev.StepSettled():
             why = event.skip_reason or (event.failure.reason if event.failure else "")
             return f"{event.step} {event.state} {why}".rstrip()
+        case ev.EffectAsked():
+            return f"{event.step} {event.question} {event.number} of {event.node_version}"
+        case ev.EffectAnswered():
+            again = ""
+            if event.retry_at is not None:
+                again = f" +{(event.retry_at - event.time).total_seconds():g}s"
+            return f"{event.step} {event.knowledge} {event.state}{again}"
         case ev.EffectClaimed():
             return f"{event.step} claimed by {event.node_version}"
         case ev.CancelRequested():

@@ -10,10 +10,14 @@ The rules, by what is known of the outside effect:
 - NO_EFFECT: the step's own `retry` decides; a repetition carries a new idempotency key.
 - NOT_SENT and not counted (the mesh took no call, or a takeover superseded it): sent again, which costs the
   step nothing but patience. So is a pure attempt that failed in the company of others: at once, and alone.
+- NO_EFFECT because the version or its provider is ill, and NOT_SENT, of a call that is not pure: the next
+  version of the chain is asked at once, and each at most once; that uses up none of the step's attempts.
+  A decline is no outage, and goes nowhere.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
-  way; else the step is PARKED. An attempt that never got there costs patience here too. Neither `retry` nor
-  `on_error` ever sees it. It stays AMBIGUOUS until DONE: that a later attempt was not sent or refused says
-  nothing of a request that may still arrive.
+  way, then asked about (`reflux.core.resolving`); else the step is PARKED. An attempt that never got there
+  costs patience here too. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE, or
+  until the version that claimed it has said what is certain: that a later attempt was not sent or refused
+  says nothing of a request that may still arrive.
 """
 
 from collections.abc import Iterator
@@ -28,10 +32,15 @@ from reflux.core.event import Outcome, StepState
 from reflux.core.mapping import mapped
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
+from reflux.core.resolving import NONE, Abilities, first_question, successor, version_of
+from reflux.core.resolving import recover as recover_questions
 from reflux.core.state import Flight, RunState, StepRun
 
 RESOLVE_ATTEMPTS: Final = 5
 """Attempts at an idempotent effect that may end AMBIGUOUS, the first included, before a person is asked."""
+
+VERIFIED_ATTEMPTS: Final = 3
+"""The same where somebody can be asked what became of it."""
 
 RESOLVE_DELAY: Final = timedelta(seconds=1)
 """Pause before the first of them; doubled each time."""
@@ -54,6 +63,20 @@ class AttemptResult:
     output: Json | None = None
     failure: ev.Failure | None = None
     counted: bool = True
+    outage: bool = False
+    """The node says: the version or its provider is ill, not what the input names."""
+    abilities: Abilities = NONE
+    """Of the version whose outcome it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """Where the step stands after an attempt, and what is done next."""
+
+    state: StepState
+    at: datetime | None = None
+    version: str = ""
+    question: ev.Question | None = None
 
 
 def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: float) -> ev.AttemptFinished:
@@ -62,7 +85,7 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
     assert run.flight is not None, f"step {path} has no attempt in flight"
     started = run.flight.started
     result = _bounded(state, path, _certain(run, run.flight, result))
-    to, retry_at = _follow_up(run, result, jitter)
+    to = _fall_over(run, result) or _follow_up(run, result, jitter)
     failure = result.failure
     if result.outcome is Outcome.AMBIGUOUS and failure is not None:
         failure = ev.Failure(
@@ -73,23 +96,26 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
         attempt=started.attempt,
         generation=started.generation,
         outcome=result.outcome,
-        state=to,
+        state=to.state,
         assignment=result.assignment,
         start_time=result.start_time,
         finish_time=result.finish_time,
         output=result.output,
         failure=failure,
-        retry_at=retry_at,
-        counted=result.counted,
+        retry_at=to.at,
+        counted=result.counted and not to.version,
+        next_version=to.version,
+        next_question=to.question,
     )
 
 
-def recover(state: RunState, now: datetime) -> Iterator[ev.AttemptFinished]:
-    """Outcomes of the attempts that a former owner left in flight.
+def recover(state: RunState, now: datetime) -> Iterator[ev.AttemptFinished | ev.EffectAnswered]:
+    """Outcomes of the attempts and questions that a former owner left in flight.
 
     Unclaimed ones are superseded by the commit of these very events: whoever still holds one is refused its
     claim, so nothing was and nothing will be done by it. Claimed ones are ambiguous.
     """
+    yield from recover_questions(state, now)
     for path, run in state.steps.items():
         if run.flight is None:
             continue
@@ -138,15 +164,33 @@ def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptR
     return replace(result, output=given)
 
 
-def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:
+def _fall_over(run: StepRun, result: AttemptResult) -> _Next | None:
+    """The next version at once, when this one surely did nothing and is not to be asked now."""
+    ill = result.outcome is Outcome.NOT_SENT or (result.outcome is Outcome.NO_EFFECT and result.outage)
+    failed = version_of(result.assignment)
+    if not ill or run.ending or not failed or result.assignment.effect is EffectClass.PURE:
+        return None
+    if result.failure is not None and result.failure.reason == Reason.SUPERSEDED:
+        return None
+    version = successor(run, failed, result.abilities)
+    deadline = total_deadline(run)
+    if not version or (deadline is not None and result.finish_time >= deadline):
+        return None
+    return _Next(StepState.RETRYING, result.finish_time, version)
+
+
+def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> _Next:
     """Where the step stands after the attempt, and when it is tried again."""
     if result.outcome is Outcome.DONE:
-        return (StepState.SUCCEEDED if result.failure is None else StepState.FAILED), None
-    ended = run.ending
+        return _Next(StepState.SUCCEEDED if result.failure is None else StepState.FAILED)
     if result.outcome is Outcome.AMBIGUOUS:
-        return _resolve(run, result, jitter, ended=ended)
-    if ended:
-        return StepState.CANCELED, None
+        return _resolve(run, result, jitter, ended=run.ending)
+    if run.ending:
+        return _Next(StepState.CANCELED)
+    return _Next(*_try_again(run, result, jitter))
+
+
+def _try_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:
     if not result.counted:
         return _send_again(run, result, jitter)
     retry = run.step.retry
@@ -158,26 +202,28 @@ def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Step
     return _unless_too_late(total_deadline(run), at)
 
 
-def _resolve(
-    run: StepRun, result: AttemptResult, jitter: float, *, ended: bool
-) -> tuple[StepState, datetime | None]:
+def _resolve(run: StepRun, result: AttemptResult, jitter: float, *, ended: bool) -> _Next:
     """An ambiguous effect may be asked for again with the same key in the same scope, and in no other way."""
     effect = (run.unresolved or result).assignment.effect
     repeatable = effect in (EffectClass.IDEMPOTENT, EffectClass.COMPENSATABLE)
     if ended or not repeatable:
-        return StepState.PARKED, None
+        return _Next(StepState.PARKED)
+    first = first_question(effect, result.abilities)
+    asking = _Next(StepState.PARKED)
+    if first is not None:
+        asking = _Next(StepState.RETRYING, result.finish_time + RESOLVE_DELAY, question=first)
     if not (result.counted or (run.flight is not None and run.flight.claim is not None)):
         # Nobody was asked: while its version comes back, that costs patience and no attempt.
         to, at = _send_again(run, result, jitter)
-        return (to, at) if to is StepState.RETRYING else (StepState.PARKED, None)
+        return _Next(to, at) if to is StepState.RETRYING else asking
     asked = 1 + sum(
         attempt.outcome is Outcome.AMBIGUOUS and (attempt.counted or attempt.attempt in run.claims)
         for attempt in run.finished
         if attempt.generation == run.generation
     )
-    if asked >= RESOLVE_ATTEMPTS:
-        return StepState.PARKED, None
-    return StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (asked - 1)
+    if asked >= (RESOLVE_ATTEMPTS if first is None else VERIFIED_ATTEMPTS):
+        return asking
+    return _Next(StepState.RETRYING, result.finish_time + RESOLVE_DELAY * 2 ** (asked - 1))
 
 
 def _send_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[StepState, datetime | None]:

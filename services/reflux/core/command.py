@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.event import ChildRequested, Event
+from reflux.core.event import ChildRequested, EffectAsked, Event
 from reflux.core.names import StepPath
 
 
@@ -42,6 +42,18 @@ class StartAttempt:
     """The step says what is sticky: when that is nothing, the node's route is not asked."""
     effect: EffectClass | None = None
     """The class that the step declares for it; None: the weakest that the call can meet."""
+    fallback: bool = False
+    """It goes to `version` because another one could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskEffect:
+    """Fold and journal the question; once durable, ask it and hand the answer to `resolving.answered`."""
+
+    asked: EffectAsked
+    node: str
+    input: Json
+    """Of the call whose effect is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +64,4 @@ class StartChild:
     input: Json
 
 
-Command = Record | StartAttempt | StartChild
+Command = Record | StartAttempt | StartChild | AskEffect

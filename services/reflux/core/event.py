@@ -11,7 +11,10 @@ from enum import StrEnum
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
+from reflux.core.failure import Failure as Failure  # noqa: PLC0414 - a part of facts, and named as one
 from reflux.core.faults import FaultPlan
+from reflux.core.knowledge import Knowledge as Knowledge  # noqa: PLC0414 - the same
+from reflux.core.knowledge import Question as Question  # noqa: PLC0414 - the same
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.origin import OnlyStep, Origin
 
@@ -31,9 +34,6 @@ class StepState(StrEnum):
     CANCELED = "CANCELED"
     PARKED = "PARKED"
 
-
-MAX_MESSAGE = 4_000
-"""Characters of a failure's message."""
 
 SETTLED = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, StepState.CANCELED})
 
@@ -86,26 +86,6 @@ class Choice(StrEnum):
     """The same, by the version that is named."""
     FAIL = "fail"
     """It has failed for good."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something failed."""
-
-    code: str
-    """gRPC canonical code, e.g. `UNAVAILABLE`."""
-    reason: str
-    """One of `reflux.core.reasons`, or a reason of the node's own."""
-    message: str
-    retryable: bool = False
-    step: str = ""
-    """The step in which it arose; empty for the run's own."""
-
-    def __post_init__(self) -> None:
-        """Messages may quote what somebody sent: they are bounded, and hold nothing that no store takes."""
-        message = self.message[:MAX_MESSAGE].replace("\0", "\ufffd").encode(errors="replace").decode()
-        if message != self.message:
-            object.__setattr__(self, "message", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +222,46 @@ class AttemptFinished:
     retry_at: datetime | None = None
     counted: bool = True
     """Whether it uses up one of the step's attempts; an orchestrator's death does not."""
+    next_version: str = ""
+    """When RETRYING: who is asked next, because this version could not; empty: as ever."""
+    next_question: Question | None = None
+    """When RETRYING an AMBIGUOUS effect: what is asked next; None: it is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectAsked:
+    """The version that claimed an effect of which nobody knows is asked about it."""
+
+    step: StepPath
+    attempt: int
+    """The last attempt at the effect."""
+    question: Question
+    number: int
+    """How often this has been asked of this effect, from 1."""
+    node_version: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EffectAnswered:
+    """What is known of the effect then, and what follows. VOIDED makes the next attempt a new effect."""
+
+    step: StepPath
+    attempt: int
+    question: Question
+    number: int
+    knowledge: Knowledge
+    detail: str
+    """In the words of who was asked, or why nobody answered."""
+    state: StepState
+    time: datetime
+    output: Json | None = None
+    failure: Failure | None = None
+    retry_at: datetime | None = None
+    next_version: str = ""
+    next_question: Question | None = None
+    answered: bool = True
+    """Whether somebody did; else the call failed, or its orchestrator was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +474,8 @@ Event = (
     | AttemptStarted
     | EffectClaimed
     | AttemptFinished
+    | EffectAsked
+    | EffectAnswered
     | StepEntered
     | StepSettled
     | CancelRequested

@@ -226,6 +226,9 @@ def land(state: RunState, run: StepRun) -> None:
     if run.flight is not None:
         run.flight = None
         state.flights -= 1
+    if run.asking is not None:
+        run.asking = None
+        state.flights -= 1
 
 
 def _frame_failed(state: RunState, frame: Frame, closing: Closing, time: datetime) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from reflux.core import children, clocks, compensation
+from reflux.core import children, clocks, compensation, resolving
 from reflux.core import event as ev
 from reflux.core.containers import items_of
 from reflux.core.event import SETTLED, RunPhase, StepState
@@ -122,6 +122,8 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _step_entered(state, event)
         case ev.EffectClaimed():
             _effect_claimed(state, event)
+        case ev.EffectAsked() | ev.EffectAnswered():
+            resolving.fold(state, event)
         case ev.OutcomeKept():
             keep(state, event)
         case ev.CancelRequested():
@@ -216,6 +218,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
     run.generation = event.generation + (event.outcome is ev.Outcome.NO_EFFECT)
     run.finished.append(event)
     run.failure = event.failure
+    resolving.follow(run, event)
     if event.state is StepState.RETRYING and event.retry_at is not None:
         run.state = StepState.RETRYING
         state.due[event.step] = event.retry_at
@@ -321,6 +324,7 @@ def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
     run.used = 0
     run.renewed = event.time
     run.pinned = event.version or run.pinned
+    run.next_version, run.tried, run.next_question = "", (), None
     state.due[event.step] = event.time
 
 

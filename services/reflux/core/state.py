@@ -109,6 +109,16 @@ class StepRun:
     finished: list[ev.AttemptFinished] = field(default_factory=list)
     claims: dict[int, ev.EffectClaimed] = field(default_factory=dict)
     """By the number of the attempt, in order."""
+    next_version: str = ""
+    """Who is asked next, because those that were `tried` could not; empty: as the route says."""
+    tried: tuple[str, ...] = ()
+    """Versions that surely did nothing, one after the other, since the route was last asked."""
+    next_question: ev.Question | None = None
+    """What is asked next about its ambiguous effect; None: it is asked for again."""
+    asking: ev.EffectAsked | None = None
+    """A question whose answer is not known yet."""
+    answers: list[ev.EffectAnswered] = field(default_factory=list)
+    """What was answered about its effects, in order."""
     branches: tuple[int, ...] | None = None
     """Indices of the branches that were entered; None before, and for steps without branches."""
     over: list[Frame] = field(default_factory=list)
@@ -143,6 +153,11 @@ class StepRun:
     def ending(self) -> bool:
         """Whether the list it stands in ends early: nothing new may begin for it."""
         return self.frame is not None and self.frame.closing is not None
+
+    @property
+    def lands(self) -> bool:
+        """Whether nothing is in flight for it: no attempt, and no question."""
+        return self.flight is None and self.asking is None
 
     @property
     def flies_pure(self) -> bool:

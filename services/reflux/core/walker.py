@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from reflux.core import children, compensation
+from reflux.core import children, compensation, resolving
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
-from reflux.core.command import Command, Record, StartAttempt, StartChild
+from reflux.core.command import AskEffect, Command, Record, StartAttempt, StartChild
 from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
@@ -206,16 +206,19 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
     if len(document.raw) > MAX_DOCUMENT_BYTES:
         message = f"the input of step {path} is {len(document.raw)} bytes; the limit is {MAX_DOCUMENT_BYTES}"
         return _failed(path, Reason.DOCUMENT_TOO_LARGE, message, now)
+    if (question := resolving.due_question(run, now)) is not None:
+        return AskEffect(resolving.ask(run, path, question, now), action.node, document)
     return StartAttempt(
         step=path,
         attempt=run.attempt + 1,
         generation=run.generation,
         node=action.node,
-        version=_claimed_version(run) or run.pinned or action.version,
+        version=_claimed_version(run) or run.pinned or run.next_version or action.version,
         input=document,
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,
         effect=step.effect,
+        fallback=bool(run.next_version) and run.unresolved is None and not run.pinned,
         versions=route.versions,
         sticky=None if sticky is None else Json.of(sticky),
         own_sticky=template is not None,

@@ -1,6 +1,6 @@
 """The node versions that come with REFLUX: one folder per node, one module per version.
 
-Owns: what `ai.chat`, `http.request` and `transform.execute` do. Calls: the outside world, for
+Owns: what `ai.chat`, `http.request`, `payment.*` and `transform.execute` do. Calls: the outside world, for
 whoever calls; the registry and the orchestrator only through `reflux.sdk`. Called by: the mesh.
 """
 
@@ -25,6 +25,10 @@ SHIPPED: Final[Mapping[str, str]] = {
     "ai.chat@local": "reflux.nodes.ai_chat.versions:local",
     "http.request@1.0.0": "reflux.nodes.http_request.v1:request",
     "http.request@2.0.0": "reflux.nodes.http_request.v2:request",
+    "payment.charge@stripe": "reflux.nodes.payment.versions:stripe",
+    "payment.charge@paypal": "reflux.nodes.payment.versions:paypal",
+    "payment.charge@square": "reflux.nodes.payment.versions:square",
+    "payment.refund@1.0.0": "reflux.nodes.payment.versions:refund",
     "transform.execute@1.0.0": "reflux.nodes.transform_execute.v1:execute",
 }
 """Where each version is, so that their names are known without importing what they need."""

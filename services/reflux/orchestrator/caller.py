@@ -14,7 +14,7 @@ What the labels prove, and no more:
       != chosen
     tries > 1 and     another version answered a later try. Whether every version before it in the chain was
     answered_by       tried is not known, because one that is ejected meanwhile is passed over silently.
-      != chosen       Reason `fallback`
+      != chosen       Reason `fallback`, as for the orchestrator's own next attempt, pinned to another version
     flags             how the last try ended; of those before it they say nothing
 """
 
@@ -114,6 +114,9 @@ class Order:
     faults: tuple[tuple[str, str], ...] = ()
     """Headers for the mesh: what shall fail, in a test run."""
 
+    fallback: bool = False
+    """It goes to `version` because another one could not."""
+
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
         if self.total_deadline is None:
@@ -199,6 +202,7 @@ class NodeCaller:
             start_time=start,
             finish_time=self._clock.now(),
             failure=failure,
+            outage=report.metadata.get("fault") == "node",
             # Waiting helps with all that the mesh lacks, but not with a setting.
             counted=missing is Reason.FAULTS_NOT_ALLOWED
             or (sent and (reached or report.code not in _GAVE_UP)),
@@ -294,7 +298,7 @@ def _why(order: Order, chosen: str, answered: str, tries: int) -> str:
     if chosen and answered and answered != chosen:
         return "ejected" if tries == 1 else "fallback"
     if order.version is not None:
-        return order.assignment.reason or "pin"
+        return "fallback" if order.fallback else order.assignment.reason or "pin"
     if not chosen:
         return ""
     return STICKY if order.assignment.sticky else "weight"

@@ -14,7 +14,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
-from reflux.orchestrator import faulting, related_codec
+from reflux.orchestrator import faulting, knowledge_codec, related_codec
 from reflux.orchestrator.fields import document, failure_in, failure_out, moment, raw, set_stamp, stamp
 from reflux.orchestrator.operations import derivation
 from reflux.orchestrator.words import codec as words
@@ -206,6 +206,10 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
     set_stamp(finished.start_time, event.start_time)
     set_stamp(finished.finish_time, event.finish_time)
     finished.counted = event.counted
+    if event.next_version:
+        finished.next_version = event.next_version
+    if event.next_question is not None:
+        finished.next_question = event.next_question
     return stored
 
 
@@ -223,6 +227,8 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
         failure=failure_in(stored),
         retry_at=moment(stored.retry_at) if stored.HasField("retry_at") else None,
         counted=stored.counted,
+        next_version=stored.next_version,
+        next_question=knowledge_codec.question_in(stored.next_question),
     )
 
 
@@ -358,6 +364,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunRecovered: _encode_recovered,
     ev.RunParked: _encode_parked,
     ev.RunFinished: _encode_run_finished,
+    **knowledge_codec.ENCODERS,
     **related_codec.ENCODERS,
     **words.ENCODERS,
 }
@@ -375,6 +382,7 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_recovered": _decode_recovered,
     "run_parked": _decode_parked,
     "run_finished": _decode_run_finished,
+    **knowledge_codec.DECODERS,
     **related_codec.DECODERS,
     **words.DECODERS,
 }

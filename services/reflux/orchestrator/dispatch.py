@@ -106,6 +106,7 @@ def prepare(
         group=_group(command, reach, assignment, limit),
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
+        fallback=command.fallback,
     )
     return started, order, _obstacle(mesh, command, reach, now)
 

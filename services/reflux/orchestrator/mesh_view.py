@@ -69,6 +69,10 @@ class VersionView:
     endpoints: int
     batch: int = 1
     """Attempts that one call may carry."""
+    verifiable: bool = False
+    """It can say what became of an effect."""
+    cancelable: bool = False
+    """It can undo an effect by its key."""
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class of a call with this input; `AT_MOST_ONCE` when its expression does not say."""
@@ -191,6 +195,17 @@ class MeshView:
         """The route of a node, or None."""
         return _known(self._routes).get(node)
 
+    def successors(self, node: str, version: str) -> tuple[str, ...]:
+        """The versions that may take a call over from this one, in order: its chain, then the other targets
+        with weight and theirs. Only those that are registered.
+        """
+        route = self.route(node)
+        if route is None:
+            return ()
+        own = next((target.fallback for target in route.targets if target.version == version), ())
+        names = dict.fromkeys((*own, *route.reachable))
+        return tuple(name for name in names if name != version and name in self.versions(node))
+
     def reach(self, node: str, pin: str | None) -> Reach:
         """What a call can meet, a pinned one its version alone; without versions when none is known."""
         key = (node, pin)
@@ -271,6 +286,8 @@ def _version(stored: registry_pb.NodeVersion) -> VersionView:
         attempt_timeout=stored.attempt_timeout.ToTimedelta() if stored.HasField("attempt_timeout") else None,
         endpoints=len(stored.endpoints),
         batch=_batch(stored) if stored.batchable else 1,
+        verifiable=stored.verifiable,
+        cancelable=stored.cancelable,
     )
 
 

@@ -40,6 +40,7 @@ from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec, provenance
+from reflux.orchestrator.evidence import evidence, why_asking, why_parked
 from reflux.orchestrator.faulting import met_by
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.words import view as words
@@ -233,6 +234,8 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     for path, run in state.steps.items():
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
+        if run.asking is not None:
+            return _waiting(f"step {path}: {why_asking(run)}")
     if state.child_runs and not state.due:
         path = next(iter(state.child_runs))
         return _waiting(f"step {path}: {_child(state, path)}", state.deadlines.get(path))
@@ -243,7 +246,8 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     for path, awaited in state.awaited.items():
         return _waiting(f"step {path}: {words.why_awaited(awaited, state.steps[path])}")
     if state.parked:
-        return _waiting(f"step {next(iter(state.parked))}: a person must say what became of its effect")
+        path = next(iter(state.parked))
+        return _waiting(f"step {path}: {why_parked(state.steps[path])}")
     if state.ready:
         return _waiting("its next steps are about to start: " + ", ".join(state.ready))
     return _waiting("about to go on")
@@ -277,6 +281,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "kept_from": run.kept.run_id if run.kept else "",
         "approval": words.approval(run, stamp),
         "signal": words.awaited_signal(state, path, run),
+        "evidence": evidence(run, stamp),
     }
 
 
@@ -297,7 +302,7 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
     if run.state in SETTLED or state.phase in FINAL:
         return None
     if run.state is StepState.PARKED:
-        return _waiting("a person must say what became of its effect")
+        return _waiting(why_parked(run))
     if state.quarantine and not state.canceled:
         return _waiting("a person must look at the run")
     if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
@@ -327,6 +332,8 @@ def _on_timer(state: RunState, path: StepPath) -> str:
 
 
 def _before_retry(run: StepRun) -> str:
+    if (asking := why_asking(run)) is not None:
+        return asking
     code = run.failure.code if run.failure else "no answer"
     return f"attempt {run.attempt} ended with {code}; the next one waits for its time"
 

@@ -29,7 +29,7 @@ from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import Record, StartChild
+from reflux.core.command import AskEffect, Record, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
@@ -47,6 +47,7 @@ from reflux.orchestrator.faulting import under_faults
 from reflux.orchestrator.journaling import is_progress, tied
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
+from reflux.orchestrator.resolver import Resolver, abilities_after
 from reflux.orchestrator.resting import rests, row_of
 from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
@@ -155,6 +156,7 @@ class Worker:
         self._host = host
         self._tracer = tracer
         self._sender: Sender | None = None
+        self._resolver: Resolver | None = None
         self._landings: Landings[ActiveRun] = Landings(self.walk)
         self._children = children
         self._bytes = 0
@@ -179,6 +181,9 @@ class Worker:
                 clock=self._clock,
                 room=self._writer.room,
                 traced=self._tracer.wants if self._tracer is not None else lambda _: False,
+            )
+            self._resolver = Resolver(
+                tasks=group, channel=self._caller.channel, mesh=self._mesh, clock=self._clock
             )
             with (
                 metrics.RUNS_LOADED.watched(lambda: {(): len(self.runs)}),
@@ -208,12 +213,14 @@ class Worker:
         if self.runs.get(run.id) is not run:
             return None
         try:
-            recorded, held = self._advance(run, events)
+            recorded, held, asks = self._advance(run, events)
             run.held += len(held)
             if len(run.calls) + run.held > run.state.flights:
-                for path in [path for path in run.calls if run.state.steps[path].flight is None]:
+                for path in [path for path in run.calls if run.state.steps[path].lands]:
                     run.calls.pop(path).cancel()
             future = self._submit(run, recorded, words, held)
+            if asks and future is not None and self._resolver is not None:
+                future.add_done_callback(partial(self._resolver.ask, run, asks, self.walk))
             self._weigh(run)
             self._arm(run)
         except (Exhausted, Stopped):
@@ -277,11 +284,12 @@ class Worker:
 
     def _advance(
         self, run: ActiveRun, events: Iterable[ev.Event]
-    ) -> tuple[list[ev.Event], list[tuple[ev.AttemptStarted, Order]]]:
-        """Everything that follows from `events`: what to write, and the calls that wait for the commit."""
+    ) -> tuple[list[ev.Event], list[tuple[ev.AttemptStarted, Order]], list[AskEffect]]:
+        """Everything that follows from `events`: what to write, and what waits for the commit."""
         state = run.state
         recorded: list[ev.Event] = []
         held: list[tuple[ev.AttemptStarted, Order]] = []
+        asks: list[AskEffect] = []
         for event in events:  # one that is made while this goes on is made of the state as it is then
             evolve(state, event)
             recorded.append(event)
@@ -294,6 +302,11 @@ class Worker:
             if isinstance(command, StartChild):
                 evolve(state, command.requested)
                 recorded.append(command.requested)
+                continue
+            if isinstance(command, AskEffect):
+                evolve(state, command.asked)
+                recorded.append(command.asked)
+                asks.append(command)
                 continue
             started, order, failure = prepare(
                 self._mesh, run.id, run.lease.token, command, now, turn=run.turn
@@ -310,7 +323,7 @@ class Worker:
             else:
                 recorded.append(started)
                 held.append((started, order))
-        return recorded, held
+        return recorded, held, asks
 
     def _submit(
         self,
@@ -465,7 +478,9 @@ class Worker:
         if isinstance(result, Exception):
             self._break(run, result)
             return
-        self._landings.add(run, started, result)
+        step = run.state.steps[started.step]
+        abilities = abilities_after(self._mesh, step, result.assignment, flight.claim)
+        self._landings.add(run, started, replace(result, abilities=abilities))
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""

@@ -2,7 +2,7 @@
 
 The digest covers description, schemas and effect: what callers rely on. Two descriptions with the same digest
 are the same version, whatever the spelling of their schemas; timeout, concurrency and whether it takes
-batches are a matter of the deployment and are not in it.
+batches, verifies or cancels are a matter of the deployment and are not in it.
 """
 
 from __future__ import annotations

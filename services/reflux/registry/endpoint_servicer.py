@@ -57,6 +57,8 @@ class EndpointServicer(EndpointServiceServicer):
             attempt_timeout=said.attempt_timeout.ToTimedelta(),
             max_concurrency=said.max_concurrency,
             batchable=said.batchable,
+            verifiable=said.verifiable,
+            cancelable=said.cancelable,
             digest=digest,
             created_at=datetime.now(UTC),
         )

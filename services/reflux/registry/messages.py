@@ -21,6 +21,8 @@ def node_version(of: NodeVersion) -> pb.NodeVersion:
         effect=Effect.FromString(of.effect),
         max_concurrency=of.max_concurrency,
         batchable=of.batchable,
+        verifiable=of.verifiable,
+        cancelable=of.cancelable,
         digest=of.digest,
         endpoints=[pb.Endpoint(id=each.id, address=each.address) for each in of.endpoints],
     )

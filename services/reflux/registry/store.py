@@ -41,6 +41,10 @@ class NodeVersion:
     max_concurrency: int
     batchable: bool
     """It takes several attempts in one call."""
+    verifiable: bool
+    """It can say what became of an effect."""
+    cancelable: bool
+    """It can undo an effect by its key."""
     digest: str
     created_at: datetime
     endpoints: tuple[Endpoint, ...] = ()
@@ -81,6 +85,8 @@ class RegistryStore:
             "attempt_timeout": version.attempt_timeout,
             "max_concurrency": version.max_concurrency,
             "batchable": version.batchable,
+            "verifiable": version.verifiable,
+            "cancelable": version.cancelable,
             "digest": version.digest,
         }
         return bool(await self._all("register_version", values))

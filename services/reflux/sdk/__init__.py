@@ -22,6 +22,9 @@ started a call. Called by: the mesh.
 
     asyncio.run(serve([quote], Settings.load()))
 
+A version that may have acted without anybody hearing of it says what became of that: its handlers `verify`
+and `cancel` (`reflux.sdk.verifying`).
+
 What the function does is part of the run's trace: `ctx.span("charge")` adds to it, `ctx.traceparent` takes
 it further.
 
@@ -38,17 +41,23 @@ from reflux.sdk.context import Context
 from reflux.sdk.definition import Model, NodeVersion, node
 from reflux.sdk.faults import Full, NodeFault, TargetFault
 from reflux.sdk.serving import serve
+from reflux.sdk.verifying import Asked, Found, Knowledge, Unknown, Voided
 
 __all__ = [
+    "Asked",
     "Context",
     "EffectClass",
+    "Found",
     "Full",
+    "Knowledge",
     "Model",
     "NodeFault",
     "NodeVersion",
     "Reason",
     "SpanKind",
     "TargetFault",
+    "Unknown",
+    "Voided",
     "node",
     "serve",
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from reflux.core.effect import EffectClass
     from reflux.runtime.settings import Settings
+    from reflux.sdk.verifying import Asking
 
 MAX_CONCURRENCY: Final = 1000
 
@@ -49,6 +50,8 @@ class NodeVersion:
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None
     function: Callable[..., Any]
     wants_context: bool
+    verify: Asking | None = None
+    cancel: Asking | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +74,8 @@ class NodeVersion:
             effect=self.effect.to_proto(),
             max_concurrency=self.max_concurrency,
             batchable=self.batchable,
+            verifiable=self.verify is not None,
+            cancelable=self.cancel is not None,
         )
         description.attempt_timeout.FromTimedelta(self.attempt_timeout)
         return description
@@ -87,6 +92,8 @@ def node(
     scope: str = "",
     claims_itself: bool = False,
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
+    verify: Asking | None = None,
+    cancel: Asking | None = None,
 ) -> Callable[[Callable[..., Any]], NodeVersion]:
     """Make a node version of a function `(given: InputModel[, ctx: Context[R]]) -> OutputModel`.
 
@@ -110,17 +117,14 @@ def node(
         scope: within which the idempotency key holds, e.g. one provider account.
         claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
             the function runs: safe, but a failure before the effect then counts as possibly done.
+        verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
+        cancel: undoes the effect of a key for ever; what makes a version `compensatable`.
         resources: opened once per process, closed after the drain; `ctx.resources` is what it yields.
 
     Raises:
         TypeError, ValueError: the function or an argument does not fit.
     """
-    if not is_name(name) or not is_version(version):
-        raise ValueError(f"{name}@{version} is not the name of a node version")
-    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
-        raise ValueError(f"max_concurrency is 1 to {MAX_CONCURRENCY}, not {max_concurrency}")
-    if attempt_timeout.total_seconds() <= 0:
-        raise ValueError("attempt_timeout must be positive")
+    _check(name, version, max_concurrency, attempt_timeout)
 
     def make(function: Callable[..., Any]) -> NodeVersion:
         hints = get_type_hints(function)
@@ -141,9 +145,20 @@ def node(
             resources=resources,
             function=function,
             wants_context=len(parameters) == 2,
+            verify=verify,
+            cancel=cancel,
         )
 
     return make
+
+
+def _check(name: str, version: str, max_concurrency: int, attempt_timeout: timedelta) -> None:
+    if not is_name(name) or not is_version(version):
+        raise ValueError(f"{name}@{version} is not the name of a node version")
+    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+        raise ValueError(f"max_concurrency is 1 to {MAX_CONCURRENCY}, not {max_concurrency}")
+    if attempt_timeout.total_seconds() <= 0:
+        raise ValueError("attempt_timeout must be positive")
 
 
 def _model(hint: object, function: Callable[..., Any]) -> type[BaseModel]:

@@ -44,6 +44,7 @@ from reflux.sdk.context import Context
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
 from reflux.sdk.tracing import VersionSpans, tell
+from reflux.sdk.verifying import Asking, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,6 +139,32 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         if failed is not None:
             await self._fail(failed, context)
 
+    async def Verify(  # noqa: N802 - the name in the contract
+        self, request: node_service_pb2.VerifyRequest, context: Any
+    ) -> node_service_pb2.VerifyResponse:
+        """What became of an effect; see `reflux.sdk.verifying`."""
+        knowledge = await self._asked(self.version.verify, request.effect, context)
+        return node_service_pb2.VerifyResponse(knowledge=knowledge)
+
+    async def Cancel(  # noqa: N802 - the name in the contract
+        self, request: node_service_pb2.CancelRequest, context: Any
+    ) -> node_service_pb2.CancelResponse:
+        """Undo an effect by its key; see `reflux.sdk.verifying`."""
+        knowledge = await self._asked(self.version.cancel, request.effect, context)
+        return node_service_pb2.CancelResponse(knowledge=knowledge)
+
+    async def _asked(
+        self, handler: Asking | None, effect: node_service_pb2.ClaimedEffect, context: Any
+    ) -> node_service_pb2.EffectKnowledge:
+        with ExitStack() as place:
+            try:
+                self.admit()
+                await self.take_place(place)
+                return await ask(self, handler, effect, context)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+                failed = self.failed(error)
+        return await self._fail(failed, context)
+
     async def _answer(
         self, request: node_service_pb2.ExecuteRequest, context: Any
     ) -> node_service_pb2.ExecuteResponse:
@@ -175,7 +202,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         call: Context[Any] | None = None
         try:
             value, effect = self._accept(raw, envelope)
-            call = self._open(envelope, effect, remaining, spans)
+            call = self.open(envelope, effect, remaining, spans)
             if not self.version.claims_itself:
                 await call.claim()
             return self._finish(await self._run(value, call, place), call)
@@ -204,12 +231,20 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         self._in_flight -= 1
         self._places.release()
 
-    def _accept(self, raw: bytes, envelope: Envelope) -> tuple[BaseModel, EffectClass]:
+    def read(self, raw: bytes) -> BaseModel:
+        """An input as it was sent.
+
+        Raises:
+            InvalidArgument: it does not fit.
+        """
         documents.check_size(raw, what="the input")
         try:
-            value = self.version.input.model_validate_json(raw, strict=True)
+            return self.version.input.model_validate_json(raw, strict=True)
         except ValidationError as error:
             raise _invalid(error, self.version.name) from None
+
+    def _accept(self, raw: bytes, envelope: Envelope) -> tuple[BaseModel, EffectClass]:
+        value = self.read(raw)
         constant = self.version.effect.constant
         effect = constant or self.version.effect.of(documents.parse_json(raw, what="the input"))
         if is_weaker(effect, envelope.effect):
@@ -220,9 +255,10 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             raise Refusal(code, message, reason=Reason.EFFECT_WEAKER, metadata={"effect": effect})
         return value, effect
 
-    def _open(
+    def open(
         self, envelope: Envelope, effect: EffectClass, remaining: float | None, spans: CallSpans | None
     ) -> Context[Any]:
+        """What the author's function knows of its call."""
         if spans is not None:
             spans.root.set("reflux.run.id", envelope.run_id)
             spans.root.set("reflux.step", envelope.step)

@@ -110,6 +110,28 @@ KINDS = {
         failure=st.none() | failures,
         retry_at=st.none() | times,
         counted=st.booleans(),
+        next_version=texts,
+        next_question=st.none() | st.sampled_from(ev.Question),
+    ),
+    ev.EffectAsked: st.builds(
+        ev.EffectAsked, texts, counts, st.sampled_from(ev.Question), counts, texts, times
+    ),
+    ev.EffectAnswered: st.builds(
+        ev.EffectAnswered,
+        texts,
+        counts,
+        st.sampled_from(ev.Question),
+        counts,
+        st.sampled_from(ev.Knowledge),
+        texts,
+        st.sampled_from(ev.StepState),
+        times,
+        output=st.none() | documents,
+        failure=st.none() | failures,
+        retry_at=st.none() | times,
+        next_version=texts,
+        next_question=st.none() | st.sampled_from(ev.Question),
+        answered=st.booleans(),
     ),
     ev.StepEntered: st.builds(
         ev.StepEntered,

@@ -99,6 +99,11 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
     walk = Walk(flow, answers, {"n": 7}, {"a": EffectClass.IDEMPOTENT}).run(until=4)
     step = steps_of(walk)["a"]
     attempts = step.pop("attempts")
+    evidence = step.pop("evidence")
+    assert evidence["answers"] == []
+    assert [(each["attempt"], each["node_version"], each["scope"]) for each in evidence["claims"]] == [
+        (2, "x@2", "account")
+    ]
     assert step == {
         "id": "a",
         "name": "Pay",

@@ -15,7 +15,10 @@ from reflux.orchestrator.run_view import run_document, steps_document
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 
 ONCE = {"a": EffectClass.AT_MOST_ONCE}
-PERSON = "a person must say what became of its effect"
+PERSON = (
+    "a person must say what became of its effect: pay@1 claimed it in scope account and was asked for it "
+    "once without an answer"
+)
 
 
 def run_waits(walk: Walk) -> dict[str, str | None] | None:

@@ -37,7 +37,17 @@ def why(
             if not steps:
                 raise not_found(f"run {run_id} has no step {step!r}; it has {', '.join(known) or 'none'}")
         if as_json:
-            shown = ("id", "node", "action", "state", "error", "skip_reason", "waiting", "attempts")
+            shown = (
+                "id",
+                "node",
+                "action",
+                "state",
+                "error",
+                "skip_reason",
+                "waiting",
+                "attempts",
+                "evidence",
+            )
             reflux.out.json(
                 {
                     **{key: run[key] for key in ("id", "state", "error", "waiting")},

@@ -28,8 +28,8 @@ import psycopg
 
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json
 from reflux.core.errors import CallerError, Defect, InvalidArgument, NotFound, TryLater
-from reflux.core.event import MAX_MESSAGE
 from reflux.core.expression import ExpressionError
+from reflux.core.failure import MAX_MESSAGE
 from reflux.core.flow.durations import format_moment
 from reflux.core.flow.scheduled import Scheduled
 from reflux.core.reasons import Reason

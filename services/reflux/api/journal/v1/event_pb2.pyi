@@ -41,6 +41,8 @@ class Event(_message.Message):
     RUN_ADMITTED_FIELD_NUMBER: _builtins.int
     COMPENSATION_STARTED_FIELD_NUMBER: _builtins.int
     CHILD_REQUESTED_FIELD_NUMBER: _builtins.int
+    EFFECT_ASKED_FIELD_NUMBER: _builtins.int
+    EFFECT_ANSWERED_FIELD_NUMBER: _builtins.int
     CHILD_STARTED_FIELD_NUMBER: _builtins.int
     CHILD_RECALLED_FIELD_NUMBER: _builtins.int
     OUTCOME_KEPT_FIELD_NUMBER: _builtins.int
@@ -107,6 +109,14 @@ class Event(_message.Message):
         """A run is to be begun."""
 
     @_builtins.property
+    def effect_asked(self) -> Global___EffectAsked:
+        """A node version is asked about an effect of which nobody knows."""
+
+    @_builtins.property
+    def effect_answered(self) -> Global___EffectAnswered:
+        """What is known of it then, and what follows."""
+
+    @_builtins.property
     def child_started(self) -> Global___ChildStarted:
         """The run is durable."""
 
@@ -159,6 +169,8 @@ class Event(_message.Message):
         run_admitted: Global___RunAdmitted | None = ...,
         compensation_started: Global___CompensationStarted | None = ...,
         child_requested: Global___ChildRequested | None = ...,
+        effect_asked: Global___EffectAsked | None = ...,
+        effect_answered: Global___EffectAnswered | None = ...,
         child_started: Global___ChildStarted | None = ...,
         child_recalled: Global___ChildRecalled | None = ...,
         outcome_kept: Global___OutcomeKept | None = ...,
@@ -169,11 +181,11 @@ class Event(_message.Message):
         step_overruled: Global___StepOverruled | None = ...,
         run_terminated: Global___RunTerminated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_answered", b"effect_answered", "effect_asked", b"effect_asked", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_answered", b"effect_answered", "effect_asked", b"effect_asked", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "child_started", "child_recalled", "outcome_kept", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "effect_asked", "effect_answered", "child_started", "child_recalled", "outcome_kept", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -696,6 +708,8 @@ class AttemptFinished(_message.Message):
     COUNTED_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
     STICKY_FIELD_NUMBER: _builtins.int
+    NEXT_VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_QUESTION_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -734,6 +748,14 @@ class AttemptFinished(_message.Message):
     """Names the call that this attempt shared with others; empty when it travelled alone."""
     sticky: _builtins.bytes
     """Digest of the sticky value that the draw was made from; empty: it was made from run, step and attempt."""
+    next_version: _builtins.str
+    """When RETRYING: the version that is asked next, because this one could not and surely did nothing; empty: as the
+    route says, or the one that had claimed the effect.
+    """
+    next_question: _builtins.str
+    """When RETRYING an effect of which nobody knows: what is asked next, verify or cancel; empty: it is asked for
+    again.
+    """
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When not DONE."""
@@ -776,14 +798,140 @@ class AttemptFinished(_message.Message):
         counted: _builtins.bool = ...,
         batch_id: _builtins.str = ...,
         sticky: _builtins.bytes = ...,
+        next_version: _builtins.str = ...,
+        next_question: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "finish_time", b"finish_time", "retry_at", b"retry_at", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "next_question", b"next_question", "next_version", b"next_version", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttemptFinished: _TypeAlias = AttemptFinished  # noqa: Y015
+
+@_typing.final
+class EffectAsked(_message.Message):
+    """A node version is asked about an effect of which nobody knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NODE_VERSION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    attempt: _builtins.int
+    """The last attempt at the effect."""
+    question: _builtins.str
+    """verify: what became of it; cancel: undo it."""
+    number: _builtins.int
+    """How often this has been asked of this effect, from 1."""
+    node_version: _builtins.str
+    """Version that is asked: the one that claimed the effect."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        question: _builtins.str = ...,
+        number: _builtins.int = ...,
+        node_version: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "node_version", b"node_version", "number", b"number", "question", b"question", "step", b"step", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectAsked: _TypeAlias = EffectAsked  # noqa: Y015
+
+@_typing.final
+class EffectAnswered(_message.Message):
+    """What is known of the effect then, and what follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RETRY_AT_FIELD_NUMBER: _builtins.int
+    NEXT_QUESTION_FIELD_NUMBER: _builtins.int
+    NEXT_VERSION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    attempt: _builtins.int
+    """The last attempt at the effect."""
+    question: _builtins.str
+    """verify or cancel."""
+    number: _builtins.int
+    """How often this has been asked of this effect, from 1."""
+    knowledge: _builtins.str
+    """FOUND, VOIDED or UNKNOWN."""
+    output: _builtins.bytes
+    """JSON, when FOUND."""
+    detail: _builtins.str
+    """In the words of who was asked, or why nobody answered."""
+    state: _builtins.str
+    """Where the step stands after it: SUCCEEDED, FAILED, RETRYING or PARKED."""
+    next_question: _builtins.str
+    """When RETRYING: what is asked next, verify or cancel; empty: the effect is asked for anew."""
+    next_version: _builtins.str
+    """When RETRYING as a new effect: the version that is asked for it; empty: as the route says."""
+    answered: _builtins.bool
+    """Whether somebody answered. False: the call failed, or its orchestrator was lost."""
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """Why the step fails, when what was found cannot be kept."""
+
+    @_builtins.property
+    def retry_at(self) -> _timestamp_pb2.Timestamp:
+        """When RETRYING: the time of what comes next."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        question: _builtins.str = ...,
+        number: _builtins.int = ...,
+        knowledge: _builtins.str = ...,
+        output: _builtins.bytes = ...,
+        detail: _builtins.str = ...,
+        failure: Global___Failure | None = ...,
+        state: _builtins.str = ...,
+        retry_at: _timestamp_pb2.Timestamp | None = ...,
+        next_question: _builtins.str = ...,
+        next_version: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        answered: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_at", b"retry_at", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "attempt", b"attempt", "detail", b"detail", "failure", b"failure", "knowledge", b"knowledge", "next_question", b"next_question", "next_version", b"next_version", "number", b"number", "output", b"output", "question", b"question", "retry_at", b"retry_at", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectAnswered: _TypeAlias = EffectAnswered  # noqa: Y015
 
 @_typing.final
 class StepSettled(_message.Message):

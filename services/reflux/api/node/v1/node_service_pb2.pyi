@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -53,6 +54,8 @@ class NodeDescription(_message.Message):
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
     BATCHABLE_FIELD_NUMBER: _builtins.int
+    VERIFIABLE_FIELD_NUMBER: _builtins.int
+    CANCELABLE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node, e.g. http.request."""
     version: _builtins.str
@@ -67,6 +70,10 @@ class NodeDescription(_message.Message):
     """Calls it handles at once; more are answered RESOURCE_EXHAUSTED."""
     batchable: _builtins.bool
     """Whether it serves ExecuteBatch."""
+    verifiable: _builtins.bool
+    """Whether it serves Verify."""
+    cancelable: _builtins.bool
+    """Whether it serves Cancel."""
     @_builtins.property
     def effect(self) -> Global___Effect:
         """What it does to the outside world."""
@@ -87,10 +94,12 @@ class NodeDescription(_message.Message):
         attempt_timeout: _duration_pb2.Duration | None = ...,
         max_concurrency: _builtins.int = ...,
         batchable: _builtins.bool = ...,
+        verifiable: _builtins.bool = ...,
+        cancelable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "effect", b"effect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "description", b"description", "effect", b"effect", "input_schema", b"input_schema", "max_concurrency", b"max_concurrency", "node", b"node", "output_schema", b"output_schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "cancelable", b"cancelable", "description", b"description", "effect", b"effect", "input_schema", b"input_schema", "max_concurrency", b"max_concurrency", "node", b"node", "output_schema", b"output_schema", "verifiable", b"verifiable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,3 +336,196 @@ class BatchResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___BatchResult: _TypeAlias = BatchResult  # noqa: Y015
+
+@_typing.final
+class ClaimedEffect(_message.Message):
+    """Which effect is meant: that of a claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """Effect-once handle that the call carried."""
+    scope: _builtins.str
+    """Scope of the claim, e.g. one provider account."""
+    execution_id: _builtins.str
+    """UUID of the execution that claimed it."""
+    input: _builtins.bytes
+    """Input of the call, as JSON."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first call with this key was sent, by the database's clock. The effect is not older."""
+
+    def __init__(
+        self,
+        *,
+        idempotency_key: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        input: _builtins.bytes = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "idempotency_key", b"idempotency_key", "input", b"input", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimedEffect: _TypeAlias = ClaimedEffect  # noqa: Y015
+
+@_typing.final
+class EffectKnowledge(_message.Message):
+    """What is known of an effect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EffectKnowledge._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: EffectKnowledge._State.ValueType  # 0
+        """Treated as UNKNOWN."""
+        FOUND: EffectKnowledge._State.ValueType  # 1
+        """It is there."""
+        VOIDED: EffectKnowledge._State.ValueType  # 2
+        """It is not there, and a request that is still on its way cannot make it."""
+        UNKNOWN: EffectKnowledge._State.ValueType  # 3
+        """Nobody can say."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Certain for ever, or not known."""
+
+    STATE_UNSPECIFIED: EffectKnowledge.State.ValueType  # 0
+    """Treated as UNKNOWN."""
+    FOUND: EffectKnowledge.State.ValueType  # 1
+    """It is there."""
+    VOIDED: EffectKnowledge.State.ValueType  # 2
+    """It is not there, and a request that is still on its way cannot make it."""
+    UNKNOWN: EffectKnowledge.State.ValueType  # 3
+    """Nobody can say."""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    state: Global___EffectKnowledge.State.ValueType
+    """What is known."""
+    output: _builtins.bytes
+    """When FOUND: the output that the call would have given, as JSON; fits the output schema."""
+    detail: _builtins.str
+    """On what it rests, in people's words. Never a secret: it is journaled."""
+    def __init__(
+        self,
+        *,
+        state: Global___EffectKnowledge.State.ValueType = ...,
+        output: _builtins.bytes = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "output", b"output", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectKnowledge: _TypeAlias = EffectKnowledge  # noqa: Y015
+
+@_typing.final
+class VerifyRequest(_message.Message):
+    """Asks what became of an effect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def effect(self) -> Global___ClaimedEffect:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        effect: Global___ClaimedEffect | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
+
+@_typing.final
+class VerifyResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def knowledge(self) -> Global___EffectKnowledge:
+        """What is known."""
+
+    def __init__(
+        self,
+        *,
+        knowledge: Global___EffectKnowledge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["knowledge", b"knowledge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["knowledge", b"knowledge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
+
+@_typing.final
+class CancelRequest(_message.Message):
+    """Asks to undo an effect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def effect(self) -> Global___ClaimedEffect:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        effect: Global___ClaimedEffect | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRequest: _TypeAlias = CancelRequest  # noqa: Y015
+
+@_typing.final
+class CancelResponse(_message.Message):
+    """What is known after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def knowledge(self) -> Global___EffectKnowledge:
+        """What is known."""
+
+    def __init__(
+        self,
+        *,
+        knowledge: Global___EffectKnowledge | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["knowledge", b"knowledge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["knowledge", b"knowledge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelResponse: _TypeAlias = CancelResponse  # noqa: Y015

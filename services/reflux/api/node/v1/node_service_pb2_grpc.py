@@ -66,6 +66,16 @@ class NodeServiceStub:
                 request_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchRequest.SerializeToString,
                 response_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchResponse.FromString,
                 _registered_method=True)
+        self.Verify = channel.unary_unary(
+                '/reflux.api.node.v1.NodeService/Verify',
+                request_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.VerifyResponse.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/reflux.api.node.v1.NodeService/Cancel',
+                request_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.CancelRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.CancelResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -121,6 +131,31 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Verify(self, request, context):
+        """Says what became of the effect of an idempotency key; asked when an effect was claimed and no answer came.
+        It changes nothing outside. Served by versions that describe themselves as verifiable.
+
+        Only what is certain for ever is said. FOUND: the effect is there. VOIDED: it is not, and no request with this
+        key that is still on its way can make it any more, because the provider keeps the key as used up. That nothing
+        was found is no proof of anything: that is UNKNOWN.
+        Errors: UNIMPLEMENTED when the version is not verifiable; INVALID_ARGUMENT when the input does not fit the
+        schema; any code of the node's own, which means UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """Undoes the effect of an idempotency key, whether it has happened or may still arrive. Idempotent: asked again,
+        the same answer. Served by versions that describe themselves as cancelable.
+        VOIDED: there is no effect, and there will be none. UNKNOWN: nobody can say, so another provider must not be
+        asked. FOUND: the effect is there and cannot be undone this way any more.
+        Errors: as Verify.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +173,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ExecuteBatch,
                     request_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchRequest.FromString,
                     response_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.VerifyRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.VerifyResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.CancelRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.CancelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -238,6 +283,60 @@ class NodeService:
             '/reflux.api.node.v1.NodeService/ExecuteBatch',
             reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchRequest.SerializeToString,
             reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.ExecuteBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.node.v1.NodeService/Verify',
+            reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.VerifyRequest.SerializeToString,
+            reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.node.v1.NodeService/Cancel',
+            reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.CancelRequest.SerializeToString,
+            reflux_dot_api_dot_node_dot_v1_dot_node__service__pb2.CancelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,23 @@ class NodeServiceStub:
     batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
     were known first.
     """
+    Verify: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.VerifyRequest, _node_service_pb2.VerifyResponse]
+    """Says what became of the effect of an idempotency key; asked when an effect was claimed and no answer came.
+    It changes nothing outside. Served by versions that describe themselves as verifiable.
+
+    Only what is certain for ever is said. FOUND: the effect is there. VOIDED: it is not, and no request with this
+    key that is still on its way can make it any more, because the provider keeps the key as used up. That nothing
+    was found is no proof of anything: that is UNKNOWN.
+    Errors: UNIMPLEMENTED when the version is not verifiable; INVALID_ARGUMENT when the input does not fit the
+    schema; any code of the node's own, which means UNKNOWN.
+    """
+    Cancel: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.CancelRequest, _node_service_pb2.CancelResponse]
+    """Undoes the effect of an idempotency key, whether it has happened or may still arrive. Idempotent: asked again,
+    the same answer. Served by versions that describe themselves as cancelable.
+    VOIDED: there is no effect, and there will be none. UNKNOWN: nobody can say, so another provider must not be
+    asked. FOUND: the effect is there and cannot be undone this way any more.
+    Errors: as Verify.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -112,6 +129,23 @@ class NodeServiceAsyncStub(NodeServiceStub):
     Errors: RESOURCE_EXHAUSTED (not processed) when the node is full; UNIMPLEMENTED when the version is not
     batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
     were known first.
+    """
+    Verify: _aio.UnaryUnaryMultiCallable[_node_service_pb2.VerifyRequest, _node_service_pb2.VerifyResponse]  # type: ignore[assignment]
+    """Says what became of the effect of an idempotency key; asked when an effect was claimed and no answer came.
+    It changes nothing outside. Served by versions that describe themselves as verifiable.
+
+    Only what is certain for ever is said. FOUND: the effect is there. VOIDED: it is not, and no request with this
+    key that is still on its way can make it any more, because the provider keeps the key as used up. That nothing
+    was found is no proof of anything: that is UNKNOWN.
+    Errors: UNIMPLEMENTED when the version is not verifiable; INVALID_ARGUMENT when the input does not fit the
+    schema; any code of the node's own, which means UNKNOWN.
+    """
+    Cancel: _aio.UnaryUnaryMultiCallable[_node_service_pb2.CancelRequest, _node_service_pb2.CancelResponse]  # type: ignore[assignment]
+    """Undoes the effect of an idempotency key, whether it has happened or may still arrive. Idempotent: asked again,
+    the same answer. Served by versions that describe themselves as cancelable.
+    VOIDED: there is no effect, and there will be none. UNKNOWN: nobody can say, so another provider must not be
+    asked. FOUND: the effect is there and cannot be undone this way any more.
+    Errors: as Verify.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -170,6 +204,35 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: RESOURCE_EXHAUSTED (not processed) when the node is full; UNIMPLEMENTED when the version is not
         batchable; INVALID_ARGUMENT for more items or bytes than a batch may have; the NodeFault of the outcomes that
         were known first.
+        """
+
+    @_abc_1.abstractmethod
+    def Verify(
+        self,
+        request: _node_service_pb2.VerifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.VerifyResponse, _abc.Awaitable[_node_service_pb2.VerifyResponse]]:
+        """Says what became of the effect of an idempotency key; asked when an effect was claimed and no answer came.
+        It changes nothing outside. Served by versions that describe themselves as verifiable.
+
+        Only what is certain for ever is said. FOUND: the effect is there. VOIDED: it is not, and no request with this
+        key that is still on its way can make it any more, because the provider keeps the key as used up. That nothing
+        was found is no proof of anything: that is UNKNOWN.
+        Errors: UNIMPLEMENTED when the version is not verifiable; INVALID_ARGUMENT when the input does not fit the
+        schema; any code of the node's own, which means UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def Cancel(
+        self,
+        request: _node_service_pb2.CancelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.CancelResponse, _abc.Awaitable[_node_service_pb2.CancelResponse]]:
+        """Undoes the effect of an idempotency key, whether it has happened or may still arrive. Idempotent: asked again,
+        the same answer. Served by versions that describe themselves as cancelable.
+        VOIDED: there is no effect, and there will be none. UNKNOWN: nobody can say, so another provider must not be
+        asked. FOUND: the effect is there and cannot be undone this way any more.
+        Errors: as Verify.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

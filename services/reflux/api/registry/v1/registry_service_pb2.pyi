@@ -94,6 +94,8 @@ class NodeVersion(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     BATCHABLE_FIELD_NUMBER: _builtins.int
+    VERIFIABLE_FIELD_NUMBER: _builtins.int
+    CANCELABLE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     version: _builtins.str
@@ -108,6 +110,10 @@ class NodeVersion(_message.Message):
     """sha256 of description, schemas and effect, in hex."""
     batchable: _builtins.bool
     """Whether it takes several attempts in one call."""
+    verifiable: _builtins.bool
+    """Whether it can say what became of an effect."""
+    cancelable: _builtins.bool
+    """Whether it can undo an effect by its key."""
     @_builtins.property
     def effect(self) -> _node_service_pb2.Effect:
         """What it does to the outside world."""
@@ -138,10 +144,12 @@ class NodeVersion(_message.Message):
         endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         batchable: _builtins.bool = ...,
+        verifiable: _builtins.bool = ...,
+        cancelable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "create_time", b"create_time", "effect", b"effect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "create_time", b"create_time", "description", b"description", "digest", b"digest", "effect", b"effect", "endpoints", b"endpoints", "max_concurrency", b"max_concurrency", "node", b"node", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "cancelable", b"cancelable", "create_time", b"create_time", "description", b"description", "digest", b"digest", "effect", b"effect", "endpoints", b"endpoints", "max_concurrency", b"max_concurrency", "node", b"node", "state", b"state", "verifiable", b"verifiable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

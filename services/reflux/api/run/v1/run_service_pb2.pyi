@@ -554,6 +554,7 @@ class StepRun(_message.Message):
     KEPT_FROM_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the step."""
     name: _builtins.str
@@ -610,6 +611,10 @@ class StepRun(_message.Message):
     def signal(self) -> Global___AwaitedSignal:
         """Of a step that waits for a signal: which."""
 
+    @_builtins.property
+    def evidence(self) -> Global___EffectEvidence:
+        """Of a step whose effect was claimed: by whom, and what was said when nobody knew what became of it."""
+
     def __init__(
         self,
         *,
@@ -632,14 +637,123 @@ class StepRun(_message.Message):
         kept_from: _builtins.str = ...,
         approval: Global___Approval | None = ...,
         signal: Global___AwaitedSignal | None = ...,
+        evidence: Global___EffectEvidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "error", b"error", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "error", b"error", "evidence", b"evidence", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "evidence", b"evidence", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepRun: _TypeAlias = StepRun  # noqa: Y015
+
+@_typing.final
+class EffectEvidence(_message.Message):
+    """What is known of the outside effects of a step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___EffectClaim]:
+        """Who got the right to act, attempt by attempt."""
+
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___EffectAnswer]:
+        """What was said about effects of which nobody knew."""
+
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[Global___EffectClaim] | None = ...,
+        answers: _abc.Iterable[Global___EffectAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "claims", b"claims"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectEvidence: _TypeAlias = EffectEvidence  # noqa: Y015
+
+@_typing.final
+class EffectClaim(_message.Message):
+    """The right to act."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    NODE_VERSION_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """From 1."""
+    node_version: _builtins.str
+    """E.g. payment.charge@stripe."""
+    scope: _builtins.str
+    """Within which the idempotency key holds, e.g. one provider account."""
+    execution_id: _builtins.str
+    """Made once per call of the node."""
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        node_version: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "node_version", b"node_version", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectClaim: _TypeAlias = EffectClaim  # noqa: Y015
+
+@_typing.final
+class EffectAnswer(_message.Message):
+    """What a node version said about an effect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """The last attempt at the effect."""
+    question: _builtins.str
+    """verify: what became of it; cancel: undo it."""
+    knowledge: _builtins.str
+    """FOUND, VOIDED or UNKNOWN."""
+    detail: _builtins.str
+    """In its own words, or why nobody answered."""
+    answered: _builtins.bool
+    """Whether somebody answered."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        question: _builtins.str = ...,
+        knowledge: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        answered: _builtins.bool = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "attempt", b"attempt", "detail", b"detail", "knowledge", b"knowledge", "question", b"question", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectAnswer: _TypeAlias = EffectAnswer  # noqa: Y015
 
 @_typing.final
 class Approval(_message.Message):
@@ -777,7 +891,7 @@ class Attempt(_message.Message):
     """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
     draw too, among the shares of the step itself), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
-    answered a later try); cache: nobody was called, an earlier output of this version was used again.
+    answered a later try, or was asked by an attempt of its own because the one before surely did nothing); cache: nobody was called, an earlier output of this version was used again.
     """
     tries: _builtins.int
     """Envoy's tries inside this attempt."""

@@ -1,0 +1,194 @@
+"""A version that surely did nothing is followed by the next at once; one that may have acted is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reflux.core.document import Json
+from reflux.core.effect import EffectClass
+from reflux.core.event import Knowledge, RunPhase
+from reflux.core.resolving import ASKS, KEY_HOLDS, Abilities, Answer
+from tests.support.walk import Walk, ambiguous, done, failed, flow_of, node, not_sent
+
+CHAIN = Abilities(successors=("paypal", "square"))
+ASKABLE = replace(CHAIN, verifiable=True)
+UNDOABLE = replace(ASKABLE, cancelable=True)
+LOST = ambiguous("pay@stripe")
+OUTAGE = replace(failed("UNAVAILABLE", claimed_by="pay@stripe"), outage=True)
+UNKNOWN = Answer(Knowledge.UNKNOWN, "not listed")
+THRICE = [
+    "start a 1",
+    "a claimed by pay@stripe",
+    "a AMBIGUOUS RETRYING +1s",
+    "start a 2 at stripe",
+    "a claimed by pay@stripe",
+    "a AMBIGUOUS RETRYING +2s",
+    "start a 3 at stripe",
+    "a claimed by pay@stripe",
+]
+
+
+def walk_of(answers, abilities=CHAIN, questions=(), effect=EffectClass.IDEMPOTENT, **keys) -> Walk:
+    walk = Walk(
+        flow_of(node("a", **keys)),
+        {"a": answers},
+        effects={"a": effect},
+        abilities=abilities,
+        questions=list(questions),
+    )
+    return walk.run()
+
+
+def test_an_outage_that_did_nothing_goes_to_the_next_version_at_once():
+    """The provider refused the connection: no pause, no attempt of the step's used up, another key."""
+    walk = walk_of([OUTAGE, done(claimed_by="pay@paypal")])
+    assert walk.timed[-4:] == [
+        (0, "start a 2 generation 1 at paypal"),
+        (0, "a claimed by pay@paypal"),
+        (0, "a DONE SUCCEEDED"),
+        (0, "run SUCCEEDED"),
+    ]
+    assert [command.generation for command in walk.started] == [0, 1]
+    assert [command.fallback for command in walk.started] == [False, True]
+    assert walk.replayed().phase is RunPhase.SUCCEEDED
+
+
+def test_what_the_mesh_did_not_send_goes_to_the_next_version_at_once():
+    """The chosen version is full or ejected."""
+    walk = walk_of([replace(not_sent(), chosen="stripe"), done(claimed_by="pay@paypal")])
+    assert (0, "start a 2 at paypal") in walk.timed
+
+
+def test_each_version_is_asked_once_then_the_step_fails():
+    """Its own `retry` counts the last of them alone."""
+    second = replace(failed("UNAVAILABLE", claimed_by="pay@paypal"), outage=True)
+    third = replace(failed("UNAVAILABLE", claimed_by="pay@square"), outage=True)
+    walk = walk_of([OUTAGE, second, third])
+    assert [command.version for command in walk.started] == [None, "paypal", "square"]
+    assert walk.states("a") == {"a": "FAILED"}
+
+
+def test_a_decline_goes_nowhere():
+    """The provider has judged: another one is asked only where the flow says so."""
+    walk = walk_of([failed(claimed_by="pay@stripe")])
+    assert walk.trace == ["start a 1", "a claimed by pay@stripe", "a NO_EFFECT FAILED", "run FAILED"]
+
+
+def test_a_step_that_names_its_version_stays_with_it():
+    """A pin is a pin."""
+    walk = Walk(
+        flow_of({"id": "a", "node": "x@stripe"}),
+        {"a": [OUTAGE]},
+        effects={"a": EffectClass.IDEMPOTENT},
+        abilities=CHAIN,
+    ).run()
+    assert walk.states("a") == {"a": "FAILED"}
+
+
+def test_a_pure_call_is_the_meshs_to_hand_over():
+    """Envoy has tried the chain already."""
+    walk = walk_of([replace(failed("UNAVAILABLE"), outage=True, chosen="stripe")], effect=EffectClass.PURE)
+    assert walk.states("a") == {"a": "FAILED"}
+
+
+def test_what_is_found_is_done():
+    """Asked for again twice in vain, then verified: no other version was ever asked."""
+    found = Answer(Knowledge.FOUND, "listed", output=Json.of({"id": "p1"}))
+    walk = walk_of([LOST] * 3, ASKABLE, [found])
+    assert walk.trace == [
+        *THRICE,
+        "a AMBIGUOUS RETRYING +1s",
+        "a verify 1 of pay@stripe",
+        "a FOUND SUCCEEDED",
+        "run SUCCEEDED",
+    ]
+    assert walk.output("a") == {"id": "p1"}
+
+
+def test_what_is_void_goes_to_the_next_version_under_another_key():
+    """The one proof besides DONE that lets an ambiguous effect leave its scope."""
+    void = Answer(Knowledge.VOIDED, "canceled")
+    walk = walk_of([LOST] * 3 + [done(claimed_by="pay@paypal")], ASKABLE, [void])
+    assert walk.trace[len(THRICE) + 1 :] == [
+        "a verify 1 of pay@stripe",
+        "a VOIDED RETRYING +0s",
+        "start a 4 generation 1 at paypal",
+        "a claimed by pay@paypal",
+        "a DONE SUCCEEDED",
+        "run SUCCEEDED",
+    ]
+    assert [command.generation for command in walk.started] == [0, 0, 0, 1]
+
+
+def test_what_nobody_knows_is_left_to_a_person_with_the_evidence():
+    """Not found is no proof: after a few questions with doubled pauses nothing more happens."""
+    walk = walk_of([LOST] * 3, ASKABLE, [UNKNOWN] * ASKS)
+    assert [line for line in walk.trace if "UNKNOWN" in line] == [
+        "a UNKNOWN RETRYING +1s",
+        "a UNKNOWN RETRYING +2s",
+        "a UNKNOWN RETRYING +4s",
+        "a UNKNOWN PARKED",
+    ]
+    assert walk.state.phase is RunPhase.PARKED
+    assert [answer.detail for answer in walk.state.steps["a"].answers] == ["not listed"] * ASKS
+
+
+def test_an_effect_that_can_be_undone_falls_back_after_that_is_confirmed():
+    """Cancel comes after verify has failed; once it was asked, the effect is never asked for again."""
+    void = Answer(Knowledge.VOIDED, "refunded")
+    answers = [LOST] * 3 + [done(claimed_by="pay@paypal")]
+    questions = [UNKNOWN] * ASKS + [UNKNOWN, void]
+    walk = walk_of(answers, UNDOABLE, questions, EffectClass.COMPENSATABLE)
+    asked = [line for line in walk.trace if " of pay@stripe" in line]
+    assert asked == [f"a verify {n} of pay@stripe" for n in range(1, ASKS + 1)] + [
+        "a cancel 1 of pay@stripe",
+        "a cancel 2 of pay@stripe",
+    ]
+    assert walk.trace[-4] == "start a 4 generation 1 at paypal"
+
+
+def test_an_idempotent_effect_is_never_undone_unasked():
+    """Only the class `compensatable` says that it may be."""
+    walk = walk_of([LOST] * 3, UNDOABLE, [UNKNOWN] * ASKS)
+    assert not any("cancel" in line for line in walk.trace)
+    assert walk.state.phase is RunPhase.PARKED
+
+
+def test_a_question_survives_its_orchestrator():
+    """Whoever takes the run over asks again, and an answer that nobody heard is none."""
+    walk = walk_of([LOST] * 3, ASKABLE)
+    assert walk.state.steps["a"].asking is not None
+    assert walk.replayed().steps["a"].asking == walk.state.steps["a"].asking
+    walk.questions = [Answer(Knowledge.VOIDED, "canceled")]
+    walk.answers["a"].append(done(claimed_by="pay@paypal"))
+    walk = walk.crashed()
+    walk.run()
+    assert walk.trace[-6:] == [
+        "a verify 2 of pay@stripe",
+        "a VOIDED RETRYING +0s",
+        "start a 4 generation 1 at paypal",
+        "a claimed by pay@paypal",
+        "a DONE SUCCEEDED",
+        "run SUCCEEDED",
+    ]
+
+
+def test_a_key_that_may_be_forgotten_is_not_used_again():
+    """Down for longer than providers keep keys: the same request could be a second effect."""
+    walk = Walk(
+        flow_of(node("a")),
+        {"a": [LOST]},
+        effects={"a": EffectClass.IDEMPOTENT},
+        abilities=ASKABLE,
+        questions=[UNKNOWN] * ASKS,
+    ).run(until=0.5)
+    walk.now += KEY_HOLDS * 2
+    walk.run()
+    assert [line for line in walk.trace if line.startswith("start")] == ["start a 1"]
+    assert walk.state.phase is RunPhase.PARKED
+
+
+def test_a_cancel_while_it_is_asked_leaves_the_effect_unresolved():
+    """The run ends, and says of what nobody knows."""
+    walk = walk_of([LOST] * 3, ASKABLE).cancel().run()
+    assert walk.finished.unresolved_effects == ("a",)
