@@ -54,6 +54,8 @@ class AttemptResult:
     output: Json | None = None
     failure: ev.Failure | None = None
     counted: bool = True
+    own: bool = False
+    """It failed because of what its input names (a TargetFault): nobody's illness."""
 
 
 def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: float) -> ev.AttemptFinished:

@@ -40,6 +40,9 @@ from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
+SINGLE_TRY: Final = ("x-envoy-max-retries", "0")
+"""Envoy hears it from internal addresses only."""
+
 RETRYABLE: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
 )
@@ -52,6 +55,9 @@ _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 
 _MISSING: Final = {"node": Reason.NODE_NOT_FOUND, "version": Reason.NODE_VERSION_NOT_FOUND}
 """`x-reflux-missing`, the label of Envoy's 404: what it has no route for."""
+
+TARGET: Final = "target"
+"""The node's word for a failure of what the input names."""
 
 _SERVED: Final = "x-envoy-upstream-service-time"
 """Label of every answer that came from a node."""
@@ -100,6 +106,12 @@ class Order:
     """Where an earlier output may be found, and this one left; None: nowhere."""
     declared: bool = False
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
+    repeats: bool = False
+    """It follows an attempt that reached a node and failed: the version's retry budget pays for it."""
+    reserved: int = 0
+    """Tokens of that budget that Envoy may use up for further tries."""
+    single: bool = False
+    """The budget is empty: one try."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -152,6 +164,8 @@ class NodeCaller:
             envelope.append(("x-reflux-effect-declared", "1"))
         if order.version is not None:
             envelope.append(("x-reflux-version", order.version))
+        if order.single:
+            envelope.append(SINGLE_TRY)
         if order.assignment.effect is not EffectClass.PURE:
             envelope.append(("x-reflux-claim-address", self._claim_address))
         if self._tracer is not None:
@@ -186,6 +200,7 @@ class NodeCaller:
             finish_time=self._clock.now(),
             failure=failure,
             counted=sent and (reached or report.code not in _GAVE_UP),
+            own=report.metadata.get("fault") == TARGET,
         )
 
 

@@ -78,6 +78,7 @@ def prepare(
     now: datetime,
     *,
     turn: Turn,
+    repeats: bool = False,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     reach = mesh.reach(command.node, command.version)
@@ -105,6 +106,7 @@ def prepare(
         group=_group(command, reach, effect, number, limit),
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
+        repeats=repeats,
     )
     return started, order, _obstacle(mesh, command, reach, now)
 
