@@ -1,50 +1,28 @@
 """A version that is full receives at most a fifth more requests than it was given steps to do.
 
-Measured where the requests arrive, at nodes that count, with both layers of retries on: Envoy's tries of a
+Measured where the requests arrive, at a node that counts, with both layers of retries on: Envoy's tries of a
 target, and the `retry` of the steps. Orchestrator, control plane, registry, Envoy and PostgreSQL are real.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 
-from reflux.cli.stack.ports import free_ports
-from reflux.orchestrator import __main__ as orchestrator
-from reflux.orchestrator.retry_budget import BURST, SHARE
-from reflux.runtime import rpc
-from reflux.runtime.settings import Address, Settings
 from tests.mesh.support.node import Node
+from tests.mesh.support.orchestrator import orchestrator_on
 from tests.mesh.support.platform import NODE
-from tests.support.scripted_mesh import Client
-from tests.support.service import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.mesh.support.platform import Platform
+    from tests.support.scripted_mesh import Client
 
-RUNS = 120
+RUNS = 200
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-@asynccontextmanager
-async def _orchestrator(platform: Platform, redis_url: str) -> AsyncIterator[Client]:
-    address = Address("127.0.0.1", free_ports(1)[0])
-    settings = Settings.load(
-        postgres_dsn=platform.settings.postgres_dsn,
-        redis_url=redis_url,
-        registry_address=platform.settings.registry_address,
-        controlplane_address=platform.settings.controlplane_address,
-        mesh_address=Address("127.0.0.1", platform.proxy.mesh),
-        orchestrator_address=address,
-        shards=4,
-    )
-    async with rpc.channel(address) as channel, serving(orchestrator.serve, settings):
-        yield Client(address, channel)
 
 
 class _Full:
@@ -58,39 +36,49 @@ class _Full:
         if self.inside >= self.places:
             await context.abort(FULL, "full")
         self.inside += 1
-        try:
-            await asyncio.sleep(0.02)
-        finally:
-            self.inside -= 1
+        await asyncio.sleep(0.02)
+        self.inside -= 1
 
 
-async def _overloaded(platform: Platform, client: Client, *targets: dict[str, Any]) -> None:
-    """So many runs at once, each with one step that may be tried five times."""
-    await platform.update(*targets)
-    retry = {"attempts": 5, "backoff": {"initial": "50ms", "max": "200ms"}, "on": [FULL.name]}
-    await client.save(
-        "busy", {"id": "one", "node": NODE, "retry": retry, "timeout": {"total": "8s"}, "input": {"a": 1}}
-    )
-    started = [await client.start("busy") for _ in range(RUNS)]
-    for run in started:
-        await client.until(run["run_id"], "SUCCEEDED", "FAILED", seconds=60)
+async def _ends(client: Client) -> list[str]:
+    """So many runs at once, each with one step that may be tried five times within 4 s; how they ended."""
+    retry = {"attempts": 5, "delay": "50ms", "on": [FULL.name]}
+    step = {"id": "one", "node": NODE, "retry": retry, "timeout": {"total": "4s"}, "with": {}}
+    await client.save("busy", step)
+    started = await asyncio.gather(*(client.start("busy") for _ in range(RUNS)))
+    ended = [await client.until(run["id"], "SUCCEEDED", "FAILED", seconds=60) for run in started]
+    return [run["state"] for run in ended]
 
 
-def _bound(assigned: int) -> float:
-    """What a version may receive: the ratio, what it has to begin with, and a second's trickle for 10 s."""
-    return (1 + SHARE) * assigned
-
-
+@pytest.mark.parametrize("places", [0, 2])
 async def test_both_layers_together_stay_below_a_fifth(
+    platform: Platform, valkey_url: str, places: int
+) -> None:
+    """Three tries in Envoy for five attempts of each step would be fifteen requests for one."""
+    async with Node("1").serving() as node, orchestrator_on(platform, valkey_url) as client:
+        await platform.register(node, pure=True)
+        await platform.answered_by("1")
+        node.behaviour = _Full(places)
+        await platform.update({"version": "1", "weight": 10_000, "tries": 3})
+        node.calls.clear()
+        ends = await _ends(client)
+        assert "FAILED" in ends, "this was no overload"
+        assert RUNS < len(node.calls) <= 1.2 * RUNS
+
+
+async def test_a_full_version_hands_over_however_empty_its_budget_is(
     platform: Platform, valkey_url: str
 ) -> None:
-    """Three tries in Envoy and five attempts of each step would be fifteen requests for one without a budget."""
-    async with Node("1.0.0").serving() as node, _orchestrator(platform, valkey_url) as client:
-        node.behaviour = _Full(0)
-        node.answer = b"1"
-        await platform.register(node)
-        await platform.answered_by("nothing") if False else None
-        await _overloaded(platform, client, {"version": "1.0.0", "weight": 10_000, "tries": 3})
-        print(len(node.calls), BURST)
-        assert len(node.calls) >= RUNS
-        assert len(node.calls) <= _bound(RUNS) + BURST
+    """All runs succeed by the next version of the chain; each of the two receives each attempt once."""
+    async with AsyncExitStack() as stack:
+        full, next_one = [await stack.enter_async_context(Node(name).serving()) for name in ("1", "2")]
+        for node in (full, next_one):
+            await platform.register(node, pure=True)
+            await platform.answered_by(node.version, version=node.version)
+        full.behaviour = _Full(0)
+        client = await stack.enter_async_context(orchestrator_on(platform, valkey_url))
+        chain = {"version": "1", "weight": 10_000, "fallback": ["2"]}
+        await platform.update(chain, {"version": "2", "weight": 0})
+        assert set(await _ends(client)) == {"SUCCEEDED"}
+        assert len(full.calls) <= 1.2 * RUNS
+        assert len(next_one.calls) <= 1.2 * RUNS

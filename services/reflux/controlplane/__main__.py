@@ -36,9 +36,10 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             await migrate.check_version(connection, "controlplane")
         store = RouteStore(pool, str(uuid.uuid4()))
         controller = Controller(store, Collector.of(settings))
+        watched = [ejections.ProxyWatch(address) for address in settings.proxy_stats_addresses]
 
         def register(to: grpc.aio.Server) -> None:
-            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller), to)
+            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller, watched), to)
             to.add_generic_rpc_handlers((server.handler(controller.fleet),))
 
         address = places.listening(settings, settings.controlplane_address)
@@ -46,7 +47,7 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(catalog.watch(settings.registry_address, controller.know))
             tasks.create_task(controller.run())
-            tasks.create_task(ejections.watch(settings.proxy_stats_addresses))
+            tasks.create_task(ejections.watch(watched))
             if ready is not None:
                 ready.set()
             with metrics.PROXIES_CONNECTED.watched(controller.fleet.connections):

@@ -10,7 +10,8 @@ orchestrator makes further attempts of a step. Both are paid for here, by the ve
   handing over to the next one is not a repetition, and must not be lost to a budget.
 - An attempt that follows one which reached a node and failed takes one token before it leaves, and waits
   for it: by turns of flows, at most until the step's total time is over.
-- A version with no traffic earns `TRICKLE` tokens a second; what its first attempts earned is not paid twice.
+- A version begins with `BURST` tokens, and without traffic it is lent `TRICKLE` tokens a second. What first
+  attempts earn pays loans back before it pays for more.
 
 **Recovery.** While a version fails, what is held back goes out at that trickle, and so is its probe. From the
 first success after its last failure the trickle doubles every second, up to `MOST`: what has gathered leaves
@@ -24,6 +25,7 @@ An orchestrator knows its own attempts alone; each keeps the ratio, so all of th
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -44,13 +46,16 @@ SHARE: Final = 0.2
 """Repetitions per first attempt."""
 
 BURST: Final = 10.0
-"""Tokens that a version may have saved, and begins with: a quiet flow retries as its author wrote it."""
+"""Tokens that a version may have saved, and is lent at first: a quiet flow retries as its author wrote it."""
 
 TRICKLE: Final = 1.0
 """Tokens a second of a version that nothing earns any."""
 
 MOST: Final = 1_000.0
 """Tokens a second at the end of a ramp."""
+
+_DUST: Final = 1e-6
+"""Five fifths are not quite one in floating point."""
 
 BUCKETS: Final = 10_000
 """Versions that are remembered; above it those that are full, and so as good as new, are forgotten."""
@@ -60,7 +65,7 @@ def repeats(state: RunState, path: StepPath) -> bool:
     """Whether the next attempt of a step repeats one that reached a node and failed there."""
     run = state.steps[path]
     last = run.finished[-1] if run.finished else None
-    return last is not None and last.counted and last.generation == run.generation
+    return last is not None and last.counted
 
 
 @dataclass(slots=True, eq=False)
@@ -77,8 +82,8 @@ class Bucket:
     tokens: float = BURST
     waiting: FairQueue[_Waiter] = field(default_factory=lambda: FairQueue(lambda one: one.turn))
     _at: float = 0.0
-    _paid: float = 0.0
-    """What first attempts earned of late: so much of the trickle is paid already."""
+    _lead: float = -BURST
+    """What first attempts earned and nobody needed to lend it; below 0 what they owe. Between the bursts."""
     _well_since: float | None = None
     """The first success after its last failure."""
     _timer: asyncio.TimerHandle | None = None
@@ -89,14 +94,14 @@ class Bucket:
     def earn(self) -> None:
         """It was given a first attempt."""
         self._refill()
-        self._add(SHARE)
-        self._paid = min(self._paid + SHARE, BURST)
+        self._add(SHARE - min(max(-self._lead, 0.0), SHARE))
+        self._lead = min(self._lead + SHARE, BURST)
         self._release()
 
     def take(self, number: int) -> bool:
         """Takes so many tokens if they are there and nobody waits for them."""
         self._refill()
-        if self.waiting or self.tokens < number:
+        if self.waiting or self.tokens < number - _DUST:
             return False
         self.tokens -= number
         return True
@@ -135,28 +140,28 @@ class Bucket:
         """Tokens a second that it gets without earning them."""
         if self._well_since is None:
             return TRICKLE
-        return min(TRICKLE * 2.0 ** min(self.now() - self._well_since, 30.0), MOST)
+        seconds = min(self.now() - self._well_since, 30.0)
+        return min(TRICKLE * math.exp2(seconds), MOST)
 
     def _refill(self) -> None:
         now = self.now()
         due = (now - self._at) * self.rate
         self._at = now
-        paid = min(due, self._paid)
-        self._paid -= paid
-        self._add(due - paid)
+        self._add(due - min(max(self._lead, 0.0), due))
+        self._lead = max(self._lead - due, -BURST)
 
     def _add(self, number: float) -> None:
         self.tokens = min(self.tokens + number, BURST)
 
     def _release(self) -> None:
         """Lets go whoever has a token, and comes back when the next one is due."""
-        while self.waiting and self.tokens >= 1:
+        while self.waiting and self.tokens >= 1 - _DUST:
             waiter = self.waiting.popleft()
             if not waiter.free.done():
                 self.tokens -= 1
                 waiter.free.set_result(None)
         if self.waiting and self._timer is None:
-            seconds = max((1 - self.tokens + self._paid) / self.rate, 0.001)
+            seconds = max((1 - self.tokens + max(self._lead, 0.0)) / self.rate, 0.001)
             # A ramp gets steeper while the timer runs.
             self._timer = asyncio.get_running_loop().call_later(min(seconds, 0.25), self._ring)
 

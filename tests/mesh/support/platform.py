@@ -70,12 +70,14 @@ class Platform:
         """One REST call through the edge."""
         return await asyncio.to_thread(Rest(f"http://127.0.0.1:{self.proxy.edge}"), method, path, document)
 
-    async def register(self, node: Node) -> str:
+    async def register(self, node: Node, *, pure: bool = False) -> str:
         """Register a node as its SDK does; return the endpoint's id."""
         description = node_pb.NodeDescription(
             node=NODE, version=node.version, input_schema=b"{}", output_schema=b"{}", max_concurrency=8
         )
         description.attempt_timeout.FromSeconds(10)
+        if pure:
+            setattr(description.effect, "class", node_pb.Effect.PURE)
         request = registry_pb.RegisterEndpointRequest(
             description=description, address=f":{node.endpoint.port}"
         )

@@ -15,7 +15,7 @@ from reflux.core.names import RunId, StepPath
 from reflux.orchestrator.caller import Order
 from reflux.orchestrator.fairness import Turn
 from reflux.orchestrator.mesh_view import Reach, TargetView
-from reflux.orchestrator.retry_budget import BURST, RetryBudgets
+from reflux.orchestrator.retry_budget import BURST, SHARE, RetryBudgets
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -60,9 +60,11 @@ def result(*, tries=1, ill=False, own=False):
 
 
 async def emptied(budget):
-    """Takes what a version begins with."""
+    """Takes what a version begins with, and pays it back by first attempts."""
     for _ in range(int(BURST)):
         await asyncio.wait_for(budget.wait(order(repeats=True)), 1)
+    for _ in range(round(BURST / SHARE)):
+        budget.leaves(order())
 
 
 async def left(budget, number, flow="f"):
@@ -98,6 +100,19 @@ async def test_five_first_attempts_pay_for_one_retry():
     for _ in range(100):
         budget.leaves(order())
     await asyncio.sleep(0)
+    assert len(gone) == 20
+    await ended(*tasks)
+
+
+async def test_what_was_lent_is_paid_back_first():
+    """So the ratio holds from the first attempt on, and the burst is in it."""
+    budget = budgets(Time())
+    gone, tasks = await left(budget, 30)
+    assert len(gone) == BURST
+    for number in range(1, 101):
+        budget.leaves(order())
+        await asyncio.sleep(0)
+        assert len(gone) <= max(BURST, SHARE * number + 0.01)
     assert len(gone) == 20
     await ended(*tasks)
 

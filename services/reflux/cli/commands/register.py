@@ -2,7 +2,7 @@
 
 import typer
 
-from reflux.cli.commands import flow, node, route, run, status, trigger
+from reflux.cli.commands import flow, mesh, node, route, run, status, trigger
 
 PANEL = "Clients of a running server"
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
         ("run", run),
         ("node", node),
         ("route", route),
+        ("mesh", mesh),
         ("trigger", trigger),
     ):
         app.add_typer(module.app, name=name, rich_help_panel=PANEL)
