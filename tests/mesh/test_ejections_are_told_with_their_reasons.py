@@ -104,7 +104,6 @@ async def test_who_was_out_before_the_first_look_has_no_known_reason(mesh: Mesh)
 
 async def _reflux(*arguments: str) -> Any:
     result = await asyncio.to_thread(RUNNER.invoke, app, [*arguments, "--json"])
-    assert result.stdout, (result.exit_code, result.output, result.stderr)
     return result.exit_code, json.loads(result.stdout or "null")
 
 

@@ -127,7 +127,7 @@ async def platform_on(dsn: str, folder: Path) -> AsyncIterator[Platform]:
         await controlplane_life.enter_async_context(serving(controlplane.serve, settings))
         await registry_life.enter_async_context(serving(registry.serve, settings))
         async with (
-            envoy(folder, cluster="all", controlplane=two.port) as proxy,
+            envoy(folder, cluster="all", controlplane=two.port, registry=one.port) as proxy,
             rpc.channel(Address("127.0.0.1", proxy.mesh)) as to_mesh,
         ):
             yield Platform(
