@@ -118,7 +118,7 @@ async def test_the_command_line_shows_a_proxy_that_nobody_asks(platform: Platfor
 
 
 async def test_the_command_line_reads_and_tunes_a_proxy(mesh: Mesh) -> None:
-    """The chains of a node as they are served; a recipe there and back; a name that is not there is refused."""
+    """A node's chains as they are served; a recipe there and back; a name that is not there is refused."""
     node, _ = await mesh.node("1.0.0"), await mesh.node("2.0.0")
     await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",)))
     admin = ("--admin", f"http://127.0.0.1:{mesh.proxy.admin}")
