@@ -114,7 +114,7 @@ async def test_the_command_line_shows_a_proxy_that_nobody_asks(platform: Platfor
     assert (status, document["connected"]) == (1, [platform.proxy.name])
     assert document["trouble"] == ["1 connected proxies are not asked (REFLUX_PROXY_STATS_ADDRESSES)"]
     answer = await platform.rest("GET", "/api/ejections")
-    assert answer.document == {"ejections": [], "proxies": [], "connected": [platform.proxy.name]}
+    assert answer.json == {"ejections": [], "proxies": [], "connected": [platform.proxy.name]}
 
 
 async def test_the_command_line_reads_and_tunes_a_proxy(mesh: Mesh) -> None:

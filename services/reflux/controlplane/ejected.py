@@ -27,7 +27,8 @@ CAUSES: Final = (
 
 _LEAF: Final = re.compile(r"(?P<node>[^@~]+)@(?P<version>[^~]+)")
 _COUNTER: Final = re.compile(
-    r"cluster\.(?P<node>[^@~]+)@(?P<version>[^~]+)\.outlier_detection\.ejections_enforced_(?P<cause>\w+)"
+    r"cluster\.(?P<node>[^@~]+)@(?P<version>[^~]+)\.outlier_detection\.ejections_enforced_"
+    r"(?P<cause>consecutive_gateway_failure|failure_percentage)"
 )
 
 Version = tuple[str, str]
