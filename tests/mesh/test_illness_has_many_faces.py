@@ -122,7 +122,7 @@ async def test_one_that_comes_and_goes_is_out_each_time_and_back_each_time(mesh:
 
 
 async def test_half_open_and_still_ill_is_out_again(mesh: Mesh) -> None:
-    """The time is over, calls come, they fail, and it is out; those calls are answered by the next version."""
+    """The time is over, calls come, fail, and it is out; those calls are answered by the next version."""
     await _shorten(mesh, 300)
     node, _ = await mesh.node("1.0.0"), await mesh.node("2.0.0")
     node.behaviour = node_fault()
