@@ -38,7 +38,7 @@ class _Api:
     async def answer(self, node: str = "") -> pb.ListEjectionsResponse:
         return await self._servicer.ListEjections(pb.ListEjectionsRequest(node=node), None)
 
-    async def one(self) -> pb.Ejection:
+    async def one(self) -> pb.EjectedEndpoint:
         """The one ejection, once there is one."""
         async with asyncio.timeout(20):
             while not (found := (await self.answer()).ejections):
@@ -66,7 +66,7 @@ async def test_failures_in_a_row_are_the_reason(mesh: Mesh) -> None:
     ejection = await api.one()
     assert (ejection.node, ejection.version) == (NODE, "1.0.0")
     assert ejection.endpoint == f"{node.endpoint.host}:{node.endpoint.port}"
-    assert ejection.reason == pb.Ejection.CONSECUTIVE
+    assert ejection.reason == pb.EjectedEndpoint.CONSECUTIVE
     since = ejection.since.ToDatetime(UTC)
     assert timedelta(0) <= datetime.now(UTC) - since < timedelta(seconds=20)
     assert not (await api.answer("another.node")).ejections
@@ -88,7 +88,7 @@ async def test_the_share_of_failures_is_the_reason(mesh: Mesh) -> None:
     async with asyncio.timeout(20):
         while not sum((await mesh.proxy.stats("outlier_detection.ejections_active$")).values()):
             await mesh.call()
-    assert (await api.one()).reason == pb.Ejection.FAILURE_PERCENTAGE
+    assert (await api.one()).reason == pb.EjectedEndpoint.FAILURE_PERCENTAGE
 
 
 async def test_who_was_out_before_the_first_look_has_no_known_reason(mesh: Mesh) -> None:
@@ -99,7 +99,7 @@ async def test_who_was_out_before_the_first_look_has_no_known_reason(mesh: Mesh)
     async with asyncio.timeout(20):
         while not sum((await mesh.proxy.stats("outlier_detection.ejections_active$")).values()):
             await mesh.call()
-    assert (await _Api(mesh).one()).reason == pb.Ejection.REASON_UNSPECIFIED
+    assert (await _Api(mesh).one()).reason == pb.EjectedEndpoint.REASON_UNSPECIFIED
 
 
 async def _reflux(*arguments: str) -> Any:

@@ -98,6 +98,10 @@ class RouteView:
     node: str
     revision: int
     targets: tuple[TargetView, ...]
+    sticky: Expression | None = None
+    """Over `input`: calls that it gives the same value stay with one version."""
+    salt: str = ""
+    """Part of every sticky draw."""
 
     @property
     def reachable(self) -> tuple[str, ...]:
@@ -119,6 +123,20 @@ class Reach:
     """Of the route's targets with weight, in order: the first draw that is no longer theirs."""
     targets: tuple[TargetView, ...] = ()
     """Those targets; of a pin the one of its version."""
+
+    sticky: Expression | None = None
+    """The route's; None: each attempt draws for itself."""
+    salt: str = ""
+    """The route's."""
+
+    def sticky_of(self, value: JsonValue) -> JsonValue:
+        """What a call with this input sticks to, by the route; None for nothing, or when it does not say."""
+        if self.sticky is None:
+            return None
+        try:
+            return self.sticky.evaluate({"input": value})
+        except ExpressionProblem:
+            return None
 
     def share_of(self, draw: int) -> int:
         """Which of the targets Envoy chooses by this draw: its place among those with weight."""
@@ -191,7 +209,9 @@ class MeshView:
         targets = _targets(route, pin)
         weights = [target.weight for target in targets] if pin is None else []
         batch = min((version.batch for version in met), default=1)
-        reach = self._reach[key] = Reach(met, longest, batch, tuple(accumulate(weights)), targets)
+        sticky, salt = (route.sticky, route.salt) if route is not None else (None, "")
+        reach = Reach(met, longest, batch, tuple(accumulate(weights)), targets, sticky, salt)
+        self._reach[key] = reach
         return reach
 
     async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
@@ -285,4 +305,14 @@ def _route(stored: routing_pb.Route) -> RouteView:
     targets = tuple(
         TargetView(t.version, t.weight, tuple(t.fallback), max(t.tries, 1)) for t in stored.targets
     )
-    return RouteView(stored.node, stored.revision, targets)
+    return RouteView(stored.node, stored.revision, targets, _sticky(stored), stored.salt)
+
+
+def _sticky(stored: routing_pb.Route) -> Expression | None:
+    if not stored.sticky:
+        return None
+    try:
+        return compile_expression(stored.sticky)
+    except ExpressionProblem as error:  # of a control plane that knows more of the language
+        log.warning("sticky_unreadable", node=stored.node, error=error.message)
+        return None
