@@ -41,10 +41,11 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             await migrate.check_version(connection, "controlplane")
         store = RouteStore(pool, str(uuid.uuid4()))
         controller = Controller(store, Collector.of(settings), allow_faults=settings.faults == "test")
+        watched = [ejections.ProxyWatch(address) for address in settings.proxy_stats_addresses]
         tries = TryKeeper(pool)
 
         def register(to: grpc.aio.Server) -> None:
-            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller), to)
+            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller, watched), to)
             add_TryServiceServicer_to_server(TryServicer(tries), to)
             logs = access_log.handler({TRIES: tries.take})
             to.add_generic_rpc_handlers((server.handler(controller.fleet), logs))
@@ -56,7 +57,7 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             tasks.create_task(catalog.watch(settings.registry_address, controller.know, identity))
             tasks.create_task(controller.run())
             tasks.create_task(tries.run())
-            tasks.create_task(ejections.watch(settings.proxy_stats_addresses))
+            tasks.create_task(ejections.watch(watched))
             if ready is not None:
                 ready.set()
             with metrics.PROXIES_CONNECTED.watched(controller.fleet.connections):

@@ -13,15 +13,17 @@ import http.client
 import json
 import re
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from reflux.controlplane import metrics
+from reflux.controlplane import ejected, metrics
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from reflux.controlplane.ejected import Out
     from reflux.runtime.metrics import Labels
     from reflux.runtime.settings import Address
 
@@ -47,11 +49,11 @@ class Ejected(NamedTuple):
     """Ejections since the proxy started."""
 
 
-async def watch(proxies: Sequence[Address]) -> None:
+async def watch(proxies: Sequence[ProxyWatch]) -> None:
     """Follow all of `proxies`, for ever."""
     async with asyncio.TaskGroup() as tasks:
-        for address in proxies:
-            tasks.create_task(ProxyWatch(address).run(), name=f"ejections of {address}")
+        for each in proxies:
+            tasks.create_task(each.run(), name=f"ejections of {each.proxy}")
 
 
 class ProxyWatch:
@@ -59,7 +61,11 @@ class ProxyWatch:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._proxy = str(address)
+        self.proxy = str(address)
+        """Its address."""
+        self.out: Mapping[tuple[str, str, str], Out] = {}
+        """By node, version and endpoint, those that it has ejected now."""
+        self._causes: Mapping[tuple[ejected.Version, ejected.Cause], int] | None = None
         self._now: Mapping[tuple[str, str], Ejected] = {}
         self._totals: Mapping[tuple[str, str], int] = {}
         """As last seen, across times when it was away."""
@@ -76,33 +82,46 @@ class ProxyWatch:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Within the block, what was last seen is in the metrics."""
-        reachable = metrics.STATS_REACHABLE.watched(lambda: {(self._proxy,): bool(self._reachable)})
+        reachable = metrics.STATS_REACHABLE.watched(lambda: {(self.proxy,): bool(self._reachable)})
         with reachable, metrics.EJECTED.watched(self._active):
             yield
 
     async def look(self) -> None:
         """Ask once."""
         try:
-            text = await asyncio.to_thread(_get, self._address)
-            found = read(text)
+            found = read(await self._ask(PATH))
+            causes = ejected.read_causes(await self._ask(ejected.CAUSES))
+            anybody = any(each.active for each in found.values())
+            out = ejected.read_clusters(await self._ask(ejected.CLUSTERS)) if anybody else frozenset()
         except (OSError, http.client.HTTPException, ValueError) as error:
             if self._reachable is not False:
-                log.warning("proxy_stats_unreachable", proxy=self._proxy, error=str(error))
+                log.warning("proxy_stats_unreachable", proxy=self.proxy, error=str(error))
             self._now, self._reachable = {}, False
+            self.out, self._causes = {}, None
             return
+        self.out = ejected.follow(self.out, out, ejected.risen(self._causes, causes), datetime.now(UTC))
+        self._causes = causes
         self._count(found)
         self._now, self._reachable = found, True
 
+    @property
+    def reachable(self) -> bool:
+        """Whether it answered when it was asked last."""
+        return bool(self._reachable)
+
+    async def _ask(self, path: str) -> bytes:
+        return await asyncio.to_thread(_get, self._address, path)
+
     def _count(self, found: Mapping[tuple[str, str], Ejected]) -> None:
         """Add what was ejected since the last look; a proxy that restarted counts from 0 again."""
-        for (node, version), ejected in found.items():
+        for (node, version), of in found.items():
             before = self._totals.get((node, version), 0)
-            more = ejected.total - before if ejected.total >= before else ejected.total
-            metrics.EJECTIONS.at(self._proxy, node, version).add(more)
-        self._totals = {version: ejected.total for version, ejected in found.items()}
+            more = of.total - before if of.total >= before else of.total
+            metrics.EJECTIONS.at(self.proxy, node, version).add(more)
+        self._totals = {version: of.total for version, of in found.items()}
 
     def _active(self) -> Mapping[Labels, float]:
-        return {(self._proxy, *version): ejected.active for version, ejected in self._now.items()}
+        return {(self.proxy, *version): of.active for version, of in self._now.items()}
 
 
 def read(text: bytes) -> Mapping[tuple[str, str], Ejected]:
@@ -125,11 +144,11 @@ def read(text: bytes) -> Mapping[tuple[str, str], Ejected]:
     }
 
 
-def _get(address: Address) -> bytes:
+def _get(address: Address, path: str) -> bytes:
     """One request; in a thread, bounded by `ANSWER_SECONDS` per read and `MAX_ANSWER_BYTES` in all."""
     connection = http.client.HTTPConnection(address.host, address.port, timeout=ANSWER_SECONDS)
     try:
-        connection.request("GET", PATH, headers={"connection": "close"})
+        connection.request("GET", path, headers={"connection": "close"})
         response = connection.getresponse()
         if response.status != http.client.OK:
             raise ValueError(f"status {response.status}")

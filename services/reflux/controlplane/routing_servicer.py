@@ -18,10 +18,11 @@ from reflux.runtime import documents, pages
 from reflux.runtime.callers import actor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from reflux.controlplane.catalog import Catalog
     from reflux.controlplane.controller import Controller
+    from reflux.controlplane.ejections import ProxyWatch
     from reflux.controlplane.store import RouteStore, StoredRevision, StoredRoute
 
 MAX_WATCHERS: Final = 256
@@ -32,7 +33,8 @@ _NO_REVISION: Final = (1 << 31) - 1
 class RoutingServicer(RoutingServiceServicer):
     """Every method may also raise psycopg.Error when the database is away."""
 
-    def __init__(self, store: RouteStore, controller: Controller) -> None:
+    def __init__(self, store: RouteStore, controller: Controller, watched: Sequence[ProxyWatch] = ()) -> None:
+        self._watched = watched
         self._store = store
         self._controller = controller
         self._updates = Updates(store, controller)
@@ -128,6 +130,14 @@ class RoutingServicer(RoutingServiceServicer):
         # The salt of today: going back to older shares deals nobody anew who was not dealt anew since.
         route = replace(former.route, revision=request.expected_revision, salt=None)
         return await self._make(route, note, context)
+
+    async def ListEjections(  # noqa: N802
+        self, request: pb.ListEjectionsRequest, context: Any
+    ) -> pb.ListEjectionsResponse:
+        """Never fails: what is not known is said in the answer."""
+        del context
+        connected = [report.proxy for report in self._controller.fleet.reports()]
+        return views.ejections(self._watched, request.node, connected)
 
     async def WatchRoutes(  # noqa: N802
         self, request: pb.WatchRoutesRequest, context: Any

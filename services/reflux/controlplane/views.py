@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
+from reflux.controlplane.ejected import Cause
 from reflux.controlplane.store import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reflux.controlplane.diff import Change
+    from reflux.controlplane.ejections import ProxyWatch
     from reflux.controlplane.routes import Target
     from reflux.controlplane.store import StoredRevision, StoredRoute
 
@@ -20,6 +22,11 @@ _STATES: Final = {
     State.PENDING: pb.Route.APPLYING,
     State.APPLIED: pb.Route.APPLIED,
     State.REJECTED: pb.Route.REJECTED,
+}
+_CAUSES: Final = {
+    Cause.CONSECUTIVE: pb.EjectedEndpoint.CONSECUTIVE,
+    Cause.FAILURE_PERCENTAGE: pb.EjectedEndpoint.FAILURE_PERCENTAGE,
+    Cause.UNKNOWN: pb.EjectedEndpoint.REASON_UNSPECIFIED,
 }
 
 
@@ -52,6 +59,20 @@ def revision(stored: StoredRevision, waiting_for: Iterable[str] = ()) -> pb.Rout
 def change(of: Change) -> pb.RouteChange:
     """One difference."""
     return pb.RouteChange(version=of.version, field=of.field, before=of.before, after=of.after)
+
+
+def ejections(watched: Iterable[ProxyWatch], node: str, connected: Iterable[str]) -> pb.ListEjectionsResponse:
+    """Who is ejected by whom, of one node or of all."""
+    answer = pb.ListEjectionsResponse(connected=connected)
+    for proxy in sorted(watched, key=lambda each: each.proxy):
+        answer.proxies.add(address=proxy.proxy, reachable=proxy.reachable)
+        for (of, version, endpoint), out in proxy.out.items():
+            if node in ("", of):
+                shown = answer.ejections.add(
+                    proxy=proxy.proxy, node=of, version=version, endpoint=endpoint, reason=_CAUSES[out.cause]
+                )
+                shown.since.FromDatetime(out.since)
+    return answer
 
 
 def target(of: Target) -> pb.Target:

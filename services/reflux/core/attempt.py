@@ -65,6 +65,8 @@ class AttemptResult:
     counted: bool = True
     outage: bool = False
     """The node says: the version or its provider is ill, not what the input names."""
+    own: bool = False
+    """It failed because of what its input names (a TargetFault): nobody's illness."""
     abilities: Abilities = NONE
     """Of the version whose outcome it is."""
 

@@ -24,7 +24,15 @@ from reflux.core.attempt import AttemptResult
 from reflux.core.event import Failure, Outcome
 from reflux.core.reasons import Reason
 from reflux.orchestrator import metrics
-from reflux.orchestrator.caller import RETRYABLE, Order, answered, assignment_of, labels_of
+from reflux.orchestrator.caller import (
+    RETRYABLE,
+    SINGLE_TRY,
+    TARGET,
+    Order,
+    answered,
+    assignment_of,
+    labels_of,
+)
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
 
@@ -35,8 +43,6 @@ MAX_BYTES: Final = 1 << 20
 
 LATE_SECONDS: Final = 0.25
 """Envoy gives a call up 0.2 s before its deadline: what fails in its last moments was out of time."""
-
-_TARGET: Final = "target"
 
 Told = Callable[[Sequence[tuple[int, AttemptResult]]], bool]
 """Takes outcomes with the places of their orders, and says whether anybody waits for more."""
@@ -118,7 +124,7 @@ class _Batch:
     def _outcome(self, order: Order, result: pb.BatchResult, now: datetime) -> AttemptResult:
         if result.WhichOneof("outcome") == "failure":
             report = rpc.read_status(result.failure)
-            return self._failed(order, report, now, own=report.metadata.get("fault") == _TARGET)
+            return self._failed(order, report, now, own=report.metadata.get("fault") == TARGET)
         return answered(order, self._assignment, result.output, self._start, now)
 
     def _failed(self, order: Order, report: rpc.RpcFailure, now: datetime, *, own: bool) -> AttemptResult:
@@ -152,10 +158,11 @@ def _item(order: Order, seconds: float, longest: float) -> pb.BatchItem:
 
 
 def _envelope(head: Order, batch_id: str) -> tuple[tuple[str, str], ...]:
-    return (
+    envelope = (
         ("x-reflux-node", head.node),
         ("x-reflux-lane", head.assignment.lane.value),
         ("x-reflux-draw", str(head.assignment.draw)),
         ("x-reflux-effect", head.assignment.effect.value),
         ("x-reflux-batch-id", batch_id),
     )
+    return (*envelope, SINGLE_TRY) if head.single else envelope

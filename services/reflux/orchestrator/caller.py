@@ -40,6 +40,9 @@ from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
+SINGLE_TRY: Final = ("x-envoy-max-retries", "0")
+"""Envoy hears it from internal addresses only."""
+
 RETRYABLE: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
 )
@@ -56,6 +59,9 @@ _MISSING: Final = {
     "faults": Reason.FAULTS_NOT_ALLOWED,
 }
 """`x-reflux-missing`, the label of Envoy's 404: what it has no route for."""
+
+TARGET: Final = "target"
+"""The node's word for a failure of what the input names."""
 
 _SERVED: Final = "x-envoy-upstream-service-time"
 """Label of every answer that came from a node."""
@@ -113,9 +119,14 @@ class Order:
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
     faults: tuple[tuple[str, str], ...] = ()
     """Headers for the mesh: what shall fail, in a test run."""
-
     fallback: bool = False
     """It goes to `version` because another one could not."""
+    repeats: bool = False
+    """It follows an attempt that reached a node and failed: the version's retry budget pays for it."""
+    reserved: int = 0
+    """Tokens of that budget that Envoy may use up for further tries."""
+    single: bool = False
+    """The budget is empty: one try."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -169,6 +180,8 @@ class NodeCaller:
             envelope.append(("x-reflux-effect-declared", "1"))
         if order.version is not None:
             envelope.append(("x-reflux-version", order.version))
+        if order.single:
+            envelope.append(SINGLE_TRY)
         if order.assignment.effect is not EffectClass.PURE:
             envelope.append(("x-reflux-claim-address", self._claim_address))
         if self._tracer is not None:
@@ -203,6 +216,7 @@ class NodeCaller:
             finish_time=self._clock.now(),
             failure=failure,
             outage=report.metadata.get("fault") == "node",
+            own=report.metadata.get("fault") == TARGET,
             # Waiting helps with all that the mesh lacks, but not with a setting.
             counted=missing is Reason.FAULTS_NOT_ALLOWED
             or (sent and (reached or report.code not in _GAVE_UP)),

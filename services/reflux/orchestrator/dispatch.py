@@ -79,6 +79,7 @@ def prepare(
     now: datetime,
     *,
     turn: Turn,
+    repeats: bool = False,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     command, assignment = choose(command, run_id, mesh.reach(command.node, None))
@@ -107,6 +108,7 @@ def prepare(
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
         fallback=command.fallback,
+        repeats=repeats,
     )
     return started, order, _obstacle(mesh, command, reach, now)
 

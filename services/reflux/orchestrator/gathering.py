@@ -23,6 +23,7 @@ from reflux.orchestrator.cached_caller import Caller
 from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.dispatch import Places, too_late
 from reflux.orchestrator.fairness import FairQueue
+from reflux.orchestrator.retry_budget import RetryBudgets
 from reflux.runtime.clock import Clock
 
 UNANSWERED: Final = 2
@@ -130,6 +131,8 @@ class Flight:
         """It is one of the group's unanswered calls."""
         self._telling = False
         self._sent: float | None = None
+        self._head: Order | None = None
+        """Until the first answer."""
         self._task: asyncio.Task[None] | None = None
         queue.unanswered += 1
 
@@ -157,7 +160,7 @@ class Flight:
                 loop.call_later(self._queue.patience, self._free),
                 loop.call_later(SLOW_SECONDS, self._show_slow),
             ]
-            orders = [companion.order for companion in self._aboard]
+            orders = self._leave()
             if len(orders) > 1:
                 await self._gatherer.batches.call(orders, self._told)
             elif orders:
@@ -170,6 +173,13 @@ class Flight:
                 timer.cancel()
             self._free()
             self._give(self._places)
+
+    def _leave(self) -> list[Order]:
+        """The orders as they go out: one call, and its first attempt stands for it in the retry budget."""
+        orders = [companion.order for companion in self._aboard]
+        if orders:
+            orders[0] = self._head = self._gatherer.budgets.leaves(orders[0])
+        return orders
 
     async def _wait_for_places(self) -> None:
         """Takes as many aboard as there are places; the others are ready again, before everybody else."""
@@ -193,6 +203,9 @@ class Flight:
             self._queue.answered(asyncio.get_running_loop().time() - self._sent)
             self._sent = None
         self._free()
+        if self._head is not None and results and isinstance(first := results[0][1], AttemptResult):
+            self._gatherer.budgets.landed(self._head, first)
+            self._head = None
         self._telling = True
         for place, result in results:
             self._aboard[place].land(result)
@@ -228,7 +241,9 @@ class Gatherer:
         places: Places,
         clock: Clock,
         room: Callable[[], Awaitable[None]],
+        budgets: RetryBudgets,
     ) -> None:
+        self.budgets = budgets
         self.caller = caller
         self.batches = BatchCaller(caller.channel, clock)
         self.places = places

@@ -92,6 +92,8 @@ class TargetView:
     weight: int
     """Basis points."""
     fallback: tuple[str, ...]
+    tries: int = 1
+    """Of this version, before the next one in its chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Reach:
     """Attempts that one call may carry, whichever of them it meets; 1 for none but itself."""
     bounds: tuple[int, ...] = ()
     """Of the route's targets with weight, in order: the first draw that is no longer theirs."""
+    targets: tuple[TargetView, ...] = ()
+    """Those targets; of a pin the one of its version."""
 
     sticky: Expression | None = None
     """The route's; None: each attempt draws for itself."""
@@ -142,6 +146,11 @@ class Reach:
     def share_of(self, draw: int) -> int:
         """Which of the targets Envoy chooses by this draw: its place among those with weight."""
         return bisect_right(self.bounds, draw)
+
+    def target_of(self, draw: int) -> TargetView | None:
+        """The target that Envoy gives this draw to; None when none is known."""
+        place = self.share_of(draw) if self.bounds else 0
+        return self.targets[place] if place < len(self.targets) else None
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class that holds whichever version Envoy picks."""
@@ -217,10 +226,11 @@ class MeshView:
         met = tuple(versions[name] for name in names if name in versions)
         timeouts = [version.attempt_timeout for version in met]
         longest = None if None in timeouts else max((t for t in timeouts if t is not None), default=None)
-        weights = [target.weight for target in route.targets if target.weight] if route is not None else []
+        targets = _targets(route, pin)
+        weights = [target.weight for target in targets] if pin is None else []
         batch = min((version.batch for version in met), default=1)
         sticky, salt = (route.sticky, route.salt) if route is not None else (None, "")
-        reach = Reach(met, longest, batch, tuple(accumulate(weights)), sticky, salt)
+        reach = Reach(met, longest, batch, tuple(accumulate(weights)), targets, sticky, salt)
         self._reach[key] = reach
         return reach
 
@@ -257,6 +267,14 @@ class MeshView:
         self._reach.clear()
         if self._versions is not None and self._routes is not None:
             self.synced.set()
+
+
+def _targets(route: RouteView | None, pin: str | None) -> tuple[TargetView, ...]:
+    """Whom an unpinned call may be given to, or what the route says of a pinned version."""
+    targets = route.targets if route is not None else ()
+    if pin is None:
+        return tuple(target for target in targets if target.weight)
+    return tuple(target for target in targets if target.version == pin) or (TargetView(pin, 0, ()),)
 
 
 def _known(snapshot: Mapping[str, T] | None) -> Mapping[str, T]:
@@ -306,7 +324,9 @@ def _effect(stored: Effect) -> EffectClass | Expression:
 
 
 def _route(stored: routing_pb.Route) -> RouteView:
-    targets = tuple(TargetView(t.version, t.weight, tuple(t.fallback)) for t in stored.targets)
+    targets = tuple(
+        TargetView(t.version, t.weight, tuple(t.fallback), max(t.tries, 1)) for t in stored.targets
+    )
     return RouteView(stored.node, stored.revision, targets, _sticky(stored), stored.salt)
 
 

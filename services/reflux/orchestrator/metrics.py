@@ -94,6 +94,18 @@ ATTEMPTS: Final = Counter(
 TRIES: Final = Counter(
     "reflux.tries", unit="{try}", text="Tries that the proxies made for those attempts", labels=("node",)
 )
+RETRIES_HELD: Final = Counter(
+    "reflux.retries.held",
+    unit="{attempt}",
+    text="Attempts that waited because the retry budget of their version was empty",
+    labels=("node",),
+)
+TRIES_WITHHELD: Final = Counter(
+    "reflux.tries.withheld",
+    unit="{call}",
+    text="Calls that the proxies might not try again because that budget was empty",
+    labels=("node",),
+)
 ATTEMPTS_IN_FLIGHT: Final = Gauge(
     "reflux.attempts.in_flight", unit="{attempt}", text="Attempts sent, or waiting for their place"
 )

@@ -15,6 +15,7 @@ from reflux.orchestrator.cached_caller import Caller
 from reflux.orchestrator.caller import Order
 from reflux.orchestrator.dispatch import Places, too_late
 from reflux.orchestrator.gathering import SLOW_SECONDS, Gatherer, Landed
+from reflux.orchestrator.retry_budget import RetryBudgets
 from reflux.runtime.clock import Clock
 
 
@@ -34,6 +35,7 @@ class Sender:
         clock: the database's.
         room: waits until what comes back can be written.
         traced: whether a run is traced.
+        budgets: what may be repeated.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Sender:
         clock: Clock,
         room: Callable[[], Awaitable[None]],
         traced: Callable[[RunId], bool],
+        budgets: RetryBudgets,
     ) -> None:
         self._tasks = tasks
         self._caller = caller
@@ -51,7 +54,10 @@ class Sender:
         self._room = room
         self._traced = traced
         self._places = Places()
-        self._gatherer = Gatherer(tasks=tasks, caller=caller, places=self._places, clock=clock, room=room)
+        self._budgets = budgets
+        self._gatherer = Gatherer(
+            tasks=tasks, caller=caller, places=self._places, clock=clock, room=room, budgets=budgets
+        )
 
     def send(self, order: Order, landed: Landed, slow: Callable[[], None] | None) -> Sent:
         """Sends an attempt, and has `landed` told its outcome, in a later turn of the loop.
@@ -83,12 +89,16 @@ class Sender:
         left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
         try:
             async with asyncio.timeout(left):
+                await self._budgets.wait(order)
                 await self._places.take(order.node, order.turn)
         except TimeoutError:
             later = self._clock.now()
             return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
         try:
             await self._room()
-            return await self._caller.call(order)
+            order = self._budgets.leaves(order)
+            result = await self._caller.call(order)
+            self._budgets.landed(order, result)
+            return result
         finally:
             self._places.give(order.node)

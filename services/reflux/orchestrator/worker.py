@@ -49,6 +49,7 @@ from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resolver import Resolver, abilities_after
 from reflux.orchestrator.resting import rests, row_of
+from reflux.orchestrator.retry_budget import RetryBudgets, repeats
 from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
@@ -180,6 +181,7 @@ class Worker:
                 caller=self._caller,
                 clock=self._clock,
                 room=self._writer.room,
+                budgets=RetryBudgets(self._mesh),
                 traced=self._tracer.wants if self._tracer is not None else lambda _: False,
             )
             self._resolver = Resolver(
@@ -309,7 +311,13 @@ class Worker:
                 asks.append(command)
                 continue
             started, order, failure = prepare(
-                self._mesh, run.id, run.lease.token, command, now, turn=run.turn
+                self._mesh,
+                run.id,
+                run.lease.token,
+                command,
+                now,
+                turn=run.turn,
+                repeats=repeats(state, command.step),
             )
             order = under_faults(state, order)
             evolve(state, started)

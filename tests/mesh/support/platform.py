@@ -70,12 +70,14 @@ class Platform:
         """One REST call through the edge."""
         return await asyncio.to_thread(Rest(f"http://127.0.0.1:{self.proxy.edge}"), method, path, document)
 
-    async def register(self, node: Node) -> str:
+    async def register(self, node: Node, *, pure: bool = False) -> str:
         """Register a node as its SDK does; return the endpoint's id."""
         description = node_pb.NodeDescription(
             node=NODE, version=node.version, input_schema=b"{}", output_schema=b"{}", max_concurrency=8
         )
         description.attempt_timeout.FromSeconds(10)
+        if pure:
+            setattr(description.effect, "class", node_pb.Effect.PURE)
         request = registry_pb.RegisterEndpointRequest(
             description=description, address=f":{node.endpoint.port}"
         )
@@ -125,7 +127,7 @@ async def platform_on(dsn: str, folder: Path, **more: Any) -> AsyncIterator[Plat
         await controlplane_life.enter_async_context(serving(controlplane.serve, settings))
         await registry_life.enter_async_context(serving(registry.serve, settings))
         async with (
-            envoy(folder, cluster="all", controlplane=two.port) as proxy,
+            envoy(folder, cluster="all", controlplane=two.port, registry=one.port) as proxy,
             rpc.channel(Address("127.0.0.1", proxy.mesh)) as to_mesh,
         ):
             yield Platform(

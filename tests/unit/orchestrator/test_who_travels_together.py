@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -16,6 +17,8 @@ from reflux.orchestrator import dispatch, gathering
 from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.dispatch import Places
 from reflux.orchestrator.gathering import Gatherer, Queue
+from reflux.orchestrator.mesh_view import Reach
+from reflux.orchestrator.retry_budget import RetryBudgets
 from reflux.runtime.clock import ManualClock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,7 +92,12 @@ async def gathered(monkeypatch, *, patience, places=None):
 
     async with asyncio.TaskGroup() as tasks:
         gatherer = Gatherer(
-            tasks=tasks, caller=wire, places=places or Places(), clock=ManualClock(NOW), room=room
+            tasks=tasks,
+            caller=wire,
+            places=places or Places(),
+            clock=ManualClock(NOW),
+            room=room,
+            budgets=RetryBudgets(SimpleNamespace(reach=lambda *_: Reach((), None))),
         )
         gatherer.batches = wire
         gatherer._queues[GROUP] = Queue(GROUP, usual=patience)

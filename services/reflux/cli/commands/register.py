@@ -2,7 +2,7 @@
 
 import typer
 
-from reflux.cli.commands import certs, flow, node, route, run, scale, status, trigger
+from reflux.cli.commands import certs, flow, mesh, node, route, run, scale, status, trigger
 
 PANEL = "Clients of a running server"
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
         ("run", run),
         ("node", node),
         ("route", route),
+        ("mesh", mesh),
         ("trigger", trigger),
     ):
         app.add_typer(module.app, name=name, rich_help_panel=PANEL)

@@ -587,3 +587,156 @@ class WatchRoutesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchRoutesResponse: _TypeAlias = WatchRoutesResponse  # noqa: Y015
+
+@_typing.final
+class ListEjectionsRequest(_message.Message):
+    """Asks who is ejected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Only versions of this node; empty: of all."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEjectionsRequest: _TypeAlias = ListEjectionsRequest  # noqa: Y015
+
+@_typing.final
+class ListEjectionsResponse(_message.Message):
+    """Who is ejected, and whom that was learned from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EJECTIONS_FIELD_NUMBER: _builtins.int
+    PROXIES_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___EjectedEndpoint]:
+        """By proxy, node, version and endpoint."""
+
+    @_builtins.property
+    def proxies(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchedProxy]:
+        """The proxies that are asked, by address."""
+
+    @_builtins.property
+    def connected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the proxies that have a stream to this control plane. When they are more than the proxies that are
+        asked, some are not asked at all.
+        """
+
+    def __init__(
+        self,
+        *,
+        ejections: _abc.Iterable[Global___EjectedEndpoint] | None = ...,
+        proxies: _abc.Iterable[Global___WatchedProxy] | None = ...,
+        connected: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "ejections", b"ejections", "proxies", b"proxies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEjectionsResponse: _TypeAlias = ListEjectionsResponse  # noqa: Y015
+
+@_typing.final
+class WatchedProxy(_message.Message):
+    """A proxy whose statistics are read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """host:port of its statistics."""
+    reachable: _builtins.bool
+    """Whether it answered when it was asked last."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        reachable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "reachable", b"reachable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedProxy: _TypeAlias = WatchedProxy  # noqa: Y015
+
+@_typing.final
+class EjectedEndpoint(_message.Message):
+    """An endpoint that gets no calls from a proxy, because too many of them failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EjectedEndpoint._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: EjectedEndpoint._Reason.ValueType  # 0
+        """It was ejected before it was first looked at, or for both reasons within one look."""
+        CONSECUTIVE: EjectedEndpoint._Reason.ValueType  # 1
+        """Calls in a row failed."""
+        FAILURE_PERCENTAGE: EjectedEndpoint._Reason.ValueType  # 2
+        """Too large a share of its calls failed."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Why the proxy ejected it."""
+
+    REASON_UNSPECIFIED: EjectedEndpoint.Reason.ValueType  # 0
+    """It was ejected before it was first looked at, or for both reasons within one look."""
+    CONSECUTIVE: EjectedEndpoint.Reason.ValueType  # 1
+    """Calls in a row failed."""
+    FAILURE_PERCENTAGE: EjectedEndpoint.Reason.ValueType  # 2
+    """Too large a share of its calls failed."""
+
+    PROXY_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    proxy: _builtins.str
+    """host:port of the proxy's statistics."""
+    node: _builtins.str
+    """Name of the node."""
+    version: _builtins.str
+    """Its version."""
+    endpoint: _builtins.str
+    """host:port of the endpoint."""
+    reason: Global___EjectedEndpoint.Reason.ValueType
+    """Why."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it was first seen ejected, at most 2 s after it was."""
+
+    def __init__(
+        self,
+        *,
+        proxy: _builtins.str = ...,
+        node: _builtins.str = ...,
+        version: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        reason: Global___EjectedEndpoint.Reason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "node", b"node", "proxy", b"proxy", "reason", b"reason", "since", b"since", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EjectedEndpoint: _TypeAlias = EjectedEndpoint  # noqa: Y015

@@ -70,6 +70,11 @@ class RoutingServiceStub:
                 request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.RollbackRouteRequest.SerializeToString,
                 response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
                 _registered_method=True)
+        self.ListEjections = channel.unary_unary(
+                '/reflux.api.routing.v1.RoutingService/ListEjections',
+                request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListEjectionsRequest.SerializeToString,
+                response_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListEjectionsResponse.FromString,
+                _registered_method=True)
         self.WatchRoutes = channel.unary_stream(
                 '/reflux.api.routing.v1.RoutingService/WatchRoutes',
                 request_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.WatchRoutesRequest.SerializeToString,
@@ -141,6 +146,14 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEjections(self, request, context):
+        """Lists the endpoints that proxies have ejected now, as each proxy told it in the last 2 s. A proxy that cannot
+        be asked is listed as not reachable: whom it has ejected is not known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRoutes(self, request, context):
         """Streams all routes: once at the start, then after every change. For orchestrators.
         """
@@ -185,6 +198,11 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     servicer.RollbackRoute,
                     request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.RollbackRouteRequest.FromString,
                     response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.SerializeToString,
+            ),
+            'ListEjections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEjections,
+                    request_deserializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListEjectionsRequest.FromString,
+                    response_serializer=reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListEjectionsResponse.SerializeToString,
             ),
             'WatchRoutes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRoutes,
@@ -382,6 +400,33 @@ class RoutingService:
             '/reflux.api.routing.v1.RoutingService/RollbackRoute',
             reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.RollbackRouteRequest.SerializeToString,
             reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.Route.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEjections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reflux.api.routing.v1.RoutingService/ListEjections',
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListEjectionsRequest.SerializeToString,
+            reflux_dot_api_dot_routing_dot_v1_dot_routing__service__pb2.ListEjectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

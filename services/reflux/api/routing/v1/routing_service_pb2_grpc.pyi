@@ -64,6 +64,10 @@ class RoutingServiceStub:
     refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
     expected_revision is set and stale.
     """
+    ListEjections: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.ListEjectionsRequest, _routing_service_pb2.ListEjectionsResponse]
+    """Lists the endpoints that proxies have ejected now, as each proxy told it in the last 2 s. A proxy that cannot
+    be asked is listed as not reachable: whom it has ejected is not known.
+    """
     WatchRoutes: _grpc.UnaryStreamMultiCallable[_routing_service_pb2.WatchRoutesRequest, _routing_service_pb2.WatchRoutesResponse]
     """Streams all routes: once at the start, then after every change. For orchestrators."""
 
@@ -102,6 +106,10 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
     refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
     expected_revision is set and stale.
+    """
+    ListEjections: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.ListEjectionsRequest, _routing_service_pb2.ListEjectionsResponse]  # type: ignore[assignment]
+    """Lists the endpoints that proxies have ejected now, as each proxy told it in the last 2 s. A proxy that cannot
+    be asked is listed as not reachable: whom it has ejected is not known.
     """
     WatchRoutes: _aio.UnaryStreamMultiCallable[_routing_service_pb2.WatchRoutesRequest, _routing_service_pb2.WatchRoutesResponse]  # type: ignore[assignment]
     """Streams all routes: once at the start, then after every change. For orchestrators."""
@@ -180,6 +188,16 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
         refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
         expected_revision is set and stale.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEjections(
+        self,
+        request: _routing_service_pb2.ListEjectionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.ListEjectionsResponse, _abc.Awaitable[_routing_service_pb2.ListEjectionsResponse]]:
+        """Lists the endpoints that proxies have ejected now, as each proxy told it in the last 2 s. A proxy that cannot
+        be asked is listed as not reachable: whom it has ejected is not known.
         """
 
     @_abc_1.abstractmethod

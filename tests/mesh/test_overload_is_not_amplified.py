@@ -1,0 +1,84 @@
+"""A version that is full receives at most a fifth more requests than it was given steps to do.
+
+Measured where the requests arrive, at a node that counts, with both layers of retries on: Envoy's tries of a
+target, and the `retry` of the steps. Orchestrator, control plane, registry, Envoy and PostgreSQL are real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from tests.mesh.support.node import Node
+from tests.mesh.support.orchestrator import orchestrator_on
+from tests.mesh.support.platform import NODE
+
+if TYPE_CHECKING:
+    from tests.mesh.support.platform import Platform
+    from tests.support.scripted_mesh import Client
+
+RUNS = 200
+FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class _Full:
+    """A node with room for `places` calls of 20 ms: what comes above that is refused."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.inside = 0
+
+    async def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if self.inside >= self.places:
+            await context.abort(FULL, "full")
+        self.inside += 1
+        await asyncio.sleep(0.02)
+        self.inside -= 1
+
+
+async def _ends(client: Client) -> list[str]:
+    """So many runs at once, each with one step that may be tried five times within 4 s; how they ended."""
+    retry = {"attempts": 5, "delay": "50ms", "on": [FULL.name]}
+    step = {"id": "one", "node": NODE, "retry": retry, "timeout": {"total": "4s"}, "with": {}}
+    await client.save("busy", step)
+    started = await asyncio.gather(*(client.start("busy") for _ in range(RUNS)))
+    ended = [await client.until(run["id"], "SUCCEEDED", "FAILED", seconds=60) for run in started]
+    return [run["state"] for run in ended]
+
+
+@pytest.mark.parametrize("places", [0, 2])
+async def test_both_layers_together_stay_below_a_fifth(
+    platform: Platform, valkey_url: str, places: int
+) -> None:
+    """Three tries in Envoy for five attempts of each step would be fifteen requests for one."""
+    async with Node("1").serving() as node, orchestrator_on(platform, valkey_url) as client:
+        await platform.register(node, pure=True)
+        await platform.answered_by("1")
+        node.behaviour = _Full(places)
+        await platform.update({"version": "1", "weight": 10_000, "tries": 3})
+        node.calls.clear()
+        ends = await _ends(client)
+        assert "FAILED" in ends, "this was no overload"
+        assert RUNS < len(node.calls) <= 1.2 * RUNS
+
+
+async def test_a_full_version_hands_over_however_empty_its_budget_is(
+    platform: Platform, valkey_url: str
+) -> None:
+    """All runs succeed by the next version of the chain; each of the two receives each attempt once."""
+    async with AsyncExitStack() as stack:
+        full, next_one = [await stack.enter_async_context(Node(name).serving()) for name in ("1", "2")]
+        for node in (full, next_one):
+            await platform.register(node, pure=True)
+            await platform.answered_by(node.version, version=node.version)
+        full.behaviour = _Full(0)
+        client = await stack.enter_async_context(orchestrator_on(platform, valkey_url))
+        chain = {"version": "1", "weight": 10_000, "fallback": ["2"]}
+        await platform.update(chain, {"version": "2", "weight": 0})
+        assert set(await _ends(client)) == {"SUCCEEDED"}
+        assert len(full.calls) <= 1.2 * RUNS
+        assert len(next_one.calls) <= 1.2 * RUNS
