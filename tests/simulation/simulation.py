@@ -28,12 +28,16 @@ from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.core.errors import AlreadyExists, Conflict, RefluxError, TryLater
 from reflux.core.event import FINAL
 from reflux.core.names import FlowId
+from reflux.core.reasons import Reason
 from reflux.core.run import fold
 from reflux.orchestrator import codec
 from reflux.orchestrator.store import arrays, lease, members
 from reflux.runtime import ids
 from tests.simulation.database import Database
+from tests.simulation.features import SHOPS, Feature, features_of, spec_of
 from tests.simulation.judge import Told, known, verdict
+from tests.simulation.judge_features import judge_features
+from tests.simulation.others import Others
 from tests.simulation.outside import Outside, mesh_view
 from tests.simulation.people import People
 from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
@@ -62,6 +66,12 @@ _SOON: Final = timedelta(seconds=5)
 """Who takes a shard over takes on what is due so soon, and nothing else."""
 _LATELY: Final = timedelta(seconds=1)
 ANSWER_SECONDS: Final = 8.0
+_LIMITS: Final = (Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT)
+"""Reasons for which a run is refused that may begin later, when its flow says so."""
+ENOUGH_EVENTS: Final = 200
+ENOUGH_FAULTS: Final = 5
+MOST_ROUNDS: Final = 12
+"""A world that has come to rest with less than that goes on, with one more client and more faults, so often."""
 _ENDS: Final = frozenset({*(phase.value for phase in FINAL), "PARKED"})
 
 
@@ -126,7 +136,9 @@ def _flows(number: int) -> dict[FlowId, Flow]:
     rng = Random(f"flow {number}")
     nodes, waits = ("pure", "pure", "idem", "once", "comp"), (*WAITS, "9s")
     alone = number % 2 == 0
-    flow = random_flow(rng, nodes=nodes, waits=waits, without=("result", "flow") if alone else ("result",))
+    first, beside = spec_of(features_of(number), Random(f"beside {number}"))
+    without = ("result", "flow") if alone else ("result",)
+    flow = random_flow(rng, nodes=nodes, waits=waits, without=without, first=first, beside=beside)
     if alone:
         return {FLOW: flow}
     other = random_flow(rng, nodes=nodes, waits=waits, without=("result", "flow"))
@@ -156,6 +168,7 @@ class _Simulation:
         self.outside = Outside(world, self.plan, self._claim_at)
         self.database = Database(world, self.tables, self.plan)
         self.flows = _flows(seed // SEEDS_OF_A_FLOW)
+        self.features = features_of(seed // SEEDS_OF_A_FLOW)
         self.shared = Shared(
             world,
             self.database,
@@ -165,11 +178,13 @@ class _Simulation:
             Flows(self.flows, NAMES, self._loading),
             self._changed,
             [],
+            self.features,
         )
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
         self.told = Told({}, {})
         self.people = People(world, self.flows[FLOW], self.plan, self.told, self.tables, self._ask)
+        self.others = Others(world, self.features, self.told, self.tables, self.flows, self._ask)
         self.open = 0
         """Things that clients still have to do."""
         self._last_owner: dict[str, str] = {}
@@ -177,11 +192,21 @@ class _Simulation:
     def run(self) -> Report:
         for number in range(ORCHESTRATORS):
             self.shared.processes.append(Process(self.shared, number, 0))
-        for number in range(2 if self.world.rng.random() < 0.3 else 1):
+        clients = 2 if self.world.rng.random() < 0.3 else 1
+        clients += 2 * (Feature.LIMITS in self.features) + (Feature.SIGNALS in self.features)
+        for number in range(clients):
             self._client(f"key-{number}")
+        self.others.begin()
         for fault in self.plan.processes:
             self.world.after(fault.at, self._strike, fault)
         rests = self.world.run(self._rests, HORIZON)
+        for number in range(MOST_ROUNDS):
+            if not rests or self.plan.calm or self._has_enough():
+                break
+            self._client(f"more-{number}")
+            fault = self.plan.more(self.world.now)
+            self.world.after(fault.at - self.world.now, self._strike, fault)
+            rests = self.world.run(self._rests, self.world.now + HORIZON)
         if rests and self.world.rng.random() < 0.2:
             self.world.run(lambda: False, self.world.now + 8)  # nothing may come after the end
         problems = self.world.problems
@@ -196,6 +221,7 @@ class _Simulation:
             calm=self.plan.calm,
             poison=self.plan.poison,
         )
+        problems += judge_features(self.tables, self.told, self.flows, calm=self.plan.calm)
         return Report(
             self.seed,
             problems,
@@ -210,12 +236,19 @@ class _Simulation:
         for process in (*self.shared.processes, *self.buried):
             process.loop.bury()
 
+    def _has_enough(self) -> bool:
+        return self.world.events >= ENOUGH_EVENTS and self.plan.struck >= ENOUGH_FAULTS
+
     def _rests(self) -> bool:
         return (
             not self.open
             and not self.people.open
+            and not self.others.open
             and not self.outside.busy
-            and all(row.state in _ENDS or self._waits_for_a_parked(row) for row in self.tables.runs.values())
+            and all(
+                row.state in _ENDS or self._waits_for_a_parked(row) or self.others.queues(run_id)
+                for run_id, row in self.tables.runs.items()
+            )
             and all(
                 self.tables.runs[run_id].finished_at or self.tables.kept_for_later(run_id, kind)
                 for _, run_id, kind, *_ in self.tables.inbox.values()
@@ -238,9 +271,10 @@ class _Simulation:
         """Starts a run, as often as it takes, with the same request_id; may be doubled; may cancel."""
         world = self.world
         self.told.runs[key] = set()
+        given = {**INPUT, "shop": world.rng.choice(SHOPS)} if self.features else INPUT
         request = run_pb.ExecuteFlowRequest(
             flow_id=FLOW,
-            input=HttpBody(content_type="application/json", data=orjson.dumps(INPUT)),
+            input=HttpBody(content_type="application/json", data=orjson.dumps(given)),
             request_id=key,
         )
 
@@ -251,16 +285,24 @@ class _Simulation:
             world.note("started", key, run_id[-6:])
             if first:
                 self.people.hear_of(run_id)
+                self.others.hear_of(run_id)
             if first and self.plan.cancel_at is not None:
                 at = max(self.plan.cancel_at - world.now, 0.0)
                 self.open += 1
                 world.after(at, self._cancel, run_id)
             self.open -= 1
 
+        def refused() -> None:
+            world.note("refused for good", key)
+            self.open -= 1
+
+        final = refused if Feature.LIMITS in self.features else None
         at = world.rng.uniform(0, 1.5)
         for _ in range(2 if self.plan.happens(0.2) else 1):
             self.open += 1
-            world.after(at, self._ask, "start", lambda p: p.runs.ExecuteFlow(request, Context()), started)
+            world.after(
+                at, self._ask, "start", lambda p: p.runs.ExecuteFlow(request, Context()), started, final
+            )
             at += world.rng.uniform(0.0, 0.15)
 
     def _cancel(self, run_id: str) -> None:
@@ -309,7 +351,8 @@ class _Simulation:
                 world.note("refused", process.name, what, error.message)
                 if what == "cancel" and isinstance(error, Conflict):
                     world.problems.append(f"a cancel went unheard: {error.message}")
-                final = refused is not None and not isinstance(error, TryLater | Conflict)
+                later = isinstance(error, TryLater | Conflict) and error.reason not in _LIMITS
+                final = refused is not None and not later
                 world.after(0.002, heard, None) if final else world.after(0.002, again)
             except Exception as error:  # noqa: BLE001 - the edge answers INTERNAL, and the client comes again
                 world.note("failed", process.name, what, repr(error))
