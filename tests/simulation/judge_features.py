@@ -112,7 +112,7 @@ def _limits(flow: Flow, stories: Sequence[Story], tables: Tables) -> Iterator[st
             if going > limit:
                 yield f"{going} runs of {shop} go on at {at}, and {limit} may"
                 break
-        waiting = [story for story in runs if story.begins is None and story.ends is None]
+        waiting = [story for story in runs if story.begins is None and not (story.ends or story.state.quarantine)]
         if waiting and going < limit:
             yield f"{waiting[0].run_id[-6:]} waits for a slot of {shop}, and {limit - going} are free"
         yield from _replaced(runs, limit)

@@ -106,7 +106,7 @@ class Others:
         """Goes on from a run that has come to its end, from some step or from what failed."""
         world, row = self._world, self._tables.runs[run_id]
         if row.finished_at is None:
-            if row.state in ("PARKED", "QUEUED") or world.now > 40:
+            if row.state in ("PARKED", "QUEUED") or world.now > 12:
                 self.open -= 1  # nobody can fork it
             else:
                 world.after(world.rng.uniform(0.3, 2), self._fork, run_id, number)
