@@ -11,6 +11,8 @@ from random import Random
 from typing import Any, Final
 
 PLAIN_EVERY: Final = 3
+TOGETHER_EVERY: Final = 6
+"""One flow of so many has calls that travel together, or outputs that are used again."""
 SHOPS: Final = ("a", "a", "b")
 """Of runs that share a limit, or wait for the same signal."""
 EVERY_SECONDS: Final = 2
@@ -25,6 +27,13 @@ class Feature(StrEnum):
     SIGNALS = "signals"
     FORKS = "forks"
     SCHEDULES = "schedules"
+    BATCHES = "batches"
+    CACHE = "cache"
+
+
+_USUAL: Final = (Feature.LIMITS, Feature.SIGNALS, Feature.FORKS, Feature.SCHEDULES)
+ITEMS: Final = (1, 2, 1, 2)
+"""What the loop with a cache goes through: half of it it need not do."""
 
 
 def features_of(number: int) -> frozenset[Feature]:
@@ -32,8 +41,10 @@ def features_of(number: int) -> frozenset[Feature]:
     if number % PLAIN_EVERY == 1:
         return frozenset()
     rng = Random(f"features {number}")
-    drawn = [feature for feature in Feature if rng.random() < 0.4]
-    return frozenset(drawn or [rng.choice(list(Feature))])
+    drawn = [feature for feature in _USUAL if rng.random() < 0.4] or [rng.choice(_USUAL)]
+    if number % TOGETHER_EVERY == TOGETHER_EVERY - 1:
+        drawn += rng.choice([[Feature.BATCHES], [Feature.CACHE], [Feature.BATCHES, Feature.CACHE]])
+    return frozenset(drawn)
 
 
 def spec_of(features: frozenset[Feature], rng: Random) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -47,6 +58,10 @@ def spec_of(features: frozenset[Feature], rng: Random) -> tuple[list[dict[str, A
         steps += [{"id": "k1", "parallel": {"branches": {"a": [_wait("k2", rng)], "b": [_wait("k3", rng)]}}}]
         rng.shuffle(steps)
         del steps[rng.randint(1, 2) :]
+    if Feature.BATCHES in features:
+        steps += [_loop("b0", [*range(rng.randint(3, 6))], rng, retry={"attempts": 2, "delay": "1s"})]
+    if Feature.CACHE in features:
+        steps += [_loop("c0", [*ITEMS], rng, cache={"ttl": "60s"})]
     if Feature.SCHEDULES in features:
         trigger = {"id": TRIGGER, "type": "interval", "every": f"{EVERY_SECONDS}s"}
         trigger["catchup"] = rng.choice(["last", "all", "all"])
@@ -65,6 +80,13 @@ def _limits(rng: Random) -> dict[str, Any]:
     if rng.random() < 0.3:
         policies["priority"] = "{{ input.shop == 'a' ? 7 : 3 }}"
     return policies
+
+
+def _loop(step: str, items: list[int], rng: Random, **keys: Any) -> dict[str, Any]:
+    """Calls of a pure node beside each other."""
+    inner = {"id": f"{step}i", "node": "pure", "with": {"n": "{{ it }}"}, "on_error": "continue", **keys}
+    loop = {"in": items, "as": "it", "parallel": rng.randint(2, len(items))}
+    return {"id": step, "foreach": loop, "steps": [inner]}
 
 
 def _wait(step: str, rng: Random) -> dict[str, Any]:

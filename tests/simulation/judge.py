@@ -343,7 +343,8 @@ def _times(case: Case) -> Iterator[str]:
             retry[event.step, event.attempt + 1] = times
             # What a takeover supersedes was never asked, and is sent again at once, by one heir.
             superseded = event.failure is not None and event.failure.code == "ABORTED"
-            if not superseded and event.retry_at - event.finish_time < timedelta(seconds=0.099):
+            alone = bool(event.assignment.batch_id)  # what failed in company goes alone, at once
+            if not superseded and not alone and event.retry_at - event.finish_time < timedelta(seconds=0.099):
                 if event.counted and case.state.steps[event.step].step.retry.attempts > 1:
                     continue  # the step's own jitter may be nothing
                 yield f"{event.step} is tried again without a pause"

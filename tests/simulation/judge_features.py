@@ -18,7 +18,8 @@ from reflux.core.names import FlowId
 from reflux.core.run import fold
 from reflux.core.schedule import Catchup, Overlap
 from reflux.orchestrator import codec
-from tests.simulation.features import TRIGGER
+from reflux.orchestrator.cached_caller import CACHED
+from tests.simulation.features import ITEMS, TRIGGER
 from tests.simulation.world import EPOCH
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from reflux.core.flow import Flow
     from reflux.core.state import RunState
     from tests.simulation.judge import Told
+    from tests.simulation.outside import Outside
     from tests.simulation.tables import Fact, Run, Tables
 
 _LATE: Final = timedelta(seconds=2)
@@ -67,7 +69,9 @@ class Story:
         return self.when(ev.RunFinished)
 
 
-def judge_features(tables: Tables, told: Told, flows: Mapping[FlowId, Flow], *, calm: bool) -> list[str]:
+def judge_features(
+    tables: Tables, outside: Outside, told: Told, flows: Mapping[FlowId, Flow], *, calm: bool
+) -> list[str]:
     """Every promise that was broken, in words; empty for a good world."""
     stories = {}
     for run_id, row in tables.runs.items():
@@ -75,7 +79,7 @@ def judge_features(tables: Tables, told: Told, flows: Mapping[FlowId, Flow], *, 
         events = [codec.decode(fact.payload) for fact in facts]
         try:
             state = fold(run_id, flows[FlowId(row.flow_id)], events)  # type: ignore[arg-type]
-        except Exception:  # noqa: BLE001, S112 - the other judge has said so
+        except Exception:  # noqa: BLE001 - the other judge has said so
             continue
         stories[run_id] = Story(run_id, row, facts, events, state)
     problems = []
@@ -85,6 +89,8 @@ def judge_features(tables: Tables, told: Told, flows: Mapping[FlowId, Flow], *, 
         problems += _firings(flow_id, flow, mine, tables, calm=calm)
     problems += _signals(stories, tables, told)
     problems += _forks(stories)
+    for story in stories.values():
+        problems += _outputs(story, outside)
     return problems
 
 
@@ -112,8 +118,12 @@ def _limits(flow: Flow, stories: Sequence[Story], tables: Tables) -> Iterator[st
             if going > limit:
                 yield f"{going} runs of {shop} go on at {at}, and {limit} may"
                 break
-        waiting = [story for story in runs if story.begins is None and not (story.ends or story.state.quarantine)]
-        if waiting and going < limit:
+        waiting = [
+            story for story in runs if story.begins is None and not (story.ends or story.state.quarantine)
+        ]
+        # Who was put aside before it could begin keeps its slot until a person ends it.
+        aside = [one for one in runs if one.begins is None and one.ends is None and one.state.quarantine]
+        if waiting and going + len(aside) < limit:
             yield f"{waiting[0].run_id[-6:]} waits for a slot of {shop}, and {limit - going} are free"
         yield from _replaced(runs, limit)
         if concurrency.overflow is not Overflow.QUEUE:
@@ -230,6 +240,31 @@ def _forks(stories: Mapping[str, Story]) -> Iterator[str]:
         for event in story.events:
             if isinstance(event, ev.AttemptStarted | ev.AttemptFinished) and event.step in kept:
                 yield f"{run_id[-6:]} executes {event.step} again, whose outcome it keeps"
+
+
+def _outputs(story: Story, outside: Outside) -> Iterator[str]:
+    """What a step has come to is what a node did for this very attempt, or for the same input before."""
+    for event in story.events:
+        if not isinstance(event, ev.AttemptFinished) or event.output is None:
+            continue
+        given = event.output.value
+        assert isinstance(given, dict)
+        of = str(given.get("of")).split(" ")
+        made = (of[0], of[1], int(of[2])) if len(of) == 3 else None
+        if made not in outside.answered:
+            yield f"{event.step} is DONE, and nobody did it: {given}"
+        elif event.assignment.reason != CACHED:
+            if made != (story.run_id, event.step, event.attempt):
+                yield f"attempt {event.attempt} of {event.step} has the output of {made}"
+        elif _item(made[1]) != _item(event.step):
+            yield f"{event.step} has an output of another input: that of {made[1]}"
+
+
+def _item(step: str) -> int:
+    """The input of an iteration of the loop with a cache."""
+    loop, _, rest = step.partition("[")
+    assert loop == "c0", "only that loop has a cache"
+    return ITEMS[int(rest.partition("]")[0])]
 
 
 def _firings(

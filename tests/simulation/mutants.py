@@ -12,22 +12,31 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from reflux.core import attempt, run, walker
 from reflux.core import event as ev
 from reflux.core.claim import Verdict
+from reflux.core.document import Json
 from reflux.core.word import Cancel
-from reflux.orchestrator import caller, effect_servicer, intake, worker
+from reflux.orchestrator import batch_call, caller, dispatch, effect_servicer, intake, worker
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.intake import Intake
+from reflux.orchestrator.operations.derived import Derived
+from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.sending import Sender
+from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import Writer
 from reflux.orchestrator.store.lane import Lane
 from reflux.orchestrator.store.members import Membership
+from reflux.orchestrator.triggers import scheduler
+from reflux.orchestrator.triggers.scheduler import Scheduler
 from reflux.orchestrator.words import hearing
 from reflux.orchestrator.worker import Worker
+from tests.simulation.limit_tables import LimitTables
+from tests.simulation.signal_tables import SignalTables
 from tests.simulation.tables import Tables
 
 if TYPE_CHECKING:
@@ -332,6 +341,86 @@ def _unknown_is_lost() -> list[Any]:
     ]
 
 
+def _takes_for_done() -> list[Any]:
+    def rest(self: batch_call._Batch, report: Any, now: Any) -> Any:
+        """As one that believes that a call which ends well has done everything."""
+        left, output = self._open.items(), b'{"by":"1"}'
+        if report is not None:
+            return [(place, self._failed(order, report, now, own=False)) for place, order in left]
+        return [
+            (place, caller.answered(order, self._assignment, output, self._start, now))
+            for place, order in left
+        ]
+
+    return [patch.object(batch_call._Batch, "rest", rest)]
+
+
+def _mixes_items_up() -> list[Any]:
+    real = batch_call._Batch.outcomes
+
+    def outcomes(self: Any, message: Any, now: Any) -> Any:
+        """As one that counts results instead of reading whose they are."""
+        for result in message.results:
+            result.index = next(iter(self._open), result.index)
+        return real(self, message, now)
+
+    return [patch.object(batch_call._Batch, "outcomes", outcomes)]
+
+
+def _forgets_the_input() -> list[Any]:
+    real = dispatch.entry_of
+
+    def entry(flow_id: Any, command: Any, reach: Any) -> Any:
+        found = real(flow_id, command, reach)
+        return found and replace(found, key="the same")
+
+    return [patch.object(dispatch, "entry_of", entry)]
+
+
+def _believes_the_damaged() -> list[Any]:
+    real = ResultCache.find
+
+    async def find(self: ResultCache, entry: Any) -> Any:
+        """As if everything that is in the cache, or is not, were an output."""
+        return await real(self, entry) or ("1", Json(b'{"by":"1"}'))
+
+    return [patch.object(ResultCache, "find", find)]
+
+
+async def _never_admitted(*_: Any) -> slots.Queued:
+    """As if a queued run that is told of its slot did not look whether it has it."""
+    return slots.Queued(admitted=False, start_at=None)
+
+
+def _fires_twice() -> list[Any]:
+    real, numbers = scheduler._once, count()
+
+    def once(key: str, moment: Any) -> Any:
+        made = real(key, moment)
+        return replace(made, key=f"{made.key} {next(numbers)}")
+
+    return [patch.object(scheduler, "_once", once)]
+
+
+def _moves_on() -> list[Any]:
+    real = Scheduler._start
+
+    async def start(self: Scheduler, work: Any, moment: Any, before: Any) -> Any:
+        try:
+            return await real(self, work, moment, before)
+        except Exception:  # noqa: BLE001 - as one that takes whatever happens for a start
+            return replace(before, fired=before.fired + 1)
+
+    return [patch.object(Scheduler, "_start", start)]
+
+
+def _keeps_nothing() -> list[Any]:
+    async def write(self: Derived, run_id: Any) -> None:
+        """As if the outcomes were written some other time."""
+
+    return [patch.object(Derived, "write", write)]
+
+
 FIRST: Final = {
     "zombie": 166,
     "clock_skew": 22,
@@ -404,6 +493,50 @@ MUTANTS: Final = {
     "ambiguous_is_failed": Mutant("no answer is taken for no effect", _ambiguous_is_failed),
     "sends_before_commit": Mutant("a call leaves before its start is journaled", _sends_before_commit),
     "unknown_is_lost": Mutant("a commit whose outcome is unknown is taken for none", _unknown_is_lost),
+    "slots_leak": Mutant(
+        "a run that ends keeps its slot", lambda: [patch.object(LimitTables, "release", lambda self, _: [])]
+    ),
+    "one_too_many": Mutant(
+        "one run more than the limit gets a slot",
+        lambda: [patch.object(LimitTables, "places", lambda self, limit: limit.slots - limit.held + 1)],
+    ),
+    "refuses_too_soon": Mutant(
+        "a run is refused although a slot is free",
+        lambda: [
+            patch.object(LimitTables, "is_full", lambda self, one: one.held + one.queued + 1 >= one.slots)
+        ],
+    ),
+    "queues_for_ever": Mutant(
+        "a queued run hears of its slot, and does not begin",
+        lambda: [patch.object(slots, "queued", _never_admitted)],
+    ),
+    "admits_the_ended": Mutant(
+        "a queued run begins after its end",
+        lambda: [patch.object(worker, "queues", lambda state: state.queued)],
+    ),
+    "signal_taken_twice": Mutant(
+        "a signal that was given to a run is given to the next one too",
+        lambda: [patch.object(SignalTables, "given", lambda self, signal, run_id: None)],
+    ),
+    "signal_not_given_back": Mutant(
+        "a signal that a run does not take goes to nobody else",
+        lambda: [patch.object(SignalTables, "_back", lambda self, run_id, signal: None)],
+    ),
+    "fires_twice": Mutant("a firing whose start is not known is started anew", _fires_twice),
+    "moves_on": Mutant("a schedule moves on although its run could not be started", _moves_on),
+    "done_again": Mutant(
+        "a kept outcome is not used, and the step done again",
+        lambda: [patch.object(walker, "kept_outcome", lambda state, now: None)],
+    ),
+    "keeps_nothing": Mutant("a fork begins before what it keeps is written", _keeps_nothing),
+    "lost_item_is_done": Mutant("an item that was not answered is taken for done", _takes_for_done),
+    "mixes_items_up": Mutant("a result is taken for that of another item", _mixes_items_up),
+    "forgets_the_input": Mutant("an output is used again for another input", _forgets_the_input),
+    "believes_the_damaged": Mutant("what the cache lost is used all the same", _believes_the_damaged),
+    "refusal_sticks": Mutant(
+        "a run that was read again is still refused",
+        lambda: [patch.object(Writer, "read_again", lambda self, run_id, next_seq: None)],
+    ),
     "begins_twice": Mutant(
         "a run whose start is answered late begins once more",
         lambda: [
@@ -417,7 +550,6 @@ ELSEWHERE: Final = {
     "a pool poisoned by a restart of the database": "store/runtime/test_postgres_sessions.py",
     "one dead target ejects a node": "mesh/test_a_target_fault_is_nobodys_illness.py",
     "an upgrade changes what an old journal means": "golden/test_golden_journals.py",
-    "a run read again is still refused": "unit/orchestrator/test_a_run_read_again_is_written_again.py",
     "an output too large to be kept": "store/runs/test_limits_are_told.py",
 }
 """Bug classes that are nobody's to see in a simulated world, and the test that sees them."""

@@ -1,6 +1,6 @@
 """An orchestrator as a process of a simulated world: the production parts, put together as `__main__` does.
 
-Left out are the sockets, the tracer, the census, webhooks and the cache of outputs. What `__main__` gets from
+Left out are the sockets, the tracer, the census and webhooks. What `__main__` gets from
 the outside comes from the world: connections, the channel to the mesh, the clocks of its machine, notices.
 What only looks, now and then, for what this world has not (`features`) is not run.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflux.core.errors import NotFound, RefluxError
 from reflux.core.reasons import Reason
+from reflux.orchestrator.cached_caller import CachedCaller, Caller
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.children import Children
@@ -23,6 +24,7 @@ from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.operations.assembly import assemble
+from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
@@ -36,6 +38,7 @@ from reflux.orchestrator.worker import Worker
 from reflux.runtime.clock import DatabaseClock
 from tests.simulation.database import Database, SimConnection, SimPool
 from tests.simulation.features import Feature
+from tests.simulation.redis import Redis
 from tests.simulation.world import ProcessLoop, World
 
 if TYPE_CHECKING:
@@ -96,7 +99,8 @@ class Shared:
     changed: Callable[[Process, RunId, int], None]
     """The auditor, told of every commit that a process heard of."""
     processes: list[Process]
-    features: frozenset[Feature] = frozenset()
+    features: frozenset[Feature]
+    redis: Redis
 
 
 class Notices:
@@ -158,7 +162,7 @@ class Process:
         )
         self.worker = Worker(
             writer=self.writer,
-            caller=NodeCaller(shared.outside.channel(loop), self.address, self.clock),
+            caller=self._caller(),
             mesh=shared.mesh,
             clock=self.clock,
             host=self,
@@ -198,6 +202,13 @@ class Process:
         if Feature.SCHEDULES in shared.features:
             self._parts.append(self._part(self.scheduler.run()))
         self._member = self._part(self.lease.run())
+
+    def _caller(self) -> Caller:
+        caller = NodeCaller(self._shared.outside.channel(self.loop), self.address, self.clock)
+        if Feature.CACHE not in self._shared.features:
+            return caller
+        results = ResultCache("", connect=lambda _: self._shared.redis.client(self.loop))
+        return CachedCaller(caller, results, self.clock)
 
     def _serve(self, pool: Any, flows: Any, wake: Any) -> None:
         """What clients talk to."""

@@ -30,7 +30,7 @@ from reflux.core.event import FINAL
 from reflux.core.names import FlowId
 from reflux.core.reasons import Reason
 from reflux.core.run import fold
-from reflux.orchestrator import codec
+from reflux.orchestrator import batch_call, codec
 from reflux.orchestrator.store import arrays, lease, members
 from reflux.runtime import ids
 from tests.simulation.database import Database
@@ -42,8 +42,9 @@ from tests.simulation.outside import Outside, mesh_view
 from tests.simulation.people import People
 from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
 from tests.simulation.process import Context, Flows, Process, Shared
+from tests.simulation.redis import Redis
 from tests.simulation.tables import Run, Tables
-from tests.simulation.world import World
+from tests.simulation.world import ProcessLoop, World
 from tests.support.random_flow import INPUT, WAITS, random_flow
 from tests.support.walk import flow_of
 
@@ -108,6 +109,7 @@ def virtual(seed: int | str) -> Iterator[None]:
             patch.object(members, "uuid4", lambda: UUID(int=rng.getrandbits(128), version=4))
         )
         patches.enter_context(patch.object(ids, "secrets", _Bits(rng)))
+        patches.enter_context(patch.object(batch_call, "secrets", _Bits(Random(f"batches {seed}"))))
         patches.enter_context(patch.object(lease, "LOOK_SECONDS", 1.0))
         # Events are frozen, and the same ones are read again and again.
         patches.enter_context(patch.object(codec, "decode", lru_cache(maxsize=1_000)(codec.decode)))
@@ -130,6 +132,9 @@ class _Bits:
     def randbits(self, bits: int) -> int:
         return self.rng.getrandbits(bits)
 
+    def token_hex(self, size: int) -> str:
+        return self.rng.randbytes(size).hex()
+
 
 @lru_cache(maxsize=64)
 def _flows(number: int) -> dict[FlowId, Flow]:
@@ -146,6 +151,7 @@ def _flows(number: int) -> dict[FlowId, Flow]:
 
 
 _MESH: Final = mesh_view()
+_MESH_OF_BATCHES: Final = mesh_view(batches=True)
 
 
 def simulate(seed: int, *, traced: bool = False, calm: bool = False) -> Report:
@@ -173,13 +179,15 @@ class _Simulation:
             world,
             self.database,
             self.outside,
-            _MESH,
+            _MESH_OF_BATCHES if Feature.BATCHES in self.features else _MESH,
             Flows(self.flows, NAMES),
             Flows(self.flows, NAMES, self._loading),
             self._changed,
             [],
             self.features,
+            Redis(world, self.plan),
         )
+        self.outside.token_of = self._token_of
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
         self.told = Told({}, {})
@@ -221,7 +229,7 @@ class _Simulation:
             calm=self.plan.calm,
             poison=self.plan.poison,
         )
-        problems += judge_features(self.tables, self.told, self.flows, calm=self.plan.calm)
+        problems += judge_features(self.tables, self.outside, self.told, self.flows, calm=self.plan.calm)
         return Report(
             self.seed,
             problems,
@@ -391,6 +399,11 @@ class _Simulation:
                 world.after(world.rng.random() * 0.005, answer, refusal)
 
         world.after(0.0, process.claim, request, back, loop=process.loop)
+
+    def _token_of(self, loop: ProcessLoop, run_id: str) -> int:
+        [process] = [one for one in self.shared.processes if one.loop is loop]
+        run = process.worker.runs.get(run_id)  # type: ignore[call-overload]
+        return run.lease.token if run is not None else 0
 
     def _strike(self, fault: ProcessFault) -> None:
         world = self.world
