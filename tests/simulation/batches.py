@@ -1,8 +1,8 @@
 """Calls that carry several attempts (`ExecuteBatch`), as a node and the network deal with them.
 
-All of them are pure. Each item has its own fate: it is done at once, later, fails, or is never answered; results
-come one by one or several in a message, in any order, some twice, some for items that nobody sent. The call as
-a whole is refused by the mesh, lost, late, or breaks off in the middle.
+All of them are pure. Each item has its own fate: it is done at once, later, fails, or is never answered;
+results come one by one, in any order, some twice, some for items that nobody sent. The call as a whole is
+refused by the mesh, lost, late, or breaks off in the middle.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Stream:
 
     def _send(self) -> None:
         """The request on its way, and all that comes back."""
-        outside, world, plan = self._outside, self._outside.world, self._outside.plan
+        world, plan = self._outside.world, self._outside.plan
         chosen = [("x-reflux-chosen", self._version), *_LABELS]
         if plan.happens(0.05):
             world.note("fault", "batch refused by the mesh")

@@ -84,8 +84,9 @@ def verdict(
     broken: Collection[str],
     calm: bool,
     poison: bool,
+    states: dict[str, RunState] | None = None,
 ) -> list[str]:
-    """Every promise that was broken, in words; empty for a good world."""
+    """Every promise that was broken, in words; empty for a good world. `states` gets what journals fold to."""
     problems = list(_writers(tables))
     problems += _starts(tables, told)
     problems += _children(tables)
@@ -101,6 +102,8 @@ def verdict(
         except Exception as error:  # noqa: BLE001 - whatever it is, the journal is of no use
             problems.append(f"{run_id}: the journal does not fold: {error!r}")
             continue
+        if states is not None:
+            states[run_id] = state
         case = Case(
             run_id,
             row,

@@ -38,7 +38,6 @@ from reflux.orchestrator.worker import Worker
 from reflux.runtime.clock import DatabaseClock
 from tests.simulation.database import Database, SimConnection, SimPool
 from tests.simulation.features import Feature
-from tests.simulation.redis import Redis
 from tests.simulation.world import ProcessLoop, World
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from reflux.core.names import FlowId, RunId
     from reflux.orchestrator.mesh_view import MeshView
     from tests.simulation.outside import Outside
+    from tests.simulation.redis import Redis
 
 LEASE_SECONDS = 6.0
 SHARDS = 4

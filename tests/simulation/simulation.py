@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from reflux.api.effect.v1 import effect_service_pb2 as effect_pb
     from reflux.core.flow import Flow
     from reflux.core.names import RunId
+    from reflux.core.state import RunState
 
 FLOW: Final = FlowId("00000000-0000-4000-8000-000000000001")
 OTHER: Final = FlowId("00000000-0000-4000-8000-000000000002")
@@ -72,7 +73,7 @@ _LIMITS: Final = (Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT)
 ENOUGH_EVENTS: Final = 200
 ENOUGH_FAULTS: Final = 5
 MOST_ROUNDS: Final = 12
-"""A world that has come to rest with less than that goes on, with one more client and more faults, so often."""
+"""A world that has come to rest with less goes on, with one more client and more faults, so often."""
 _ENDS: Final = frozenset({*(phase.value for phase in FINAL), "PARKED"})
 
 
@@ -220,6 +221,7 @@ class _Simulation:
         problems = self.world.problems
         if not rests:
             problems.append(f"the world does not come to rest: {self.open} open, {self.outside.busy} busy")
+        states: dict[str, RunState] = {}
         problems += verdict(
             self.tables,
             self.outside,
@@ -228,8 +230,12 @@ class _Simulation:
             broken={run_id for run_id, _ in self.database.bad},
             calm=self.plan.calm,
             poison=self.plan.poison,
+            states=states,
         )
-        problems += judge_features(self.tables, self.outside, self.told, self.flows, calm=self.plan.calm)
+        if self.features:
+            problems += judge_features(
+                self.tables, states, self.outside, self.told, self.flows, calm=self.plan.calm
+            )
         return Report(
             self.seed,
             problems,

@@ -252,7 +252,7 @@ class Tables:
         for request in fresh:
             place, run_id, scope, key, digest, flow_id, name, version, *rest = request
             actor, created, payload, priority, *made_by = rest
-            verdict, wake_at, limited = verdicts.get(run_id, _BEGINS)
+            verdict, wake_at, has_slot = verdicts.get(run_id, _BEGINS)
             if verdict not in ("begin", "queue"):
                 begun.remove(run_id)
                 self.start_keys.pop((scope, key), None) if key is not None else None
@@ -264,12 +264,12 @@ class Tables:
             state = "QUEUED" if queues else "RUNNING"
             row = self.runs[run_id] = Run(shard, flow_id, name, version, state, actor, created)
             row.wake_at = wake_at if queues else now + _AHEAD
-            row.priority, row.made_by, row.limited = priority, tuple(made_by), limited
+            row.priority, row.made_by, row.limited = priority, tuple(made_by), has_slot
             first = payload + tails[run_id] if queues else payload
             self.journal.setdefault(run_id, {})[1] = Fact(1, now, first, token, self.writer)
-        told = sorted(verdicts.items())
-        return [(list(held), begun, now, *map(list, zip(*((one, v[0], v[1]) for one, v in told), strict=True)))
-                if told else (list(held), begun, now, [], [], [])]  # fmt: skip
+        limited = sorted(verdicts)
+        judged = [verdicts[run_id].verdict for run_id in limited]
+        return [(list(held), begun, now, limited, judged, [verdicts[run_id].wake_at for run_id in limited])]
 
     def keep_outcomes(self, p: Any) -> list[Row]:
         now, there = self.now(), self.journal.setdefault(p["run_id"], {})

@@ -111,7 +111,7 @@ def _value(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
+def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:  # noqa: PLR0915 - a case each
     """Any statement, with parameters that mostly make sense."""
     now = datetime.now(UTC)
     leases = [
@@ -237,7 +237,7 @@ def _schedule(rng: Random, tables: Tables, held: dict[str, Any], now: datetime) 
 
 
 def _claims(rng: Random, fresh: list[str], tables: Tables) -> dict[str, Any]:
-    """What some of the new runs ask for. A start that is refused uses numbers of words up: none may be told."""
+    """What some of the new runs ask for. A start that fails uses numbers of words up: none may be told."""
     claims: dict[str, list[Any]] = {column: [] for column in _CLAIM}
     if any(run in tables.runs for run in fresh):
         return claims
