@@ -4,6 +4,7 @@ Who sends spans here are the real processes; who takes them is a collector of ou
 one. The tree is checked id by id, so a span that hangs on the wrong one is seen.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,6 +168,28 @@ def test_a_span_says_what_the_journal_says(told: Told, traced: Stack):
     assert (attributes["reflux.reason"], attributes["reflux.tries"]) == ("fallback", 2)
     assert attributes["reflux.effect"] == "pure"
     assert told.trace.one("run whole").attributes["reflux.flow.version"] == 1
+
+
+def test_every_try_that_the_run_shows_is_a_span(told: Told, traced: Stack):
+    """Which versions were tried, in which order, and which of them failed: the same in both."""
+    deadline = time.monotonic() + 20
+    while True:
+        steps = traced.rest.get(f"/api/runs/{told.run['id']}/steps")["steps"]
+        [attempt] = next(step for step in steps if step["id"] == "fetch")["attempts"]
+        if attempt["tried_known"]:
+            break
+        assert time.monotonic() < deadline, attempt
+        time.sleep(0.1)
+    spans = told.trace.children(told.trace.one("node http.request"))
+
+    assert [(each["version"], each["code"]) for each in attempt["tried"]] == [
+        (ILL, "UNAVAILABLE"),
+        (WELL, "OK"),
+    ]
+    assert [(each.attributes["reflux.node.version"], each.failed) for each in spans] == [
+        (each["version"], each["code"] != "OK") for each in attempt["tried"]
+    ]
+    assert spans[0].attributes["grpc.status_code"] == "14"
 
 
 def test_every_span_says_which_run_it_belongs_to(told: Told):

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import add_RoutingServiceServicer_to_server
-from reflux.controlplane import catalog, ejections, metrics, server
+from reflux.api.routing.v1.try_service_pb2_grpc import add_TryServiceServicer_to_server
+from reflux.controlplane import access_log, catalog, ejections, metrics, server
 from reflux.controlplane.controller import Controller
+from reflux.controlplane.envoy.access_log import NAME as TRIES
 from reflux.controlplane.routing_servicer import RoutingServicer
 from reflux.controlplane.store import RouteStore
+from reflux.controlplane.tries import TryKeeper
+from reflux.controlplane.try_servicer import TryServicer
 from reflux.runtime import migrate, places, process
 from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import open_pool
@@ -36,16 +40,20 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             await migrate.check_version(connection, "controlplane")
         store = RouteStore(pool, str(uuid.uuid4()))
         controller = Controller(store, Collector.of(settings))
+        tries = TryKeeper(pool)
 
         def register(to: grpc.aio.Server) -> None:
             add_RoutingServiceServicer_to_server(RoutingServicer(store, controller), to)
-            to.add_generic_rpc_handlers((server.handler(controller.fleet),))
+            add_TryServiceServicer_to_server(TryServicer(tries), to)
+            logs = access_log.handler({TRIES: tries.take})
+            to.add_generic_rpc_handlers((server.handler(controller.fleet), logs))
 
         address = places.listening(settings, settings.controlplane_address)
         listening = grpc_server(address=address, register=[register], services=_SERVICES)
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(catalog.watch(settings.registry_address, controller.know))
             tasks.create_task(controller.run())
+            tasks.create_task(tries.run())
             tasks.create_task(ejections.watch(settings.proxy_stats_addresses))
             if ready is not None:
                 ready.set()

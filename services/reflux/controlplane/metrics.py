@@ -42,3 +42,8 @@ EJECTIONS: Final = Counter(
     text="Ejections by the proxy, as it counts them itself",
     labels=("proxy", "node", "version"),
 )
+TRIES_LOST: Final = Counter(
+    "reflux.tries.lost",
+    unit="{try}",
+    text="Tries that failed and of which nothing was kept, because too many waited for the database",
+)

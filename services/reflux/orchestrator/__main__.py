@@ -32,6 +32,7 @@ from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.operations.assembly import assemble
+from reflux.orchestrator.provenance import Tries
 from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store import slots
@@ -123,6 +124,7 @@ class Orchestrator:
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
         self._results = ResultCache(settings.redis_url)
+        self._tries = Tries(settings.controlplane_address)
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
         )
@@ -186,6 +188,7 @@ class Orchestrator:
             waiter=waiter,
             changes=self._changes,
             words=self._words,
+            tries=self._tries,
         )
         self._operation_servicer = assemble(
             self.mesh, self._clock, pool, store, flows, reader, launcher, waiter, self._words.teller
@@ -264,6 +267,7 @@ class Orchestrator:
                 self._starter.close()
                 await asyncio.wait(lanes, timeout=LANES_SECONDS)
                 await self._results.close()
+                await self._tries.close()
                 for task in [*([lease] if lease else []), *others, mesh]:
                     task.cancel()
 

@@ -21,7 +21,7 @@ from reflux.core.event import FINAL
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
-from reflux.orchestrator import codec, queue_view, run_view
+from reflux.orchestrator import codec, provenance, queue_view, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.handles import request_id
@@ -59,6 +59,7 @@ class RunServicer(RunServiceServicer):
         waiter: Waiter,
         changes: Changes,
         words: Words,
+        tries: provenance.Tries | None = None,
     ) -> None:
         self._pool = pool
         self._flows = flows
@@ -67,6 +68,7 @@ class RunServicer(RunServiceServicer):
         self._waiter = waiter
         self._changes = changes
         self._words = words
+        self._tries = tries
         self._watchers = 0
 
     async def ExecuteFlow(self, request: pb.ExecuteFlowRequest, context: Context) -> HttpBody:  # noqa: N802
@@ -105,7 +107,9 @@ class RunServicer(RunServiceServicer):
         first = pages.read_token(scope, request.page_token, first=0, parse=int)
         state = await self._reader.state(run_id)
         token = pages.write_token(scope, str(first + size)) if len(state.steps) > first + size else ""
-        return _body(run_view.steps_document(state, first, size, token))
+        wanted = provenance.calls_of(state, first, size)
+        heard = await self._tries.of(wanted) if self._tries is not None else None
+        return _body(run_view.steps_document(state, first, size, token, heard))
 
     async def ListEvents(self, request: pb.ListEventsRequest, _context: Context) -> HttpBody:  # noqa: N802
         """A page of the journal."""

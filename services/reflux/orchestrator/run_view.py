@@ -38,7 +38,7 @@ from reflux.core.flow.model import (
 from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
-from reflux.orchestrator import codec
+from reflux.orchestrator import codec, provenance
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.words import view as words
 
@@ -118,12 +118,19 @@ def approval_document(state: RunState, path: StepPath) -> bytes:
 
 
 def steps_document(
-    state: RunState, first: int = 0, limit: int = STEPS_PAGE, next_page_token: str = ""
+    state: RunState,
+    first: int = 0,
+    limit: int = STEPS_PAGE,
+    next_page_token: str = "",
+    heard: provenance.Heard | None = None,
 ) -> bytes:
     """A page of the StepRuns of a run; inputs and outputs as long as there is room for them."""
     steps, room = [], SHOWN_BYTES
     for path, run in islice(state.steps.items(), first, first + limit):
         step = _step(state, path, run)
+        step["attempts"] = [
+            attempt | provenance.account(state.id, path, attempt, heard) for attempt in step["attempts"]
+        ]
         size = len(_dump({"input": step["input"], "output": step["output"]}))
         if size > room:
             step |= {"input": None, "output": None, "omitted": True}

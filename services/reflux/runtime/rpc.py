@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
@@ -252,6 +252,25 @@ def defect(error_id: str) -> Defect:
     return Defect(Reason.INTERNAL, message, metadata={"error_id": error_id})
 
 
+def _status_of(error: Exception, method: str) -> status_pb2.Status:
+    """What the caller of `method` is told of an error.
+
+    Raises:
+        grpc.aio.AbortError: it is one: the handler has told the caller itself.
+    """
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, RefluxError):
+        return to_status(error)
+    if isinstance(error, psycopg.OperationalError | PoolTimeout):
+        log.warning("database_away", method=method, error=logs.redact(str(error)))
+        away = Unavailable(Reason.SERVICE_UNREACHABLE, "the database does not answer; try again")
+        return to_status(away)
+    error_id = secrets.token_hex(8)
+    log.exception("rpc_failed", method=method, error_id=error_id, error=type(error).__name__)  # noqa: LOG004 - inside of one
+    return to_status(defect(error_id))
+
+
 async def _abort(context: Any, status: status_pb2.Status) -> None:
     """Ends a call with a status.
 
@@ -276,6 +295,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, *, finite: Collection[str] = ()) -> None:
         self._finite = frozenset(finite)
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._streams: set[asyncio.Task[Any]] = set()
         self._ending = False
 
@@ -290,30 +310,43 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handler of a call; an unknown method stays unknown."""
+        """Wrap the handler of a method, once for all its calls; an unknown method stays unknown."""
+        method = handler_call_details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
         handler = await continuation(handler_call_details)
         if handler is None:
-            return handler
+            return None
+        self._wrapped[method] = made = self._wrap(method, handler)
+        return made
+
+    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         kind = ("stream_" if handler.request_streaming else "unary_") + (
             "stream" if handler.response_streaming else "unary"
         )
-        method, behaviour = handler_call_details.method, getattr(handler, kind)
+        behaviour = getattr(handler, kind)
         endless = handler.response_streaming and method not in self._finite
         wrapped: Any
         if inspect.isasyncgenfunction(behaviour):
 
             async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-                guard = self._guard(method, context, stream=endless)
-                async with guard, aclosing(behaviour(request, context)) as items:
-                    async for item in items:
-                        yield item
+                try:
+                    with self._known() if endless else nullcontext():
+                        async with aclosing(behaviour(request, context)) as items:
+                            async for item in items:
+                                yield item
+                except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+                    await _abort(context, _status_of(error, method))
 
             wrapped = generate
         else:
 
             async def answer(request: Any, context: Any) -> Any:
-                async with self._guard(method, context, stream=endless):
-                    return await behaviour(request, context)
+                try:
+                    with self._known() if endless else nullcontext():
+                        return await behaviour(request, context)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+                    await _abort(context, _status_of(error, method))
 
             wrapped = answer
         make = getattr(grpc, f"{kind}_rpc_method_handler")
@@ -323,26 +356,6 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
         return made
-
-    @asynccontextmanager
-    async def _guard(self, method: str, context: Any, *, stream: bool) -> AsyncIterator[None]:
-        try:
-            with self._known() if stream else nullcontext():
-                yield
-        except grpc.aio.AbortError:
-            raise
-        except RefluxError as error:
-            failure = error
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            log.warning("database_away", method=method, error=logs.redact(str(error)))
-            failure = Unavailable(Reason.SERVICE_UNREACHABLE, "the database does not answer; try again")
-        except Exception as error:
-            error_id = secrets.token_hex(8)
-            log.exception("rpc_failed", method=method, error_id=error_id, error=type(error).__name__)
-            failure = defect(error_id)
-        else:
-            return
-        await _abort(context, to_status(failure))
 
     @contextmanager
     def _known(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import grpc
 
 from reflux.api.node.v1 import node_service_pb2 as pb
 from reflux.api.node.v1.node_service_pb2_grpc import NodeServiceStub
-from reflux.controlplane import graph, server, snapshot
+from reflux.controlplane import access_log, graph, server, snapshot
 from reflux.controlplane.fleet import Fleet
 from reflux.controlplane.graph import Endpoint, Version
 from reflux.controlplane.routes import Route, Target
@@ -21,9 +21,10 @@ from tests.mesh.support.node import Node
 from tests.mesh.support.proxy import Proxy, envoy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
+    from reflux.controlplane.tries import Try
     from reflux.runtime.collector import Collector
 
 NODE = "payment.charge"
@@ -51,11 +52,13 @@ class Reply:
 
 
 @asynccontextmanager
-async def control_plane(fleet: Fleet, port: int = 0) -> AsyncIterator[int]:
-    """The ADS server of `fleet`; yields its port."""
+async def control_plane(
+    fleet: Fleet, port: int = 0, logs: Mapping[str, Callable[[Iterator[Try]], None]] | None = None
+) -> AsyncIterator[int]:
+    """The ADS server of `fleet`, with somebody who hears the access logs; yields its port."""
 
     def register(to: grpc.aio.Server) -> None:
-        to.add_generic_rpc_handlers((server.handler(fleet),))
+        to.add_generic_rpc_handlers((server.handler(fleet), access_log.handler(logs or {})))
 
     address = Address("127.0.0.1", port)
     async with grpc_server(address=address, register=[register], services=[], drain_seconds=0) as bound:
@@ -72,6 +75,8 @@ class Mesh:
     stub: NodeServiceStub
     stack: AsyncExitStack
     collector: Collector | None = None
+    logged: list[Try] = field(default_factory=list)
+    """What the access log said of tries that failed."""
     nodes: list[Node] = field(default_factory=list)
     revision: int = 0
 
@@ -128,13 +133,17 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh_on(folder: Path, collector: Collector | None = None) -> AsyncIterator[Mesh]:
-    """A mesh without nodes and routes yet; with a collector it traces."""
+async def mesh_on(
+    folder: Path, collector: Collector | None = None, every: list[Try] | None = None
+) -> AsyncIterator[Mesh]:
+    """A mesh without nodes and routes yet; with a collector it traces; `every` hears a log "all"."""
     changed = asyncio.Event()
     fleet = Fleet(changed.set)
     fleet.publish(snapshot.build(graph.build([], [])).traced(collector))
     async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(control_plane(fleet))
+        logged: list[Try] = []
+        logs = {"tries": logged.extend, "all": (every if every is not None else []).extend}
+        port = await stack.enter_async_context(control_plane(fleet, logs=logs))
         proxy = await stack.enter_async_context(envoy(folder, cluster="mesh", controlplane=port))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{proxy.mesh}"))
-        yield Mesh(fleet, changed, proxy, NodeServiceStub(channel), stack, collector)
+        yield Mesh(fleet, changed, proxy, NodeServiceStub(channel), stack, collector, logged)

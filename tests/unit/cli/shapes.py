@@ -78,8 +78,18 @@ def an_attempt(**changes: Any) -> dict[str, Any]:
         "error": None,
         "start_time": TIME,
         "finish_time": LATER,
+        "batch_id": "",
+        "probability": 0.9,
+        "tried": [a_try(code="OK")],
+        "tried_known": True,
         **changes,
     }
+
+
+def a_try(**changes: Any) -> dict[str, Any]:
+    """A Try of 1.0.0."""
+    start = {"version": "1.0.0", "endpoint": "", "code": "", "flags": "", "start_time": TIME}
+    return {**start, "duration": "0.001000s", **changes}
 
 
 def an_event(seq: int, kind: str, step: str = "", **data: Any) -> dict[str, Any]:

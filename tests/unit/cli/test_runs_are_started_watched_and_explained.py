@@ -9,7 +9,7 @@ import pytest
 
 from reflux.core.errors import Unavailable
 from reflux.core.reasons import Reason
-from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_run, a_step, an_attempt, finished
+from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_run, a_step, a_try, an_attempt, finished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +166,17 @@ def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, refl
     error = {"code": "UNAVAILABLE", "reason": "NODE_FAULT", "message": "it is ill", "step": "pay"}
     attempts = [
         an_attempt(outcome="NO_EFFECT", answered_by="", flags="UF,URX", tries=2, error=error),
-        an_attempt(attempt=2, answered_by="2.0.0", reason="fallback", tries=2, draw=11),
+        an_attempt(
+            attempt=2,
+            answered_by="2.0.0",
+            reason="fallback",
+            tries=2,
+            draw=11,
+            tried=[
+                a_try(endpoint="10.0.0.7:80", flags="UT", duration="0.301000s"),
+                a_try(version="2.0.0", code="OK", duration="0.002500s"),
+            ],
+        ),
         an_attempt(
             attempt=3, outcome="", chosen="", answered_by="", weight=0, revision=0, tries=0, finish_time=None
         ),
@@ -182,7 +192,10 @@ def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, refl
         "was left (URX). It failed without an effect outside (NO_EFFECT), after 250 ms: NODE_FAULT: it is "
         "ill." in text
     )
-    assert "2.0.0 answered in try 2, as a fallback. It is done (DONE), after 250 ms." in text
+    assert (
+        "2.0.0 answered in try 2, as a fallback. Try 1 of 1.0.0 at 10.0.0.7:80: the try took too long (UT), "
+        "301.0 ms. Try 2 of 2.0.0: OK, 2.5 ms. It is done (DONE), after 250 ms." in " ".join(text.split())
+    )
     assert "Attempt 3: drew 7312 of 10000 and is in flight." in text
     assert "It waits: attempt 3 is in flight." in text
     second = next(line.split() for line in text.splitlines() if line.startswith("pay") and " 11 " in line)

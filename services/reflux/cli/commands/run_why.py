@@ -178,9 +178,30 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
         yield f"{answered} answered{count}" + (f", {how}." if answered != chosen else ".")
     elif attempt["outcome"]:
         yield "No version answered" + (f" in {attempt['tries']} tries." if attempt["tries"] else ".")
+    yield from _tries(attempt)
     if attempt["flags"]:
         yield f"Envoy says: {spoken.flags(attempt['flags'])}."
     yield from _outcome(attempt)
+
+
+def _tries(attempt: dict[str, Any]) -> Iterator[str]:
+    """What each try met; nothing where there is no more to tell than that it answered."""
+    tried = attempt.get("tried") or []
+    if attempt.get("batch_id"):
+        yield "It shared its call with other attempts."
+    if [each["code"] for each in tried] not in ([], ["OK"]):
+        for number, each in enumerate(tried, start=1):
+            yield f"Try {number} {_one_try(each)}."
+    if attempt["outcome"] and attempt["tries"] and not attempt.get("tried_known", True):
+        yield f"Not all of its {attempt['tries']} tries are known."
+
+
+def _one_try(each: dict[str, Any]) -> str:
+    if not each["version"]:
+        return "found no healthy endpoint"
+    where = f" at {each['endpoint']}" if each["endpoint"] else ""
+    how = each["code"] or spoken.flags(each["flags"]) or "no answer"
+    return f"of {each['version']}{where}: {how}, {float(each['duration'].removesuffix('s')) * 1000:.1f} ms"
 
 
 _OUTCOMES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.envoy import tracing
+from reflux.controlplane.envoy import access_log, tracing
 from reflux.controlplane.envoy.xds import ADS, typed
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _manager() -> dict[str, Any]:
             },
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": typed("envoy.extensions.filters.http.router.v3.Router"),
+                "typed_config": access_log.router(),
             },
         ],
     }

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -733,6 +734,9 @@ class Attempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    TRIED_FIELD_NUMBER: _builtins.int
+    TRIED_KNOWN_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     outcome: _builtins.str
@@ -768,6 +772,14 @@ class Attempt(_message.Message):
     """Names the call that this attempt shared with others: they have the draw and the tries in common. Empty when it
     travelled alone.
     """
+    probability: _builtins.float
+    """Probability, 0 to 1, with which the route was to assign chosen: its share, and 1 for a pin. Of the assignment,
+    never of the answer. Absent when no version was chosen.
+    """
+    tried_known: _builtins.bool
+    """Whether tried is all of them. It is not while the attempt is in flight, within a second after it, after 7 days,
+    and when the control plane cannot be asked or has lost them: that costs this sight and nothing else.
+    """
     @_builtins.property
     def error(self) -> Global___Error:
         """Why it failed."""
@@ -779,6 +791,10 @@ class Attempt(_message.Message):
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When its outcome was known."""
+
+    @_builtins.property
+    def tried(self) -> _containers.RepeatedCompositeFieldContainer[Global___Try]:
+        """Every try, in order; those of a batch are tries of the call that was shared."""
 
     def __init__(
         self,
@@ -800,14 +816,67 @@ class Attempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         batch_id: _builtins.str = ...,
+        probability: _builtins.float | None = ...,
+        tried: _abc.Iterable[Global___Try] | None = ...,
+        tried_known: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_time", b"finish_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "error", b"error", "finish_time", b"finish_time", "probability", b"probability", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Try(_message.Message):
+    """One try of Envoy's within an attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version that was tried; empty when Envoy found no endpoint to try."""
+    endpoint: _builtins.str
+    """host:port that it went to; empty when there was no connection, and of the try that answered with OK."""
+    code: _builtins.str
+    """gRPC code that was answered, e.g. UNAVAILABLE; empty when nothing was, then flags say why. OK says that the
+    call was answered; of a batch, what each attempt got stands in its own error.
+    """
+    flags: _builtins.str
+    """Envoy's response flags of this try, e.g. UT."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began, by the proxy's clock; absent of the try that answered with OK, unless it was the only one."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it took. Of the try that answered with OK: the attempt's time without that of the tries before it."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        code: _builtins.str = ...,
+        flags: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "duration", b"duration", "endpoint", b"endpoint", "flags", b"flags", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+Global___Try: _TypeAlias = Try  # noqa: Y015
 
 @_typing.final
 class RunEvents(_message.Message):
