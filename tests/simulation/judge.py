@@ -86,7 +86,7 @@ def verdict(
     poison: bool,
     states: dict[str, RunState] | None = None,
 ) -> list[str]:
-    """Every promise that was broken, in words; empty for a good world. `states` gets what journals fold to."""
+    """Every promise that was broken, in words; empty for a good world. `states` gets the folded journals."""
     problems = list(_writers(tables))
     problems += _starts(tables, told)
     problems += _children(tables)

@@ -77,7 +77,7 @@ def judge_features(
     *,
     calm: bool,
 ) -> list[str]:
-    """Every promise that was broken, in words; empty for a good world. `states`: of the journals that fold."""
+    """Every promise that was broken, in words; empty for a good world. `states`: the folded journals."""
     stories = {}
     for run_id, row in tables.runs.items():
         facts = [fact for _, fact in sorted(tables.journal[run_id].items())]

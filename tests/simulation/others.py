@@ -20,13 +20,13 @@ from tests.simulation.process import SHARDS, Context
 from tests.simulation.schedule_tables import ScheduleRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from reflux.core.flow import Flow
     from reflux.core.names import FlowId
     from tests.simulation.judge import Told
     from tests.simulation.process import Process
-    from tests.simulation.tables import Tables
+    from tests.simulation.tables import Run, Tables
     from tests.simulation.world import World
 
 ASKS = 4
@@ -73,8 +73,11 @@ class Others:
             self.open += 1
             self._world.after(self._world.rng.uniform(1, 6), self._fork, run_id, self._forked)
 
-    def queues(self, run_id: str) -> bool:
-        """Whether a run waits for a slot that those who have them hold until a person comes."""
+    def queues(self, run_id: str, waits: Callable[[Run], bool]) -> bool:
+        """Whether a run waits for a slot that those who have them hold until a person comes.
+
+        `waits`: whether a run waits for another one, and that for a person.
+        """
         slot = self._tables.limits.slots.get(run_id)
         if slot is None or slot.held or self._tables.runs[run_id].state != "QUEUED":
             return False
@@ -84,7 +87,9 @@ class Others:
             for one, other in self._tables.limits.slots.items()
             if other.held and other.place == slot.place
         ]
-        return limit.held >= limit.slots and all(self._tables.runs[one].state in _AT_REST for one in holders)
+        return limit.held >= limit.slots and all(
+            self._tables.runs[one].state in _AT_REST or waits(self._tables.runs[one]) for one in holders
+        )
 
     # Signals under a key.
 

@@ -260,7 +260,9 @@ class _Simulation:
             and not self.others.open
             and not self.outside.busy
             and all(
-                row.state in _ENDS or self._waits_for_a_parked(row) or self.others.queues(run_id)
+                row.state in _ENDS
+                or self._waits_for_a_parked(row)
+                or self.others.queues(run_id, self._waits_for_a_parked)
                 for run_id, row in self.tables.runs.items()
             )
             and all(
