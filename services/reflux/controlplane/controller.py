@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -21,6 +22,7 @@ from reflux.controlplane import graph, metrics, snapshot
 from reflux.controlplane.defaults import first_route
 from reflux.controlplane.envoy import xds
 from reflux.controlplane.fleet import Fleet
+from reflux.controlplane.routes import new_salt
 from reflux.controlplane.store import State
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
@@ -103,7 +105,8 @@ class Controller:
         strangers = set(self.catalog.nodes()) - {each.route.node for each in routes}
         for node in sorted(strangers):
             first = first_route(node, self.catalog.of(node)[0])
-            await self._store.found(first.route, author=AUTHOR, note=first.note)
+            route = replace(first.route, salt=new_salt())
+            await self._store.found(route, author=AUTHOR, note=first.note)
         return await self._store.serving() if strangers else routes
 
     def _publish(self) -> None:

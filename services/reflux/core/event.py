@@ -121,11 +121,13 @@ class Assignment:
     revision: int = 0
     answered_by: str = ""
     reason: str = ""
-    """weight, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
+    """weight, sticky, override, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
     tries: int = 0
     flags: str = ""
     batch_id: str = ""
     """Of the call that it shared with other attempts; empty when it travelled alone."""
+    sticky: bytes = b""
+    """Digest of the sticky value that the draw was made from; empty: of run, step and attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,11 @@ _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
 
+OVERRIDE: Final = "override"
+"""Reason of a version that its step's own shares gave; by a sticky draw it is `STICKY`, as everywhere."""
+STICKY: Final = "sticky"
+
+
 class Group(NamedTuple):
     """Attempts that are equal in this may share a call."""
 
@@ -73,6 +78,8 @@ class Group(NamedTuple):
     limit: timedelta
     most: int
     """How many may share one."""
+    sticky: bytes = b""
+    """Digest of their sticky value; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +263,12 @@ def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     chosen = labels.get("x-reflux-chosen", "")
     answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""
     tries = _number(labels.get("x-envoy-attempt-count"))
+    own = order.assignment.reason in (OVERRIDE, STICKY)
     return replace(
         order.assignment,
         chosen=chosen,
-        weight=_number(labels.get("x-reflux-weight")),
+        # To Envoy a version of the step's own choice is a pin: the probability is that of the choice.
+        weight=order.assignment.weight if own and chosen else _number(labels.get("x-reflux-weight")),
         revision=_number(labels.get("x-reflux-revision")),
         answered_by=answered,
         reason=_why(order, chosen, answered, tries),
@@ -273,8 +282,10 @@ def _why(order: Order, chosen: str, answered: str, tries: int) -> str:
     if chosen and answered and answered != chosen:
         return "ejected" if tries == 1 else "fallback"
     if order.version is not None:
-        return "pin"
-    return "weight" if chosen else ""
+        return order.assignment.reason or "pin"
+    if not chosen:
+        return ""
+    return STICKY if order.assignment.sticky else "weight"
 
 
 def _number(text: str | None) -> int:

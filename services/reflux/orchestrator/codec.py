@@ -59,6 +59,7 @@ def _assignment_in(stored: pb.AttemptFinished) -> ev.Assignment:
         tries=stored.tries,
         flags=stored.flags,
         batch_id=stored.batch_id,
+        sticky=stored.sticky,
     )
 
 
@@ -137,6 +138,7 @@ def _encode_started(event: ev.AttemptStarted) -> pb.Event:
             draw=event.assignment.draw,
             time=stamp(event.time),
             input_digest=event.input_digest,
+            sticky=event.assignment.sticky,
         )
     )
 
@@ -146,7 +148,7 @@ def _decode_started(stored: pb.AttemptStarted) -> ev.Event:
         StepPath(stored.step),
         stored.attempt,
         stored.generation,
-        ev.Assignment(EffectClass(stored.effect), Lane(stored.lane), draw=stored.draw),
+        ev.Assignment(EffectClass(stored.effect), Lane(stored.lane), draw=stored.draw, sticky=stored.sticky),
         moment(stored.time),
         stored.input_digest,
     )
@@ -197,6 +199,8 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
     finished.tries = assignment.tries
     finished.flags = assignment.flags
     finished.batch_id = assignment.batch_id
+    if assignment.sticky:
+        finished.sticky = assignment.sticky
     set_stamp(finished.start_time, event.start_time)
     set_stamp(finished.finish_time, event.finish_time)
     finished.counted = event.counted

@@ -360,6 +360,7 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
         "tries": assignment.tries,
         "flags": assignment.flags,
         "batch_id": assignment.batch_id,
+        "sticky": assignment.sticky.hex(),
     }
 
 

@@ -507,6 +507,7 @@ class AttemptStarted(_message.Message):
     DRAW_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     INPUT_DIGEST_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -521,6 +522,8 @@ class AttemptStarted(_message.Message):
     """Value of the weighted choice, 0 to 9999."""
     input_digest: _builtins.bytes
     """sha256 of the input's JSON."""
+    sticky: _builtins.bytes
+    """Digest of the sticky value that the draw was made from; empty: it was made from run, step and attempt."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was sent."""
@@ -536,10 +539,11 @@ class AttemptStarted(_message.Message):
         draw: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         input_digest: _builtins.bytes = ...,
+        sticky: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "draw", b"draw", "effect", b"effect", "generation", b"generation", "input_digest", b"input_digest", "lane", b"lane", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "draw", b"draw", "effect", b"effect", "generation", b"generation", "input_digest", b"input_digest", "lane", b"lane", "step", b"step", "sticky", b"sticky", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,6 +615,7 @@ class AttemptFinished(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     COUNTED_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -638,7 +643,7 @@ class AttemptFinished(_message.Message):
     answered_by: _builtins.str
     """Version that answered."""
     reason: _builtins.str
-    """weight, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
+    """weight, sticky, override, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
     tries: _builtins.int
     """Envoy's tries inside the attempt."""
     flags: _builtins.str
@@ -647,6 +652,8 @@ class AttemptFinished(_message.Message):
     """Whether it counts against the step's retry policy: an orchestrator's death does not."""
     batch_id: _builtins.str
     """Names the call that this attempt shared with others; empty when it travelled alone."""
+    sticky: _builtins.bytes
+    """Digest of the sticky value that the draw was made from; empty: it was made from run, step and attempt."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When not DONE."""
@@ -688,10 +695,11 @@ class AttemptFinished(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         counted: _builtins.bool = ...,
         batch_id: _builtins.str = ...,
+        sticky: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "finish_time", b"finish_time", "retry_at", b"retry_at", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

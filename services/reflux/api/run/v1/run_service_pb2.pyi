@@ -734,6 +734,7 @@ class Attempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     TRIED_FIELD_NUMBER: _builtins.int
     TRIED_KNOWN_FIELD_NUMBER: _builtins.int
@@ -758,7 +759,8 @@ class Attempt(_message.Message):
     the version that had claimed the effect, else empty; flags say why.
     """
     reason: _builtins.str
-    """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
+    """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
+    draw too, among the shares of the step itself), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
     answered a later try); cache: nobody was called, an earlier output of this version was used again.
     """
@@ -771,6 +773,10 @@ class Attempt(_message.Message):
     batch_id: _builtins.str
     """Names the call that this attempt shared with others: they have the draw and the tries in common. Empty when it
     travelled alone.
+    """
+    sticky: _builtins.str
+    """Digest, in hexadecimal, of the sticky value that the draw was made from: equal for equal values of one node. Empty:
+    the draw was made from run, step and attempt.
     """
     probability: _builtins.float
     """Probability, 0 to 1, with which the route was to assign chosen: its share, and 1 for a pin. Of the assignment,
@@ -816,13 +822,14 @@ class Attempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         batch_id: _builtins.str = ...,
+        sticky: _builtins.str = ...,
         probability: _builtins.float | None = ...,
         tried: _abc.Iterable[Global___Try] | None = ...,
         tried_known: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "error", b"error", "finish_time", b"finish_time", "probability", b"probability", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
