@@ -430,7 +430,6 @@ FIRST: Final = {
     "forgets_words": 29,
     "poison": 46,
     "poisonous_words": 6000831,
-    "dies_silently": 556,
     "forgets_children": 5004490,
     "cannot_be_ended": 46,
     "clock_skew": 22,
@@ -459,7 +458,6 @@ FIRST: Final = {
     "mixes_items_up": 93,
     "forgets_the_input": 45,
     "believes_the_damaged": 41,
-    "refusal_sticks": 556,
     "begins_twice": 51,
 }
 """Where each is found soonest; 0 for those not named."""
@@ -475,10 +473,6 @@ MUTANTS: Final = {
     "forgets_words": Mutant("a word that comes beside a step's end is deleted unheard", _forgets_words),
     "poison": Mutant("a run that kills its readers is adopted for ever", _counts_no_deaths),
     "poisonous_words": Mutant("a run that kills who reads it for a word is not counted", _counts_what_is_due),
-    "dies_silently": Mutant(
-        "who waits for a run that ends as it stands is not told",
-        lambda: [patch.object(intake, "tells", lambda state, events: [])],
-    ),
     "forgets_children": Mutant(
         "a start under way hides that of a run that was read again", _forgets_children
     ),
@@ -544,10 +538,6 @@ MUTANTS: Final = {
     "mixes_items_up": Mutant("a result is taken for that of another item", _mixes_items_up),
     "forgets_the_input": Mutant("an output is used again for another input", _forgets_the_input),
     "believes_the_damaged": Mutant("what the cache lost is used all the same", _believes_the_damaged),
-    "refusal_sticks": Mutant(
-        "a run that was read again is still refused",
-        lambda: [patch.object(Writer, "read_again", lambda self, run_id, next_seq: None)],
-    ),
     "begins_twice": Mutant(
         "a run whose start is answered late begins once more",
         lambda: [
@@ -561,6 +551,8 @@ ELSEWHERE: Final = {
     "a pool poisoned by a restart of the database": "store/runtime/test_postgres_sessions.py",
     "one dead target ejects a node": "mesh/test_a_target_fault_is_nobodys_illness.py",
     "an upgrade changes what an old journal means": "golden/test_golden_journals.py",
+    "a run read again is still refused": "unit/orchestrator/test_a_run_read_again_is_written_again.py",
+    "who waits for a run that ends as it stands is not told": "store/runs/test_runs_begin_runs.py",
     "an output too large to be kept": "store/runs/test_limits_are_told.py",
 }
 """Bug classes that are nobody's to see in a simulated world, and the test that sees them."""

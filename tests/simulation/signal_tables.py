@@ -55,10 +55,13 @@ class SignalTables:
             self.waits.setdefault((run_id, step), Wait(shard, name, key))
 
     def unheard(self, run_id: str, signal: int | None) -> None:
-        """A word of a run that has finished is deleted by `find_due`."""
+        """A word of a run that has finished, or is in quarantine, is deleted by `find_due`."""
         if signal is None:
             return
         self._back(run_id, signal)
+        run = self.tables.runs.get(run_id)
+        if run is not None and run.finished_at is None:
+            return  # it may go on, and waits
         for place in [place for place in self.waits if place[0] == run_id]:
             del self.waits[place]
 
@@ -101,7 +104,10 @@ class SignalTables:
 
     def find_signal(self, p: Any) -> list[Row]:
         known = self._find((p["name"], p["key"], p["signal_id"]))
-        return [] if known is None else [(list(self.signals[known].run_ids), self.signals[known].expires_at)]
+        if known is None:
+            return []
+        row = self.signals[known]
+        return [(list(row.run_ids), row.expires_at, row.word)]
 
     def find_word(self, p: Any) -> list[Row]:
         known = self._find((p["name"], p["key"], p["signal_id"]))
@@ -167,7 +173,7 @@ class SignalTables:
         return None
 
     def _idle(self) -> Iterator[tuple[tuple[str, str], Wait]]:
-        """Waits of runs that have no signal of their name and key on its way."""
+        """Waits of runs that have no signal of their name and key on its way, and can hear one."""
         coming = {(row[0], row[1], row[5]) for row in self.tables.inbox.values() if row[5] is not None}
         busy = {
             (run_id, wait.name, wait.key)
@@ -175,5 +181,5 @@ class SignalTables:
             if (wait.shard, run_id, wait.offered) in coming
         }
         for place, wait in self.waits.items():
-            if (place[0], wait.name, wait.key) not in busy:
+            if (place[0], wait.name, wait.key) not in busy and not self.tables.quarantined(place[0]):
                 yield place, wait

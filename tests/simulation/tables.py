@@ -294,7 +294,7 @@ class Tables:
 
     def find_place(self, p: Any) -> list[Row]:
         run = self.runs.get(p["run_id"])
-        if run is None or run.state != "QUEUED":
+        if run is None or run.state not in ("QUEUED", "PAUSED"):
             return []
         return self.limits.find_place(p["run_id"], run, p["counted"])
 
@@ -387,7 +387,8 @@ class Tables:
             if shard not in held:
                 continue
             run = self.runs.get(run_id)
-            if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None:
+            deaf = signal is not None and self.quarantined(run_id)
+            if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None or deaf:
                 del self.inbox[word]
                 self.signals.unheard(run_id, signal)
             elif run is not None and word not in taken and not self.kept_for_later(run_id, kind):
@@ -396,9 +397,12 @@ class Tables:
 
     def kept_for_later(self, run_id: str, kind: str) -> bool:
         """Whether a word waits until somebody lets its run, which is in quarantine, go on."""
+        return self.quarantined(run_id) and kind not in ("cancel", "terminate", "resume")
+
+    def quarantined(self, run_id: str) -> bool:
+        """Whether a run was put aside because it may kill whoever reads it."""
         run = self.runs.get(run_id)
-        quarantined = run is not None and run.state == "PARKED" and run.error[1] == "QUARANTINED"
-        return quarantined and kind not in ("cancel", "terminate", "resume")
+        return run is not None and run.state == "PARKED" and run.error[1] == "QUARANTINED"
 
     def put_word(self, p: Any) -> list[Row]:
         run = self.runs.get(p["run_id"])
