@@ -12,29 +12,24 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from reflux.core import attempt, run, walker
 from reflux.core import event as ev
 from reflux.core.claim import Verdict
-from reflux.core.document import Json
 from reflux.core.word import Cancel
-from reflux.orchestrator import batch_call, caller, dispatch, effect_servicer, intake, worker
+from reflux.orchestrator import caller, effect_servicer, intake, worker
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.intake import Intake
-from reflux.orchestrator.operations.derived import Derived
-from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import Writer
 from reflux.orchestrator.store.lane import Lane
 from reflux.orchestrator.store.members import Membership
-from reflux.orchestrator.triggers import scheduler
-from reflux.orchestrator.triggers.scheduler import Scheduler
 from reflux.orchestrator.words import hearing
 from reflux.orchestrator.worker import Worker
+from tests.simulation import bugs
 from tests.simulation.limit_tables import LimitTables
 from tests.simulation.signal_tables import SignalTables
 from tests.simulation.tables import Tables
@@ -341,86 +336,6 @@ def _unknown_is_lost() -> list[Any]:
     ]
 
 
-def _takes_for_done() -> list[Any]:
-    def rest(self: batch_call._Batch, report: Any, now: Any) -> Any:
-        """As one that believes that a call which ends well has done everything."""
-        left, output = self._open.items(), b'{"by":"1"}'
-        if report is not None:
-            return [(place, self._failed(order, report, now, own=False)) for place, order in left]
-        return [
-            (place, caller.answered(order, self._assignment, output, self._start, now))
-            for place, order in left
-        ]
-
-    return [patch.object(batch_call._Batch, "rest", rest)]
-
-
-def _mixes_items_up() -> list[Any]:
-    real = batch_call._Batch.outcomes
-
-    def outcomes(self: Any, message: Any, now: Any) -> Any:
-        """As one that counts results instead of reading whose they are."""
-        for result in message.results:
-            result.index = next(iter(self._open), result.index)
-        return real(self, message, now)
-
-    return [patch.object(batch_call._Batch, "outcomes", outcomes)]
-
-
-def _forgets_the_input() -> list[Any]:
-    real = dispatch.entry_of
-
-    def entry(flow_id: Any, command: Any, reach: Any) -> Any:
-        found = real(flow_id, command, reach)
-        return found and replace(found, key="the same")
-
-    return [patch.object(dispatch, "entry_of", entry)]
-
-
-def _believes_the_damaged() -> list[Any]:
-    real = ResultCache.find
-
-    async def find(self: ResultCache, entry: Any) -> Any:
-        """As if everything that is in the cache, or is not, were an output."""
-        return await real(self, entry) or ("1", Json(b'{"by":"1"}'))
-
-    return [patch.object(ResultCache, "find", find)]
-
-
-async def _never_admitted(*_: Any) -> slots.Queued:
-    """As if a queued run that is told of its slot did not look whether it has it."""
-    return slots.Queued(admitted=False, start_at=None)
-
-
-def _fires_twice() -> list[Any]:
-    real, numbers = scheduler._once, count()
-
-    def once(key: str, moment: Any) -> Any:
-        made = real(key, moment)
-        return replace(made, key=f"{made.key} {next(numbers)}")
-
-    return [patch.object(scheduler, "_once", once)]
-
-
-def _moves_on() -> list[Any]:
-    real = Scheduler._start
-
-    async def start(self: Scheduler, work: Any, moment: Any, before: Any) -> Any:
-        try:
-            return await real(self, work, moment, before)
-        except Exception:  # noqa: BLE001 - as one that takes whatever happens for a start
-            return replace(before, fired=before.fired + 1)
-
-    return [patch.object(Scheduler, "_start", start)]
-
-
-def _keeps_nothing() -> list[Any]:
-    async def write(self: Derived, run_id: Any) -> None:
-        """As if the outcomes were written some other time."""
-
-    return [patch.object(Derived, "write", write)]
-
-
 FIRST: Final = {
     "zombie": 46,
     "adopts_live_work": 4,
@@ -513,7 +428,7 @@ MUTANTS: Final = {
     ),
     "queues_for_ever": Mutant(
         "a queued run hears of its slot, and does not begin",
-        lambda: [patch.object(slots, "queued", _never_admitted)],
+        lambda: [patch.object(slots, "queued", bugs.never_admitted)],
     ),
     "admits_the_ended": Mutant(
         "a queued run begins after its end",
@@ -527,17 +442,17 @@ MUTANTS: Final = {
         "a signal that a run does not take goes to nobody else",
         lambda: [patch.object(SignalTables, "_back", lambda self, run_id, signal: None)],
     ),
-    "fires_twice": Mutant("a firing whose start is not known is started anew", _fires_twice),
-    "moves_on": Mutant("a schedule moves on although its run could not be started", _moves_on),
+    "fires_twice": Mutant("a firing whose start is not known is started anew", bugs.fires_twice),
+    "moves_on": Mutant("a schedule moves on although its run could not be started", bugs.moves_on),
     "done_again": Mutant(
         "a kept outcome is not used, and the step done again",
         lambda: [patch.object(walker, "kept_outcome", lambda state, now: None)],
     ),
-    "keeps_nothing": Mutant("a fork begins before what it keeps is written", _keeps_nothing),
-    "lost_item_is_done": Mutant("an item that was not answered is taken for done", _takes_for_done),
-    "mixes_items_up": Mutant("a result is taken for that of another item", _mixes_items_up),
-    "forgets_the_input": Mutant("an output is used again for another input", _forgets_the_input),
-    "believes_the_damaged": Mutant("what the cache lost is used all the same", _believes_the_damaged),
+    "keeps_nothing": Mutant("a fork begins before what it keeps is written", bugs.keeps_nothing),
+    "lost_item_is_done": Mutant("an item that was not answered is taken for done", bugs.takes_for_done),
+    "mixes_items_up": Mutant("a result is taken for that of another item", bugs.mixes_items_up),
+    "forgets_the_input": Mutant("an output is used again for another input", bugs.forgets_the_input),
+    "believes_the_damaged": Mutant("what the cache lost is used all the same", bugs.believes_the_damaged),
     "begins_twice": Mutant(
         "a run whose start is answered late begins once more",
         lambda: [

@@ -9,17 +9,11 @@ faults, every delay. Nothing reads a clock, draws a number or opens a socket of 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-import sys
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
-from unittest.mock import patch
-from uuid import UUID
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
@@ -30,9 +24,7 @@ from reflux.core.event import FINAL
 from reflux.core.names import FlowId
 from reflux.core.reasons import Reason
 from reflux.core.run import fold
-from reflux.orchestrator import batch_call, codec
-from reflux.orchestrator.store import arrays, lease, members
-from reflux.runtime import ids
+from reflux.orchestrator import codec
 from tests.simulation.database import Database
 from tests.simulation.features import SHOPS, Feature, features_of, spec_of
 from tests.simulation.judge import Told, known, verdict
@@ -44,12 +36,13 @@ from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
 from tests.simulation.process import Context, Flows, Process, Shared
 from tests.simulation.redis import Redis
 from tests.simulation.tables import Run, Tables
+from tests.simulation.virtual import virtual
 from tests.simulation.world import ProcessLoop, World
 from tests.support.random_flow import INPUT, WAITS, random_flow
 from tests.support.walk import flow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from reflux.api.effect.v1 import effect_service_pb2 as effect_pb
     from reflux.core.flow import Flow
@@ -93,48 +86,6 @@ class Report:
 
 class Killed(BaseException):
     """The process died at this line."""
-
-
-@contextmanager
-def virtual(seed: int | str) -> Iterator[None]:
-    """Chance comes from the seed, columns stay lists, and nobody logs, within the block."""
-    rng = Random(f"ids {seed}")
-    state = random.getstate()
-    disabled = logging.root.manager.disable
-    random.seed(f"code {seed}")
-    with ExitStack() as patches:
-        for kind in ("int4s", "int8s", "bools", "texts", "blobs", "uuids", "times"):
-            patches.enter_context(patch.object(arrays, kind, list))
-        patches.enter_context(patch.object(arrays, "register", lambda context: None))
-        patches.enter_context(
-            patch.object(members, "uuid4", lambda: UUID(int=rng.getrandbits(128), version=4))
-        )
-        patches.enter_context(patch.object(ids, "secrets", _Bits(rng)))
-        patches.enter_context(patch.object(batch_call, "secrets", _Bits(Random(f"batches {seed}"))))
-        patches.enter_context(patch.object(lease, "LOOK_SECONDS", 1.0))
-        # Events are frozen, and the same ones are read again and again.
-        patches.enter_context(patch.object(codec, "decode", lru_cache(maxsize=1_000)(codec.decode)))
-        # Nobody here asks for all tasks there are, and to remember them weakly is dear.
-        patches.enter_context(patch.object(asyncio.tasks._all_tasks, "add", lambda _: None))  # type: ignore[attr-defined]
-        # What dies is unwound without its loop, and its `finally` blocks complain: nobody is there to hear.
-        patches.enter_context(patch.object(sys, "unraisablehook", lambda _: None))
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
-            random.setstate(state)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bits:
-    rng: Random
-
-    def randbits(self, bits: int) -> int:
-        return self.rng.getrandbits(bits)
-
-    def token_hex(self, size: int) -> str:
-        return self.rng.randbytes(size).hex()
 
 
 @lru_cache(maxsize=64)

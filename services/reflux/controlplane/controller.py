@@ -46,9 +46,12 @@ log = logs.get_logger("controlplane")
 class Controller:
     """Holds what is known, and turns."""
 
-    def __init__(self, store: RouteStore, collector: Collector | None = None) -> None:
+    def __init__(
+        self, store: RouteStore, collector: Collector | None = None, *, allow_faults: bool = False
+    ) -> None:
         self._store = store
         self._collector = collector
+        self._allow_faults = allow_faults
         self._wake = asyncio.Event()
         self._turned = asyncio.Condition()
         self.turns = 0
@@ -115,7 +118,10 @@ class Controller:
         wanted = graph.build(self.catalog.versions, [each.route for each in self.routes])
         if wanted != self._graph:
             self._graph = wanted
-            self.fleet.publish(snapshot.build(wanted).traced(self._collector))
+            self.fleet.publish(self._build(wanted).traced(self._collector))
+
+    def _build(self, wanted: graph.Graph) -> snapshot.Snapshot:
+        return snapshot.build(wanted, allow_faults=self._allow_faults)
 
     async def _record(self) -> None:
         """Write down who is connected, who took what and who refused what; lead back what was refused."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
+from reflux.core.faults import FaultPlan
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.origin import OnlyStep, Origin
 
@@ -166,6 +167,8 @@ class RunCreated:
     """Type of `trigger`; empty: webhook, where there is one."""
     scheduled_for: datetime | None = None
     """The moment that the schedule of `trigger` names; None: it has none."""
+    faults: FaultPlan | None = None
+    """Of a test run, perhaps without any; None: it is no test."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,11 @@ _GAVE_UP: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCEL
 _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 """Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
 
-_MISSING: Final = {"node": Reason.NODE_NOT_FOUND, "version": Reason.NODE_VERSION_NOT_FOUND}
+_MISSING: Final = {
+    "node": Reason.NODE_NOT_FOUND,
+    "version": Reason.NODE_VERSION_NOT_FOUND,
+    "faults": Reason.FAULTS_NOT_ALLOWED,
+}
 """`x-reflux-missing`, the label of Envoy's 404: what it has no route for."""
 
 _SERVED: Final = "x-envoy-upstream-service-time"
@@ -107,6 +111,8 @@ class Order:
     """Where an earlier output may be found, and this one left; None: nowhere."""
     declared: bool = False
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
+    faults: tuple[tuple[str, str], ...] = ()
+    """Headers for the mesh: what shall fail, in a test run."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -155,6 +161,7 @@ class NodeCaller:
             ("x-reflux-effect", order.assignment.effect.value),
             ("x-reflux-idempotency-key", order.idempotency_key),
         ]
+        envelope.extend(order.faults)
         if order.declared:
             envelope.append(("x-reflux-effect-declared", "1"))
         if order.version is not None:
@@ -219,6 +226,9 @@ def _never_left(assignment: Assignment) -> bool:
 
 def _missing(order: Order, reason: Reason) -> Failure:
     """Envoy has no route for what the registry knows: it will be told, unless the control plane is away."""
+    if reason is Reason.FAULTS_NOT_ALLOWED:
+        message = "the control plane allows no faults: its setting faults is off; nothing was sent"
+        return Failure("FAILED_PRECONDITION", reason, message, step=order.step)
     what = order.node if order.version is None else f"{order.node}@{order.version}"
     message = f"the mesh does not know {what} yet; nothing was sent"
     return Failure("NOT_FOUND", reason, message, retryable=True, step=order.step)

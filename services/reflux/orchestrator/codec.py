@@ -14,7 +14,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
-from reflux.orchestrator import related_codec
+from reflux.orchestrator import faulting, related_codec
 from reflux.orchestrator.fields import document, failure_in, failure_out, moment, raw, set_stamp, stamp
 from reflux.orchestrator.operations import derivation
 from reflux.orchestrator.words import codec as words
@@ -83,6 +83,7 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             priority=None if event.priority == ev.DEFAULT_PRIORITY else event.priority,
             queued=event.queued,
             **derivation.written(event),
+            **faulting.written(event.faults),
         )
     )
 
@@ -108,6 +109,7 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         scheduled_for=moment(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
         priority=stored.priority if stored.HasField("priority") else ev.DEFAULT_PRIORITY,
         queued=stored.queued,
+        faults=faulting.read(stored),
     )
 
 

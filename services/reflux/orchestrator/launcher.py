@@ -12,6 +12,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.errors import Exhausted, RefluxError, Unavailable
 from reflux.core.event import RunPhase
+from reflux.core.faults import FaultPlan
 from reflux.core.flow.limits import NO_CLAIM, Claim, claim_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
@@ -96,6 +97,7 @@ class Launcher:
         traceparent: str = "",
         derived: Derived | None = None,
         lease: ShardLease | None = None,
+        faults: FaultPlan | None = None,
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
 
@@ -107,6 +109,7 @@ class Launcher:
             cause: the trigger that starts it, if any.
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
             derived: where the run comes from, and what it takes over; None: it is just started.
+            faults: of a test run; None: it is no test.
             lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
@@ -139,6 +142,7 @@ class Launcher:
             trigger_type=cause.type,
             scheduled_for=cause.scheduled_for,
             priority=claim.priority,
+            faults=faults,
         )
         if derived is not None:
             created = derived.created(created)

@@ -43,6 +43,7 @@ from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import given_up, prepare
 from reflux.orchestrator.fairness import Shares, Turn
+from reflux.orchestrator.faulting import under_faults
 from reflux.orchestrator.journaling import is_progress, tied
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
@@ -297,6 +298,7 @@ class Worker:
             started, order, failure = prepare(
                 self._mesh, run.id, run.lease.token, command, now, turn=run.turn
             )
+            order = under_faults(state, order)
             evolve(state, started)
             if failure is not None:
                 result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)

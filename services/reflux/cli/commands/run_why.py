@@ -187,6 +187,8 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     yield from _tries(attempt)
     if attempt["flags"]:
         yield f"Envoy says: {spoken.flags(attempt['flags'])}."
+    if attempt.get("faults"):
+        yield f"Fault injected: {'; '.join(attempt['faults'])}."
     yield from _outcome(attempt)
 
 

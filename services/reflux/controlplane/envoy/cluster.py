@@ -70,7 +70,7 @@ def leaf(of: Leaf) -> dict[str, Any]:
             "update_merge_window": "0s",
         },
         "outlier_detection": ejection(of.ejection),
-        "circuit_breakers": _limits(),
+        "circuit_breakers": limits(),
         # Notices a machine that vanished; HTTP/2 pings would break the rules of most gRPC servers.
         "upstream_connection_options": {
             "tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5, "keepalive_probes": 3}
@@ -125,12 +125,13 @@ def composite(of: Composite) -> dict[str, Any]:
         },
         "connect_timeout": "1s",
         # Retries are charged here. The default limit of 3 would kill nearly every fallback under load.
-        "circuit_breakers": _limits(),
+        "circuit_breakers": limits(),
         # A retry policy on the route would win over this one: routes have none.
         "typed_extension_protocol_options": {_HTTP: typed(_HTTP, {**_HTTP2, "retry_policy": policy})},
     }
 
 
-def _limits() -> dict[str, Any]:
+def limits() -> dict[str, Any]:
+    """None that matters; see above."""
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {"thresholds": [dict.fromkeys(limits, _UNLIMITED)]}

@@ -136,7 +136,8 @@ class RunServiceServicer:
         """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
         The answer comes after the run is durable; with wait, once it has settled or the wait is over.
         Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-        ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+        ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+        allows no faults), UNAVAILABLE (nothing was accepted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

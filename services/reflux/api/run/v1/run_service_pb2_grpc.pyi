@@ -38,7 +38,8 @@ class RunServiceStub:
     """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
     The answer comes after the run is durable; with wait, once it has settled or the wait is over.
     Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-    ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+    ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+    allows no faults), UNAVAILABLE (nothing was accepted).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _httpbody_pb2.HttpBody]
     """Returns a run, folded from its journal.
@@ -137,7 +138,8 @@ class RunServiceAsyncStub(RunServiceStub):
     """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
     The answer comes after the run is durable; with wait, once it has settled or the wait is over.
     Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-    ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+    ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+    allows no faults), UNAVAILABLE (nothing was accepted).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns a run, folded from its journal.
@@ -239,7 +241,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
         The answer comes after the run is durable; with wait, once it has settled or the wait is over.
         Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-        ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+        ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+        allows no faults), UNAVAILABLE (nothing was accepted).
         """
 
     @_abc_1.abstractmethod
