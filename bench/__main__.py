@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from bench import w1, w2, w3, w4, w5, w6, w7
+from bench import envoy, w1, w2, w3, w4, w5, w6, w7
 from bench.report import Plan
 from bench.stack import running_stack
 
@@ -24,6 +24,7 @@ SHARED: Final[dict[str, Callable[[Stack, Plan], Awaitable[None]]]] = {
     "w3": w3.measure,
     "w4": w4.measure,
     "w5": w5.measure,
+    "envoy": envoy.measure,
 }
 """What is measured on one stack, in turn."""
 

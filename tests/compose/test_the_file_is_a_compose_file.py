@@ -11,6 +11,7 @@ from compose_spec import PyCompose
 
 from reflux.cli import serve
 from reflux.runtime.settings import Settings
+from reflux.runtime.tls import Role
 from tests.support import composefile
 from tests.support.composefile import ROOT, UnsetVariable
 
@@ -122,9 +123,23 @@ def test_every_variable_of_ours_is_a_setting(document: dict[str, Any]):
 def test_a_variable_of_the_person_that_is_named_like_a_setting_is_one():
     """`REFLUX_*` in .env would otherwise stop the commands of whoever exports it."""
     text = composefile.FILE.read_text(encoding="utf-8")
-    asked = {part.split(":")[0].split("}")[0] for part in text.replace("$$", "").split("${")[1:]}
+    asked = set(re.findall(r"\$\{(\w+)", text.replace("$$", "")))
     named = {name for name in asked if name.startswith("REFLUX_")}
     assert named <= SETTINGS
+
+
+def test_every_container_has_the_certificate_of_its_own_role_and_no_other(document: dict[str, Any]):
+    """Only the one that makes them sees them all, and it meets nobody from outside."""
+    for name, service in document["services"].items():
+        seen = {each for each in service.get("volumes", []) if each.startswith(("tls-", "authority"))}
+        if name == "certs":
+            assert {each.split(":")[0] for each in seen} == {"authority", *(f"tls-{role}" for role in Role)}
+            assert set(service["networks"]) == {"mesh"}
+        elif name in ("postgres", "valkey", "jaeger", "migrate", "bootstraps"):
+            assert not seen
+        else:
+            role = "node" if name.startswith("node-") else name
+            assert seen == {f"tls-{role}:/srv/tls:ro"}, name
 
 
 def test_replicas_are_free_to_be_many(document: dict[str, Any]):

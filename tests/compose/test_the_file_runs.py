@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import psycopg
@@ -124,6 +126,27 @@ def test_the_proxies_have_names_of_their_own(compose: Compose):
     log = compose.log("controlplane")
     assert '"proxy":"edge-edge-1"' in log
     assert '"proxy":"mesh-mesh-1"' in log
+
+
+def test_services_speak_to_nobody_without_a_certificate(compose: Compose):
+    """Every port of the mesh wants one; with the role's own, the health checks of the file go through."""
+    ports = {
+        "registry": 4101,
+        "controlplane": 4102,
+        "orchestrator": 4103,
+        "gateway": 4104,
+        "mesh": 4001,
+        "node-http-request-1-0-0": 4200,
+    }
+    for name, port in ports.items():
+        with socket.create_connection((compose.address(name), port), timeout=10) as plaintext:
+            plaintext.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+            answer = b""
+            with suppress(ConnectionError):
+                answer = plaintext.recv(1000)
+            # Nothing, or an alert of TLS: no frame of HTTP/2.
+            assert answer[:1] in (b"", b"\x15"), (name, answer)
+    assert all(compose.healthy(name) for name in ports)
 
 
 def test_a_flow_runs_over_rest(compose: Compose, ledger: Ledger):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reflux.runtime.tls import Role
 from tests.support import composefile
 from tests.support.composefile import ROOT
 
@@ -159,3 +160,6 @@ def test_the_volume_of_the_bootstraps_belongs_to_who_writes_them():
     volumes = composefile.load()["services"]["bootstraps"]["volumes"]
     assert volumes == ["bootstraps:/srv/envoy"]
     assert "install --directory --owner reflux --group reflux /srv/envoy" in made
+    volumes = composefile.load()["services"]["certs"]["volumes"]
+    assert len(volumes) == 1 + len(Role)
+    assert {each.partition(":")[2] for each in volumes} <= set(made.replace("\\", " ").split())

@@ -1,5 +1,8 @@
 """A route says who gets how much; what was chosen is what the draws predict, and stands in the journal."""
 
+import json
+import time
+
 from tests.support.ledger import Ledger
 from tests.support.rest import Rest
 
@@ -67,6 +70,39 @@ def test_a_pinned_step_gets_its_version_whatever_the_weights(rest: Rest, ledger:
 
     assert attempt["answered_by"] == "2.0.0"
     assert attempt["reason"] == "pin"
+
+
+def test_what_sticks_draws_the_same_in_every_run(rest: Rest, ledger: Ledger):
+    """By the route's own expression or by the step's; the journal has a digest, and never the value."""
+    url = {"with": {"url": f"{ledger.url}/effect/sticky", "headers": {"customer": "{{ input.who }}"}}}
+    steps = [
+        {"id": "get", "node": NODE, **url},
+        {"id": "own", "node": NODE, **url, "route": {"versions": {"1.0.0": 5000, "2.0.0": 5000}}},
+    ]
+    rest("PUT", "/api/flows/sticky?allow_missing=true", {"name": "sticky", "spec": {"steps": steps}}).ok()
+    sticky = route(("1.0.0", 5000), ("2.0.0", 5000), sticky="input.?headers.?customer")
+    rest("PUT", f"/api/routes/{NODE}", sticky).ok()
+
+    def ran(who: str) -> list[dict]:
+        run = rest.post("/api/flows/sticky/execute?wait=20s", {"who": who})
+        assert "Ada Lovelace" not in json.dumps(
+            rest.get(f"/api/runs/{run['id']}/steps")["steps"][0]["attempts"]
+        )
+        return [step["attempts"][0] for step in rest.get(f"/api/runs/{run['id']}/steps")["steps"]]
+
+    until = time.monotonic() + 20  # an orchestrator hears of a route a moment after the proxies have it
+    while ran("Ada Lovelace")[0]["reason"] != "sticky":
+        assert time.monotonic() < until
+    made = [ran(who) for who in ("Ada Lovelace", "Grace Hopper") * 4]
+    rest("PUT", f"/api/routes/{NODE}", route(("1.0.0", 10_000), ("2.0.0", 0))).ok()
+
+    for number, (get, own) in enumerate(made):
+        same = made[number % 2][0]
+        assert (get["reason"], get["sticky"], get["draw"]) == ("sticky", same["sticky"], same["draw"])
+        assert get["answered_by"] == ("1.0.0" if get["draw"] < 5000 else "2.0.0")
+        assert (own["answered_by"], own["sticky"]) == (get["answered_by"], get["sticky"])
+        assert own["weight"] == 5000
+    assert made[0][0]["sticky"] != made[1][0]["sticky"]
 
 
 def test_a_route_that_cannot_be_is_refused_with_every_place(rest: Rest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import grpc
@@ -107,6 +108,21 @@ async def test_a_version_that_is_gone_is_fallen_back_from(mesh: Mesh) -> None:
     await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",)))
     reply = await mesh.call(lane="safe", x_reflux_fault="1")
     assert (reply.answer, reply.chosen) == ("2.0.0", "1.0.0")
+
+
+async def test_statistics_tell_the_twins_from_the_real_ones(mesh: Mesh) -> None:
+    """Names that Prometheus would otherwise take apart at their dots."""
+    await two_versions(mesh)
+    await mesh.call(lane="broad", x_reflux_fault="1", **{"x-reflux-fault-drop-1.0.0": "1"})
+    text = await mesh.proxy.admin_get("/stats/prometheus")
+    names = set(re.findall(r'envoy_cluster_upstream_rq_total\{.*?envoy_cluster_name="([^"]+)"', text))
+    chains = [name for name in names if re.fullmatch(r"payment\.charge~[a-z]+~[0-9a-f]+~faults", name)]
+    versions = {
+        f"payment.charge@{version}{mark}" for version in ("1.0.0", "2.0.0") for mark in ("", "!", "!drop")
+    }
+    assert names - {"controlplane"} >= versions
+    assert chains
+    assert "payment" not in names
 
 
 async def test_where_faults_are_not_allowed_the_call_fails_and_says_so(mesh: Mesh) -> None:

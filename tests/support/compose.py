@@ -192,13 +192,13 @@ class Compose:
         return done.returncode == 0
 
     def _as_process(self, replica: Replica) -> tuple[tuple[str, ...], dict[str, str]]:
-        folders = {
-            path: self._volume(replica, name, path, read_only=read_only)
-            for name, path, read_only in replica.service.volumes
-        }
+        folders = self._mounted(replica)
         argv = replica.service.argv
         for path, place in folders.items():
             argv = tuple(text.replace(path, str(place)) for text in argv)
+        replica.environment = {
+            name: str(folders.get(text, text)) for name, text in replica.environment.items()
+        }
         environment = {
             **base_environment(),
             "HOSTNAME": replica.name,  # as the engine does it
@@ -206,6 +206,23 @@ class Compose:
             "PATH": self.programs,
         }
         return argv, environment
+
+    def _mounted(self, replica: Replica) -> dict[str, Path]:
+        """Where each volume of a replica is, by its path inside, those inside another one too."""
+        folders: dict[str, Path] = {}
+        for name, path, read_only in sorted(replica.service.volumes, key=lambda each: len(each[1])):
+            place = self._volume(replica, name, path, read_only=read_only)
+            for outer, folder in folders.items():
+                if path.startswith(f"{outer}/") and not (link := folder / path[len(outer) + 1 :]).exists():
+                    link.symlink_to(place)
+            folders[path] = place
+        for place in folders.values():
+            for file in place.glob("*.json") if "mounts" in place.parts else ():
+                text = file.read_text(encoding="utf-8")
+                for path, other in folders.items():
+                    text = text.replace(f'"{path}', f'"{other}')
+                file.write_text(text, encoding="utf-8")
+        return {path: place for path, place in folders.items() if not _is_inside(path, folders)}
 
     def _volume(self, replica: Replica, name: str, path: str, *, read_only: bool) -> Path:
         shared = self.folder / "volumes" / name
@@ -279,6 +296,11 @@ def running_compose(
             yield compose
         finally:
             compose.down()
+
+
+def _is_inside(path: str, folders: Mapping[str, Path]) -> bool:
+    """Whether a volume lies in another one, whose path stands for both."""
+    return any(path.startswith(f"{outer}/") for outer in folders)
 
 
 def _localized(document: Mapping[str, Any], name: str, ip: str, variables: Mapping[str, str]) -> Service:

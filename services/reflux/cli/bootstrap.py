@@ -79,6 +79,7 @@ def render(settings: Settings, folder: Path, proxies: tuple[Proxy, ...]) -> Mapp
             node_id=proxy.value,
             node_cluster=proxy.value,
             descriptors=folder / DESCRIPTORS,
+            tls_dir=settings.tls_dir,
         )
         files[f"{proxy}.json"] = json.dumps(document, indent=1).encode()
     if Proxy.EDGE in proxies:

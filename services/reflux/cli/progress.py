@@ -50,6 +50,8 @@ class Progress:
                 self._up = True  # a part being waited for does not matter any more
             case PartState.STOPPED:
                 self._line("[dim]■[/]", name, "stopped")
+            case PartState.GONE:
+                pass  # said already
 
     def step_done(self, name: str, seconds: float) -> None:
         """A line for what was done once."""

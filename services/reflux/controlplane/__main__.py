@@ -21,6 +21,7 @@ from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
+from reflux.runtime.tls import Identity
 
 if TYPE_CHECKING:
     import grpc
@@ -49,9 +50,10 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             to.add_generic_rpc_handlers((server.handler(controller.fleet), logs))
 
         address = places.listening(settings, settings.controlplane_address)
-        listening = grpc_server(address=address, register=[register], services=_SERVICES)
+        identity = Identity.of(settings)
+        listening = grpc_server(address=address, register=[register], services=_SERVICES, identity=identity)
         async with asyncio.TaskGroup() as tasks, listening:
-            tasks.create_task(catalog.watch(settings.registry_address, controller.know))
+            tasks.create_task(catalog.watch(settings.registry_address, controller.know, identity))
             tasks.create_task(controller.run())
             tasks.create_task(tries.run())
             tasks.create_task(ejections.watch(settings.proxy_stats_addresses))

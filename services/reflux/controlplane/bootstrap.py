@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from reflux.controlplane.envoy import tls
+from reflux.runtime.tls import Role
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,6 +43,7 @@ def render(
     node_id: str,
     node_cluster: str,
     stats: Host | None = None,
+    tls_dir: Path | None = None,
     descriptors: Path | None = None,
 ) -> dict[str, Any]:
     """Build the bootstrap of one proxy, ready for `json.dumps`.
@@ -63,6 +67,7 @@ def render(
         node_cluster: one of CLUSTERS.
         stats: where the read-only listener for statistics binds; None: there is none, which is right where
             whoever reads them reaches the admin interface.
+        tls_dir: folder of the proxy's identity, as the proxy sees it; None: plaintext to everybody.
         descriptors: where the proxy finds a copy of DESCRIPTORS; default: that file itself.
 
     Raises:
@@ -82,6 +87,8 @@ def render(
     if stats is None:
         static["listeners"] = [each for each in static["listeners"] if each["name"] != "stats"]
         static["clusters"] = [each for each in static["clusters"] if each["name"] != "admin"]
+    if tls_dir is not None:
+        _secure(document, tls_dir)
     hosts = {**upstreams, "admin": admin}
     for cluster in static["clusters"]:
         (locality,) = cluster["load_assignment"]["endpoints"]
@@ -94,6 +101,15 @@ def render(
             listener["address"] = _address(edge)
             transcoder(listener)["proto_descriptor"] = str(descriptors or DESCRIPTORS)
     return document
+
+
+def _secure(document: dict[str, Any], tls_dir: Path) -> None:
+    """Let the proxy show its identity to the services, and say to the control plane where it has it."""
+    document["node"]["metadata"]["reflux"]["tls_dir"] = str(tls_dir)
+    for cluster in document["static_resources"]["clusters"]:
+        if cluster["name"] != "admin":
+            http2 = cluster["name"] != "gateway"
+            cluster["transport_socket"] = tls.upstream(tls_dir, Role(cluster["name"]), http2=http2)
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -19,9 +19,12 @@ from reflux.controlplane.graph import Endpoint, Version
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
 from reflux.runtime.tasks import forever
+from reflux.runtime.tls import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from reflux.runtime.tls import Identity
 
 _RETRY_SECONDS: Final = 0.5
 
@@ -44,11 +47,13 @@ class Catalog:
         return tuple(sorted({each.node for each in self.versions}))
 
 
-async def watch(registry: Address, on_catalog: Callable[[Catalog], None]) -> None:
+async def watch(
+    registry: Address, on_catalog: Callable[[Catalog], None], identity: Identity | None = None
+) -> None:
     """Call `on_catalog` with every catalog the registry sends, for ever."""
     away = False
     for _ in forever():
-        async with rpc.channel(registry) as channel:
+        async with rpc.channel(registry, Role.REGISTRY, identity) as channel:
             try:
                 async for message in EndpointServiceStub(channel).WatchCatalog(pb.WatchCatalogRequest()):
                     away = False

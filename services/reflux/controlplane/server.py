@@ -124,7 +124,7 @@ def _introduced(node: Any) -> Proxy:
     if not host or not port:
         message = "node.metadata.reflux of the bootstrap needs mesh_address and mesh_port"
         raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
-    return Proxy(node.id, (host, port))
+    return Proxy(node.id, (host, port), fields["tls_dir"].string_value or None)
 
 
 def _request(message: Any) -> Request:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from reflux.controlplane.envoy import cluster, endpoint, faults, listener, route, tracing, xds
+from reflux.controlplane.envoy import cluster, endpoint, faults, listener, route, tls, tracing, xds
+from reflux.runtime.tls import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +40,8 @@ class Proxy:
     """`node.id`; acknowledgements name it."""
     mesh: tuple[str, int] | None
     """Where it binds the mesh listener; None for an edge proxy, which needs nothing from here."""
+    tls_dir: str | None = None
+    """Folder of its identity on its own machine; None: it speaks plaintext."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,19 @@ class Snapshot:
         """What `proxy` shall have."""
         if proxy.mesh is None:
             return {kind: {} for kind in KINDS}
-        resource = listener.mesh(*proxy.mesh, self.collector)
+        resource = listener.mesh(*proxy.mesh, self.collector, proxy.tls_dir)
         resources = [resource, *([faults.listener()] if faults.NAME in self.routes else [])]
         listeners = {each["name"]: xds.encode(xds.LISTENER, each) for each in resources}
-        return dict(zip(KINDS, (self.clusters, self.endpoints, listeners, self.routes), strict=True))
+        clusters = self.clusters if proxy.tls_dir is None else self._secured(proxy.tls_dir)
+        return dict(zip(KINDS, (clusters, self.endpoints, listeners, self.routes), strict=True))
+
+    def _secured(self, tls_dir: str) -> Resources:
+        """The clusters, with those of nodes under TLS. Messages are merged by writing one after the other."""
+        socket = xds.encode(xds.CLUSTER, {"transport_socket": tls.upstream(tls_dir, Role.NODE)})
+        return {
+            name: raw + socket if faults.leaf_of(name) in self.endpoints else raw
+            for name, raw in self.clusters.items()
+        }
 
 
 def build(graph: Graph, *, allow_faults: bool = False) -> Snapshot:

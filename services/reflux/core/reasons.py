@@ -122,6 +122,7 @@ class Reason(StrEnum):
 
     # The platform.
     SERVICE_UNREACHABLE = "SERVICE_UNREACHABLE"  # a service behind this one did not answer; try again
+    CALLER_REFUSED = "CALLER_REFUSED"  # its certificate is not of a role that may call this
     PATH_UNKNOWN = "PATH_UNKNOWN"  # nothing is served there, or not with this HTTP method
     EDGE_REFUSED = "EDGE_REFUSED"  # the edge proxy itself answered; metadata.cause says why, in Envoy's words
     TOO_MANY_WATCHERS = "TOO_MANY_WATCHERS"  # a service has as many watchers as it can; try again

@@ -13,6 +13,7 @@ from reflux.gateway.server import serve_http
 from reflux.gateway.watches import Watches
 from reflux.runtime import logs, places, process, rpc
 from reflux.runtime.settings import Settings
+from reflux.runtime.tls import Identity, Role
 
 log = logs.get_logger("gateway")
 
@@ -29,12 +30,13 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         if ready is not None:
             ready.set()
 
-    async with rpc.channel(settings.orchestrator_address) as orchestrator:
+    identity = Identity.of(settings)
+    async with rpc.channel(settings.orchestrator_address, Role.ORCHESTRATOR, identity) as orchestrator:
         watches = Watches(RunServiceStub(orchestrator))
         app = application(watches, Hooks(TriggerServiceStub(orchestrator)))
         address = places.listening(settings, settings.gateway_address)
         with metrics.WATCHES_OPEN.watched(watches.count):
-            await serve_http(app, address, on_ready=on_ready, on_stop=watches.stop)
+            await serve_http(app, address, on_ready=on_ready, on_stop=watches.stop, identity=identity)
 
 
 def main() -> None:

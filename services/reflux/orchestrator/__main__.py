@@ -55,6 +55,7 @@ from reflux.runtime.postgres import Pool, open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
 from reflux.runtime.tasks import forever
+from reflux.runtime.tls import Identity, Role
 from reflux.runtime.trace_export import exporting
 
 SERVICES: Final = (
@@ -92,7 +93,9 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         members_pool = await stack.enter_async_context(
             open_pool(settings.postgres_dsn, service="orchestrator", max_size=2)
         )
-        mesh_channel = await stack.enter_async_context(rpc.channel(settings.mesh_address))
+        mesh_channel = await stack.enter_async_context(
+            rpc.channel(settings.mesh_address, Role.MESH, Identity.of(settings))
+        )
         exporter = await stack.enter_async_context(exporting(Collector.of(settings)))
         tracer = None
         if exporter is not None:
@@ -120,13 +123,14 @@ class Orchestrator:
         self._wake = Wake(settings.redis_url)
         self._writer = Writer(settings.postgres_dsn, admitted=self._admitted)
         self._starter = Starter(settings.postgres_dsn)
-        self.mesh = MeshView(settings.registry_address, settings.controlplane_address)
+        self._identity = Identity.of(settings)
+        self.mesh = MeshView(settings.registry_address, settings.controlplane_address, self._identity)
         store = FlowStore(pool)
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
         self._allow_faults = settings.faults == "test"
         self._results = ResultCache(settings.redis_url)
-        self._tries = Tries(settings.controlplane_address)
+        self._tries = Tries(settings.controlplane_address, self._identity)
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
         )
@@ -284,7 +288,13 @@ class Orchestrator:
             lambda server: add_TriggerServiceServicer_to_server(self._triggers.servicer, server),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]
-        async with grpc_server(address=self._address, register=register, services=SERVICES, reflected=PUBLIC):
+        async with grpc_server(
+            address=self._address,
+            register=register,
+            services=SERVICES,
+            reflected=PUBLIC,
+            identity=self._identity,
+        ):
             try:
                 yield
             finally:

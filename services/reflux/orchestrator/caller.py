@@ -199,7 +199,9 @@ class NodeCaller:
             start_time=start,
             finish_time=self._clock.now(),
             failure=failure,
-            counted=sent and (reached or report.code not in _GAVE_UP),
+            # Waiting helps with all that the mesh lacks, but not with a setting.
+            counted=missing is Reason.FAULTS_NOT_ALLOWED
+            or (sent and (reached or report.code not in _GAVE_UP)),
         )
 
 

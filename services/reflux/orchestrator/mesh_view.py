@@ -32,6 +32,7 @@ from reflux.core.reasons import Reason
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
 from reflux.runtime.tasks import forever
+from reflux.runtime.tls import Identity, Role
 
 RECONNECT_SECONDS: Final = 0.5
 SCHEMA_TIMEOUT_SECONDS: Final = 5.0
@@ -149,6 +150,7 @@ class MeshView:
 
     registry: Address
     controlplane: Address
+    identity: Identity | None = None
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     _versions: Mapping[str, Mapping[str, VersionView]] | None = None
     _routes: Mapping[str, RouteView] | None = None
@@ -158,7 +160,10 @@ class MeshView:
 
     async def follow(self) -> None:
         """Follows both streams, through every loss of connection."""
-        async with rpc.channel(self.registry) as registry, rpc.channel(self.controlplane) as controlplane:
+        async with (
+            rpc.channel(self.registry, Role.REGISTRY, self.identity) as registry,
+            rpc.channel(self.controlplane, Role.CONTROLPLANE, self.identity) as controlplane,
+        ):
             self._registry_channel = registry
             catalog: Any = EndpointServiceStub(registry)
             routing: Any = RoutingServiceStub(controlplane)

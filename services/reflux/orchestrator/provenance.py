@@ -29,6 +29,7 @@ from reflux.core.names import RunId, StepPath
 from reflux.core.state import RunState
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
+from reflux.runtime.tls import Identity, Role
 
 ASK_SECONDS: Final = 1.0
 """Whoever looks at a run waits so much longer for its tries at the most."""
@@ -60,8 +61,9 @@ Heard = Mapping[str, Sequence[Logged]]
 class Tries:
     """Asks the control plane."""
 
-    def __init__(self, controlplane: Address) -> None:
+    def __init__(self, controlplane: Address, identity: Identity | None = None) -> None:
         self._address = controlplane
+        self._identity = identity
         self._channel: grpc.aio.Channel | None = None
 
     async def of(self, calls: Iterable[str]) -> Heard | None:
@@ -70,7 +72,7 @@ class Tries:
         if not wanted:
             return {}
         if self._channel is None:
-            self._channel = rpc.channel(self._address)
+            self._channel = rpc.channel(self._address, Role.CONTROLPLANE, self._identity)
         stub: Any = TryServiceStub(self._channel)
         try:
             answer = await stub.ListFailedTries(pb.ListFailedTriesRequest(calls=wanted), timeout=ASK_SECONDS)

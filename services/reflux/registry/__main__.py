@@ -19,6 +19,7 @@ from reflux.runtime import migrate, places, process
 from reflux.runtime.postgres import open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
+from reflux.runtime.tls import Identity
 
 if TYPE_CHECKING:
     import grpc
@@ -48,7 +49,8 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             add_EndpointServiceServicer_to_server(EndpointServicer(store, live, lease), to)
 
         address = places.listening(settings, settings.registry_address)
-        listening = grpc_server(address=address, register=[register], services=_SERVICES)
+        identity = Identity.of(settings)
+        listening = grpc_server(address=address, register=[register], services=_SERVICES, identity=identity)
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(live.run())
             if ready is not None:

@@ -29,6 +29,8 @@ from reflux.core import errors
 from reflux.core.errors import Defect, RefluxError, TryLater, Unavailable, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import logs
+from reflux.runtime.secure_channel import SecureChannel
+from reflux.runtime.tls import target_options
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     )
 
     from reflux.runtime.settings import Address
+    from reflux.runtime.tls import Identity, Role
 
 DOMAIN: Final = "reflux.dev"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -236,14 +239,21 @@ def to_error(error: grpc.RpcError) -> RefluxError:
     return Defect(Reason.INTERNAL, f"a service answered {failure.code.name}: {failure.message}")
 
 
-def channel(address: Address | str) -> grpc.aio.Channel:
-    """A lazy plaintext channel to `address`; the caller closes it and gives every call a deadline.
+def channel(
+    address: Address | str, role: Role | None = None, identity: Identity | None = None
+) -> grpc.aio.Channel:
+    """A lazy channel to `address`; the caller closes it and gives every call a deadline.
+
+    Plaintext; with an identity of this process TLS, and what answers must have the role: see
+    `reflux.runtime.tls`.
 
     >>> async with channel(settings.registry_address) as registry:
     ...     stub = EndpointServiceStub(registry)
     ...     await stub.RenewEndpoint(request, timeout=2.0)
     """
-    return grpc.aio.insecure_channel(str(address), options=_CHANNEL_OPTIONS)
+    if identity is None or role is None:
+        return grpc.aio.insecure_channel(str(address), options=_CHANNEL_OPTIONS)
+    return SecureChannel(str(address), (*_CHANNEL_OPTIONS, *target_options(role)), identity)
 
 
 def defect(error_id: str) -> Defect:
@@ -291,9 +301,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         finite: full names of methods whose streams end by themselves: they are left to, as unary calls are.
+        admit: called with the full method and the context of each call; raises where the caller may not.
     """
 
-    def __init__(self, *, finite: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, finite: Collection[str] = (), admit: Callable[[str, Any], None] | None = None
+    ) -> None:
+        self._admit = admit
         self._finite = frozenset(finite)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._streams: set[asyncio.Task[Any]] = set()
@@ -331,6 +345,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
             async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
                 try:
+                    if self._admit is not None:
+                        self._admit(method, context)
                     with self._known() if endless else nullcontext():
                         async with aclosing(behaviour(request, context)) as items:
                             async for item in items:
@@ -343,6 +359,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
             async def answer(request: Any, context: Any) -> Any:
                 try:
+                    if self._admit is not None:
+                        self._admit(method, context)
                     with self._known() if endless else nullcontext():
                         return await behaviour(request, context)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told

@@ -19,7 +19,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
-from reflux.runtime import logs, rpc
+from reflux.runtime import logs, rpc, tls
 from reflux.runtime.settings import Address
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ async def grpc_server(
     finite: Collection[str] = (),
     on_drain: Callable[[], Awaitable[None]] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
+    identity: tls.Identity | None = None,
 ) -> AsyncIterator[Address]:
     """Serve within the body, and drain when it is left.
 
@@ -92,6 +93,7 @@ async def grpc_server(
         finite: methods, as `/package.Service/Method`, whose streams may finish like unary calls in a drain.
         on_drain: runs after the server says NOT_SERVING, while it still takes calls; bounds itself.
         drain_seconds: how long unary calls may take to finish after that.
+        identity: of this process; with it callers must have one too (`reflux.runtime.tls`). None: plaintext.
 
     Yields:
         The address bound.
@@ -99,7 +101,7 @@ async def grpc_server(
     Raises:
         OSError: the address cannot be bound.
     """
-    interceptor = rpc.ErrorInterceptor(finite=finite)
+    interceptor = rpc.ErrorInterceptor(finite=finite, admit=None if identity is None else tls.admit)
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
     for add in register:
         add(server)
@@ -107,7 +109,7 @@ async def grpc_server(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     _add_reflection(server, [*(services if reflected is None else reflected), health.SERVICE_NAME])
     try:
-        bound = Address(address.host, server.add_insecure_port(str(address)))
+        bound = Address(address.host, _bind(server, str(address), identity))
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}") from None
     for name in services:
@@ -123,6 +125,12 @@ async def grpc_server(
         interceptor.end_streams()
         await server.stop(drain_seconds)
         log.info("stopped", address=str(bound))
+
+
+def _bind(server: grpc.aio.Server, address: str, identity: tls.Identity | None) -> int:
+    if identity is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, identity.server_credentials())
 
 
 def _add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

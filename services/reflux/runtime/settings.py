@@ -196,6 +196,10 @@ class Settings(BaseSettings):
     default: the local address of its registry connection. An orchestrator tells it to nodes, for claims;
     default: see `reflux.runtime.places`.
     """
+    tls_dir: Path | None = None
+    """Folder of this process's identity, made by `reflux certs`: mutual TLS with every other service.
+    Default: plaintext, which is for loopback. Not for `reflux up`, where everything is on loopback.
+    """
     http_allow: NetworksSetting = ()
     """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
 

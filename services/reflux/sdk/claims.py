@@ -16,11 +16,13 @@ import grpc
 from reflux.api.effect.v1 import effect_service_pb2, effect_service_pb2_grpc
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
+from reflux.runtime.tls import Role
 from reflux.sdk.faults import Refusal
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from reflux.runtime.tls import Identity
     from reflux.sdk.envelope import Envelope
 
 _ASKS: Final = 2
@@ -35,7 +37,8 @@ class Claims:
     ...     await claims.claim(envelope, scope="", node_version="http.request@1.0.0")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity | None = None) -> None:
+        self._identity = identity
         self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
 
     async def __aenter__(self) -> Self:
@@ -80,7 +83,7 @@ class Claims:
 
     async def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:
-            self._channels[address] = rpc.channel(address)
+            self._channels[address] = rpc.channel(address, Role.ORCHESTRATOR, self._identity)
         self._channels.move_to_end(address)
         if len(self._channels) > _MAX_CHANNELS:
             await self._channels.popitem(last=False)[1].close()

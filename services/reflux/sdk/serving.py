@@ -17,6 +17,7 @@ from reflux.runtime import rpc
 from reflux.runtime.collector import Collector
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Address
+from reflux.runtime.tls import Identity, Role
 from reflux.runtime.trace_export import Exporter, exporting
 from reflux.sdk import metrics
 from reflux.sdk.claims import Claims
@@ -51,13 +52,17 @@ async def serve(
     Raises:
         ValueError: one port for several versions.
         OSError: a port is taken.
+        TlsError: `tls_dir` does not hold an identity.
     """
     advertised_port = settings.advertise.port if settings.advertise else 0
     if len(versions) > 1 and (settings.node_port or advertised_port):
         raise ValueError("node_port and the port of advertise fit one node version, not several")
+    identity = Identity.of(settings)
     async with AsyncExitStack() as stack:
-        registry = await stack.enter_async_context(rpc.channel(settings.registry_address))
-        claims = await stack.enter_async_context(Claims())
+        registry = await stack.enter_async_context(
+            rpc.channel(settings.registry_address, Role.REGISTRY, identity)
+        )
+        claims = await stack.enter_async_context(Claims(identity))
         exporter = await stack.enter_async_context(exporting(Collector.of(settings)))
         async with asyncio.TaskGroup() as group:
             served = [asyncio.Event() for _ in versions]
@@ -130,6 +135,7 @@ async def node_server(
                 finite=[f"/{SERVICE}/ExecuteBatch"],
                 on_drain=drain,
                 drain_seconds=DRAIN_SECONDS,
+                identity=Identity.of(settings),
             )
             with metrics.CALLS_IN_FLIGHT.watched(servicer.in_flight):
                 async with listening as bound:

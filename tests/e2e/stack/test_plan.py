@@ -9,6 +9,7 @@ import pytest
 from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.folder import DataFolder
 from reflux.cli.stack.plan import Plan, make_plan
+from reflux.cli.stack.scale import Wanted
 from reflux.runtime.settings import Address, Settings
 
 if TYPE_CHECKING:
@@ -142,3 +143,21 @@ def test_a_stack_is_not_told_what_is_for_single_services(folder: DataFolder) -> 
     """`bind` would open every service of the stack past `--insecure-listen`."""
     with pytest.raises(ListenError, match="unset REFLUX_BIND"):
         plan(folder, insecure=True, bind="0.0.0.0")
+
+
+def test_a_stack_has_no_certificates(folder: DataFolder) -> None:
+    """Everything in it is on loopback; a setting that would not be heeded is refused."""
+    with pytest.raises(ListenError, match="unset REFLUX_TLS_DIR"):
+        plan(folder, tls_dir="/srv/tls")
+
+
+def test_a_version_starts_with_as_many_processes_as_it_was_scaled_to(folder: DataFolder) -> None:
+    """Each has a part, a log and metrics of its own; the first has those it has without being scaled."""
+    Wanted.of(folder.root, "http.request@1.0.0").write(3)
+    made = plan(folder, "http.request@1.0.0", "http.request@2.0.0")
+    (step,) = (each for each in made.steps if each.name == "node-http.request@1.0.0")
+    assert step.wanted() == 3
+    parts = [step.part(number) for number in (1, 2, 3)]
+    assert [part.name for part in parts] == [f"node-http.request@1.0.0{end}" for end in ("", "~2", "~3")]
+    assert len({part.metrics for part in parts}) == 3
+    assert parts[0].metrics == made.urls["metrics.node-http.request@1.0.0"]

@@ -109,9 +109,9 @@ class Mesh:
         wanted = graph.build(versions, [Route(NODE, self.revision, targets)])
         self.fleet.publish(snapshot.build(wanted, allow_faults=self.allow_faults).traced(self.collector))
 
-    async def settled(self) -> None:
+    async def settled(self, seconds: float = 10) -> None:
         """Wait until Envoy has accepted the newest snapshot; fail with its words if it refuses."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             while not (reports := self.fleet.reports()) or not all(each.settled for each in reports):
                 assert not any(each.refusal for each in reports), reports
                 self.changed.clear()

@@ -112,10 +112,10 @@ class Platform:
 
 
 @asynccontextmanager
-async def platform_on(dsn: str, folder: Path) -> AsyncIterator[Platform]:
-    """Everything, on a migrated database."""
+async def platform_on(dsn: str, folder: Path, **more: Any) -> AsyncIterator[Platform]:
+    """Everything, on a migrated database; `more` are settings."""
     one, two = (Address("127.0.0.1", port) for port in ports.free_ports(2))
-    settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two)
+    settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two, **more)
     async with (
         AsyncExitStack() as registry_life,
         AsyncExitStack() as controlplane_life,

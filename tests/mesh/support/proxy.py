@@ -17,7 +17,7 @@ from reflux.cli.stack.envoy import EnvoyProxy
 from reflux.controlplane import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 START_SECONDS = 30
@@ -77,9 +77,14 @@ async def envoy(
     name: str = "envoy-1",
     live: bool = True,
     stats: bool = False,
+    tls_dir: Path | None = None,
+    change: Callable[[dict[str, Any]], None] | None = None,
     **upstreams: int,
 ) -> AsyncIterator[Proxy]:
-    """Start Envoy; `upstreams` are loopback ports by name, those not given lead nowhere."""
+    """Start Envoy; `upstreams` are loopback ports by name, those not given lead nowhere.
+
+    `change` may alter the bootstrap.
+    """
     edge, mesh, admin, nowhere, statistics = ports.free_ports(5)
     addresses: Mapping[str, tuple[str, int]] = {
         upstream: ("127.0.0.1", upstreams.get(upstream, nowhere))
@@ -93,7 +98,10 @@ async def envoy(
         node_id=name,
         node_cluster=cluster,
         stats=("127.0.0.1", statistics) if stats else None,
+        tls_dir=tls_dir,
     )
+    if change is not None:
+        change(document)
     proxy = EnvoyProxy(folder / name, wheels.envoy_program(), document, admin, folder / f"{name}.log")
     await proxy.prepare()
     process = proxy.start()

@@ -172,6 +172,14 @@ async def test_what_the_mesh_does_not_know_yet_was_not_sent(missing: str, reason
     assert (result.assignment.chosen, result.assignment.reason) == ("", "pin")
 
 
+async def test_a_control_plane_that_allows_no_faults_fails_the_attempt() -> None:
+    """Nothing was sent, and it is not tried again for a minute: only a setting can help."""
+    result = await _call({"x-reflux-missing": "faults"}, code=grpc.StatusCode.UNIMPLEMENTED)
+    assert result.failure is not None
+    assert (result.failure.code, result.failure.reason) == ("FAILED_PRECONDITION", Reason.FAULTS_NOT_ALLOWED)
+    assert (result.outcome, result.counted, result.failure.retryable) == (Outcome.NOT_SENT, True, False)
+
+
 async def test_a_nodes_own_unimplemented_is_its_own() -> None:
     """The same code without Envoy's label is the node's answer."""
     result = await _call(_labels("1.0.0", 1), code=grpc.StatusCode.UNIMPLEMENTED)

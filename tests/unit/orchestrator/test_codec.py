@@ -38,9 +38,14 @@ assignments = st.builds(
     counts,
     texts,
     texts,
+    st.binary(max_size=16),
 )
 beginnings = st.builds(
-    ev.Assignment, st.sampled_from(EffectClass), st.sampled_from(Lane), st.integers(0, 9999)
+    ev.Assignment,
+    st.sampled_from(EffectClass),
+    st.sampled_from(Lane),
+    st.integers(0, 9999),
+    sticky=st.binary(max_size=16),
 )
 """What is known of an assignment before there is an answer."""
 

@@ -52,6 +52,9 @@ def test_a_run_says_everything_flat():
         "priority": 5,
         "queue": None,
         "pause": None,
+        "test": False,
+        "faults": [],
+        "seed": "",
     }
 
 

@@ -31,7 +31,7 @@ class Keeper:
 
     def __init__(self, part: Part, backoff: Backoff, observer: Observer) -> None:
         self.part = part
-        self.status = PartStatus(part.name, PartState.STOPPED)
+        self.status = PartStatus(part.name, PartState.STOPPED, metrics=part.metrics)
         self._backoff = backoff
         self._observer = observer
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,6 +85,10 @@ class Keeper:
             if not await stop(self._process, self.part.stop_signal, self.part.stop_seconds):
                 log.warning("part_killed", part=self.part.name, after_seconds=self.part.stop_seconds)
         self._change(state=PartState.STOPPED, pid=None)
+
+    def forget(self) -> None:
+        """Let others see it no more: it has ended, and nobody wants it back."""
+        self._change(state=PartState.GONE, pid=None)
 
     async def _start(self) -> None:
         """Spawn the part and wait for its word, or for its end, whichever comes first."""

@@ -24,6 +24,7 @@ class Part:
         start_seconds: from the start until it must be ready.
         stop_signal: asks it to drain and end.
         stop_seconds: how long it may drain; then it is killed.
+        metrics: URL of its metrics; None: it serves none, or they are listed elsewhere.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Part:
     start_seconds: float = 30.0
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
+    metrics: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +46,21 @@ class Once:
 
 
 class PartState(StrEnum):
-    """Where a part is in its life."""
+    """Where a part is in its life. One that is GONE was a process too many, and is shown no more."""
 
     STARTING = "starting"
     READY = "ready"
     RESTARTING = "restarting"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
 class PartStatus:
     """A part as others see it: `pid` of its present process, `restarts` since the stack was started.
 
-    `seconds` is how long it took to become ready the last time.
+    `seconds` is how long it took to become ready the last time; `metrics` is the URL of what it counts.
     """
 
     name: str
@@ -65,6 +68,7 @@ class PartStatus:
     pid: int | None = None
     restarts: int = 0
     seconds: float | None = None
+    metrics: str | None = None
 
 
 class Observer(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from reflux.cli.stack import ports, wheels
@@ -19,6 +19,8 @@ from reflux.cli.stack.envoy import EnvoyProxy
 from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.part import Once, Part
 from reflux.cli.stack.postgres import PostgresServer
+from reflux.cli.stack.replicas import Replicas
+from reflux.cli.stack.scale import Wanted, part_name
 from reflux.cli.stack.services import Service
 from reflux.cli.stack.valkey import ValkeyServer
 from reflux.runtime.collector import Collector
@@ -45,7 +47,7 @@ class Plan:
     others may know: no secrets.
     """
 
-    steps: tuple[Part | Once, ...]
+    steps: tuple[Part | Replicas | Once, ...]
     settings: Settings
     urls: Mapping[str, str]
     ports: Mapping[str, int]
@@ -60,7 +62,8 @@ def make_plan(
         settings: as given. Stores that were not given are embedded, addresses of services that were not
             given become free ports.
         folder: held by the caller.
-        node_versions: each gets a process of its own; none: one process serves all.
+        node_versions: each gets processes of its own, as many as it was scaled to; none: one process
+            serves all.
         insecure_listen: the caller knows that there is no authentication yet.
 
     Raises:
@@ -70,11 +73,7 @@ def make_plan(
         WheelMissingError: an embedded server is not installed.
         PostgresError: the embedded database has lost its passwords.
     """
-    if settings.bind is not None:
-        raise ListenError(
-            "bind is for services that are started by themselves; in a stack each binds the host of its "
-            "own address: unset REFLUX_BIND, and set registry_address or its like"
-        )
+    _refuse_what_is_for_single_services(settings)
     _check_listen("mesh_address", settings.mesh_address.host, consent=None)
     _check_listen("--listen", settings.listen, consent=insecure_listen)
     for name in _SERVICES:  # a node on another machine may need them
@@ -123,6 +122,19 @@ def make_plan(
     )
 
 
+def _refuse_what_is_for_single_services(settings: Settings) -> None:
+    if settings.bind is not None:
+        raise ListenError(
+            "bind is for services that are started by themselves; in a stack each binds the host of its "
+            "own address: unset REFLUX_BIND, and set registry_address or its like"
+        )
+    if settings.tls_dir is not None:
+        raise ListenError(
+            "tls_dir is for services that are started by themselves; in a stack everything is on loopback "
+            "and speaks plaintext: unset REFLUX_TLS_DIR"
+        )
+
+
 def postgres_part(server: PostgresServer) -> Part:
     """The embedded PostgreSQL; SIGINT is its fast shutdown: clients are sent away, everything is written."""
     return Part("postgres", _prepared(server), server.ready, start_seconds=60, stop_signal=signal.SIGINT)
@@ -153,13 +165,13 @@ def _prepared(server: _Server) -> Any:
 
 def _served(node_versions: Sequence[str]) -> tuple[str, ...]:
     """Parts that are processes of ours, first started first; each serves its own metrics."""
-    nodes = [f"node-{version}" for version in node_versions] or ["nodes"]
+    nodes = [part_name(version, 1) for version in node_versions] or ["nodes"]
     return ("platform", *nodes, "orchestrator")
 
 
 def _services(
     settings: Settings, folder: DataFolder, node_versions: Sequence[str], metrics: Mapping[str, Address]
-) -> list[Part | Once]:
+) -> list[Part | Replicas | Once]:
     """Everything that is not a store."""
 
     async def migrations() -> None:
@@ -169,12 +181,24 @@ def _services(
         own = settings.model_copy(update={"metrics_address": metrics[name], **other})
         return Service(arguments or (name,), own, folder.logs.path(name)).part(name)
 
-    nodes = [service(f"node-{version}", "node", version) for version in node_versions] or [service("nodes")]
+    def replicas(version: str) -> Replicas:
+        first = metrics[part_name(version, 1)]
+
+        def part(number: int) -> Part:
+            name = part_name(version, number)
+            address = first if number == 1 else first._replace(port=ports.free_ports(1, first.host)[0])
+            own = settings.model_copy(update={"metrics_address": address})
+            made = Service(("node", version), own, folder.logs.path(name)).part(name)
+            return replace(made, metrics=f"http://{address}{METRICS_PATH}")
+
+        return Replicas(part_name(version, 1), part, Wanted.of(folder.root, version).read)
+
+    nodes: list[Part | Replicas] = [replicas(version) for version in node_versions]
     return [
         Once("migrations", migrations),
         service("platform"),
         envoy_part(_envoy(settings, folder)),
-        *nodes,
+        *(nodes or [service("nodes")]),
         # `advertise` is where nodes are; the orchestrator is found where it binds.
         service("orchestrator", advertise=None),
     ]

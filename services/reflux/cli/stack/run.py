@@ -79,6 +79,17 @@ def _drains(folder: DataFolder) -> bool:
     return isinstance(parts, dict) and any(part["state"] in ending for part in parts.values())
 
 
+def _with(state: StackState, status: PartStatus) -> StackState:
+    """The state after what happened to a part; one that is gone leaves no trace."""
+    url = f"metrics.{status.name}"
+    if status.state is PartState.GONE:
+        urls = {name: each for name, each in state.urls.items() if name != url}
+        parts = {name: each for name, each in state.parts.items() if name != status.name}
+        return replace(state, parts=parts, urls=urls)
+    known = {url: status.metrics} if status.metrics else {}
+    return replace(state, parts={**state.parts, status.name: status}, urls={**state.urls, **known})
+
+
 class _Recorder:
     """Writes every change to the state file before it tells the observer.
 
@@ -91,7 +102,7 @@ class _Recorder:
         self._observer = observer
 
     def part_changed(self, status: PartStatus) -> None:
-        self._write(replace(self._state, parts={**self._state.parts, status.name: status}))
+        self._write(_with(self._state, status))
         self._observer.part_changed(status)
 
     def step_done(self, name: str, seconds: float) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from reflux.cli.stack.errors import StartError
 from reflux.cli.stack.keeper import Keeper
 from reflux.cli.stack.part import Backoff, Observer, Once, Part
+from reflux.cli.stack.replicas import ReplicaKeeper, Replicas
 from reflux.runtime.logs import get_logger, redact
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ log = get_logger("supervisor")
 
 
 async def supervise(
-    steps: Sequence[Part | Once],
+    steps: Sequence[Part | Replicas | Once],
     *,
     logs: LogFiles,
     observer: Observer,
@@ -41,7 +42,7 @@ async def supervise(
     Raises:
         StartError: a step failed while the stack came up; what had been started is stopped again.
     """
-    keepers: list[Keeper] = []
+    keepers: list[Keeper | ReplicaKeeper] = []
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_bound_logs(logs))
@@ -51,10 +52,15 @@ async def supervise(
                         observer.step_done(step.name, await _do_once(step))
                     case Part():
                         logs.rotate(step.name)
-                        keeper = Keeper(step, backoff or Backoff(), observer)
-                        keepers.append(keeper)
-                        await keeper.bring_up()
-                        group.create_task(keeper.keep())
+                        one = Keeper(step, backoff or Backoff(), observer)
+                        keepers.append(one)
+                        await one.bring_up()
+                        group.create_task(one.keep())
+                    case Replicas():
+                        several = ReplicaKeeper(step, backoff or Backoff(), observer, logs)
+                        keepers.append(several)
+                        await several.bring_up()
+                        group.create_task(several.keep())
                     case _:
                         assert_never(step)
             observer.stack_up()

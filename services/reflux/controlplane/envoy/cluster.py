@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from reflux.controlplane.envoy.balancing import LEAST_REQUEST
 from reflux.controlplane.envoy.xds import ADS, typed
 from reflux.core.effect import Lane
 
@@ -61,7 +62,7 @@ def leaf(of: Leaf) -> dict[str, Any]:
         "type": "EDS",
         "eds_cluster_config": {"eds_config": ADS},
         "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST",
+        **LEAST_REQUEST,
         "common_lb_config": {
             # By default half of the endpoints must be healthy, or ejection is ignored: with one endpoint it
             # would never work.

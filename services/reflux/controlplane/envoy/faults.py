@@ -41,6 +41,7 @@ _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _FAULT: Final = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 _MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_DROP: Final = "!drop"
 _ALWAYS: Final = {"numerator": 100}
 
 
@@ -75,7 +76,7 @@ def leaves(of: Leaf) -> tuple[dict[str, Any], dict[str, Any]]:
     drop = deepcopy(cluster.leaf(of))
     drop["name"] = _drop(of.name)
     drop["eds_cluster_config"]["service_name"] = of.name
-    del drop["outlier_detection"]  # every reply is refused: that is nobody's illness
+    drop.pop("outlier_detection", None)  # every reply is refused: that is nobody's illness
     options = drop["typed_extension_protocol_options"][_HTTP]
     options["common_http_protocol_options"] = {"max_headers_count": 1}
     options["explicit_http_config"]["http2_protocol_options"][
@@ -219,6 +220,11 @@ def _authority(of: Leaf) -> str:
     return f"{of.node}~{of.version}"
 
 
+def leaf_of(cluster_name: str) -> str:
+    """The leaf whose endpoints a cluster has: that of one that loses replies; else its own name."""
+    return cluster_name.removesuffix(_DROP)
+
+
 def _chain(name: str) -> str:
     return f"{name}~faults"
 
@@ -228,4 +234,4 @@ def _twin(name: str) -> str:
 
 
 def _drop(name: str) -> str:
-    return f"{name}!drop"
+    return name + _DROP

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.envoy import access_log, tracing
+from reflux.controlplane.envoy import access_log, tls, tracing
 from reflux.controlplane.envoy.xds import ADS, typed
+from reflux.runtime.tls import Role
 
 if TYPE_CHECKING:
     from reflux.runtime.collector import Collector
@@ -23,13 +24,23 @@ _PRIVATE: Final = (
 )
 
 
-def mesh(host: str, port: int, collector: Collector | None = None) -> dict[str, Any]:
-    """The listener, bound where its proxy says; with a collector it tells that of every call."""
+def mesh(
+    host: str, port: int, collector: Collector | None = None, tls_dir: str | None = None
+) -> dict[str, Any]:
+    """The listener, bound where its proxy says; with a collector it tells that of every call.
+
+    With the folder of the proxy's identity it lets orchestrators in and nobody else.
+    """
     return {
         "name": "mesh",
         "address": {"socket_address": {"address": host, "port_value": port}},
         "filter_chains": [
             {
+                **(
+                    {}
+                    if tls_dir is None
+                    else {"transport_socket": tls.downstream(tls_dir, Role.ORCHESTRATOR)}
+                ),
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
@@ -38,7 +49,7 @@ def mesh(host: str, port: int, collector: Collector | None = None) -> dict[str, 
                             _manager() | ({"tracing": tracing.manager(collector)} if collector else {}),
                         ),
                     }
-                ]
+                ],
             }
         ],
     }
