@@ -17,6 +17,7 @@ A caller that gives up does not take its statement back: it may still be execute
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
@@ -40,10 +41,17 @@ STATEMENTS: Final = (
     "create_shards", "count_shards", "join", "heartbeat", "leave", "declare_dead", "take_shards",
     "release_shards", "survey", "write_events", "start_runs", "find_start_keys", "adopt_runs", "find_due",
     "put_word", "get_run", "read_events", "read_journals",
-    "find_words", "try_run", "last_seqs", "find_finished",
+    "find_words", "try_run", "last_seqs", "find_finished", "find_queued", "find_place",
+    "keep_outcomes", "drop_outcomes",
 )  # fmt: skip
-WORDS: Final = ("is_waiting", "give_back")
+WORDS: Final = (
+    "is_waiting", "give_back", "keep_signal", "find_signal", "find_word", "any_to_match", "match_signals",
+    "forget_signals",
+)  # fmt: skip
 """Of the package `words`."""
+TRIGGERS: Final = ("find_due_schedules", "settle_schedule", "pause_schedule", "unfinished_runs")
+"""Of the package `triggers`."""
+_LOCK: Final = "SELECT pg_advisory_xact_lock(%s)"
 
 _quiet, _held_open = os.pipe()
 _spoken, _closed = os.pipe()
@@ -54,6 +62,8 @@ os.close(_closed)  # a descriptor that has something to say for ever: the other 
 def _name(statement: str) -> str:
     known = {store_sql(name): name for name in STATEMENTS}
     known |= {load_sql("reflux.orchestrator.words", name): name for name in WORDS}
+    known |= {load_sql("reflux.orchestrator.triggers", name): name for name in TRIGGERS}
+    known[_LOCK] = "lock"  # type: ignore[index]
     return known[statement]  # type: ignore[index]
 
 
@@ -159,6 +169,10 @@ class SimConnection:
 
     def cursor(self, *, binary: bool = False) -> SimConnection:
         return self
+
+    def transaction(self) -> nullcontext[None]:
+        """Of a lock and one statement: here that is atomic, and alone, by itself."""
+        return nullcontext()
 
     async def execute(
         self, statement: str, parameters: Any = None, *, prepare: bool | None = None, binary: bool = False

@@ -49,6 +49,8 @@ class Told:
     """Runs whose cancel was accepted, and when that was heard."""
     words: dict[str, set[str]] = field(default_factory=dict)
     """Run → what else was said to it and accepted."""
+    signals: dict[str, set[str]] = field(default_factory=dict)
+    """Signal under a key that was accepted → runs that are said to have taken it."""
 
 
 @dataclass(slots=True)
@@ -82,8 +84,9 @@ def verdict(
     broken: Collection[str],
     calm: bool,
     poison: bool,
+    states: dict[str, RunState] | None = None,
 ) -> list[str]:
-    """Every promise that was broken, in words; empty for a good world."""
+    """Every promise that was broken, in words; empty for a good world. `states` gets the folded journals."""
     problems = list(_writers(tables))
     problems += _starts(tables, told)
     problems += _children(tables)
@@ -99,6 +102,8 @@ def verdict(
         except Exception as error:  # noqa: BLE001 - whatever it is, the journal is of no use
             problems.append(f"{run_id}: the journal does not fold: {error!r}")
             continue
+        if states is not None:
+            states[run_id] = state
         case = Case(
             run_id,
             row,
@@ -147,6 +152,8 @@ def _writers(tables: Tables) -> Iterator[str]:
     for run_id, row in tables.runs.items():
         last = 0
         for _, fact in sorted(tables.journal[run_id].items()):
+            if not fact.writer:
+                continue  # it was written before the run was there
             writers[row.shard, fact.token].add(fact.writer)
             if fact.token < last:
                 yield f"{run_id}: event {fact.seq} was written under an older token than the one before"
@@ -163,7 +170,8 @@ def _starts(tables: Tables, told: Told) -> Iterator[str]:
             yield f"start {key} was answered with several runs"
         for run_id in answered - set(tables.runs):
             yield f"run {run_id} was accepted and is lost"
-    made = sum(not _created(tables, run_id).parent_run for run_id in tables.runs)
+    begun = [created_of(tables, run_id) for run_id in tables.runs]
+    made = sum(not created.parent_run and not created.trigger for created in begun)
     if made > len(told.runs):
         yield f"{len(told.runs)} starts made {made} runs"
 
@@ -179,12 +187,13 @@ def _children(tables: Tables) -> Iterator[str]:
             elif isinstance(event, ev.ChildStarted) and event.run_id not in tables.runs:
                 yield f"{run_id}: {event.step} has started a run that is not there"
     for run_id in tables.runs:
-        parent = _created(tables, run_id).parent_run
+        parent = created_of(tables, run_id).parent_run
         if parent and asked.get(run_id, EPOCH + timedelta(days=1)) > tables.journal[run_id][1].recorded_at:
             yield f"{run_id} began before {parent} had asked for it"
 
 
-def _created(tables: Tables, run_id: str) -> ev.RunCreated:
+def created_of(tables: Tables, run_id: str) -> ev.RunCreated:
+    """How a run began."""
     event = codec.decode(tables.journal[run_id][1].payload)
     assert isinstance(event, ev.RunCreated)
     return event
@@ -200,7 +209,7 @@ def _leases(tables: Tables) -> Iterator[str]:
 def _ends(case: Case) -> Iterator[str]:
     """G1: every run reaches an end, or waits for a person with a reason, and its row says the same."""
     phase = case.state.phase
-    waits = case.state.child_runs and not case.state.cancel
+    waits = (case.state.child_runs or phase is RunPhase.QUEUED) and not case.state.cancel
     if phase not in FINAL and phase is not RunPhase.PARKED and not waits:
         yield f"it is stuck in {phase}, row {case.row.state}, wake {case.row.wake_at}"
     if case.row.state != phase:
@@ -337,7 +346,8 @@ def _times(case: Case) -> Iterator[str]:
             retry[event.step, event.attempt + 1] = times
             # What a takeover supersedes was never asked, and is sent again at once, by one heir.
             superseded = event.failure is not None and event.failure.code == "ABORTED"
-            if not superseded and event.retry_at - event.finish_time < timedelta(seconds=0.099):
+            alone = bool(event.assignment.batch_id)  # what failed in company goes alone, at once
+            if not superseded and not alone and event.retry_at - event.finish_time < timedelta(seconds=0.099):
                 if event.counted and case.state.steps[event.step].step.retry.attempts > 1:
                     continue  # the step's own jitter may be nothing
                 if event.next_version:

@@ -23,11 +23,15 @@ from reflux.orchestrator import caller, effect_servicer, intake, worker
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.intake import Intake
 from reflux.orchestrator.sending import Sender
+from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import Writer
 from reflux.orchestrator.store.lane import Lane
 from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.words import hearing
 from reflux.orchestrator.worker import Worker
+from tests.simulation import bugs
+from tests.simulation.limit_tables import LimitTables
+from tests.simulation.signal_tables import SignalTables
 from tests.simulation.tables import Tables
 
 if TYPE_CHECKING:
@@ -333,33 +337,42 @@ def _unknown_is_lost() -> list[Any]:
 
 
 FIRST: Final = {
-    "zombie": 166,
-    "clock_skew": 22,
-    "adopts_live_work": 26,
+    "zombie": 46,
+    "adopts_live_work": 4,
     "strands_work": 1,
-    "loses_timers": 128,
-    "loses_wakeups": 4,
-    "forgets_words": 46,
-    "poison": 384,
-    "retry_storm": 5,
+    "loses_timers": 31,
+    "loses_wakeups": 5,
+    "forgets_words": 29,
+    "poison": 46,
+    "poisonous_words": 6000831,
+    "forgets_children": 5004490,
+    "cannot_be_ended": 46,
+    "clock_skew": 22,
     "herd": 367,
-    "decides_again": 5,
+    "decides_again": 1,
     "joins_twice": 8,
     "partial_fan_out": 16,
-    "cancels_the_finished": 65,
-    "holds_a_connection": 1,
+    "cancels_the_finished": 12,
     "other_version": 1,
-    "falls_back": 5,
-    "both_act": 98,
-    "one_bad_row": 315,
-    "cannot_be_ended": 3879,
-    "poisonous_words": 6000831,
-    "dies_silently": 94,
-    "forgets_children": 5004490,
+    "both_act": 316,
+    "one_bad_row": 93,
     "superseded_may_act": 69,
-    "ambiguous_is_failed": 24,
-    "sends_before_commit": 0,
-    "unknown_is_lost": 60,
+    "unknown_is_lost": 42,
+    "slots_leak": 41,
+    "one_too_many": 40,
+    "refuses_too_soon": 144,
+    "queues_for_ever": 41,
+    "admits_the_ended": 241,
+    "signal_taken_twice": 40,
+    "signal_not_given_back": 41,
+    "fires_twice": 385,
+    "moves_on": 90,
+    "done_again": 1,
+    "keeps_nothing": 1,
+    "lost_item_is_done": 239,
+    "mixes_items_up": 93,
+    "forgets_the_input": 45,
+    "believes_the_damaged": 41,
     "begins_twice": 51,
 }
 """Where each is found soonest; 0 for those not named."""
@@ -375,10 +388,6 @@ MUTANTS: Final = {
     "forgets_words": Mutant("a word that comes beside a step's end is deleted unheard", _forgets_words),
     "poison": Mutant("a run that kills its readers is adopted for ever", _counts_no_deaths),
     "poisonous_words": Mutant("a run that kills who reads it for a word is not counted", _counts_what_is_due),
-    "dies_silently": Mutant(
-        "who waits for a run that ends as it stands is not told",
-        lambda: [patch.object(intake, "tells", lambda state, events: [])],
-    ),
     "forgets_children": Mutant(
         "a start under way hides that of a run that was read again", _forgets_children
     ),
@@ -404,6 +413,46 @@ MUTANTS: Final = {
     "ambiguous_is_failed": Mutant("no answer is taken for no effect", _ambiguous_is_failed),
     "sends_before_commit": Mutant("a call leaves before its start is journaled", _sends_before_commit),
     "unknown_is_lost": Mutant("a commit whose outcome is unknown is taken for none", _unknown_is_lost),
+    "slots_leak": Mutant(
+        "a run that ends keeps its slot", lambda: [patch.object(LimitTables, "release", lambda self, _: [])]
+    ),
+    "one_too_many": Mutant(
+        "one run more than the limit gets a slot",
+        lambda: [patch.object(LimitTables, "places", lambda self, limit: limit.slots - limit.held + 1)],
+    ),
+    "refuses_too_soon": Mutant(
+        "a run is refused although a slot is free",
+        lambda: [
+            patch.object(LimitTables, "is_full", lambda self, one: one.held + one.queued + 1 >= one.slots)
+        ],
+    ),
+    "queues_for_ever": Mutant(
+        "a queued run hears of its slot, and does not begin",
+        lambda: [patch.object(slots, "queued", bugs.never_admitted)],
+    ),
+    "admits_the_ended": Mutant(
+        "a queued run begins after its end",
+        lambda: [patch.object(worker, "queues", lambda state: state.queued)],
+    ),
+    "signal_taken_twice": Mutant(
+        "a signal that was given to a run is given to the next one too",
+        lambda: [patch.object(SignalTables, "given", lambda self, signal, run_id: None)],
+    ),
+    "signal_not_given_back": Mutant(
+        "a signal that a run does not take goes to nobody else",
+        lambda: [patch.object(SignalTables, "_back", lambda self, run_id, signal: None)],
+    ),
+    "fires_twice": Mutant("a firing whose start is not known is started anew", bugs.fires_twice),
+    "moves_on": Mutant("a schedule moves on although its run could not be started", bugs.moves_on),
+    "done_again": Mutant(
+        "a kept outcome is not used, and the step done again",
+        lambda: [patch.object(walker, "kept_outcome", lambda state, now: None)],
+    ),
+    "keeps_nothing": Mutant("a fork begins before what it keeps is written", bugs.keeps_nothing),
+    "lost_item_is_done": Mutant("an item that was not answered is taken for done", bugs.takes_for_done),
+    "mixes_items_up": Mutant("a result is taken for that of another item", bugs.mixes_items_up),
+    "forgets_the_input": Mutant("an output is used again for another input", bugs.forgets_the_input),
+    "believes_the_damaged": Mutant("what the cache lost is used all the same", bugs.believes_the_damaged),
     "begins_twice": Mutant(
         "a run whose start is answered late begins once more",
         lambda: [
@@ -418,6 +467,7 @@ ELSEWHERE: Final = {
     "one dead target ejects a node": "mesh/test_a_target_fault_is_nobodys_illness.py",
     "an upgrade changes what an old journal means": "golden/test_golden_journals.py",
     "a run read again is still refused": "unit/orchestrator/test_a_run_read_again_is_written_again.py",
+    "who waits for a run that ends as it stands is not told": "store/runs/test_runs_begin_runs.py",
     "an output too large to be kept": "store/runs/test_limits_are_told.py",
 }
 """Bug classes that are nobody's to see in a simulated world, and the test that sees them."""

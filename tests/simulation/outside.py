@@ -23,6 +23,7 @@ from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address
+from tests.simulation.batches import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -44,8 +45,11 @@ ASKS: Final = 2
 ASK_SECONDS: Final = 1.0
 
 
-def mesh_view() -> MeshView:
-    """What an orchestrator knows of these nodes: both versions, half of the traffic each."""
+def mesh_view(*, batches: bool = False) -> MeshView:
+    """What an orchestrator knows of these nodes: both versions, half of the traffic each.
+
+    `batches`: a pure one can be asked for several at once.
+    """
     view = MeshView(Address("registry", 1), Address("controlplane", 1))
     catalog, routes = registry_pb.Catalog(), routing_pb.WatchRoutesResponse()
     for node, kind in CLASSES.items():
@@ -53,6 +57,7 @@ def mesh_view() -> MeshView:
         for version in VERSIONS:
             stored = catalog.versions.add(node=node, version=version, digest=node + version)
             setattr(stored.effect, "class", kind)
+            stored.batchable, stored.max_concurrency = batches and node == "pure", 64
             stored.attempt_timeout.FromNanoseconds(int(ATTEMPT_SECONDS * 1e9))
             route.targets.add(version=version, weight=5_000)
     view._on_catalog(catalog)
@@ -100,6 +105,15 @@ class Outside:
     busy: int = 0
     """Calls that a node has and has not ended."""
     executions: int = 0
+    token_of: Callable[[ProcessLoop, str], int] = lambda loop, run_id: 0
+    """Under which token a process holds a run; what travels in company does not say it."""
+    answered: set[tuple[str, str, int]] = field(default_factory=set)
+    """Run, step and attempt of what was done; for pure nodes, of which no ledger is kept."""
+
+    def done(self, run_id: str, step: str, attempt: int, version: str) -> bytes:
+        """What a node answers that has done it."""
+        self.answered.add((run_id, step, attempt))
+        return b'{"by":"%s","of":"%s %s %d"}' % (version.encode(), run_id.encode(), step.encode(), attempt)
 
     def channel(self, loop: ProcessLoop) -> Any:
         """A gRPC channel of a process to the mesh, as far as `NodeCaller` uses one."""
@@ -126,8 +140,19 @@ class _Channel:
 
         return call
 
-    def unary_stream(self, method: str, **_: object) -> None:
-        """No node here says that it can be asked for many at once, so nobody is."""
+    def unary_stream(self, method: str, **_: object) -> Any:
+        def call(request: Any, *, metadata: Sequence[tuple[str, str]], timeout: float) -> Stream:
+            outside, loop, envelope = self._outside, self._loop, dict(metadata)
+            version = VERSIONS[int(envelope["x-reflux-draw"]) >= 5_000]
+            node = envelope["x-reflux-node"]
+            for item in request.items:
+                token = outside.token_of(loop, item.run_id)
+                sent = (outside.world.now, item.run_id, item.step, item.attempt, token, node, loop.name)
+                outside.sent.append(Sent(*sent))
+            outside.world.note("calls", loop.name, len(request.items))
+            return Stream(outside, loop, request, version, timeout)
+
+        return call
 
 
 class _Call:
@@ -355,7 +380,10 @@ class _Execution:
             self._done()
 
     def _done(self) -> None:
-        self._end(node_pb.ExecuteResponse(output=b'{"by":"%s"}' % self._version.encode()))
+        envelope, attempt = self._envelope, int(self._envelope["x-reflux-attempt"])
+        run_id, step = envelope["x-reflux-run-id"], envelope["x-reflux-step"]
+        output = self._outside.done(run_id, step, attempt, self._version)
+        self._end(node_pb.ExecuteResponse(output=output))
 
     def _fail(self, code: grpc.StatusCode, reason: str, no_effect: bool) -> None:  # noqa: FBT001
         metadata = {"outcome": "NO_EFFECT"} if no_effect else {}

@@ -77,17 +77,26 @@ class Plan:
             number = rng.randint(1, _EARLY.get(name, 6))
             plan.statements.setdefault(name, {})[number] = rng.choice(_KINDS[name])
         for _ in range(rng.randint(1, 3)):
-            at = rng.uniform(0.2, 4)
-            act = rng.choice(("kill", "kill", "pause", "pause", "drain", "database"))
-            seconds = rng.choice((0.5, 2.0, 8.0)) if act != "database" else rng.uniform(0.1, 2)
-            if act == "pause":
-                seconds = rng.choice((1.0, 7.0, 12.0))
-            plan.processes.append(ProcessFault(at, act, rng.randrange(ORCHESTRATORS), seconds))
+            plan.processes.append(plan._befalls(rng.uniform(0.2, 4)))
         plan.doubles = 0.5 if rng.random() < 0.1 else 0.03
         plan.poison = rng.random() < 0.02
         if not plan.poison and rng.random() < 0.4:
             plan.words = rng.randint(1, 5)
         return plan
+
+    def more(self, now: float) -> ProcessFault:
+        """A world that had too little goes on: something else goes wrong in it, soon."""
+        for name in ("write_events", "write_events", "start_runs"):
+            number = self._seen.get(name, 0) + self.rng.randint(1, 4)
+            self.statements.setdefault(name, {})[number] = self.rng.choice(_KINDS[name])
+        return self._befalls(now + self.rng.uniform(0.2, 2))
+
+    def _befalls(self, at: float) -> ProcessFault:
+        act: Act = self.rng.choice(("kill", "kill", "pause", "pause", "drain", "database"))
+        seconds = self.rng.choice((0.5, 2.0, 8.0)) if act != "database" else self.rng.uniform(0.1, 2)
+        if act == "pause":
+            seconds = self.rng.choice((1.0, 7.0, 12.0))
+        return ProcessFault(at, act, self.rng.randrange(ORCHESTRATORS), seconds)
 
     def statement(self, name: str, who: str) -> str:
         """What goes wrong with this statement; empty when nothing does."""

@@ -1,8 +1,8 @@
 """An orchestrator as a process of a simulated world: the production parts, put together as `__main__` does.
 
-Left out are the sockets, the tracer, the census, the triggers, limits, the cache of outputs and signals under
-a key. What `__main__` gets from the outside comes from the world: connections, the channel to the mesh, the
-clocks of its machine, notices.
+Left out are the sockets, the tracer, the census and webhooks. What `__main__` gets from
+the outside comes from the world: connections, the channel to the mesh, the clocks of its machine, notices.
+What only looks, now and then, for what this world has not (`features`) is not run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflux.core.errors import NotFound, RefluxError
 from reflux.core.reasons import Reason
+from reflux.orchestrator.cached_caller import CachedCaller, Caller
 from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.children import Children
@@ -23,26 +24,32 @@ from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.launcher import Launcher
+from reflux.orchestrator.operations.assembly import assemble
+from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.members import Membership
 from reflux.orchestrator.store.start import Starter
+from reflux.orchestrator.triggers.scheduler import Scheduler
+from reflux.orchestrator.triggers.schedules import ScheduleStore
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
 from reflux.runtime.clock import DatabaseClock
 from tests.simulation.database import Database, SimConnection, SimPool
+from tests.simulation.features import Feature
 from tests.simulation.world import ProcessLoop, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from reflux.api.effect.v1 import effect_service_pb2 as effect_pb
     from reflux.core.flow import Flow
     from reflux.core.names import FlowId, RunId
     from reflux.orchestrator.mesh_view import MeshView
     from tests.simulation.outside import Outside
+    from tests.simulation.redis import Redis
 
 LEASE_SECONDS = 6.0
 SHARDS = 4
@@ -64,6 +71,9 @@ class Flows:
     names: Mapping[str, FlowId]
     loading: Callable[[], None] = lambda: None
     """Called whenever a run of it is about to be folded."""
+
+    def forget(self, flow_id: FlowId) -> None:
+        """Flows do not change here."""
 
     async def get(self, flow_id: FlowId, version: int) -> Flow:
         self.loading()
@@ -90,6 +100,8 @@ class Shared:
     changed: Callable[[Process, RunId, int], None]
     """The auditor, told of every commit that a process heard of."""
     processes: list[Process]
+    features: frozenset[Feature]
+    redis: Redis
 
 
 class Notices:
@@ -142,7 +154,7 @@ class Process:
         self.changes = Changes()
         wake: Any = Notices(shared, self)
         flows: Any = shared.flows
-        self.writer = Writer("", connect=connect)  # type: ignore[arg-type]
+        self.writer = Writer("", admitted=self._admitted, connect=connect)  # type: ignore[arg-type]
         self.starter = Starter("", connect=connect)  # type: ignore[arg-type]
         self.reader = JournalReader(pool, flows)
         deadly: Any = shared.deadly
@@ -151,7 +163,7 @@ class Process:
         )
         self.worker = Worker(
             writer=self.writer,
-            caller=NodeCaller(shared.outside.channel(loop), self.address, self.clock),
+            caller=self._caller(),
             mesh=shared.mesh,
             clock=self.clock,
             host=self,
@@ -186,12 +198,46 @@ class Process:
                 self.intake.run(),
             )
         ]
+        if Feature.SIGNALS in shared.features:
+            self._parts.append(self._part(self.words.signals.run()))
+        if Feature.SCHEDULES in shared.features:
+            self._parts.append(self._part(self.scheduler.run()))
         self._member = self._part(self.lease.run())
+
+    def _caller(self) -> Caller:
+        caller = NodeCaller(self._shared.outside.channel(self.loop), self.address, self.clock)
+        if Feature.CACHE not in self._shared.features:
+            return caller
+        results = ResultCache("", connect=lambda _: self._shared.redis.client(self.loop))
+        return CachedCaller(caller, results, self.clock)
 
     def _serve(self, pool: Any, flows: Any, wake: Any) -> None:
         """What clients talk to."""
         launcher = Launcher(lease=self.lease, starter=self.starter, worker=self.worker, clock=self.clock)
         waiter = Waiter(worker=self.worker, reader=self.reader, changes=self.changes)
+        self._wake = wake
+        self.words = Words.over(
+            pool,
+            self.reader,
+            self._shared.mesh,
+            changes=self.changes,
+            wake=wake,
+            look=self.intake.look,
+            clock=self.clock,
+        )
+        none: Any = None
+        self.operations = assemble(
+            self._shared.mesh, self.clock, pool, none, flows, self.reader, launcher, waiter, self.words.teller
+        )
+        self.schedules = ScheduleStore(pool)
+        self.scheduler = Scheduler(
+            store=self.schedules,
+            flows=flows,
+            launcher=launcher,
+            lease=self.lease,
+            pool=pool,
+            heard=self._admitted,
+        )
         self.runs = RunServicer(
             pool=pool,
             flows=flows,
@@ -200,17 +246,8 @@ class Process:
             waiter=waiter,
             changes=self.changes,
             faults=FaultDesk(self._shared.mesh, allowed=True),
-            words=Words.over(
-                pool,
-                self.reader,
-                self._shared.mesh,
-                changes=self.changes,
-                wake=wake,
-                look=self.intake.look,
-                clock=self.clock,
-            ),
+            words=self.words,
         )
-        self._wake = wake
 
     def _part(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A part that must never end by itself."""
@@ -233,7 +270,12 @@ class Process:
         self.lease.rejoin()
 
     def waits(self) -> None:
-        """Signals under a key are not simulated: nobody matches them."""
+        self.words.signals.look()
+
+    def _admitted(self, run_ids: Sequence[RunId]) -> None:
+        """A word was left for these runs."""
+        self._wake.tell_inbox(run_ids)
+        self.intake.look()
 
     def broken(self, run_id: RunId, lease: ShardLease, problem: str, seq: int) -> None:
         self._shared.world.note("broken", self.name, problem)

@@ -9,17 +9,11 @@ faults, every delay. Nothing reads a clock, draws a number or opens a socket of 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-import sys
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
-from unittest.mock import patch
-from uuid import UUID
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
@@ -28,27 +22,32 @@ from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.core.errors import AlreadyExists, Conflict, RefluxError, TryLater
 from reflux.core.event import FINAL
 from reflux.core.names import FlowId
+from reflux.core.reasons import Reason
 from reflux.core.run import fold
 from reflux.orchestrator import codec
-from reflux.orchestrator.store import arrays, lease, members
-from reflux.runtime import ids
 from tests.simulation.database import Database
+from tests.simulation.features import SHOPS, Feature, features_of, spec_of
 from tests.simulation.judge import Told, known, verdict
+from tests.simulation.judge_features import judge_features
+from tests.simulation.others import Others
 from tests.simulation.outside import Outside, mesh_view
 from tests.simulation.people import People
 from tests.simulation.plan import ORCHESTRATORS, Plan, ProcessFault
 from tests.simulation.process import Context, Flows, Process, Shared
+from tests.simulation.redis import Redis
 from tests.simulation.tables import Run, Tables
-from tests.simulation.world import World
+from tests.simulation.virtual import virtual
+from tests.simulation.world import ProcessLoop, World
 from tests.support.random_flow import INPUT, WAITS, random_flow
 from tests.support.walk import flow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from reflux.api.effect.v1 import effect_service_pb2 as effect_pb
     from reflux.core.flow import Flow
     from reflux.core.names import RunId
+    from reflux.core.state import RunState
 
 FLOW: Final = FlowId("00000000-0000-4000-8000-000000000001")
 OTHER: Final = FlowId("00000000-0000-4000-8000-000000000002")
@@ -62,6 +61,12 @@ _SOON: Final = timedelta(seconds=5)
 """Who takes a shard over takes on what is due so soon, and nothing else."""
 _LATELY: Final = timedelta(seconds=1)
 ANSWER_SECONDS: Final = 8.0
+_LIMITS: Final = (Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT)
+"""Reasons for which a run is refused that may begin later, when its flow says so."""
+ENOUGH_EVENTS: Final = 200
+ENOUGH_FAULTS: Final = 5
+MOST_ROUNDS: Final = 12
+"""A world that has come to rest with less goes on, with one more client and more faults, so often."""
 _ENDS: Final = frozenset({*(phase.value for phase in FINAL), "PARKED"})
 
 
@@ -83,50 +88,14 @@ class Killed(BaseException):
     """The process died at this line."""
 
 
-@contextmanager
-def virtual(seed: int | str) -> Iterator[None]:
-    """Chance comes from the seed, columns stay lists, and nobody logs, within the block."""
-    rng = Random(f"ids {seed}")
-    state = random.getstate()
-    disabled = logging.root.manager.disable
-    random.seed(f"code {seed}")
-    with ExitStack() as patches:
-        for kind in ("int4s", "int8s", "bools", "texts", "blobs", "uuids", "times"):
-            patches.enter_context(patch.object(arrays, kind, list))
-        patches.enter_context(patch.object(arrays, "register", lambda context: None))
-        patches.enter_context(
-            patch.object(members, "uuid4", lambda: UUID(int=rng.getrandbits(128), version=4))
-        )
-        patches.enter_context(patch.object(ids, "secrets", _Bits(rng)))
-        patches.enter_context(patch.object(lease, "LOOK_SECONDS", 1.0))
-        # Events are frozen, and the same ones are read again and again.
-        patches.enter_context(patch.object(codec, "decode", lru_cache(maxsize=1_000)(codec.decode)))
-        # Nobody here asks for all tasks there are, and to remember them weakly is dear.
-        patches.enter_context(patch.object(asyncio.tasks._all_tasks, "add", lambda _: None))  # type: ignore[attr-defined]
-        # What dies is unwound without its loop, and its `finally` blocks complain: nobody is there to hear.
-        patches.enter_context(patch.object(sys, "unraisablehook", lambda _: None))
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
-            random.setstate(state)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bits:
-    rng: Random
-
-    def randbits(self, bits: int) -> int:
-        return self.rng.getrandbits(bits)
-
-
 @lru_cache(maxsize=64)
 def _flows(number: int) -> dict[FlowId, Flow]:
     rng = Random(f"flow {number}")
     nodes, waits = ("pure", "pure", "idem", "once", "comp"), (*WAITS, "9s")
     alone = number % 2 == 0
-    flow = random_flow(rng, nodes=nodes, waits=waits, without=("result", "flow") if alone else ("result",))
+    first, beside = spec_of(features_of(number), Random(f"beside {number}"))
+    without = ("result", "flow") if alone else ("result",)
+    flow = random_flow(rng, nodes=nodes, waits=waits, without=without, first=first, beside=beside)
     if alone:
         return {FLOW: flow}
     other = random_flow(rng, nodes=nodes, waits=waits, without=("result", "flow"))
@@ -134,6 +103,7 @@ def _flows(number: int) -> dict[FlowId, Flow]:
 
 
 _MESH: Final = mesh_view()
+_MESH_OF_BATCHES: Final = mesh_view(batches=True)
 
 
 def simulate(seed: int, *, traced: bool = False, calm: bool = False) -> Report:
@@ -156,20 +126,25 @@ class _Simulation:
         self.outside = Outside(world, self.plan, self._claim_at)
         self.database = Database(world, self.tables, self.plan)
         self.flows = _flows(seed // SEEDS_OF_A_FLOW)
+        self.features = features_of(seed // SEEDS_OF_A_FLOW)
         self.shared = Shared(
             world,
             self.database,
             self.outside,
-            _MESH,
+            _MESH_OF_BATCHES if Feature.BATCHES in self.features else _MESH,
             Flows(self.flows, NAMES),
             Flows(self.flows, NAMES, self._loading),
             self._changed,
             [],
+            self.features,
+            Redis(world, self.plan),
         )
+        self.outside.token_of = self._token_of
         self.lives = [0] * ORCHESTRATORS
         self.buried: list[Process] = []
         self.told = Told({}, {})
         self.people = People(world, self.flows[FLOW], self.plan, self.told, self.tables, self._ask)
+        self.others = Others(world, self.features, self.told, self.tables, self.flows, self._ask)
         self.open = 0
         """Things that clients still have to do."""
         self._last_owner: dict[str, str] = {}
@@ -177,16 +152,27 @@ class _Simulation:
     def run(self) -> Report:
         for number in range(ORCHESTRATORS):
             self.shared.processes.append(Process(self.shared, number, 0))
-        for number in range(2 if self.world.rng.random() < 0.3 else 1):
+        clients = 2 if self.world.rng.random() < 0.3 else 1
+        clients += 2 * (Feature.LIMITS in self.features) + (Feature.SIGNALS in self.features)
+        for number in range(clients):
             self._client(f"key-{number}")
+        self.others.begin()
         for fault in self.plan.processes:
             self.world.after(fault.at, self._strike, fault)
         rests = self.world.run(self._rests, HORIZON)
+        for number in range(MOST_ROUNDS):
+            if not rests or self.plan.calm or self._has_enough():
+                break
+            self._client(f"more-{number}")
+            fault = self.plan.more(self.world.now)
+            self.world.after(fault.at - self.world.now, self._strike, fault)
+            rests = self.world.run(self._rests, self.world.now + HORIZON)
         if rests and self.world.rng.random() < 0.2:
             self.world.run(lambda: False, self.world.now + 8)  # nothing may come after the end
         problems = self.world.problems
         if not rests:
             problems.append(f"the world does not come to rest: {self.open} open, {self.outside.busy} busy")
+        states: dict[str, RunState] = {}
         problems += verdict(
             self.tables,
             self.outside,
@@ -195,7 +181,12 @@ class _Simulation:
             broken={run_id for run_id, _ in self.database.bad},
             calm=self.plan.calm,
             poison=self.plan.poison,
+            states=states,
         )
+        if self.features:
+            problems += judge_features(
+                self.tables, states, self.outside, self.told, self.flows, calm=self.plan.calm
+            )
         return Report(
             self.seed,
             problems,
@@ -210,12 +201,21 @@ class _Simulation:
         for process in (*self.shared.processes, *self.buried):
             process.loop.bury()
 
+    def _has_enough(self) -> bool:
+        return self.world.events >= ENOUGH_EVENTS and self.plan.struck >= ENOUGH_FAULTS
+
     def _rests(self) -> bool:
         return (
             not self.open
             and not self.people.open
+            and not self.others.open
             and not self.outside.busy
-            and all(row.state in _ENDS or self._waits_for_a_parked(row) for row in self.tables.runs.values())
+            and all(
+                row.state in _ENDS
+                or self._waits_for_a_parked(row)
+                or self.others.queues(run_id, self._waits_for_a_parked)
+                for run_id, row in self.tables.runs.items()
+            )
             and all(
                 self.tables.runs[run_id].finished_at or self.tables.kept_for_later(run_id, kind)
                 for _, run_id, kind, *_ in self.tables.inbox.values()
@@ -238,9 +238,10 @@ class _Simulation:
         """Starts a run, as often as it takes, with the same request_id; may be doubled; may cancel."""
         world = self.world
         self.told.runs[key] = set()
+        given = {**INPUT, "shop": world.rng.choice(SHOPS)} if self.features else INPUT
         request = run_pb.ExecuteFlowRequest(
             flow_id=FLOW,
-            input=HttpBody(content_type="application/json", data=orjson.dumps(INPUT)),
+            input=HttpBody(content_type="application/json", data=orjson.dumps(given)),
             request_id=key,
         )
 
@@ -251,16 +252,24 @@ class _Simulation:
             world.note("started", key, run_id[-6:])
             if first:
                 self.people.hear_of(run_id)
+                self.others.hear_of(run_id)
             if first and self.plan.cancel_at is not None:
                 at = max(self.plan.cancel_at - world.now, 0.0)
                 self.open += 1
                 world.after(at, self._cancel, run_id)
             self.open -= 1
 
+        def refused() -> None:
+            world.note("refused for good", key)
+            self.open -= 1
+
+        final = refused if Feature.LIMITS in self.features else None
         at = world.rng.uniform(0, 1.5)
         for _ in range(2 if self.plan.happens(0.2) else 1):
             self.open += 1
-            world.after(at, self._ask, "start", lambda p: p.runs.ExecuteFlow(request, Context()), started)
+            world.after(
+                at, self._ask, "start", lambda p: p.runs.ExecuteFlow(request, Context()), started, final
+            )
             at += world.rng.uniform(0.0, 0.15)
 
     def _cancel(self, run_id: str) -> None:
@@ -309,7 +318,8 @@ class _Simulation:
                 world.note("refused", process.name, what, error.message)
                 if what == "cancel" and isinstance(error, Conflict):
                     world.problems.append(f"a cancel went unheard: {error.message}")
-                final = refused is not None and not isinstance(error, TryLater | Conflict)
+                later = isinstance(error, TryLater | Conflict) and error.reason not in _LIMITS
+                final = refused is not None and not later
                 world.after(0.002, heard, None) if final else world.after(0.002, again)
             except Exception as error:  # noqa: BLE001 - the edge answers INTERNAL, and the client comes again
                 world.note("failed", process.name, what, repr(error))
@@ -348,6 +358,11 @@ class _Simulation:
                 world.after(world.rng.random() * 0.005, answer, refusal)
 
         world.after(0.0, process.claim, request, back, loop=process.loop)
+
+    def _token_of(self, loop: ProcessLoop, run_id: str) -> int:
+        [process] = [one for one in self.shared.processes if one.loop is loop]
+        run = process.worker.runs.get(run_id)  # type: ignore[call-overload]
+        return run.lease.token if run is not None else 0
 
     def _strike(self, fault: ProcessFault) -> None:
         world = self.world

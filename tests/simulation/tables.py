@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import errors
 
+from tests.simulation.limit_tables import Claim, LimitTables, Verdict
+from tests.simulation.rows import Fact, Member, Run, Shard
+from tests.simulation.schedule_tables import ScheduleTables
+from tests.simulation.signal_tables import SignalTables
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Row = tuple[Any, ...]
 Parameters = "Mapping[str, Any]"
@@ -32,58 +37,6 @@ _RESTS: Final = ("PARKED", "QUEUED")
 
 
 @dataclass(slots=True)
-class Shard:
-    owner: str | None = None
-    token: int = 0
-    release: int = 0
-
-
-@dataclass(slots=True)
-class Member:
-    address: str
-    release: int
-    joined_at: datetime
-    lease_until: datetime
-    state: str = "alive"
-
-
-@dataclass(slots=True)
-class Run:
-    shard: int
-    flow_id: str
-    flow_name: str
-    flow_version: int
-    state: str
-    actor: str
-    created_at: datetime
-    finished_at: datetime | None = None
-    wake_at: datetime | None = None
-    recoveries: int = 0
-    error: tuple[str | None, ...] = (None, None, None, None, None)
-    """Code, reason, message, step and fingerprint."""
-    priority: int = 0
-    moved_at: datetime | None = None
-    """When the row was written last; for the auditor."""
-    adopted_at: datetime | None = None
-    """When somebody was told last to take it on; for the auditor."""
-    folded: list[tuple[str, datetime]] = field(default_factory=list)
-    """Kinds of the words that its owner took away, and when; for the auditor."""
-    made_by: tuple[str | None, ...] = (None, None, None, None)
-    """Search key, trigger, origin and operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A row of the journal, and what the auditor of the world saw of its writing."""
-
-    seq: int
-    recorded_at: datetime
-    payload: bytes
-    token: int
-    writer: str
-
-
-@dataclass(slots=True)
 class Tables:
     """`now` is the database's clock; `writer` names whoever asks, for the auditor alone."""
 
@@ -93,13 +46,23 @@ class Tables:
     members: dict[str, Member] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     journal: dict[str, dict[int, Fact]] = field(default_factory=dict)
-    inbox: dict[int, tuple[int, str, str, bytes, datetime]] = field(default_factory=dict)
-    """Id → shard, run, kind, payload, created_at."""
+    inbox: dict[int, tuple[int, str, str, bytes, datetime, int | None]] = field(default_factory=dict)
+    """Id → shard, run, kind, payload, created_at, signal."""
     start_keys: dict[tuple[str, str], tuple[bytes, str, datetime]] = field(default_factory=dict)
     """Scope and key → digest, run, expiry."""
-    waits: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
-    """Run and step → shard, name and key of the signal that it waits for."""
+    limits: LimitTables = field(init=False)
+    signals: SignalTables = field(init=False)
+    schedules: ScheduleTables = field(init=False)
     _words: count[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self.limits = LimitTables(self.tell)
+        self.signals = SignalTables(self)
+        self.schedules = ScheduleTables(self)
+
+    def tell(self, shard: int, run_id: str, kind: str, payload: bytes, signal: int | None = None) -> None:
+        """Leaves a word in an inbox."""
+        self.inbox[next(self._words)] = (shard, run_id, kind, payload, self.now(), signal)
 
     def execute(self, name: str, parameters: Any) -> list[Row]:
         """The rows of a statement.
@@ -107,8 +70,11 @@ class Tables:
         Raises:
             psycopg.Error: it breaks a rule of the tables; then it has changed nothing.
         """
-        rows: list[Row] = getattr(self, name)(parameters)
-        return rows
+        for part in (self, self.signals, self.schedules):
+            if (statement := getattr(part, name, None)) is not None:
+                rows: list[Row] = statement(parameters)
+                return rows
+        raise NotImplementedError(name)
 
     # members.py
 
@@ -198,6 +164,14 @@ class Tables:
 
     # journal.py, start.py
 
+    def held(self, shards: Sequence[int], tokens: Sequence[int]) -> set[int]:
+        """Those of the shards that are held under these tokens."""
+        return {
+            shard
+            for shard, token in zip(shards, tokens, strict=True)
+            if shard in self.shards and self.shards[shard].token == token
+        }
+
     def _held(self, p: Any) -> dict[int, tuple[int, int]]:
         """Place in the batch → shard and token, of the leases that hold."""
         return {
@@ -222,7 +196,7 @@ class Tables:
                 raise errors.UniqueViolation(f"journal_pkey: {run} {fact.seq}")
         for run, fact in events:
             self.journal.setdefault(run, {})[fact.seq] = fact
-        self._move(p, held)
+        handed = self._move(p, held)
         for place, run_id, word in zip(p["word_leases"], p["word_runs"], p["word_ids"], strict=True):
             row = self.inbox.get(word)
             if place in held and row is not None and row[0] == held[place][0] and row[1] == run_id:
@@ -232,17 +206,16 @@ class Tables:
         columns = ("tell_leases", "tell_runs", "tell_kinds", "tell_payloads")
         for place, *told in zip(*(p[column] for column in columns), strict=True):
             if place in held:
-                self.inbox[next(self._words)] = (held[place][0], *told, now)
+                self.tell(held[place][0], *told)
         columns = ("wait_leases", "wait_runs", "wait_steps", "wait_names", "wait_keys")
         for place, run_id, step, name, key in zip(*(p[column] for column in columns), strict=True):
-            if place in held and name is None:
-                self.waits.pop((run_id, step), None)
-            elif place in held:
-                self.waits.setdefault((run_id, step), (held[place][0], name, key))
-        return [(place, now, None) for place in held]
+            if place in held:
+                self.signals.changed(held[place][0], run_id, step, name, key)
+        return [(place, now, handed) for place in held]
 
-    def _move(self, p: Any, held: dict[int, tuple[int, int]]) -> None:
-        """The rows of runs; no run here holds a slot of a limited flow that it could give on."""
+    def _move(self, p: Any, held: dict[int, tuple[int, int]]) -> list[str] | None:
+        """The rows of runs, and the slots of those that end; who got one, None when none was limited."""
+        ended = []
         columns = ("run_leases", "run_ids", "run_states", "run_wakes", "run_finishes", "run_progresses")
         errs = ("error_codes", "error_reasons", "error_messages", "error_steps", "error_fingerprints")
         for place, run_id, state, wake, finish, progressed, *error in zip(
@@ -257,14 +230,15 @@ class Tables:
             run.moved_at = self.now()
             if progressed:
                 run.recoveries = 0
+            if run.limited and finish is not None:
+                ended.append(run_id)
+        return self.limits.release(ended) if ended else None
 
     def start_runs(self, p: Any) -> list[Row]:
         now, held, fresh = self.now(), self._held(p), []
         columns = ("leases", "run_ids", "scopes", "keys", "digests", "flow_ids", "flow_names")
         more = ("flow_versions", "actors", "created", "payloads", "priorities")
         found_by = ("search_keys", "triggers", "origins", "operations")
-        if p["claim_runs"]:
-            raise NotImplementedError("flows with limits are not simulated")
         requests = zip(*(p[column] for column in (*columns, *more, *found_by)), strict=True)
         for request in sorted(requests, key=lambda request: (request[2], request[3] or "")):
             known = self.start_keys.get((request[2], request[3]))
@@ -273,17 +247,56 @@ class Tables:
         begun = [request[1] for request in fresh]
         if any(run_id in self.runs for run_id in begun):
             raise errors.UniqueViolation("runs_pkey")
+        verdicts = self.limits.admit(_claims(p, fresh, held), now) if p["claim_runs"] else {}
+        tails = dict(zip(p["claim_runs"], p["queued_tails"], strict=True))
         for request in fresh:
             place, run_id, scope, key, digest, flow_id, name, version, *rest = request
             actor, created, payload, priority, *made_by = rest
+            verdict, wake_at, has_slot = verdicts.get(run_id, _BEGINS)
+            if verdict not in ("begin", "queue"):
+                begun.remove(run_id)
+                self.start_keys.pop((scope, key), None) if key is not None else None
+                continue
             shard, token = held[place]
             if key is not None:
                 self.start_keys[scope, key] = (digest, run_id, now + _DAYS)
-            self.runs[run_id] = Run(shard, flow_id, name, version, "RUNNING", actor, created)
-            row = self.runs[run_id]
-            row.wake_at, row.priority, row.made_by = now + _AHEAD, priority, tuple(made_by)
-            self.journal[run_id] = {1: Fact(1, now, payload, token, self.writer)}
-        return [(list(held), begun, now, [], [], [])]
+            queues = verdict == "queue"
+            state = "QUEUED" if queues else "RUNNING"
+            row = self.runs[run_id] = Run(shard, flow_id, name, version, state, actor, created)
+            row.wake_at = wake_at if queues else now + _AHEAD
+            row.priority, row.made_by, row.limited = priority, tuple(made_by), has_slot
+            first = payload + tails[run_id] if queues else payload
+            self.journal.setdefault(run_id, {})[1] = Fact(1, now, first, token, self.writer)
+        limited = sorted(verdicts)
+        judged = [verdicts[run_id].verdict for run_id in limited]
+        return [(list(held), begun, now, limited, judged, [verdicts[run_id].wake_at for run_id in limited])]
+
+    def keep_outcomes(self, p: Any) -> list[Row]:
+        now, there = self.now(), self.journal.setdefault(p["run_id"], {})
+        if not there.keys().isdisjoint(p["seqs"]):
+            raise errors.UniqueViolation("journal_pkey")
+        for seq, payload in zip(p["seqs"], p["payloads"], strict=True):
+            there[seq] = Fact(seq, now, payload, 0, "")
+        return []
+
+    def drop_outcomes(self, p: Any) -> list[Row]:
+        if p["run_id"] not in self.runs:
+            self.journal.pop(p["run_id"], None)
+        return []
+
+    def find_queued(self, p: Any) -> list[Row]:
+        run, slot = self.runs.get(p["run_id"]), self.limits.slots.get(p["run_id"])
+        if run is None or run.finished_at is not None:
+            return []
+        if slot is None:
+            return [(True, run.wake_at, self.now())]
+        return [(slot.held, slot.start_at, self.now())]
+
+    def find_place(self, p: Any) -> list[Row]:
+        run = self.runs.get(p["run_id"])
+        if run is None or run.state not in ("QUEUED", "PAUSED"):
+            return []
+        return self.limits.find_place(p["run_id"], run, p["counted"])
 
     def find_start_keys(self, p: Any) -> list[Row]:
         wanted = [(*handle,) for handle in zip(p["scopes"], p["keys"], strict=True)]
@@ -349,14 +362,10 @@ class Tables:
         if self.shards[p["shard"]].token != p["token"]:
             return []
         place = (p["shard"], p["run_id"])
-        return [(word, *row[2:], None) for word, row in sorted(self.inbox.items()) if row[:2] == place]
+        return [(word, *row[2:]) for word, row in sorted(self.inbox.items()) if row[:2] == place]
 
     def find_due(self, p: Any) -> list[Row]:
-        held = {
-            shard
-            for shard, token in zip(p["shards"], p["tokens"], strict=True)
-            if shard in self.shards and self.shards[shard].token == token
-        }
+        held = self.held(p["shards"], p["tokens"])
         rows: list[Row] = []
         latest, loaded, taken = self.now() + p["ahead"], set(p["loaded"]), set(p["taken"])
         come = [
@@ -374,21 +383,26 @@ class Tables:
         timers.sort(key=lambda one: (one[0], -one[2].priority, one[2].wake_at))
         rows += [(run_id, run.shard, run.wake_at, *[None] * 4) for _, run_id, run in timers[: p["limit"]]]
         words: list[Row] = []
-        for word, (shard, run_id, kind, payload, at) in list(self.inbox.items()):
+        for word, (shard, run_id, kind, payload, at, signal) in list(self.inbox.items()):
             if shard not in held:
                 continue
             run = self.runs.get(run_id)
-            if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None:
+            deaf = signal is not None and self.quarantined(run_id)
+            if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None or deaf:
                 del self.inbox[word]
+                self.signals.unheard(run_id, signal)
             elif run is not None and word not in taken and not self.kept_for_later(run_id, kind):
-                words.append((run_id, shard, at, word, kind, payload, None))
+                words.append((run_id, shard, at, word, kind, payload, signal))
         return rows + words[: p["limit"]]
 
     def kept_for_later(self, run_id: str, kind: str) -> bool:
         """Whether a word waits until somebody lets its run, which is in quarantine, go on."""
+        return self.quarantined(run_id) and kind not in ("cancel", "terminate", "resume")
+
+    def quarantined(self, run_id: str) -> bool:
+        """Whether a run was put aside because it may kill whoever reads it."""
         run = self.runs.get(run_id)
-        quarantined = run is not None and run.state == "PARKED" and run.error[1] == "QUARANTINED"
-        return quarantined and kind not in ("cancel", "terminate", "resume")
+        return run is not None and run.state == "PARKED" and run.error[1] == "QUARANTINED"
 
     def put_word(self, p: Any) -> list[Row]:
         run = self.runs.get(p["run_id"])
@@ -397,7 +411,7 @@ class Tables:
         word = None
         if run.finished_at is None:
             word = next(self._words)
-            self.inbox[word] = (run.shard, p["run_id"], p["kind"], p["payload"], self.now())
+            self.inbox[word] = (run.shard, p["run_id"], p["kind"], p["payload"], self.now(), None)
         return [(run.state, run.shard, word)]
 
     def get_run(self, p: Any) -> list[Row]:
@@ -443,6 +457,27 @@ class Tables:
         held = self.shards[p["shard"]].token == p["token"]
         if held and row is not None and row[:2] == (p["shard"], p["run_id"]):
             del self.inbox[p["word"]]
+            self.signals.gave_back(p["run_id"], row[5])
             if p["run_id"] in self.runs:
                 self.runs[p["run_id"]].folded.append((row[2], self.now()))
         return []
+
+
+def _claims(p: Any, fresh: Sequence[Any], held: dict[int, tuple[int, int]]) -> list[Claim]:
+    """What the new ones of limited flows ask for, in the order in which they came."""
+    new = {request[1]: request for request in fresh}
+    columns = ("claim_runs", "slot_keys", "slot_limits", "slot_overflows")
+    more = ("rate_keys", "rate_limits", "rate_periods", "rate_overflows")
+    claims = []
+    for run_id, *slot_and_rate in zip(*(p[column] for column in (*columns, *more)), strict=True):
+        if (request := new.get(run_id)) is None:
+            continue
+        slot_key, slots, overflow, rate_key, rate, per, rate_overflow = slot_and_rate
+        head = (run_id, str(request[5]), held[request[0]][0], request[11])
+        period = timedelta(microseconds=per)
+        claims.append(Claim(*head, slot_key, slots, overflow, rate_key, rate, period, rate_overflow))
+    return claims
+
+
+_BEGINS: Final = Verdict("begin", None, False)
+"""Of a run whose flow has no limit."""

@@ -24,7 +24,7 @@ from reflux.core.word import Overrule, Pause, Resume, Signal, Word, WordId
 from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, not_sent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from reflux.core.state import RunState
 
@@ -40,11 +40,14 @@ def random_flow(
     nodes: Sequence[str] = ("x",),
     waits: Sequence[str] = WAITS,
     without: Collection[str] = (),
+    first: Sequence[Mapping[str, Any]] = (),
+    beside: Mapping[str, Any] | None = None,
 ) -> Flow:
     """A flow with every kind of step, nested up to three levels, that calls these nodes and waits so long.
 
     `without`: kinds of steps that it has not; `flow` is also the flow that hears of a failure, `result` what
-    makes something else of a node's output.
+    makes something else of a node's output. `first`: steps that come before all others; `beside`: what else
+    stands beside the steps.
     """
     spec: dict[str, Any] = {}
     if rng.random() < 0.2:
@@ -57,7 +60,9 @@ def random_flow(
         spec["output"] = rng.choice(
             [{"s": f"{{{{ steps.{last}.state }}}}"}, f"{{{{ steps.{last}.?output.n }}}}"]
         )
-    return flow_of(*steps, **spec)
+    for key, value in (beside or {}).items():
+        spec[key] = {**spec[key], **value} if key in spec and key == "policies" else value
+    return flow_of(*first, *steps, **spec)
 
 
 def random_effects(rng: Random, flow: Flow) -> dict[str, EffectClass]:

@@ -40,7 +40,7 @@ from reflux.orchestrator.adoption import Adoption
 from reflux.orchestrator.children import Children, tell_parent, tells
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.operations.seen import seen_as
-from reflux.orchestrator.resting import EVICT_AFTER
+from reflux.orchestrator.resting import EVICT_AFTER, queues
 from reflux.orchestrator.store import runs, slots, wakeups
 from reflux.orchestrator.store.errors import Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
@@ -330,7 +330,7 @@ class Intake:
         )
         now = self._clock.now()
         events: list[ev.Event] = []
-        if state.queued and not (state.finished or state.cancel or state.quarantine):
+        if queues(state):
             queued = await slots.queued(self._pool, run.id)
             if not self._holds(lease) or run.id in self._worker.runs:
                 return  # meanwhile

@@ -54,6 +54,11 @@ def row_of(
     return RunUpdate(phase, wake_at=wake, failure=failure, fingerprint=seen, progressed=False)
 
 
+def queues(state: RunState) -> bool:
+    """Whether a run that was queued may still begin, and has not: nothing has ended it or put it aside."""
+    return state.queued and state.finished is None and state.cancel is None and state.quarantine is None
+
+
 def rests(state: RunState, now: datetime, *, begins_at: datetime | None = None) -> bool:
     """Whether nothing can happen to the run for long, so that it need not be in memory."""
     if state.flights or state.finished or state.unstarted:

@@ -5,6 +5,7 @@ hold, and nothing that is larger than `MAX_BYTES`; how much is kept in all is th
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -38,17 +39,22 @@ class CacheEntry:
     ttl: timedelta
 
 
+def connect(url: str) -> Redis:
+    """A client that gives up soon and never tries again by itself."""
+    return Redis.from_url(
+        url,
+        socket_timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+        max_connections=MAX_CONNECTIONS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
 class ResultCache:
     """Finds and keeps outputs; never raises."""
 
-    def __init__(self, url: str) -> None:
-        self._client: Redis = Redis.from_url(
-            url,
-            socket_timeout=SECONDS,
-            socket_connect_timeout=SECONDS,
-            max_connections=MAX_CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-        )
+    def __init__(self, url: str, *, connect: Callable[[str], Redis] = connect) -> None:
+        self._client = connect(url)
         self._rest_until = 0.0
 
     async def find(self, entry: CacheEntry) -> tuple[str, Json] | None:

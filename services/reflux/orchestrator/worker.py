@@ -48,7 +48,7 @@ from reflux.orchestrator.journaling import is_progress, tied
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resolver import Resolver, abilities_after
-from reflux.orchestrator.resting import rests, row_of
+from reflux.orchestrator.resting import queues, rests, row_of
 from reflux.orchestrator.retry_budget import RetryBudgets, repeats
 from reflux.orchestrator.sending import Sender, Sent
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
@@ -456,7 +456,7 @@ class Worker:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        wake = run.begins_at if run.state.queued else next_wake(run.state)
+        wake = run.begins_at if queues(run.state) else next_wake(run.state)
         if wake is None or self.draining:
             return
         seconds = max(0.0, (wake - self._clock.now()).total_seconds())
@@ -466,7 +466,7 @@ class Worker:
         if self.runs.get(run.id) is run:
             now = self._clock.now()
             metrics.walked_again(next_wake(run.state), now)
-            admitted = run.state.queued and run.begins_at is not None and run.begins_at <= now
+            admitted = queues(run.state) and run.begins_at is not None and run.begins_at <= now
             self.walk(run, [ev.RunAdmitted(now)] if admitted else ())
 
     # Calls in flight.

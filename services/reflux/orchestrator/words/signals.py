@@ -31,6 +31,8 @@ KEEP: Final = timedelta(hours=24)
 """How long a signal waits for a wait, and its id means the same signal."""
 MAX_KEPT: Final = 100
 """Signals kept under one name and key."""
+MAX_GIVEN: Final = 5
+"""How often a sender waits for those that have its signal by then."""
 LOOK_SECONDS: Final = 2.0
 FORGET_AT_ONCE: Final = 1_000
 
@@ -89,13 +91,27 @@ class Signals:
         given = await self._find(handle)
         if given is None:  # it has expired this very moment
             raise Unavailable(Reason.WORD_UNANSWERED, "the signal has just expired; send it anew")
-        for run_id in given.runs:
-            await self._settled(run_id, signal, handle)
-        end = await self._find(handle)
-        return end or given
+        return await self._taken(given, signal, handle)
 
-    async def _settled(self, run_id: RunId, signal: Signal, handle: dict[str, str]) -> None:
-        """Waits until a run has taken a signal, or has given it back."""
+    async def _taken(self, given: Sent, signal: Signal, handle: dict[str, str]) -> Sent:
+        """Who has taken a signal, once nobody has it who has not said so.
+
+        Raises:
+            Unavailable: one after the other is given it and gives it back; or see `send`.
+        """
+        took: set[RunId] = set()
+        for _ in range(MAX_GIVEN):
+            for run_id in given.runs:
+                if run_id not in took and await self._settled(run_id, signal, handle):
+                    took.add(run_id)
+            given = await self._find(handle) or given
+            if took.issuperset(given.runs):  # who gave it back may have been given it again, see `_match`
+                return given
+        message = "it is kept, and given to one run after the other; ask again with the same id"
+        raise Unavailable(Reason.WORD_UNANSWERED, message)
+
+    async def _settled(self, run_id: RunId, signal: Signal, handle: dict[str, str]) -> bool:
+        """Waits until a run has taken a signal, or has given it back; which of it."""
 
         async def waiting() -> bool:
             [[there]] = await fetch_of(self._pool, _PACKAGE, "find_word", {**handle, "run_id": run_id})
@@ -107,6 +123,8 @@ class Signals:
             raise
         except RefluxError as error:
             log.info("signal_given_back", run_id=run_id, reason=error.reason.value)
+            return False
+        return True
 
     async def run(self) -> None:
         """Matches what was missed, and forgets what has expired, until cancelled."""

@@ -22,9 +22,9 @@ WITH held AS MATERIALIZED (
  RETURNING inbox.id, inbox.run_id, inbox.signal
 ), back AS (
     UPDATE signals
-       SET run_ids = array_remove(signals.run_ids, stale.run_id)
-      FROM stale
-     WHERE signals.id = stale.signal
+       SET run_ids = ARRAY(SELECT unnest(signals.run_ids) EXCEPT
+                           SELECT stale.run_id FROM stale WHERE stale.signal = signals.id)
+     WHERE signals.id IN (SELECT signal FROM stale)  -- once, however many runs give it back
 ), deaf AS (
     DELETE FROM signal_waits
      USING stale

@@ -1,0 +1,222 @@
+"""The tables of the migration `limits`, and what its functions do to them: slots, queues and rates.
+
+`admit` is `admit_runs`, `release` is `release_slots`; both in the order in which the real ones lock and look.
+Rows are plain values; what is told to runs goes through `tell`, into the inbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime, timedelta
+
+    from tests.simulation.tables import Row
+
+Place = tuple[str, str]
+"""Flow and key."""
+
+_OLDEST: Final = b'{"actor": "policies.concurrency", "reason": "a newer run of its key takes its place"}'
+
+
+@dataclass(slots=True)
+class Limit:
+    """A row of `limits`."""
+
+    slots: int
+    held: int = 0
+    queued: int = 0
+
+    @property
+    def unused(self) -> bool:
+        """Nobody holds a slot or waits for one."""
+        return not self.held and not self.queued
+
+
+@dataclass(slots=True)
+class Slot:
+    """A row of `slots`."""
+
+    flow_id: str
+    key: str
+    shard: int
+    id: int
+    priority: int
+    held: bool = False
+    told: bool = False
+    start_at: datetime | None = None
+
+    @property
+    def place(self) -> Place:
+        """Of its limit."""
+        return self.flow_id, self.key
+
+
+class Claim(NamedTuple):
+    """What a new run of a limited flow asks for; `per`: of the rate."""
+
+    run_id: str
+    flow_id: str
+    shard: int
+    priority: int
+    slot_key: str | None
+    slots: int
+    overflow: str | None
+    rate_key: str | None
+    rate: int
+    per: timedelta
+    rate_overflow: str | None
+
+
+class Verdict(NamedTuple):
+    """What becomes of it."""
+
+    verdict: str
+    wake_at: datetime | None
+    limited: bool
+
+
+@dataclass(slots=True)
+class LimitTables:
+    """`tell(shard, run, kind, payload)` leaves a word in an inbox."""
+
+    tell: Callable[[int, str, str, bytes], None]
+    limits: dict[Place, Limit] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
+    rates: dict[Place, datetime | None] = field(default_factory=dict)
+    """When nothing is used up; None: long ago."""
+    refused: list[tuple[datetime, Place]] = field(default_factory=list)
+    """When a run got no slot, and of which limit; for the auditor."""
+    _ids: count[int] = field(default_factory=lambda: count(1))
+
+    def admit(self, claims: Iterable[Claim], now: datetime) -> dict[str, Verdict]:
+        """What becomes of new runs, by their ids."""
+        asked = list(claims)
+        for one in asked:
+            if one.slot_key is not None:
+                self.limits.setdefault((one.flow_id, one.slot_key), Limit(one.slots)).slots = one.slots
+            if one.rate_key is not None:
+                self.rates.setdefault((one.flow_id, one.rate_key), None)
+        for one in asked:
+            if one.slot_key is not None and one.overflow == "queue" and one.rate_key is None:
+                self._wait(one, None)
+        verdicts: dict[str, tuple[str, datetime | None]] = {}
+        for one in asked:
+            if one.rate_key is not None or one.overflow not in (None, "queue"):
+                verdicts[one.run_id] = self._judge(one, now)
+        wanted = {(one.flow_id, one.slot_key) for one in asked if one.slot_key is not None}
+        self._hand(sorted(wanted), [one.run_id for one in asked])
+        return {one.run_id: self._verdict(one, *verdicts.get(one.run_id, ("begin", None))) for one in asked}
+
+    def release(self, ended: Collection[str]) -> list[str]:
+        """The slots of runs that end, or their places in the queue; who got one."""
+        places = []
+        for run_id in ended:
+            slot = self.slots.pop(run_id, None)
+            if slot is None:
+                continue
+            limit = self.limits[slot.place]
+            limit.held -= slot.held
+            limit.queued -= not slot.held
+            places.append(slot.place)
+        handed = self._hand(sorted(set(places)), ())
+        for place in set(places):
+            if self.limits[place].unused:
+                del self.limits[place]
+        return handed
+
+    def find_place(self, run_id: str, row: Any, counted: int) -> list[Row]:
+        """Where a QUEUED run stands; `row` is that of the run."""
+        slot = self.slots.get(run_id)
+        if slot is None:
+            return [(row.wake_at, None, 0, None, None, None, None)]
+        before = sum(
+            other.place == slot.place
+            and not other.held
+            and (-other.priority, other.id) < (-slot.priority, slot.id)
+            for other in self.slots.values()
+        )
+        limit = self.limits[slot.place]
+        at = slot.start_at or row.wake_at
+        return [(at, slot.key, min(before, counted - 1), limit.queued, limit.held, limit.slots, slot.held)]
+
+    def _judge(self, one: Claim, now: datetime) -> tuple[str, datetime | None]:
+        """The verdict on a run whose fate depends on those before it."""
+        start_at, full_at = None, None
+        if one.rate_key is not None:
+            known = self.rates[one.flow_id, one.rate_key]
+            full_at = max(known or now, now) + one.per / one.rate
+            start_at = full_at - one.per
+            if start_at <= now:
+                start_at = None
+            elif one.rate_overflow == "reject":
+                return "rate", start_at
+        if one.slot_key is not None:
+            limit = self.limits[one.flow_id, one.slot_key]
+            if one.overflow == "reject" and self.is_full(limit):
+                self.refused.append((now, (one.flow_id, one.slot_key)))
+                return "concurrency", None
+            self._wait(one, start_at)
+            if one.overflow == "cancel_oldest":
+                self._ask_oldest_to_end((one.flow_id, one.slot_key))
+        if full_at is not None and one.rate_key is not None:
+            self.rates[one.flow_id, one.rate_key] = full_at
+        return "begin", start_at
+
+    def is_full(self, limit: Limit) -> bool:
+        """Whether a run that does not wait has no slot."""
+        return limit.held + limit.queued >= limit.slots
+
+    def places(self, limit: Limit) -> int:
+        """How many slots are free."""
+        return limit.slots - limit.held
+
+    def _wait(self, one: Claim, start_at: datetime | None) -> None:
+        assert one.slot_key is not None
+        self.slots[one.run_id] = Slot(
+            one.flow_id, one.slot_key, one.shard, next(self._ids), one.priority, start_at=start_at
+        )
+        self.limits[one.flow_id, one.slot_key].queued += 1
+
+    def _ask_oldest_to_end(self, place: Place) -> None:
+        untold = sorted(
+            (slot.id, run_id, slot)
+            for run_id, slot in self.slots.items()
+            if slot.place == place and not slot.told
+        )
+        for _, run_id, slot in untold[: max(0, len(untold) - self.limits[place].slots)]:
+            slot.told = True
+            self.tell(slot.shard, run_id, "cancel", _OLDEST)
+
+    def _hand(self, places: Iterable[Place], known: Collection[str]) -> list[str]:
+        """Free slots to the first in their queues; who got one."""
+        got = []
+        for place in places:
+            limit = self.limits[place]
+            free = self.places(limit)
+            if free <= 0 or not limit.queued:
+                continue
+            waiting = sorted(
+                (-slot.priority, slot.id, run_id)
+                for run_id, slot in self.slots.items()
+                if slot.place == place and not slot.held and not slot.told
+            )
+            for _, _, run_id in waiting[:free]:
+                slot = self.slots[run_id]
+                slot.held = True
+                limit.held += 1
+                limit.queued -= 1
+                got.append(run_id)
+                if run_id not in known:
+                    self.tell(slot.shard, run_id, "admitted", b"")
+        return got
+
+    def _verdict(self, one: Claim, verdict: str, start_at: datetime | None) -> Verdict:
+        slot = self.slots.get(one.run_id)
+        held = slot is None or slot.held
+        if verdict == "begin" and (not held or start_at is not None):
+            verdict = "queue"
+        return Verdict(verdict, start_at if held else None, slot is not None)

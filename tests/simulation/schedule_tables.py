@@ -1,0 +1,87 @@
+"""The table `schedules`, and what the scheduler's statements do to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tests.simulation.tables import Row, Tables
+
+
+@dataclass(slots=True)
+class ScheduleRow:
+    """A row of `schedules`, but for what is said of errors."""
+
+    flow_version: int
+    shard: int
+    rule: Any
+    scheduled_for: datetime | None
+    fire_at: datetime | None
+    revision: int = 1
+    paused: bool = False
+    last_run_id: str | None = None
+    error_reason: str | None = None
+    fired: int = 0
+    skipped: int = 0
+    missed: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class ScheduleTables:
+    """`tables` are the others."""
+
+    tables: Tables
+    rows: dict[tuple[str, str], ScheduleRow] = field(default_factory=dict)
+    """By flow and trigger."""
+
+    def find_due_schedules(self, p: Any) -> list[Row]:
+        now = self.tables.now()
+        held = self.tables.held(p["shards"], p["tokens"])
+        found = sorted(
+            (row.fire_at, place, row)
+            for place, row in self.rows.items()
+            if not row.paused
+            and row.shard in held
+            and row.fire_at is not None
+            and row.fire_at <= now + p["ahead"]
+        )
+        return [
+            (*place, row.flow_version, row.shard, row.revision, row.rule, row.scheduled_for, fire_at, now)
+            for fire_at, place, row in found[: p["limit"]]
+        ]
+
+    def settle_schedule(self, p: Any) -> list[Row]:
+        row = self.rows.get((p["flow_id"], p["trigger_id"]))
+        if row is None or row.shard not in self.tables.held([p["shard"]], [p["token"]]):
+            return []
+        if row.shard != p["shard"] or row.revision != p["revision"] or row.scheduled_for != p["was"]:
+            return []
+        row.scheduled_for, row.fire_at = p["scheduled_for"], p["fire_at"]
+        row.last_run_id = p["last_run_id"] or row.last_run_id
+        if not p["keep_error"]:
+            row.error_reason = p["error_reason"]
+        for what in ("fired", "skipped", "missed", "failed"):
+            setattr(row, what, getattr(row, what) + p[what])
+        return [(True,)]
+
+    def pause_schedule(self, p: Any) -> list[Row]:
+        row = self.rows.get((p["flow_id"], p["trigger_id"]))
+        if row is None or row.paused:
+            return []
+        row.paused, row.revision = True, row.revision + 1
+        return [(True,)]
+
+    def unfinished_runs(self, p: Any) -> list[Row]:
+        found = sorted(
+            run_id
+            for run_id, run in self.tables.runs.items()
+            if run.flow_id == p["flow_id"]
+            and run.actor == p["actor"]
+            and run.actor.startswith("trigger:")
+            and run.finished_at is None
+        )
+        return [(run_id,) for run_id in found[: p["limit"]]]
