@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reflux.controlplane.routes import Target
 
-_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout")
+_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "shadow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ def _shown(target: Target) -> dict[str, Any]:
     }
     if target.try_timeout_ms is not None:
         shown["try_timeout"] = f"{Decimal(target.try_timeout_ms) / 1000:f}s"
+    if target.shadow:
+        shown["shadow"] = target.shadow
     return shown
 
 

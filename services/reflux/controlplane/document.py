@@ -31,7 +31,7 @@ NOTE_FORM: Final = f"a note is text of at most {MAX_NOTE} characters without NUL
 
 _READ: Final = frozenset({"node", "revision", "targets", "note"})
 _OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
-_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout"})
+_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "shadow"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
 
@@ -66,6 +66,7 @@ def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
             tuple(each["fallback"]),
             each["tries"],
             each["try_timeout_ms"],
+            each.get("shadow", 0),
         )
         for each in value
     )
@@ -80,6 +81,7 @@ def write_targets(targets: Iterable[Target]) -> list[dict[str, Any]]:
             "fallback": list(target.fallback),
             "tries": target.tries,
             "try_timeout_ms": target.try_timeout_ms,
+            "shadow": target.shadow,
         }
         for target in targets
     ]
@@ -133,7 +135,10 @@ class _Reader:
             self._version(each, f"{place}/fallback/{index}")
         tries = self._integer(value, "tries", place, 0, MAX_TRIES, default=0) or 1
         timeout = self._timeout(value.get("try_timeout"), f"{place}/try_timeout")
-        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout)
+        shadow = self._integer(value, "shadow", place, 0, TOTAL_WEIGHT, default=0)
+        if shadow and weight:
+            self._wrong(f"{place}/shadow", "a version with weight answers itself; give it shadow or weight")
+        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, shadow)
 
     def _together(self, targets: list[Target]) -> None:
         """What only the targets together can break; each of them is well-formed."""
@@ -155,6 +160,9 @@ class _Reader:
             total = sum(tries.get(version, 1) for version in chain)
             if total > MAX_CHAIN:
                 self._wrong(place, f"its chain has {total} tries; at most {MAX_CHAIN} are allowed")
+        shadows = sum(target.shadow for target in targets)
+        if shadows > TOTAL_WEIGHT:
+            self._wrong("/targets", f"the shadows sum to {shadows}; at most {TOTAL_WEIGHT} basis points")
         weights = sum(target.weight for target in targets)
         if weights != TOTAL_WEIGHT:
             self._wrong(

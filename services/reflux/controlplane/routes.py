@@ -34,6 +34,8 @@ class Target:
     """Tries of this version before the next one in a chain; at least 1."""
     try_timeout_ms: int | None = None
     """Limit of each try of a call given to this target, in milliseconds; None: the attempt's own deadline."""
+    shadow: int = 0
+    """Basis points of the node's pure calls of which it gets a copy; only without weight."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from reflux.controlplane.envoy import cluster, endpoint, listener, route, tracing, xds
+from reflux.controlplane.envoy import cluster, endpoint, listener, route, shadow, tracing, xds
+from reflux.core.route import shadow_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,8 +74,14 @@ def build(graph: Graph) -> Snapshot:
     """Serialize the configuration of a graph."""
     leaves = {leaf.name: _leaf(leaf) for leaf in graph.leaves}
     composites = {composite.name: _composite(composite) for composite in graph.composites}
+    copied = {(node.node, version) for node in graph.nodes for version in node.shadows}
+    shadows = {
+        shadow_cluster(leaf.node, leaf.version): _shadow(leaf)
+        for leaf in graph.leaves
+        if (leaf.node, leaf.version) in copied
+    }
     return Snapshot(
-        clusters=leaves | composites,
+        clusters=leaves | composites | shadows,
         endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
         routes={listener.ROUTES: _routes(graph.nodes)},
         revisions={node.node: node.revision for node in graph.nodes},
@@ -107,6 +114,11 @@ def _leaf(of: Leaf) -> bytes:
 @lru_cache(_CACHED)
 def _composite(of: Composite) -> bytes:
     return xds.encode(xds.CLUSTER, cluster.composite(of))
+
+
+@lru_cache(_CACHED)
+def _shadow(of: Leaf) -> bytes:
+    return xds.encode(xds.CLUSTER, shadow.cluster(of))
 
 
 @lru_cache(_CACHED)

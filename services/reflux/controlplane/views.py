@@ -53,7 +53,9 @@ def change(of: Change) -> pb.RouteChange:
 
 
 def _target(of: Target) -> pb.Target:
-    target = pb.Target(version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries)
+    target = pb.Target(
+        version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries, shadow=of.shadow
+    )
     if of.try_timeout_ms is not None:
         target.try_timeout.FromMilliseconds(of.try_timeout_ms)
     return target

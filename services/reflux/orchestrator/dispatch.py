@@ -5,6 +5,7 @@ leaves the others theirs; those who wait are served by turns of their flows (`fa
 ends with the step's total time.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -18,7 +19,7 @@ from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment, Outcome
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.route import draw, idempotency_key
+from reflux.core.route import draw, idempotency_key, shadow_draw
 from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
@@ -85,6 +86,7 @@ def prepare(
     limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
     number = draw(command.node, run_id, command.step, command.attempt)
     assignment = Assignment(effect, lane_of(effect), draw=number)
+    shadow = _shadow(run_id, command, reach, effect)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
     started = ev.AttemptStarted(
         command.step, command.attempt, command.generation, assignment, now, input_digest=digest
@@ -106,7 +108,21 @@ def prepare(
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
     )
+    if shadow is not None:
+        order = replace(order, shadow=shadow, group=None)
     return started, order, _obstacle(mesh, command, reach, now)
+
+
+def _shadow(run_id: RunId, command: StartAttempt, reach: Reach, effect: EffectClass) -> str | None:
+    """The version that gets a copy of the attempt: of a pure call whose class is not the flow's own word, not
+    pinned, that asks no cache. Such an attempt travels alone, so that the copy is of it and nobody else.
+    """
+    if not reach.shadows or effect is not EffectClass.PURE or command.effect is not None:
+        return None
+    if command.version is not None or command.cache_key is not None:
+        return None
+    number = shadow_draw(command.node, run_id, command.step, command.attempt)
+    return reach.shadow_of(number, command.input.value)
 
 
 def _group(

@@ -87,6 +87,8 @@ class TargetView:
     weight: int
     """Basis points."""
     fallback: tuple[str, ...]
+    shadow: int = 0
+    """Basis points of pure calls of which it gets a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,24 @@ class Reach:
     """The longest of theirs; None when one names none."""
     batch: int = 1
     """Attempts that one call may carry, whichever of them it meets; 1 for none but itself."""
+    shadows: tuple[tuple[int, VersionView], ...] = ()
+    """Who gets copies of pure calls: the first draw that is no longer theirs, in order."""
     bounds: tuple[int, ...] = ()
     """Of the route's targets with weight, in order: the first draw that is no longer theirs."""
 
     def share_of(self, draw: int) -> int:
         """Which of the targets Envoy chooses by this draw: its place among those with weight."""
         return bisect_right(self.bounds, draw)
+
+    def shadow_of(self, draw: int, value: JsonValue) -> str | None:
+        """The version that gets a copy of a pure call with this input, by its own draw; None for nobody.
+
+        A version to which the call would not be pure gets none.
+        """
+        for bound, version in self.shadows:
+            if draw < bound:
+                return version.version if version.effect_of(value) is EffectClass.PURE else None
+        return None
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class that holds whichever version Envoy picks."""
@@ -181,8 +195,16 @@ class MeshView:
         longest = None if None in timeouts else max((t for t in timeouts if t is not None), default=None)
         weights = [target.weight for target in route.targets if target.weight] if route is not None else []
         batch = min((version.batch for version in met), default=1)
-        reach = self._reach[key] = Reach(met, longest, batch, tuple(accumulate(weights)))
+        shadows = self._shadows(route, versions) if pin is None and route is not None else ()
+        reach = self._reach[key] = Reach(met, longest, batch, shadows, tuple(accumulate(weights)))
         return reach
+
+    def _shadows(
+        self, route: RouteView, versions: Mapping[str, VersionView]
+    ) -> tuple[tuple[int, VersionView], ...]:
+        bounds = accumulate(target.shadow for target in route.targets)
+        both = zip(bounds, route.targets, strict=True)
+        return tuple((bound, versions[t.version]) for bound, t in both if t.shadow and t.version in versions)
 
     async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
         """The JSON Schema of a version's input; None when the version or the registry is not there."""
@@ -264,5 +286,5 @@ def _effect(stored: Effect) -> EffectClass | Expression:
 
 
 def _route(stored: routing_pb.Route) -> RouteView:
-    targets = tuple(TargetView(t.version, t.weight, tuple(t.fallback)) for t in stored.targets)
+    targets = tuple(TargetView(t.version, t.weight, tuple(t.fallback), t.shadow) for t in stored.targets)
     return RouteView(stored.node, stored.revision, targets)

@@ -18,7 +18,7 @@ from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column, Output
 from reflux.cli.session import SECONDS, Session, session, to_dict
 
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?", re.ASCII)
+PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?", re.ASCII)
 _TOTAL = 10_000
 
 
@@ -115,6 +115,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
         Column("FALLBACK"),
         Column("TRIES", right=True),
         Column("TRY TIMEOUT", right=True),
+        Column("SHADOW", right=True),
     ]
     rows = [
         (
@@ -123,6 +124,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
             " → ".join(target["fallback"]),
             target["tries"] or 1,
             target.get("try_timeout") or "",
+            spoken.percent(target["shadow"]) if target.get("shadow") else "",
         )
         for target in route["targets"]
     ]
@@ -182,7 +184,7 @@ def _set_shares(route: dict[str, Any], given: list[str]) -> None:
     shares: dict[str, int] = {}
     for each in given:
         version, _, text = each.rpartition("=")
-        percent = _PERCENT.fullmatch(text)
+        percent = PERCENT.fullmatch(text)
         if not version or percent is None:
             raise wrong(f"{each}: a share is VERSION=PERCENT with at most two decimals, such as 1.0.0=12.5")
         if version in shares:
@@ -192,6 +194,8 @@ def _set_shares(route: dict[str, Any], given: list[str]) -> None:
         raise wrong(f"the shares sum to {spoken.percent(sum(shares.values()))}; they must sum to 100 %")
     for target in route["targets"]:
         target["weight"] = shares.pop(target["version"], 0)
+        if target["weight"]:
+            target.pop("shadow", None)  # it answers itself now
     route["targets"] += [{"version": version, "weight": weight} for version, weight in shares.items()]
 
 
