@@ -101,7 +101,11 @@ def get_route(reflux: Session, node: str, revision: int | None = None) -> dict[s
 def document_of(route: dict[str, Any]) -> dict[str, Any]:
     """What a person writes of a route. With its revision: putting it back overwrites nobody's change."""
     targets = [
-        {key: value for key, value in target.items() if value not in ([], None)}
+        {
+            key: value
+            for key, value in target.items()
+            if value not in ([], None) and (key, value) != ("shadow", 0)
+        }
         for target in route["targets"]
     ]
     return {"node": route["node"], "revision": route["revision"], "targets": targets}
