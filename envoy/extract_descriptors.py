@@ -32,6 +32,7 @@ ROOTS: Final = (
     "envoy/config/trace/v3/opentelemetry.proto",
     "envoy/extensions/access_loggers/grpc/v3/als.proto",
     "envoy/extensions/clusters/composite/v3/cluster.proto",
+    "envoy/extensions/filters/http/fault/v3/fault.proto",
     "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from reflux.controlplane.routes import Target
+from reflux.controlplane.routes import Ejection, Target
 from tests.mesh.support.node import node_fault, work
 
 if TYPE_CHECKING:
@@ -152,3 +152,50 @@ async def test_it_comes_back(mesh: Mesh) -> None:
     async with asyncio.timeout(15):
         while (await mesh.call(lane="broad")).answer != "1.0.0":
             await asyncio.sleep(0.05)
+
+
+async def test_a_version_has_settings_of_its_own(mesh: Mesh) -> None:
+    """Two faults in a row and one second, where the route says so."""
+    ill = await mesh.node("1.0.0")
+    await mesh.node("2.0.0")
+    quick = Ejection(consecutive=2, interval_ms=200, base_time_ms=1_000)
+    await mesh.route(Target("1.0.0", 10_000, ("2.0.0",), ejection=quick), Target("2.0.0", 0))
+    ill.behaviour = node_fault()
+    for _ in range(2):
+        assert (await mesh.call(lane="safe")).text == "ill"
+    async with asyncio.timeout(10):
+        while (reply := await mesh.call(lane="safe")).text == "ill":
+            await asyncio.sleep(0.01)
+    assert (reply.answer, reply.tries) == ("2.0.0", 1)
+    assert len(ill.calls) < 5, "the default would have waited for five"
+    ill.behaviour = work
+    async with asyncio.timeout(10):
+        while (await mesh.call(lane="safe")).answer != "1.0.0":
+            await asyncio.sleep(0.05)
+
+
+async def test_changing_the_settings_loses_no_call_and_lets_the_ejected_back(mesh: Mesh) -> None:
+    """Its upstream is made anew: calls in flight end on the old one."""
+    node = await mesh.node("1.0.0")
+    await mesh.route(Target("1.0.0", 10_000))
+    stop = asyncio.Event()
+    codes: set[grpc.StatusCode] = set()
+
+    async def caller() -> None:
+        while not stop.is_set():
+            codes.add((await mesh.call(draw=0)).code)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(8):
+            tasks.create_task(caller())
+        for number in range(2, 12):
+            await mesh.route(Target("1.0.0", 10_000, ejection=Ejection(consecutive=number)))
+        stop.set()
+    assert codes == {grpc.StatusCode.OK}
+    await mesh.route(Target("1.0.0", 10_000))
+    await _five_faults(mesh, node)
+    node.behaviour = work
+    await mesh.route(Target("1.0.0", 10_000, ejection=Ejection(consecutive=7)))
+    async with asyncio.timeout(10):
+        while (await mesh.call()).code is not grpc.StatusCode.OK:
+            await asyncio.sleep(0.01)

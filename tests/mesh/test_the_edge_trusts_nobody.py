@@ -16,11 +16,19 @@ ELSEWHERE = "https://evil.example"
 
 async def test_our_own_headers_are_taken_away(edge: Edge) -> None:
     """Everybody is anonymous, and nobody tells Envoy or a service what only we may tell."""
-    await edge.http("GET", "/api/runs", x_reflux_actor="root", X_Reflux_Node="n", x_envoy_max_retries="9")
+    faults = {
+        "x_envoy_fault_abort_grpc_request": "14",
+        "x_envoy_fault_delay_request": "9000",
+        "x_reflux_fault": "1",
+        "x_reflux_fault_abort": "14",
+    }
+    ours = {"x_reflux_actor": "root", "X_Reflux_Node": "n", "x_envoy_max_retries": "9", **faults}
+    await edge.http("GET", "/api/runs", **ours)
     metadata = edge.heard.metadata[-1]
     assert metadata["x-reflux-actor"] == "anonymous"
     assert "x-reflux-node" not in metadata
     assert "x-envoy-max-retries" not in metadata
+    assert not [name for name in metadata if "fault" in name]
 
 
 async def test_a_page_from_elsewhere_can_change_nothing(edge: Edge) -> None:

@@ -18,6 +18,7 @@ from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.effect_servicer import EffectServicer
+from reflux.orchestrator.faulting import FaultDesk
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.intake import Broken, Intake
 from reflux.orchestrator.journal_reader import JournalReader
@@ -198,6 +199,7 @@ class Process:
             launcher=launcher,
             waiter=waiter,
             changes=self.changes,
+            faults=FaultDesk(self._shared.mesh, allowed=True),
             words=Words.over(
                 pool,
                 self.reader,

@@ -35,6 +35,7 @@ FLAGS: Final = {
 _REASONS: Final = {
     "weight": "by its weight",
     "sticky": "by its weight, sticky",
+    "override": "by its weight in the step",
     "pin": "pinned by the step",
     "fallback": "as a fallback",
 }
@@ -43,6 +44,16 @@ _REASONS: Final = {
 def percent(basis_points: int) -> str:
     """9950 as `99.5 %`."""
     return f"{basis_points / 100:g} %"
+
+
+def ejection(settings: dict[str, Any] | None) -> str:
+    """When a version is ejected, for how long; empty for one with the defaults."""
+    if not settings:
+        return ""
+    return (
+        f"{settings['consecutive']} in a row, or {settings['threshold_percent']} % of "
+        f"{settings['min_requests']}+ in {settings['interval']}: for {settings['base_time']}"
+    )
 
 
 def flags(text: str) -> str:

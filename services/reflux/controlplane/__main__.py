@@ -39,7 +39,7 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         async with pool.connection() as connection:
             await migrate.check_version(connection, "controlplane")
         store = RouteStore(pool, str(uuid.uuid4()))
-        controller = Controller(store, Collector.of(settings))
+        controller = Controller(store, Collector.of(settings), allow_faults=settings.faults == "test")
         tries = TryKeeper(pool)
 
         def register(to: grpc.aio.Server) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -21,6 +22,7 @@ from reflux.controlplane import graph, metrics, snapshot
 from reflux.controlplane.defaults import first_route
 from reflux.controlplane.envoy import xds
 from reflux.controlplane.fleet import Fleet
+from reflux.controlplane.routes import new_salt
 from reflux.controlplane.store import State
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
@@ -44,9 +46,12 @@ log = logs.get_logger("controlplane")
 class Controller:
     """Holds what is known, and turns."""
 
-    def __init__(self, store: RouteStore, collector: Collector | None = None) -> None:
+    def __init__(
+        self, store: RouteStore, collector: Collector | None = None, *, allow_faults: bool = False
+    ) -> None:
         self._store = store
         self._collector = collector
+        self._allow_faults = allow_faults
         self._wake = asyncio.Event()
         self._turned = asyncio.Condition()
         self.turns = 0
@@ -103,7 +108,8 @@ class Controller:
         strangers = set(self.catalog.nodes()) - {each.route.node for each in routes}
         for node in sorted(strangers):
             first = first_route(node, self.catalog.of(node)[0])
-            await self._store.found(first.route, author=AUTHOR, note=first.note)
+            route = replace(first.route, salt=new_salt())
+            await self._store.found(route, author=AUTHOR, note=first.note)
         return await self._store.serving() if strangers else routes
 
     def _publish(self) -> None:
@@ -112,7 +118,10 @@ class Controller:
         wanted = graph.build(self.catalog.versions, [each.route for each in self.routes])
         if wanted != self._graph:
             self._graph = wanted
-            self.fleet.publish(snapshot.build(wanted).traced(self._collector))
+            self.fleet.publish(self._build(wanted).traced(self._collector))
+
+    def _build(self, wanted: graph.Graph) -> snapshot.Snapshot:
+        return snapshot.build(wanted, allow_faults=self._allow_faults)
 
     async def _record(self) -> None:
         """Write down who is connected, who took what and who refused what; lead back what was refused."""

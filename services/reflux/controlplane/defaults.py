@@ -41,4 +41,4 @@ def _read(node: str, value: dict[str, Any]) -> FirstRoute:
     known = {each["version"] for each in value["targets"]}
     read = document.read(node, value, known)
     assert not read.violations, f"defaults.yaml: {node}: {read.violations}"
-    return FirstRoute(Route(node, 1, read.targets), read.note)
+    return FirstRoute(Route(node, 1, read.targets, read.sticky), read.note)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from reflux.controlplane.routes import Target
+    from reflux.controlplane.routes import Route, Target
 
-_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "shadow")
+_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "ejection", "shadow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +28,35 @@ class Change:
     """One difference."""
 
     version: str
-    """Of the target; empty when the order of the targets changed."""
+    """Of the target; empty when what differs is the route's own."""
     field: str
-    """target (it came or went), weight, fallback, tries, try_timeout or order."""
+    """target (it came or went), weight, fallback, tries, try_timeout, ejection; or order, sticky, salt."""
     before: str
     """JSON; empty when there was nothing."""
     after: str
     """JSON; empty when there is nothing."""
 
 
-def diff(before: Sequence[Target], after: Sequence[Target]) -> tuple[Change, ...]:
-    """The differences in the order of `after`, then the targets that went, then the order."""
-    old, new = ({target.version: target for target in each} for each in (before, after))
-    changes = [change for target in after for change in _target(old.get(target.version), target)]
+def diff(before: Route | None, after: Route) -> tuple[Change, ...]:
+    """The differences in the order of `after`, then the targets that went, then the route's own.
+
+    `before` is None for the first route of a node; its salt, which nobody chose, is no difference then.
+    """
+    sides = (before.targets if before else ()), after.targets
+    old, new = ({target.version: target for target in each} for each in sides)
+    changes = [change for target in after.targets for change in _target(old.get(target.version), target)]
     changes += [
         Change(version, "target", _json(_shown(old[version])), "") for version in old if version not in new
     ]
     kept = [version for version in old if version in new]
     if list(new) != kept + [version for version in new if version not in old]:
         changes.append(Change("", "order", _json(list(old)), _json(list(new))))
+    if (then := before.sticky if before else "") != after.sticky:
+        changes.append(
+            Change("", "sticky", _json(then) if then else "", _json(after.sticky) if after.sticky else "")
+        )
+    if before is not None and before.salt != after.salt:
+        changes.append(Change("", "salt", _json(before.salt), _json(after.salt)))
     return tuple(changes)
 
 
@@ -71,10 +81,22 @@ def _shown(target: Target) -> dict[str, Any]:
         "tries": target.tries,
     }
     if target.try_timeout_ms is not None:
-        shown["try_timeout"] = f"{Decimal(target.try_timeout_ms) / 1000:f}s"
+        shown["try_timeout"] = _seconds(target.try_timeout_ms)
+    if (ejection := target.ejection) is not None:
+        shown["ejection"] = {
+            "threshold_percent": ejection.threshold_percent,
+            "consecutive": ejection.consecutive,
+            "interval": _seconds(ejection.interval_ms),
+            "base_time": _seconds(ejection.base_time_ms),
+            "min_requests": ejection.min_requests,
+        }
     if target.shadow:
         shown["shadow"] = target.shadow
     return shown
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{Decimal(milliseconds) / 1000:f}s"
 
 
 def _json(value: object) -> str:

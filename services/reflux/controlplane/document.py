@@ -7,12 +7,13 @@ stand in a document and is not read, so that one can get a route, change it and 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.routes import TOTAL_WEIGHT, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, Ejection, Route, Target
 from reflux.core.errors import Violation
+from reflux.core.expression import ExpressionSyntaxError, compile_expression
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -29,9 +30,15 @@ MAX_NOTE: Final = 1_000
 """Characters."""
 NOTE_FORM: Final = f"a note is text of at most {MAX_NOTE} characters without NUL"
 
-_READ: Final = frozenset({"node", "revision", "targets", "note"})
+MAX_STICKY: Final = 1_000
+"""Characters of its source."""
+MAX_SALT: Final = 64
+"""Characters."""
+
+_READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
 _OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
-_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "shadow"})
+_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "ejection", "shadow"})
+_EJECTION: Final = frozenset({"threshold_percent", "consecutive", "interval", "base_time", "min_requests"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
 
@@ -43,6 +50,8 @@ class RouteDocument:
     revision: int = 0
     targets: tuple[Target, ...] = ()
     note: str = ""
+    sticky: str = ""
+    salt: str | None = None
     violations: tuple[Violation, ...] = ()
 
 
@@ -57,6 +66,19 @@ def is_note(text: str) -> bool:
     return len(text) <= MAX_NOTE and "\0" not in text
 
 
+def read_policy(node: str, revision: int, value: Any) -> Route:
+    """A route as `write_policy` wrote it; a list is what older releases wrote: targets and nothing else."""
+    if isinstance(value, list):
+        return Route(node, revision, read_targets(value), salt="")
+    return Route(node, revision, read_targets(value["targets"]), value["sticky"], value["salt"])
+
+
+def write_policy(route: Route) -> dict[str, Any]:
+    """A route as the database keeps it; its salt is known by then."""
+    assert route.salt is not None, "a route is kept with its salt"
+    return {"targets": write_targets(route.targets), "sticky": route.sticky, "salt": route.salt}
+
+
 def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
     """Targets as `write_targets` wrote them."""
     return tuple(
@@ -66,6 +88,7 @@ def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
             tuple(each["fallback"]),
             each["tries"],
             each["try_timeout_ms"],
+            Ejection(**each["ejection"]) if each.get("ejection") else None,
             each.get("shadow", 0),
         )
         for each in value
@@ -81,6 +104,7 @@ def write_targets(targets: Iterable[Target]) -> list[dict[str, Any]]:
             "fallback": list(target.fallback),
             "tries": target.tries,
             "try_timeout_ms": target.try_timeout_ms,
+            "ejection": asdict(target.ejection) if target.ejection else None,
             "shadow": target.shadow,
         }
         for target in targets
@@ -106,7 +130,41 @@ class _Reader:
             self._wrong("/note", NOTE_FORM)
             note = ""
         targets = self._targets(value.get("targets"))
-        return RouteDocument(revision, targets, note, tuple(self.violations))
+        sticky = self._sticky(value.get("sticky", ""))
+        salt = self._salt(value.get("salt"))
+        return RouteDocument(revision, targets, note, sticky, salt, tuple(self.violations))
+
+    def _sticky(self, value: JsonValue) -> str:
+        if not isinstance(value, str) or len(value) > MAX_STICKY or "\0" in value:
+            self._wrong(
+                "/sticky", f"an expression of at most {MAX_STICKY} characters, such as input.customer"
+            )
+            return ""
+        if not value.strip():
+            return ""
+        try:
+            roots = compile_expression(value).roots
+        except ExpressionSyntaxError as error:
+            self._wrong(
+                "/sticky", f"{error.message}; write an expression such as input.customer, without braces"
+            )
+            return ""
+        if roots != {"input"}:
+            named = ", ".join(sorted(roots)) or "nothing"
+            self._wrong(
+                "/sticky", f"it reads {named}; it must read input, the input of the call, and only that"
+            )
+        return value
+
+    def _salt(self, value: JsonValue) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or len(value) > MAX_SALT or "\0" in value:
+            self._wrong(
+                "/salt", f"text of at most {MAX_SALT} characters; leave it out to keep the present one"
+            )
+            return None
+        return value
 
     def _targets(self, value: JsonValue) -> tuple[Target, ...]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_TARGETS:
@@ -134,11 +192,29 @@ class _Reader:
         for index, each in enumerate(fallback):
             self._version(each, f"{place}/fallback/{index}")
         tries = self._integer(value, "tries", place, 0, MAX_TRIES, default=0) or 1
-        timeout = self._timeout(value.get("try_timeout"), f"{place}/try_timeout")
+        timeout = self._milliseconds(value, "try_timeout", place, (1, MAX_TRY_TIMEOUT_MS))
+        ejection = self._ejection(value.get("ejection"), f"{place}/ejection")
         shadow = self._integer(value, "shadow", place, 0, TOTAL_WEIGHT, default=0)
         if shadow and weight:
             self._wrong(f"{place}/shadow", "a version with weight answers itself; give it shadow or weight")
-        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, shadow)
+        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, ejection, shadow)
+
+    def _ejection(self, value: JsonValue, place: str) -> Ejection | None:
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self._wrong(place, f"an object with any of {', '.join(sorted(_EJECTION))}")
+            return None
+        self._closed(value, _EJECTION, place)
+        usual = Ejection()
+        hour, day = 3_600_000, 86_400_000
+        return Ejection(
+            self._integer(value, "threshold_percent", place, 0, 100, default=0) or usual.threshold_percent,
+            self._integer(value, "consecutive", place, 0, 10_000, default=0) or usual.consecutive,
+            self._milliseconds(value, "interval", place, (100, hour)) or usual.interval_ms,
+            self._milliseconds(value, "base_time", place, (100, day)) or usual.base_time_ms,
+            self._integer(value, "min_requests", place, 0, 100_000, default=0) or usual.min_requests,
+        )
 
     def _together(self, targets: list[Target]) -> None:
         """What only the targets together can break; each of them is well-formed."""
@@ -183,13 +259,18 @@ class _Reader:
             return default
         return number
 
-    def _timeout(self, value: JsonValue, place: str) -> int | None:
-        if value is None:
+    def _milliseconds(
+        self, value: Mapping[str, JsonValue], name: str, place: str, bounds: tuple[int, int]
+    ) -> int | None:
+        """A duration as proto3 JSON writes it; None without one."""
+        text = value.get(name)
+        if text is None:
             return None
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         milliseconds = int(Decimal(match[1]) * 1000) if match else 0
-        if not 1 <= milliseconds <= MAX_TRY_TIMEOUT_MS:
-            self._wrong(place, "seconds as text, such as '0.25s', from '0.001s' to '3600s'")
+        if not bounds[0] <= milliseconds <= bounds[1]:
+            low, high = (f"'{Decimal(each) / 1000:f}s'" for each in bounds)
+            self._wrong(f"{place}/{name}", f"seconds as text, such as '0.25s', from {low} to {high}")
             return None
         return milliseconds
 

@@ -12,6 +12,8 @@ Rules:
 - A composite is named by the digest of its chain and lane, so equal chains share one and a changed chain
   never changes a cluster that is in use: it is another cluster.
 - A pin reaches that version alone: who pins wants an answer from it or none.
+- A version has one leaf, whoever reaches it: as a target, a fallback or a pin, of this step or that one. So
+  its ejection is one too, and is read from the target of its own name in the node's route.
 - Everything is sorted, so the same catalog and routes give the same graph.
 """
 
@@ -21,13 +23,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reflux.controlplane.routes import TOTAL_WEIGHT, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Target
 from reflux.core.effect import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reflux.controlplane.routes import Route
+    from reflux.controlplane.routes import Ejection, Route
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +57,7 @@ class Leaf:
     node: str
     version: str
     endpoints: tuple[Endpoint, ...]
+    ejection: Ejection = USUAL
 
     @property
     def name(self) -> str:
@@ -129,10 +132,17 @@ def build(versions: Iterable[Version], routes: Iterable[Route]) -> Graph:
         names = sorted(version for owner, version in known if owner == node)
         nodes.append(_node(node, names, route, composites))
     return Graph(
-        leaves=tuple(Leaf(*key, endpoints) for key, endpoints in sorted(known.items())),
+        leaves=tuple(
+            Leaf(node, version, endpoints, _ejection(routes_by_node.get(node), version))
+            for (node, version), endpoints in sorted(known.items())
+        ),
         composites=tuple(composites[name] for name in sorted(composites)),
         nodes=tuple(nodes),
     )
+
+
+def _ejection(route: Route | None, version: str) -> Ejection:
+    return USUAL if route is None else route.ejection(version)
 
 
 def _node(

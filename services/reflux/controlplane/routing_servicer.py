@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
@@ -61,7 +62,8 @@ class RoutingServicer(RoutingServiceServicer):
         if read.violations:
             message = f"the route has {len(read.violations)} problem(s): {read.violations[0].message}"
             raise InvalidArgument(Reason.ROUTE_INVALID, message, violations=read.violations)
-        return await self._make(Route(request.node, read.revision, read.targets), read.note, context)
+        route = Route(request.node, read.revision, read.targets, read.sticky, read.salt)
+        return await self._make(route, read.note, context)
 
     async def ListRouteRevisions(  # noqa: N802
         self, request: pb.ListRouteRevisionsRequest, context: Any
@@ -97,7 +99,7 @@ class RoutingServicer(RoutingServiceServicer):
             if request.from_revision
             else await self._store.former(node, to.route.revision)
         )
-        changes = diff(since.route.targets if since else (), to.route.targets)
+        changes = diff(since.route if since else None, to.route)
         return pb.DiffRouteResponse(
             from_revision=since.route.revision if since else 0,
             to_revision=to.route.revision,
@@ -123,7 +125,9 @@ class RoutingServicer(RoutingServiceServicer):
             raise Refused(
                 Reason.NODE_VERSION_NOT_FOUND, message, metadata=about | {"versions": ",".join(gone)}
             )
-        return await self._make(Route(node, request.expected_revision, former.route.targets), note, context)
+        # The salt of today: going back to older shares deals nobody anew who was not dealt anew since.
+        route = replace(former.route, revision=request.expected_revision, salt=None)
+        return await self._make(route, note, context)
 
     async def WatchRoutes(  # noqa: N802
         self, request: pb.WatchRoutesRequest, context: Any

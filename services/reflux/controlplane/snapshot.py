@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from reflux.controlplane.envoy import cluster, endpoint, listener, route, shadow, tracing, xds
+from reflux.controlplane.envoy import cluster, endpoint, faults, listener, route, shadow, tracing, xds
 from reflux.core.route import shadow_cluster
 
 if TYPE_CHECKING:
@@ -66,14 +66,22 @@ class Snapshot:
         if proxy.mesh is None:
             return {kind: {} for kind in KINDS}
         resource = listener.mesh(*proxy.mesh, self.collector)
-        listeners = {resource["name"]: xds.encode(xds.LISTENER, resource)}
+        resources = [resource, *([faults.listener()] if faults.NAME in self.routes else [])]
+        listeners = {each["name"]: xds.encode(xds.LISTENER, each) for each in resources}
         return dict(zip(KINDS, (self.clusters, self.endpoints, listeners, self.routes), strict=True))
 
 
-def build(graph: Graph) -> Snapshot:
-    """Serialize the configuration of a graph."""
+def build(graph: Graph, *, allow_faults: bool = False) -> Snapshot:
+    """Serialize the configuration of a graph; `allow_faults`: with the way on which versions fail."""
     leaves = {leaf.name: _leaf(leaf) for leaf in graph.leaves}
     composites = {composite.name: _composite(composite) for composite in graph.composites}
+    twins: dict[str, bytes] = {}
+    routes = {listener.ROUTES: _routes(graph.nodes, allow_faults=allow_faults)}
+    if allow_faults:
+        for leaf in graph.leaves:
+            twins |= _twins_of_leaf(leaf)
+        twins |= {name: body for each in graph.composites for name, body in _twin_of_chain(each)}
+        routes[faults.NAME] = _fault_routes(graph.leaves)
     copied = {(node.node, version) for node in graph.nodes for version in node.shadows}
     shadows = {
         shadow_cluster(leaf.node, leaf.version): _shadow(leaf)
@@ -81,20 +89,24 @@ def build(graph: Graph) -> Snapshot:
         if (leaf.node, leaf.version) in copied
     }
     return Snapshot(
-        clusters=leaves | composites | shadows,
+        clusters=leaves | twins | composites | shadows,
         endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
-        routes={listener.ROUTES: _routes(graph.nodes)},
+        routes=routes,
         revisions={node.node: node.revision for node in graph.nodes},
     )
 
 
-def _routes(nodes: Iterable[NodeGraph]) -> bytes:
+def _routes(nodes: Iterable[NodeGraph], *, allow_faults: bool) -> bytes:
     """The route configuration, put together from the nodes' parts.
 
     Serialized messages are merged by writing one after the other (protobuf encoding, "Last One Wins"), and
     repeated fields then follow each other.
     """
-    parts = [xds.encode(xds.VIRTUAL_HOST, route.host()), *map(_entries, nodes)]
+    parts = [xds.encode(xds.VIRTUAL_HOST, route.host())]
+    if not allow_faults:
+        parts.append(xds.encode(xds.VIRTUAL_HOST, {"routes": [faults.refused()]}))
+    for node in nodes:
+        parts += [_fault_entries(node), _entries(node)] if allow_faults else [_entries(node)]
     parts.append(xds.encode(xds.VIRTUAL_HOST, {"routes": [route.last()]}))
     configuration: Any = xds.message_class(xds.ROUTE).FromString(xds.encode(xds.ROUTE, route.frame()))
     configuration.virtual_hosts.add().ParseFromString(b"".join(parts))
@@ -104,6 +116,34 @@ def _routes(nodes: Iterable[NodeGraph]) -> bytes:
 @lru_cache(_CACHED)
 def _entries(of: NodeGraph) -> bytes:
     return xds.encode(xds.VIRTUAL_HOST, {"routes": route.entries(of)})
+
+
+def _fault_routes(leaves: Iterable[Leaf]) -> bytes:
+    configuration: Any = xds.message_class(xds.ROUTE).FromString(xds.encode(xds.ROUTE, faults.routes()))
+    for leaf in leaves:
+        configuration.virtual_hosts.add().ParseFromString(_fault_host(leaf))
+    return bytes(configuration.SerializeToString(deterministic=True))
+
+
+@lru_cache(_CACHED)
+def _fault_entries(of: NodeGraph) -> bytes:
+    return xds.encode(xds.VIRTUAL_HOST, {"routes": faults.entries(of)})
+
+
+@lru_cache(_CACHED)
+def _fault_host(of: Leaf) -> bytes:
+    return xds.encode(xds.VIRTUAL_HOST, faults.host(of))
+
+
+@lru_cache(_CACHED)
+def _twins_of_leaf(of: Leaf) -> dict[str, bytes]:
+    return {each["name"]: xds.encode(xds.CLUSTER, each) for each in faults.leaves(of)}
+
+
+@lru_cache(_CACHED)
+def _twin_of_chain(of: Composite) -> tuple[tuple[str, bytes]]:
+    twin = faults.chain(of)
+    return ((twin["name"], xds.encode(xds.CLUSTER, twin)),)
 
 
 @lru_cache(_CACHED)

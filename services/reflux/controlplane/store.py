@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.types.json import Jsonb
 
 from reflux.controlplane import document
-from reflux.controlplane.routes import Route
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from reflux.controlplane.routes import Route
     from reflux.runtime.postgres import Pool
 
 ALIVE_SECONDS: Final = 5.0
@@ -103,12 +103,17 @@ class RouteStore:
         rows = await self._all("revisions", {"node": node, "before": before, "limit": limit})
         return [StoredRevision(**_revision(row)) for row in rows]
 
+    async def salt(self, node: str) -> str | None:
+        """The salt of the route that serves; None when the node has none."""
+        served = [each.route.salt for each in await self.serving() if each.route.node == node]
+        return served[0] if served else None
+
     async def propose(self, route: Route, *, author: str, note: str) -> int | None:
         """Add a PENDING revision; return its number, or None if `route.revision` (0: any) is not serving."""
         values = {
             "node": route.node,
             "expected": route.revision,
-            "document": Jsonb(document.write_targets(route.targets)),
+            "document": Jsonb(document.write_policy(route)),
             "author": author,
             "note": note,
         }
@@ -117,8 +122,8 @@ class RouteStore:
 
     async def found(self, route: Route, *, author: str, note: str) -> None:
         """Give a node its first route, unless it has one."""
-        targets = Jsonb(document.write_targets(route.targets))
-        await self._run("found", {"node": route.node, "document": targets, "author": author, "note": note})
+        policy = Jsonb(document.write_policy(route))
+        await self._run("found", {"node": route.node, "document": policy, "author": author, "note": note})
 
     async def standing(self, node: str, revision: int) -> Standing:
         """Where a revision stands that was proposed."""
@@ -166,9 +171,9 @@ def _columns(revisions: Mapping[str, int]) -> dict[str, list[Any]]:
 
 def _revision(row: tuple[Any, ...]) -> dict[str, Any]:
     """The members of a StoredRevision, from the columns that every statement on revisions gives."""
-    node, revision, targets, author, note, created_at, state, refusal = row
+    node, revision, policy, author, note, created_at, state, refusal = row
     return {
-        "route": Route(node, revision, document.read_targets(targets)),
+        "route": document.read_policy(node, revision, policy),
         "author": author,
         "note": note,
         "created_at": created_at,

@@ -9,8 +9,10 @@ then each of them says so.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from reflux.controlplane.routes import new_salt
 from reflux.controlplane.store import State
 from reflux.core.errors import Conflict, Refused
 from reflux.core.reasons import Reason
@@ -43,6 +45,9 @@ class Updates:
             Refused: ROUTE_REJECTED, with the proxy's own words; the former revision serves on.
         """
         async with self._turn:
+            if route.salt is None:
+                salt = await self._store.salt(route.node)
+                route = replace(route, salt=new_salt() if salt is None else salt)
             revision = await self._store.propose(route, author=author, note=note)
             if revision is None:
                 message = (

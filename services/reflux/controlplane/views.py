@@ -37,13 +37,15 @@ def revision(stored: StoredRevision, waiting_for: Iterable[str] = ()) -> pb.Rout
     return pb.Route(
         node=stored.route.node,
         revision=stored.route.revision,
-        targets=[_target(each) for each in stored.route.targets],
+        targets=[target(each) for each in stored.route.targets],
         state=_STATES[stored.state],
         waiting_for=waiting_for,
         note=stored.note,
         author=stored.author,
         update_time=at,
         refusal=stored.refusal,
+        sticky=stored.route.sticky,
+        salt=stored.route.salt,
     )
 
 
@@ -52,10 +54,17 @@ def change(of: Change) -> pb.RouteChange:
     return pb.RouteChange(version=of.version, field=of.field, before=of.before, after=of.after)
 
 
-def _target(of: Target) -> pb.Target:
-    target = pb.Target(
+def target(of: Target) -> pb.Target:
+    """A target."""
+    shown = pb.Target(
         version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries, shadow=of.shadow
     )
     if of.try_timeout_ms is not None:
-        target.try_timeout.FromMilliseconds(of.try_timeout_ms)
-    return target
+        shown.try_timeout.FromMilliseconds(of.try_timeout_ms)
+    if (ejection := of.ejection) is not None:
+        shown.ejection.threshold_percent = ejection.threshold_percent
+        shown.ejection.consecutive = ejection.consecutive
+        shown.ejection.interval.FromMilliseconds(ejection.interval_ms)
+        shown.ejection.base_time.FromMilliseconds(ejection.base_time_ms)
+        shown.ejection.min_requests = ejection.min_requests
+    return shown

@@ -34,6 +34,12 @@ class StartAttempt:
     cache_key: Json | None = None
     """By what an earlier output is found, for `cache_ttl`; None: the call is made."""
     cache_ttl: timedelta = timedelta(0)
+    versions: tuple[tuple[str, int], ...] = ()
+    """Of the step itself: versions and their basis points; the draw chooses. Empty: the node's route."""
+    sticky: Json | None = None
+    """Of the step itself: calls with this value stay with one version. None: what the node's route says."""
+    own_sticky: bool = False
+    """The step says what is sticky: when that is nothing, the node's route is not asked."""
     effect: EffectClass | None = None
     """The class that the step declares for it; None: the weakest that the call can meet."""
 

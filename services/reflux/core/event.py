@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
+from reflux.core.faults import FaultPlan
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.origin import OnlyStep, Origin
 
@@ -121,11 +122,13 @@ class Assignment:
     revision: int = 0
     answered_by: str = ""
     reason: str = ""
-    """weight, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
+    """weight, sticky, override, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
     tries: int = 0
     flags: str = ""
     batch_id: str = ""
     """Of the call that it shared with other attempts; empty when it travelled alone."""
+    sticky: bytes = b""
+    """Digest of the sticky value that the draw was made from; empty: of run, step and attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,8 @@ class RunCreated:
     """Type of `trigger`; empty: webhook, where there is one."""
     scheduled_for: datetime | None = None
     """The moment that the schedule of `trigger` names; None: it has none."""
+    faults: FaultPlan | None = None
+    """Of a test run, perhaps without any; None: it is no test."""
 
 
 @dataclass(frozen=True, slots=True)

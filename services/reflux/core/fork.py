@@ -417,9 +417,16 @@ def _kind(step: Step) -> type | None:
 
 
 def _unresolved(origin: RunState, path: StepPath) -> Refused:
-    message = (
-        f"nobody knows whether the effect of step {path} of run {origin.id} happened: find out, then "
-        f"fork from {path} if it may happen again"
-    )
+    undoes = origin.steps[path].undoes
+    if undoes is None:
+        message = (
+            f"nobody knows whether the effect of step {path} of run {origin.id} happened: find out, then "
+            f"fork from {path} if it may happen again"
+        )
+    else:  # from a compensation nothing can go on: what it undid is done again, or stands
+        message = (
+            f"nobody knows whether step {undoes} of run {origin.id} was undone: find out, then fork from "
+            f"{undoes} to do it again, or from a step that comes after it if what it did stands"
+        )
     metadata = {"run_id": origin.id, "step": path}
     return Refused(Reason.STEP_UNRESOLVED, message, metadata=metadata)

@@ -18,7 +18,7 @@ Everything here follows from what was recorded and decides nothing: the same jou
 from collections.abc import Iterable
 from datetime import datetime
 
-from reflux.core import compensation
+from reflux.core import clocks, compensation
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import RunPhase, StepState
@@ -123,13 +123,15 @@ def settle(
         state.promised -= (len(run.items) - run.begun) * size_of(state.flow, run.step.action.body)
     run.over.clear()
     run.items = ()
-    for waiting in (state.ready, state.due, state.timers, state.closable, state.deadlines, state.frames):
+    for waiting in (state.ready, state.due, state.timers, state.closable, state.frames):
         waiting.pop(path, None)
+    state.deadlines.pop(path, None)
+    state.stopped.pop(path, None)
     for child in (state.unstarted, state.child_runs, state.recall):
         child.pop(path, None)
     state.awaited.pop(path, None)
     if path in state.parked:
-        unpark(state, path)
+        unpark(state, path, time)
     for number, scope in enumerate(branches_of(run.step.action)):
         if number not in (run.branches or ()):
             skip_all(state, scope, run.prefix, time)
@@ -200,21 +202,23 @@ def close(state: RunState, container: StepPath, closing: Closing, time: datetime
         state.closable[container] = None
 
 
-def park(state: RunState, path: StepPath, run: StepRun) -> None:
+def park(state: RunState, path: StepPath, run: StepRun, time: datetime) -> None:
     """Leaves a step to a person: nobody knows what became of its effect, and it may not be asked again."""
     land(state, run)
     run.state = StepState.PARKED
     state.due.pop(path, None)
     state.parked[path] = None
     state.parked_in.update(state.around(path))
+    clocks.stop(state, state.around(path), time)
     if run.undoes is not None:
         compensation.begin_next(state)
 
 
-def unpark(state: RunState, path: StepPath) -> None:
+def unpark(state: RunState, path: StepPath, time: datetime) -> None:
     """A person has decided about a step: nothing is held up by it any more."""
     del state.parked[path]
     state.parked_in = {container for other in state.parked for container in state.around(other)}
+    clocks.go_on(state, time)
 
 
 def land(state: RunState, run: StepRun) -> None:
@@ -264,7 +268,7 @@ def _end_early(state: RunState, frame: Frame, closing: Closing, time: datetime) 
             if run.unresolved is None:
                 settle(state, path, StepState.CANCELED, time)
             else:
-                park(state, path, run)
+                park(state, path, run, time)
         elif path in state.child_runs:
             state.recall[path] = None
             state.deadlines.pop(path, None)

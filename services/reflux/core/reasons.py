@@ -28,7 +28,8 @@ class Reason(StrEnum):
     # Runs.
     INPUT_INVALID = "INPUT_INVALID"  # does not fit the schema of the flow or of the node
     RUN_NOT_FOUND = "RUN_NOT_FOUND"
-    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id with another body
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the same request_id or signal_id with another body
+    FAULTS_NOT_ALLOWED = "FAULTS_NOT_ALLOWED"  # this stack's setting lets no run have faults
     NOT_ACCEPTING = "NOT_ACCEPTING"  # this orchestrator is draining or has lost its lease; try again
 
     CONCURRENCY_LIMIT = "CONCURRENCY_LIMIT"  # as many runs of this key go on as its flow allows; try again

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from reflux.core import children, compensation
+from reflux.core import children, clocks, compensation
 from reflux.core import event as ev
 from reflux.core.containers import items_of
 from reflux.core.event import SETTLED, RunPhase, StepState
@@ -42,7 +42,7 @@ from reflux.core.frames import (
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught
+from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught, signal_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,6 +138,7 @@ def evolve(state: RunState, event: ev.Event) -> None:
             pass  # for the history; who counts recoveries must do so before a run can crash its owner again
         case ev.RunParked():
             state.quarantine = event.failure
+            clocks.stop(state, state.deadlines, event.time)
         case ev.RunFinished():
             _run_finished(state, event)
         case ev.SignalReceived() | ev.StepAnswered() | ev.RunPaused() | ev.RunResumed() | ev.RunTerminated():
@@ -159,6 +160,7 @@ def _heard(
     match event:
         case ev.SignalReceived():
             state.signals[event.word] = event
+            state.sent[event.word] = signal_digest(event.name, event.payload)
             state.stored += len(event.payload.raw)
         case ev.StepAnswered():
             state.steps[event.step].answer = event
@@ -166,6 +168,7 @@ def _heard(
             state.paused = event
         case ev.RunResumed():
             state.paused = state.quarantine = None
+            clocks.go_on(state, event.time)
         case ev.RunTerminated():
             pass  # the events that follow end it
 
@@ -217,7 +220,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
         run.state = StepState.RETRYING
         state.due[event.step] = event.retry_at
     elif event.state is StepState.PARKED:
-        park(state, event.step, run)
+        park(state, event.step, run, event.finish_time)
     else:
         settle(state, event.step, event.state, event.finish_time, event.output)
 
@@ -312,7 +315,7 @@ def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
     run = state.steps[event.step]
     if event.choice not in (ev.Choice.RETRY, ev.Choice.FALL_BACK) or run.state is not StepState.PARKED:
         return
-    unpark(state, event.step)
+    unpark(state, event.step, event.time)
     run.state = StepState.RETRYING
     run.generation += 1
     run.used = 0

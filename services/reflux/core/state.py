@@ -16,6 +16,7 @@ path is the prefix and the id.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from reflux.core import event as ev
@@ -174,12 +175,16 @@ class RunState:
     """Those that no wait has taken yet, by id, in the order they came."""
     heard: dict[str, StepPath] = field(default_factory=dict)
     """Ids of the words that were heard, and the step that took it, if one did."""
+    sent: dict[str, bytes] = field(default_factory=dict)
+    """Of the signals among them, by id: the digest of what was sent (`signal_digest`)."""
     frames: dict[StepPath, list[Frame]] = field(default_factory=dict)
     closable: dict[StepPath, None] = field(default_factory=dict)
     """Containers none of whose lists goes on: what follows must be decided."""
     closing: dict[StepPath, Closing] = field(default_factory=dict)
     deadlines: dict[StepPath, datetime] = field(default_factory=dict)
     """When the total time of a container in progress, or of the run, is over."""
+    stopped: dict[StepPath, datetime] = field(default_factory=dict)
+    """Which of those clocks stand, and since when: `reflux.core.clocks`."""
     kept: dict[StepPath, ev.OutcomeKept] = field(default_factory=dict)
     """Outcomes of the origin that the walk has not reached."""
     parked: dict[StepPath, None] = field(default_factory=dict)
@@ -297,6 +302,11 @@ def error_of(failure: ev.Failure) -> dict[str, JsonValue]:
         "message": failure.message,
         "retryable": failure.retryable,
     }
+
+
+def signal_digest(name: str, payload: Json) -> bytes:
+    """What makes two signals to a run the same one."""
+    return blake2b(name.encode() + b"\0" + payload.raw, digest_size=16).digest()
 
 
 def caught(failure: ev.Failure) -> dict[str, JsonValue]:

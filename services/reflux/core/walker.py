@@ -35,6 +35,7 @@ from reflux.core.flow.model import (
     SetAction,
     SignalAction,
     Step,
+    StepRoute,
     SwitchAction,
     TryAction,
     WaitAction,
@@ -46,6 +47,8 @@ from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
 from reflux.core.waits import ask, listen, take, waited
+
+_NO_ROUTE = StepRoute()
 
 
 def decide(state: RunState, now: datetime) -> Command | None:
@@ -195,6 +198,9 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         document = Json.of(action.with_.evaluate(state.values_of(path)))
         cache = step.cache
         key = Json.of(cache.key.evaluate(state.values_of(path))) if cache and cache.key else document
+        route = step.route or _NO_ROUTE
+        template = route.sticky
+        sticky = template.evaluate(state.values_of(path)) if template else None
     except ExpressionError as error:
         return _failed(path, Reason.EXPRESSION_FAILED, error.render(), now)
     if len(document.raw) > MAX_DOCUMENT_BYTES:
@@ -210,6 +216,9 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         attempt_timeout=step.timeout.attempt,
         total_deadline=total,
         effect=step.effect,
+        versions=route.versions,
+        sticky=None if sticky is None else Json.of(sticky),
+        own_sticky=template is not None,
         cache_key=key if cache is not None else None,
         cache_ttl=cache.ttl if cache is not None else timedelta(0),
     )

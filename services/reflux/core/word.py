@@ -4,7 +4,8 @@ A **word** is a value with an id that its sender knows. `hear` judges it by the 
 with the events that follow, or refuses it with a typed error. Whoever owns the run records those events;
 whoever has sent the word asks the same function and learns the same answer:
 
-- The same id again gives no events and no refusal, whatever has happened since (`RunState.heard`).
+- The same id again gives no events and no refusal, whatever has happened since (`RunState.heard`); but a
+  signal with the id of another one is refused, because its sender would believe that it has arrived.
 - What a run is told again and means the same changes nothing: a cancel of a cancelled run.
 - A run that has finished refuses everything but that.
 
@@ -28,12 +29,12 @@ from reflux.core import event as ev
 from reflux.core.compensation import uncompensated
 from reflux.core.containers import gave
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, InvalidArgument, NotFound, Refused
+from reflux.core.errors import AlreadyExists, Exhausted, InvalidArgument, NotFound, Refused
 from reflux.core.event import SETTLED, Choice, RunPhase, SkipReason, StepState
 from reflux.core.flow.model import ApproveAction, ForeachAction, NodeAction, SignalAction, WhileAction
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.state import MAX_RUN_BYTES, ROOT, RunState, StepRun
+from reflux.core.state import MAX_RUN_BYTES, ROOT, RunState, StepRun, signal_digest
 from reflux.core.waits import answered, fits
 
 WordId = NewType("WordId", str)
@@ -137,9 +138,10 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
     """What follows from a word; nothing when it was heard before.
 
     Raises:
-        Refused, NotFound, InvalidArgument, Exhausted: it changes nothing, and why.
+        Refused, NotFound, InvalidArgument, Exhausted, AlreadyExists: it changes nothing, and why.
     """
     if word.id in state.heard:
+        _check_same(state, word)
         return ()
     if isinstance(word, Cancel | Recall):
         recalled = isinstance(word, Recall)
@@ -195,6 +197,38 @@ def _pause(state: RunState, word: Pause, now: datetime) -> tuple[ev.Event, ...]:
         message = f"the run begins nothing more: it is {how}"
         raise Refused(Reason.RUN_FINISHED, message, metadata={"run_state": how})
     return (ev.RunPaused(word.id, word.actor, word.reason, now),)
+
+
+def check_ears(state: RunState, word: Word) -> None:
+    """Whether the run can take a signal at all; asked by its sender, before the word is anywhere.
+
+    Nothing reads a run in quarantine but what ends it or lets it go on. Other words are kept for that moment:
+    a step may be skipped first. A sender of signals would ask again and again, and each would be kept.
+
+    Raises:
+        Refused: QUARANTINED, the run must be resumed first.
+    """
+    if not isinstance(word, Signal) or word.id in state.heard or state.finished is not None:
+        return
+    if state.quarantine is not None and state.quarantine.reason == Reason.QUARANTINED:
+        message = (
+            "the run is in quarantine and takes no signals; send it again once somebody has resumed the run"
+        )
+        raise Refused(Reason.QUARANTINED, message)
+
+
+def _check_same(state: RunState, word: Word) -> None:
+    """Whether a signal whose id was heard is that one again; of those under a key `signals` has judged it."""
+    if not isinstance(word, Signal) or word.key:
+        return
+    if state.sent.get(word.id) != signal_digest(word.name, word.payload):
+        raise other_signal(word.id)
+
+
+def other_signal(signal_id: str) -> AlreadyExists:
+    """What a sender is told whose signal_id stands for something else."""
+    message = f"signal_id {signal_id!r} was used with another payload; what is new has an id of its own"
+    return AlreadyExists(Reason.REQUEST_ID_REUSED, message, metadata={"signal_id": signal_id})
 
 
 def _signal(state: RunState, word: Signal, now: datetime) -> tuple[ev.Event, ...]:

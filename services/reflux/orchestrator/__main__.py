@@ -25,6 +25,7 @@ from reflux.orchestrator.census import Census
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.effect_servicer import EffectServicer
+from reflux.orchestrator.faulting import FaultDesk
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.flows.servicer import FlowServicer
 from reflux.orchestrator.flows.store import FlowStore
@@ -129,6 +130,7 @@ class Orchestrator:
         store = FlowStore(pool)
         flows = FlowCache(store)
         reader = JournalReader(pool, flows)
+        self._allow_faults = settings.faults == "test"
         self._results = ResultCache(settings.redis_url)
         self._tries = Tries(settings.controlplane_address)
         self._desk = Desk(pool)
@@ -195,6 +197,7 @@ class Orchestrator:
             waiter=waiter,
             changes=self._changes,
             words=self._words,
+            faults=FaultDesk(self.mesh, allowed=self._allow_faults),
             tries=self._tries,
         )
         self._operation_servicer = assemble(

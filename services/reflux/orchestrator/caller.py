@@ -51,7 +51,11 @@ _GAVE_UP: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCEL
 _NOT_SENT: Final = frozenset({"UH", "NC", "NR", "UO"})
 """Envoy's flags for: no healthy host, no cluster, no route, a limit reached. Nothing was sent."""
 
-_MISSING: Final = {"node": Reason.NODE_NOT_FOUND, "version": Reason.NODE_VERSION_NOT_FOUND}
+_MISSING: Final = {
+    "node": Reason.NODE_NOT_FOUND,
+    "version": Reason.NODE_VERSION_NOT_FOUND,
+    "faults": Reason.FAULTS_NOT_ALLOWED,
+}
 """`x-reflux-missing`, the label of Envoy's 404: what it has no route for."""
 
 _SERVED: Final = "x-envoy-upstream-service-time"
@@ -65,6 +69,11 @@ _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
 
+OVERRIDE: Final = "override"
+"""Reason of a version that its step's own shares gave; by a sticky draw it is `STICKY`, as everywhere."""
+STICKY: Final = "sticky"
+
+
 class Group(NamedTuple):
     """Attempts that are equal in this may share a call."""
 
@@ -74,6 +83,8 @@ class Group(NamedTuple):
     limit: timedelta
     most: int
     """How many may share one."""
+    sticky: bytes = b""
+    """Digest of their sticky value; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,8 @@ class Order:
     """The version that gets a copy of the call; None: nobody does."""
     declared: bool = False
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
+    faults: tuple[tuple[str, str], ...] = ()
+    """Headers for the mesh: what shall fail, in a test run."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -151,6 +164,7 @@ class NodeCaller:
             ("x-reflux-effect", order.assignment.effect.value),
             ("x-reflux-idempotency-key", order.idempotency_key),
         ]
+        envelope.extend(order.faults)
         if order.shadow is not None:
             envelope.append(("x-reflux-shadow", shadow_cluster(order.node, order.shadow)))
             envelope.append(("x-reflux-shadow-report", self._claim_address))
@@ -218,6 +232,9 @@ def _never_left(assignment: Assignment) -> bool:
 
 def _missing(order: Order, reason: Reason) -> Failure:
     """Envoy has no route for what the registry knows: it will be told, unless the control plane is away."""
+    if reason is Reason.FAULTS_NOT_ALLOWED:
+        message = "the control plane allows no faults: its setting faults is off; nothing was sent"
+        return Failure("FAILED_PRECONDITION", reason, message, step=order.step)
     what = order.node if order.version is None else f"{order.node}@{order.version}"
     message = f"the mesh does not know {what} yet; nothing was sent"
     return Failure("NOT_FOUND", reason, message, retryable=True, step=order.step)
@@ -262,10 +279,12 @@ def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     chosen = labels.get("x-reflux-chosen", "")
     answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""
     tries = _number(labels.get("x-envoy-attempt-count"))
+    own = order.assignment.reason in (OVERRIDE, STICKY)
     return replace(
         order.assignment,
         chosen=chosen,
-        weight=_number(labels.get("x-reflux-weight")),
+        # To Envoy a version of the step's own choice is a pin: the probability is that of the choice.
+        weight=order.assignment.weight if own and chosen else _number(labels.get("x-reflux-weight")),
         revision=_number(labels.get("x-reflux-revision")),
         answered_by=answered,
         reason=_why(order, chosen, answered, tries),
@@ -279,8 +298,10 @@ def _why(order: Order, chosen: str, answered: str, tries: int) -> str:
     if chosen and answered and answered != chosen:
         return "ejected" if tries == 1 else "fallback"
     if order.version is not None:
-        return "pin"
-    return "weight" if chosen else ""
+        return order.assignment.reason or "pin"
+    if not chosen:
+        return ""
+    return STICKY if order.assignment.sticky else "weight"
 
 
 def _number(text: str | None) -> int:

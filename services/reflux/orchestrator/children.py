@@ -34,6 +34,7 @@ from reflux.core.run import begin
 from reflux.core.state import ROOT, RunState
 from reflux.core.word import Cancel, Recall, WordId
 from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.faulting import marked
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
@@ -285,7 +286,7 @@ def _created(
     state: RunState, path: StepPath, flow: Resolved, command: StartChild, *, now: datetime, priority: int
 ) -> ev.RunCreated:
     parent = state.created
-    return ev.RunCreated(
+    created = ev.RunCreated(
         flow.flow_id,
         flow.name,
         flow.version,
@@ -298,6 +299,7 @@ def _created(
         priority=priority,
         failure_of=state.id if path == ROOT else parent.failure_of,
     )
+    return marked(created, parent)
 
 
 def _passes(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
-from reflux.orchestrator import related_codec
+from reflux.orchestrator import faulting, related_codec
 from reflux.orchestrator.fields import document, failure_in, failure_out, moment, raw, set_stamp, stamp
 from reflux.orchestrator.operations import derivation
 from reflux.orchestrator.words import codec as words
@@ -59,6 +59,7 @@ def _assignment_in(stored: pb.AttemptFinished) -> ev.Assignment:
         tries=stored.tries,
         flags=stored.flags,
         batch_id=stored.batch_id,
+        sticky=stored.sticky,
     )
 
 
@@ -82,6 +83,7 @@ def _encode_created(event: ev.RunCreated) -> pb.Event:
             priority=None if event.priority == ev.DEFAULT_PRIORITY else event.priority,
             queued=event.queued,
             **derivation.written(event),
+            **faulting.written(event.faults),
         )
     )
 
@@ -107,6 +109,7 @@ def _decode_created(stored: pb.RunCreated) -> ev.Event:
         scheduled_for=moment(stored.scheduled_for) if stored.HasField("scheduled_for") else None,
         priority=stored.priority if stored.HasField("priority") else ev.DEFAULT_PRIORITY,
         queued=stored.queued,
+        faults=faulting.read(stored),
     )
 
 
@@ -137,6 +140,7 @@ def _encode_started(event: ev.AttemptStarted) -> pb.Event:
             draw=event.assignment.draw,
             time=stamp(event.time),
             input_digest=event.input_digest,
+            sticky=event.assignment.sticky,
         )
     )
 
@@ -146,7 +150,7 @@ def _decode_started(stored: pb.AttemptStarted) -> ev.Event:
         StepPath(stored.step),
         stored.attempt,
         stored.generation,
-        ev.Assignment(EffectClass(stored.effect), Lane(stored.lane), draw=stored.draw),
+        ev.Assignment(EffectClass(stored.effect), Lane(stored.lane), draw=stored.draw, sticky=stored.sticky),
         moment(stored.time),
         stored.input_digest,
     )
@@ -197,6 +201,8 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
     finished.tries = assignment.tries
     finished.flags = assignment.flags
     finished.batch_id = assignment.batch_id
+    if assignment.sticky:
+        finished.sticky = assignment.sticky
     set_stamp(finished.start_time, event.start_time)
     set_stamp(finished.finish_time, event.finish_time)
     finished.counted = event.counted

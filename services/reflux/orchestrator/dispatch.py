@@ -15,12 +15,12 @@ import orjson
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult
 from reflux.core.command import StartAttempt
-from reflux.core.effect import EffectClass, lane_of
+from reflux.core.effect import EffectClass, Lane, lane_of
 from reflux.core.event import Assignment, Outcome
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.route import draw, idempotency_key, shadow_draw
-from reflux.orchestrator.caller import Group, Order
+from reflux.core.route import draw, idempotency_key, pick, shadow_draw, sticky_digest, sticky_draw
+from reflux.orchestrator.caller import OVERRIDE, STICKY, Group, Order
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
 from reflux.orchestrator.result_cache import CacheEntry
@@ -81,11 +81,11 @@ def prepare(
     turn: Turn,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
+    command, assignment = choose(command, run_id, mesh.reach(command.node, None))
     reach = mesh.reach(command.node, command.version)
     effect = command.effect or reach.effect_of(command.input.value)
+    assignment = replace(assignment, effect=effect, lane=lane_of(effect))
     limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
-    number = draw(command.node, run_id, command.step, command.attempt)
-    assignment = Assignment(effect, lane_of(effect), draw=number)
     shadow = _shadow(run_id, command, reach, effect)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
     started = ev.AttemptStarted(
@@ -104,7 +104,7 @@ def prepare(
         limit=limit,
         total_deadline=command.total_deadline,
         turn=turn,
-        group=_group(command, reach, effect, number, limit),
+        group=_group(command, reach, assignment, limit),
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
     )
@@ -125,22 +125,55 @@ def _shadow(run_id: RunId, command: StartAttempt, reach: Reach, effect: EffectCl
     return reach.shadow_of(number, command.input.value)
 
 
-def _group(
-    command: StartAttempt, reach: Reach, effect: EffectClass, number: int, limit: timedelta
-) -> Group | None:
+def choose(command: StartAttempt, run_id: RunId, reach: Reach) -> tuple[StartAttempt, Assignment]:
+    """The draw of an attempt, what it is made from, and, when its step has shares of its own, the version.
+
+    Such a version is pinned from here on; the assignment says that it was the step's choice, and its share.
+    For every other attempt Envoy chooses. The effect class of the assignment is not known yet.
+
+    Args:
+        command: the attempt.
+        run_id: of its run.
+        reach: of an unpinned call of its node.
+    """
+    digest = _sticky(command, reach)
+    number = sticky_draw(digest) if digest else draw(command.node, run_id, command.step, command.attempt)
+    assignment = Assignment(EffectClass.AT_MOST_ONCE, Lane.SAFE, draw=number, sticky=digest)
+    if command.version is not None or not command.versions:
+        return command, assignment
+    version, share = pick(command.versions, number)
+    reason = STICKY if digest else OVERRIDE
+    return replace(command, version=version), replace(assignment, weight=share, reason=reason)
+
+
+def _sticky(command: StartAttempt, reach: Reach) -> bytes:
+    """Digest of what the attempt sticks to; empty when it draws for itself, as a pinned one does."""
+    if command.version is not None:
+        return b""
+    value = command.sticky.value if command.sticky is not None else None
+    if not command.own_sticky:
+        value = reach.sticky_of(command.input.value)
+    if value is None:
+        return b""
+    return sticky_digest(command.node, reach.salt, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+def _group(command: StartAttempt, reach: Reach, assignment: Assignment, limit: timedelta) -> Group | None:
     """With whom the attempt may travel. A second attempt travels alone: the first may have failed in company.
     So does one whose output may be known, or whose class is the flow's own word.
 
     Only with those that the route gives to the same target. So each attempt gets the version that its own
-    draw asks for, and a batch has no statistics of its own.
+    draw asks for, and a batch has no statistics of its own. What sticks travels with its equals alone: the
+    call has one draw, and should the route change on the way, that is the draw of each of them.
     """
-    if effect is not EffectClass.PURE or command.version is not None:
+    if assignment.effect is not EffectClass.PURE or command.version is not None:
         return None
     if command.attempt > 1 or reach.batch < 2:
         return None
     if command.cache_key is not None or command.effect is not None:
         return None
-    return Group(command.node, reach.share_of(number), limit, reach.batch)
+    share = reach.share_of(assignment.draw)
+    return Group(command.node, share, limit, reach.batch, assignment.sticky)
 
 
 def entry_of(flow_id: FlowId, command: StartAttempt, reach: Reach) -> CacheEntry | None:

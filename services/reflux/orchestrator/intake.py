@@ -36,6 +36,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.adoption import Adoption
 from reflux.orchestrator.children import Children, tell_parent, tells
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
 from reflux.orchestrator.operations.seen import seen_as
@@ -95,7 +96,7 @@ class Intake:
         self._clock = clock
         self._member = ""
         self._leases: dict[int, ShardLease] = {}
-        self._adopting: asyncio.Queue[Taken] = asyncio.Queue()
+        self._adopting: asyncio.Queue[Adoption] = asyncio.Queue()
         self._loading: asyncio.Queue[tuple[ShardLease, list[Adopted]]] = asyncio.Queue()
         self._counted: set[ShardLease] = set()
         """Shards whose runs may be taken up."""
@@ -114,7 +115,7 @@ class Intake:
         """These are ours now."""
         for taken in shards:
             self._leases[taken.lease.shard] = taken.lease
-            self._adopting.put_nowait(taken)
+            self._adopting.put_nowait(Adoption(taken))
 
     def busy(self) -> Collection[int]:
         """Shards not to be given away now."""
@@ -146,21 +147,20 @@ class Intake:
 
     async def _adopt_forever(self) -> None:
         for _ in forever():
-            taken = await self._adopting.get()
+            adoption = await self._adopting.get()
+            lease = adoption.taken.lease
             try:
-                await self._adopt(taken)
+                await self._adopt(adoption)
             except (psycopg.Error, OSError, TimeoutError) as error:
-                log.warning("adoption_repeated", shard=taken.lease.shard, error=str(error))
+                log.warning("adoption_repeated", shard=lease.shard, error=str(error))
                 await asyncio.sleep(POLL_SECONDS)
-                if self._holds(taken.lease):
-                    # A death counted twice is harmless; one not counted is not.
-                    self._adopting.put_nowait(taken)
+                if self._holds(lease):
+                    self._adopting.put_nowait(adoption)
 
-    async def _adopt(self, taken: Taken) -> None:
+    async def _adopt(self, adoption: Adoption) -> None:
         """Counts the runs of a new shard, parks those that have died too often, and has the others loaded."""
-        adopted = [
-            one async for page in runs.adopt(self._pool, taken.lease, died=taken.orphaned) for one in page
-        ]
+        await adoption.count(self._pool)
+        taken, adopted = adoption.taken, adoption.adopted
         # One that rests has its old deaths still: only a new one speaks against reading it for a word.
         fatal = [one for one in adopted if one.recoveries >= MAX_RECOVERIES and (one.due or taken.orphaned)]
         poison = [one.run_id for one in fatal]

@@ -1,4 +1,7 @@
-"""Whether a run got further by what the worker writes."""
+"""What the worker must know of the events that it writes: what is progress, and what belongs together."""
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 from reflux.core import event as ev
 
@@ -8,3 +11,23 @@ def is_progress(event: ev.Event) -> bool:
     return isinstance(event, ev.StepSettled | ev.StepEntered | ev.RunResumed) or (
         isinstance(event, ev.AttemptFinished) and event.counted
     )
+
+
+def tied(events: Sequence[ev.Event]) -> frozenset[int]:
+    """The places of events that mean nothing without the one behind them.
+
+    A word that was heard is not heard again, and a child that has begun is not begun again. So what a person
+    decided, and what follows from it, must be durable together: a run read between the two would never learn
+    the second half.
+    """
+    return frozenset(place for place, (event, after) in enumerate(pairwise(events)) if _tie(event, after))
+
+
+def _tie(event: ev.Event, after: ev.Event) -> bool:
+    match event:
+        case ev.StepAnswered() | ev.StepOverruled() | ev.ChildStarted():
+            return isinstance(after, ev.StepSettled) and after.step == event.step
+        case ev.RunTerminated():
+            return isinstance(after, ev.RunFinished)
+        case _:
+            return False

@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+import psycopg
+
 from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, Unavailable
+from reflux.core.errors import Exhausted, RefluxError, Unavailable
 from reflux.core.event import RunPhase
+from reflux.core.faults import FaultPlan
 from reflux.core.flow.limits import NO_CLAIM, Claim, claim_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
@@ -18,11 +21,12 @@ from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.operations.derived import Derived, first_state, row_of
-from reflux.orchestrator.store.errors import ShardLost, Undecided
+from reflux.orchestrator.store.errors import CommitUnknown, ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.start import Started, Starter, StartRequest
 from reflux.orchestrator.worker import ActiveRun, Worker
+from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
 
@@ -32,6 +36,8 @@ MAX_TRIES: Final = 5
 """Of a start that finds its shard gone."""
 TRY_SECONDS: Final = 0.05
 """Before the second try; each later one waits as much longer."""
+
+log = logs.get_logger("launcher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Launcher:
         traceparent: str = "",
         derived: Derived | None = None,
         lease: ShardLease | None = None,
+        faults: FaultPlan | None = None,
     ) -> Launched:
         """Begins a run of the flow's current version; it is durable when this returns.
 
@@ -102,6 +109,7 @@ class Launcher:
             cause: the trigger that starts it, if any.
             traceparent: of the request, if it brought a valid one; the run's trace links to it.
             derived: where the run comes from, and what it takes over; None: it is just started.
+            faults: of a test run; None: it is no test.
             lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
@@ -134,11 +142,13 @@ class Launcher:
             trigger_type=cause.type,
             scheduled_for=cause.scheduled_for,
             priority=claim.priority,
+            faults=faults,
         )
         if derived is not None:
             created = derived.created(created)
-            await derived.write(run_id)
         request = _request(flow, created, run_id, once, lease=lease, claim=claim)
+        if derived is not None:
+            await derived.write(run_id)
         # Until it is known what became of the start nobody here reads the run. One that was read, walked to
         # its end and gone from memory would begin once more when a late answer comes.
         self._worker.launching.add(run_id)
@@ -158,11 +168,16 @@ class Launcher:
     ) -> Launched:
         """Has a run begun, and walked here if its shard is still ours."""
         run_id = request.run_id
-        started, begun_in = await self._start(request, bound=bound)
+        try:
+            started, begun_in = await self._start(request, bound=bound)
+        except RefluxError as error:
+            if derived is not None and not isinstance(error, CommitUnknown):
+                await _forget(derived, run_id)
+            raise
         metrics.started(created=started.created)
         if not started.created:
             if derived is not None:
-                await derived.forget(run_id)
+                await _forget(derived, run_id)
             return Launched(started.run_id, None)
         if started.queued:  # it costs no memory: who admits it leaves a word
             waiting = replace(created, queued=True)
@@ -224,6 +239,14 @@ class Launcher:
         held = self._lease.held()
         self._lost.intersection_update(held)
         return [lease for lease in held if lease not in self._lost]
+
+
+async def _forget(derived: Derived, run_id: RunId) -> None:
+    """Takes back what a run was to take over that was not begun; if that fails it goes with its partition."""
+    try:
+        await derived.forget(run_id)
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        log.warning("outcomes_not_dropped", run_id=run_id, error=str(error))
 
 
 def _request(

@@ -98,6 +98,10 @@ class RouteView:
     node: str
     revision: int
     targets: tuple[TargetView, ...]
+    sticky: Expression | None = None
+    """Over `input`: calls that it gives the same value stay with one version."""
+    salt: str = ""
+    """Part of every sticky draw."""
 
     @property
     def reachable(self) -> tuple[str, ...]:
@@ -115,10 +119,24 @@ class Reach:
     """The longest of theirs; None when one names none."""
     batch: int = 1
     """Attempts that one call may carry, whichever of them it meets; 1 for none but itself."""
-    shadows: tuple[tuple[int, VersionView], ...] = ()
-    """Who gets copies of pure calls: the first draw that is no longer theirs, in order."""
     bounds: tuple[int, ...] = ()
     """Of the route's targets with weight, in order: the first draw that is no longer theirs."""
+
+    sticky: Expression | None = None
+    """The route's; None: each attempt draws for itself."""
+    salt: str = ""
+    """The route's."""
+    shadows: tuple[tuple[int, VersionView], ...] = ()
+    """Who gets copies of pure calls: the first draw that is no longer theirs, in order."""
+
+    def sticky_of(self, value: JsonValue) -> JsonValue:
+        """What a call with this input sticks to, by the route; None for nothing, or when it does not say."""
+        if self.sticky is None:
+            return None
+        try:
+            return self.sticky.evaluate({"input": value})
+        except ExpressionProblem:
+            return None
 
     def share_of(self, draw: int) -> int:
         """Which of the targets Envoy chooses by this draw: its place among those with weight."""
@@ -196,7 +214,9 @@ class MeshView:
         weights = [target.weight for target in route.targets if target.weight] if route is not None else []
         batch = min((version.batch for version in met), default=1)
         shadows = self._shadows(route, versions) if pin is None and route is not None else ()
-        reach = self._reach[key] = Reach(met, longest, batch, shadows, tuple(accumulate(weights)))
+        sticky, salt = (route.sticky, route.salt) if route is not None else (None, "")
+        reach = Reach(met, longest, batch, tuple(accumulate(weights)), sticky, salt, shadows)
+        self._reach[key] = reach
         return reach
 
     def _shadows(
@@ -287,4 +307,14 @@ def _effect(stored: Effect) -> EffectClass | Expression:
 
 def _route(stored: routing_pb.Route) -> RouteView:
     targets = tuple(TargetView(t.version, t.weight, tuple(t.fallback), t.shadow) for t in stored.targets)
-    return RouteView(stored.node, stored.revision, targets)
+    return RouteView(stored.node, stored.revision, targets, _sticky(stored), stored.salt)
+
+
+def _sticky(stored: routing_pb.Route) -> Expression | None:
+    if not stored.sticky:
+        return None
+    try:
+        return compile_expression(stored.sticky)
+    except ExpressionProblem as error:  # of a control plane that knows more of the language
+        log.warning("sticky_unreadable", node=stored.node, error=error.message)
+        return None

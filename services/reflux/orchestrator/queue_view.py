@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 async def run_document(pool: Pool, state: RunState) -> bytes:
-    """A Run; of a queued one, with its place in the queue at this moment.
+    """A Run; of a queued one, with its place in the queue at this moment, which a pause does not cost it.
 
     Raises:
         psycopg.Error: the database is away.
     """
-    if state.phase is not RunPhase.QUEUED:
+    if not state.queued or state.phase not in (RunPhase.QUEUED, RunPhase.PAUSED):
         return run_view.run_document(state)
-    return run_view.run_document(state, queue=_queue(state, await slots.standing(pool, state.id)))
+    queue = _queue(state, await slots.standing(pool, state.id))
+    if state.phase is RunPhase.PAUSED:
+        del queue["waiting"]  # it waits for a person first
+    return run_view.run_document(state, queue=queue)
 
 
 def _queue(state: RunState, standing: Standing) -> dict[str, Any]:

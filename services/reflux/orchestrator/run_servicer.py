@@ -23,6 +23,7 @@ from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, provenance, queue_view, run_view
 from reflux.orchestrator.changes import Changes
+from reflux.orchestrator.faulting import FaultDesk
 from reflux.orchestrator.flows.cache import FlowCache
 from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.journal_reader import JournalReader
@@ -59,6 +60,7 @@ class RunServicer(RunServiceServicer):
         waiter: Waiter,
         changes: Changes,
         words: Words,
+        faults: FaultDesk,
         tries: provenance.Tries | None = None,
     ) -> None:
         self._pool = pool
@@ -68,6 +70,7 @@ class RunServicer(RunServiceServicer):
         self._waiter = waiter
         self._changes = changes
         self._words = words
+        self._faults = faults
         self._tries = tries
         self._watchers = 0
 
@@ -76,12 +79,20 @@ class RunServicer(RunServiceServicer):
         wait = parse_wait(request.wait)
         document = _input(request.input)
         flow = await self._flows.resolve(request.flow_id)
+        plan = self._faults.judge(
+            flow.flow, test=request.test, rules=tuple(request.faults), seed=request.seed
+        )
         once = None
         if handle := request_id(request.request_id):
-            digest = sha256(document.raw).digest()
+            digest = sha256(document.raw + (repr(plan).encode() if plan is not None else b"")).digest()
             once = StartOnce(f"flow:{flow.flow_id}", handle, digest)
         launched = await self._launcher.launch(
-            flow, document, once=once, actor=actor(context), traceparent=traceparent(context)
+            flow,
+            document,
+            once=once,
+            actor=actor(context),
+            traceparent=traceparent(context),
+            faults=plan,
         )
         if wait is not None:
             return await self._run(await self._waiter.settled(launched.run_id, wait))

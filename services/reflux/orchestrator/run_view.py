@@ -18,6 +18,7 @@ from reflux.core.document import Json
 from reflux.core.errors import InvalidArgument
 from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
 from reflux.core.expression import ExpressionError
+from reflux.core.faults import FaultPlan
 from reflux.core.flow.model import (
     Action,
     ApproveAction,
@@ -39,6 +40,7 @@ from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.orchestrator import codec, provenance
+from reflux.orchestrator.faulting import met_by
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.words import view as words
 
@@ -97,6 +99,7 @@ def run_document(
             "key": _key(state),
             "fingerprint": seen_as(state, _run_failure(state)) or "",
             "pause": words.pause(state, stamp),
+            **_test(created.faults),
             **(queue or {}),
         }
     )
@@ -158,6 +161,15 @@ def stamp(time: datetime | None) -> str | None:
 
 def _dump(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document)
+
+
+def _test(plan: FaultPlan | None) -> dict[str, Any]:
+    rules = plan.rules if plan is not None else ()
+    return {
+        "test": plan is not None,
+        "faults": [str(rule) for rule in rules],
+        "seed": plan.seed if plan is not None else "",
+    }
 
 
 def _parent(created: ev.RunCreated) -> dict[str, Any] | None:
@@ -243,6 +255,8 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
     attempts = [_attempt(finished, claimed=finished.attempt in run.claims) for finished in run.finished]
     if run.flight is not None:
         attempts.append(_flight(run.flight))
+    for attempt in attempts:
+        attempt["faults"] = [str(fault) for fault in met_by(state, path, attempt["attempt"])]
     return {
         "id": path,
         "name": step.name or "",
@@ -360,6 +374,7 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
         "tries": assignment.tries,
         "flags": assignment.flags,
         "batch_id": assignment.batch_id,
+        "sticky": assignment.sticky.hex(),
     }
 
 

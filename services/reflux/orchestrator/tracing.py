@@ -193,6 +193,7 @@ def _attempt(state: RunState, event: ev.AttemptFinished) -> Span:
         "reflux.tries": assignment.tries,
         "reflux.flags": assignment.flags,
         "reflux.batch_id": assignment.batch_id,
+        "reflux.sticky": assignment.sticky.hex(),
     }
     # What nobody said is left out: an attempt that was never sent was assigned to nobody.
     attributes |= {key: value for key, value in told.items() if value or (assignment.chosen and value == 0)}

@@ -43,7 +43,8 @@ from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import given_up, prepare
 from reflux.orchestrator.fairness import Shares, Turn
-from reflux.orchestrator.journaling import is_progress
+from reflux.orchestrator.faulting import under_faults
+from reflux.orchestrator.journaling import is_progress, tied
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resting import rests, row_of
@@ -297,6 +298,7 @@ class Worker:
             started, order, failure = prepare(
                 self._mesh, run.id, run.lease.token, command, now, turn=run.turn
             )
+            order = under_faults(state, order)
             evolve(state, started)
             if failure is not None:
                 result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)
@@ -325,7 +327,7 @@ class Worker:
         if not (recorded or words or changed or waits):
             return None
         update = replace(row, progressed=progressed) if changed else None
-        *first, last = portions([codec.encode(event) for event in recorded])
+        *first, last = portions([codec.encode(event) for event in recorded], tied(recorded))
         done = 0
         for portion in first:
             events = recorded[done : (done := done + len(portion))]

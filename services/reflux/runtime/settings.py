@@ -224,6 +224,9 @@ class Settings(BaseSettings):
     # Execution.
     shards: int = Field(default=64, ge=1, le=4096)
     """Number of shards runs are spread over; fixed when a database is first used."""
+    faults: Literal["off", "test"] = "off"
+    """Whether test runs may have faults injected; `reflux up` allows it unless told otherwise. The
+    orchestrators and the control plane must be told the same."""
     lease_seconds: float = Field(default=10.0, ge=0.5, le=300.0)
     """Seconds without a heartbeat after which an orchestrator, or an endpoint, counts as gone."""
     run_retention_days: Annotated[int, AfterValidator(_to_retention)] = Field(default=0, ge=0, le=36_500)

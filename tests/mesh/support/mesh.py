@@ -79,6 +79,7 @@ class Mesh:
     """What the access log said of tries that failed."""
     nodes: list[Node] = field(default_factory=list)
     revision: int = 0
+    allow_faults: bool = False
 
     async def node(self, version: str) -> Node:
         """A running node of this version; it is in the catalog of the next `route`."""
@@ -106,7 +107,7 @@ class Mesh:
             endpoints.setdefault(node.version, []).append(node.endpoint)
         versions = [Version(NODE, version, tuple(each)) for version, each in endpoints.items()]
         wanted = graph.build(versions, [Route(NODE, self.revision, targets)])
-        self.fleet.publish(snapshot.build(wanted).traced(self.collector))
+        self.fleet.publish(snapshot.build(wanted, allow_faults=self.allow_faults).traced(self.collector))
 
     async def settled(self) -> None:
         """Wait until Envoy has accepted the newest snapshot; fail with its words if it refuses."""

@@ -107,6 +107,21 @@ async def test_an_unknown_node_or_version_is_a_problem_with_the_nearest_name(flo
     assert (await flows.create(document))["version"] == 1
 
 
+async def test_a_steps_own_shares_are_planned_and_their_versions_must_be_there(flows, mesh):
+    """Those of the step, not of the node's route; a version that is not there is named at its place."""
+    mesh.add("http.request", "3.0.0")
+    own = {"versions": {"1.0.0": 2500, "3.0.0": 7500}}
+    (step,) = (await flows.plan(calling(route=own))).steps
+    assert [(each.version, each.weight) for each in step.versions] == [("1.0.0", 2500), ("3.0.0", 7500)]
+    gone = {"versions": {"1.0.0": 2500, "4.0.0": 7500}}
+    document = calling(route=gone)
+    document["spec"]["steps"].append({**document["spec"]["steps"][0], "id": "b", "route": {"pin": "5.0.0"}})
+    assert problems_of(await flows.plan(document)) == [
+        ("UNKNOWN_VERSION", "/spec/steps/0/route/versions/4.0.0"),
+        ("UNKNOWN_VERSION", "/spec/steps/1/route/pin"),
+    ]
+
+
 async def test_a_node_without_traffic_is_a_problem(flows, mesh):
     """Registered, but no route leads to it."""
     mesh.add("new.node", "1.0.0")

@@ -9,6 +9,7 @@ import pytest
 from bench.waiting import copy_run
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.runs import MAX_RECOVERIES
+from tests.store.runs.speaking import send
 from tests.support.orchestrators import balanced
 from tests.support.waiting import die, rows, waiting_run
 
@@ -101,6 +102,42 @@ async def test_a_run_in_quarantine_that_kills_once_more_is_left_alone(begin, ses
         assert read == set()
     assert await rows(session, "SELECT run_id::text, kind FROM inbox") == [(untold, "pause")]
     assert await rows(session, "SELECT recoveries FROM runs WHERE id = %s", untold) == [(MAX_RECOVERIES,)]
+
+
+async def test_a_signal_is_kept_for_a_run_in_quarantine_and_for_others(begin, session):
+    """One on its way to it goes back, a new one is not offered to it; who goes on has what was kept."""
+    keyed = {"id": "w", "wait": {"signal": "shipped", "key": "7"}}
+    async with begin(shards=8) as client:
+        flow = await client.save("waits", keyed)
+        run_id = (await client.start(flow))["id"]
+        async with asyncio.timeout(20):
+            while not await rows(session, "SELECT 1 FROM signal_waits WHERE run_id = %s", run_id):
+                await asyncio.sleep(0.05)
+        await until_row(session, run_id, "wake_at > now() + interval '1 minute'")
+        await quarantine(session, run_id)
+        first = await send(client, "shipped", key="7", payload=1, signal_id="a")
+        await session.execute(
+            "WITH given AS (UPDATE signals SET run_ids = ARRAY[%s::uuid] RETURNING id, word), offered AS"
+            " (UPDATE signal_waits SET offered = given.id FROM given) INSERT INTO inbox"
+            " (shard, run_id, kind, payload, created_at, signal)"
+            " SELECT shard, %s, 'signal', word, now(), given.id FROM given, runs WHERE runs.id = %s",
+            (run_id, run_id, run_id),
+        )
+        async with asyncio.timeout(20):
+            while await rows(session, "SELECT 1 FROM inbox"):
+                await asyncio.sleep(0.05)
+        other = (await client.start(flow))["id"]
+        taken = await client.until(other, "SUCCEEDED")
+        second = await send(client, "shipped", key="7", payload=2, signal_id="b")
+        await session.execute(
+            "UPDATE runs SET state = 'RUNNING', wake_at = 'infinity', recoveries = 0, error_code = NULL,"
+            " error_reason = NULL, error_message = NULL WHERE id = %s",
+            (run_id,),
+        )
+        late = await client.until(run_id, "SUCCEEDED")
+    assert (first["run_ids"], second["run_ids"]) == ([], [])
+    assert first["keep_time"]
+    assert (taken["output"], late["output"]) == (1, 2)
 
 
 async def test_a_run_in_quarantine_is_read_for_the_word_that_ends_it(begin, session):

@@ -72,6 +72,29 @@ async def test_what_goes_on_from_a_run_that_heard_of_a_failure_tells_nobody(begi
     assert anew["failure_run_id"], "a retry that fails again is a failure of its own"
 
 
+async def test_a_fork_that_a_limit_refuses_leaves_nothing(begin, mesh, session):
+    """What it would have taken over goes with it, at once."""
+    go = asyncio.Event()
+
+    async def hold(given, envelope, context):
+        await go.wait()
+        return {}
+
+    policies = {"concurrency": {"limit": 1, "overflow": "reject"}}
+    async with begin() as client:
+        flow = await client.save("full", {"id": "a", "set": {"v": 1}}, {"id": "b", **PURE}, policies=policies)
+        run = await client.start(flow, wait="20s")
+        mesh.script = hold
+        other = await client.start(flow)
+        assert await refused(fork(client, run["id"], "b")) is Reason.CONCURRENCY_LIMIT
+        left = await session.execute("SELECT DISTINCT run_id::text FROM journal ORDER BY 1")
+        assert {row for (row,) in await left.fetchall()} == {run["id"], other["id"]}
+        go.set()
+        await client.until(other["id"], "SUCCEEDED")
+        forked = await fork(client, run["id"], "b")
+        await client.until(forked["run"]["id"], "SUCCEEDED")
+
+
 async def test_a_fork_stands_as_deep_as_the_run_it_goes_on_from(begin, monkeypatch):
     """Runs below each other end at a depth; forking one of them makes no room for more."""
     monkeypatch.setattr(children, "MAX_DEPTH", 2)

@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 from reflux.api.trigger.v1.trigger_service_pb2 import DeliverWebhookRequest, HeaderField
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.gateway import errors
+from tests.store.runs.speaking import say
 from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
@@ -158,6 +159,25 @@ async def test_the_newest_run_takes_the_place_of_the_oldest(begin, mesh, databas
     assert 2 not in gate.order
     assert gate.most[""] == 1
     assert await slots_left(database_dsn) == (0, 0)
+
+
+async def test_a_pause_costs_no_place_in_the_queue(begin, mesh):
+    """Who pauses a queued run is told where it stands, and so is whoever resumes it or looks at it."""
+    mesh.script = gate = Gate()
+    async with begin() as client:
+        await client.save("pausing", STEP, policies=limited(limit=1))
+        await client.start("pausing", {"n": 1})
+        await gate.reached(1)
+        waits = await client.start("pausing", {"n": 2})
+        paused = await say(client, "PauseRun", waits["id"])
+        looked = await client.run(waits["id"])
+        resumed = await say(client, "ResumeRun", waits["id"])
+        gate.let_all_go()
+        await client.until(waits["id"], "SUCCEEDED")
+    place = {"position": 1, "length": 1, "held": 1, "limit": 1, "key": ""}
+    assert [each["queue"] for each in (paused, looked, resumed)] == [place] * 3
+    assert (paused["state"], paused["waiting"]["why"]) == ("PAUSED", "paused by anonymous")
+    assert (resumed["state"], resumed["waiting"]["why"][:3]) == ("QUEUED", "1st")
 
 
 async def test_a_cancelled_run_leaves_the_queue_at_once(begin, mesh, database_dsn):

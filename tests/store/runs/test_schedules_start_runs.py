@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import grpc
 import orjson
 import psycopg
 import pytest
@@ -17,72 +16,13 @@ from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.trigger.v1 import trigger_service_pb2 as pb
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
-from reflux.core.errors import RefluxError
 from reflux.core.reasons import Reason
 from reflux.orchestrator import launcher as launching
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.triggers import scheduler
 from reflux.orchestrator.triggers.schedules import ScheduleStore
-from reflux.runtime import clock, rpc
-
-if TYPE_CHECKING:
-    from tests.support.scripted_mesh import Client
-
-STEP = {"id": "a", "node": "work.pure", "with": {"trigger": "{{ trigger }}", "given": "{{ input }}"}}
-
-
-def every(duration: str = "1s", **keys: Any) -> dict[str, Any]:
-    return {"id": "often", "type": "interval", "every": duration, **keys}
-
-
-async def call(client: Client, method: str, **fields: Any) -> Any:
-    """One call of the TriggerService; raises the error that the server raised."""
-    request = getattr(pb, f"{method}Request")(**{"flow_id": "timed", "trigger_id": "often", **fields})
-    try:
-        return await getattr(TriggerServiceStub(client.channel), method)(request, timeout=60)
-    except grpc.RpcError as error:
-        raise rpc.to_error(error) from None
-
-
-async def refusal(awaitable: Any) -> RefluxError:
-    with pytest.raises(RefluxError) as caught:
-        await awaitable
-    return caught.value
-
-
-async def shown(client: Client) -> pb.Schedule:
-    """How the schedule stands."""
-    return (await call(client, "GetTrigger")).schedule
-
-
-async def until(client: Client, holds: Any, seconds: float = 30) -> pb.Schedule:
-    """The schedule once it is so."""
-    async with asyncio.timeout(seconds):
-        while not holds(schedule := await shown(client)):
-            await asyncio.sleep(0.05)
-    return schedule
-
-
-async def started(client: Client) -> list[dict[str, Any]]:
-    """What each run says of its start, oldest first, that a schedule started by itself."""
-    page = await client.runs.ListRuns(run_pb.ListRunsRequest(page_size=1000))
-    found = [run for run in reversed(page.runs) if run.actor == "trigger:often"]
-    starts = [(await client.events(run.id))[0] for run in found]
-    return [
-        start["data"] | {"run": run.id, "recorded": start["time"]}
-        for run, start in zip(found, starts, strict=True)
-    ]
-
-
-def moments(runs: list[dict[str, Any]]) -> list[datetime]:
-    return [datetime.fromisoformat(run["scheduled_for"]) for run in runs]
-
-
-async def replace(client: Client, **spec: Any) -> None:
-    document = orjson.dumps({"name": "timed", "spec": {"steps": [STEP], **spec}})
-    body = HttpBody(content_type="application/json", data=document)
-    request = flow_pb.ReplaceFlowRequest(flow_id="timed", document=body)
-    await FlowServiceStub(client.channel).ReplaceFlow(request)
+from reflux.runtime import clock
+from tests.store.runs.firing import STEP, call, every, moments, refusal, replace, shown, started, until
 
 
 async def test_an_interval_starts_a_run_for_each_of_its_moments(begin):
@@ -145,7 +85,7 @@ async def test_a_crash_between_the_start_and_the_move_starts_nothing_twice(begin
         return await real(self, due, lease, settled)
 
     monkeypatch.setattr(ScheduleStore, "settle", fail)
-    for overlap in ("allow", "skip", "cancel"):
+    for overlap in ("allow", "skip", "cancel", "queue"):
         broken.clear()
         async with begin() as client:
             if overlap == "allow":

@@ -82,6 +82,25 @@ async def test_a_signal_is_said_once_however_often_it_is_sent(begin):
     assert kinds.count("SignalReceived") == 1
 
 
+async def test_another_payload_under_the_same_id_is_refused(begin):
+    """Sent to a run or under a key, kept or taken; the first one stands, and is answered as before."""
+    async with begin() as client:
+        run = await client.start(await client.save("reused", WAIT, GIVE))
+        first = {"name": "shipped", "payload": {"n": 1}, "signal_id": "s1"}
+        receipt = await say(client, "SignalRun", run["id"], **first)
+        other = await refusal(say(client, "SignalRun", run["id"], **{**first, "payload": {"n": 2}}))
+        final = await client.until(run["id"], "SUCCEEDED")
+        assert await say(client, "SignalRun", run["id"], **first) == {**receipt, "step": "w"}
+        keyed = {"key": "7", "payload": 1, "signal_id": "k1"}
+        kept = await send(client, "shipped", **keyed)
+        under_key = await refusal(send(client, "shipped", **{**keyed, "payload": 2}))
+        again = await send(client, "shipped", **keyed)
+    for refused in (other, under_key):
+        assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert final["output"] == {"n": 1}
+    assert again == kept
+
+
 async def test_a_signal_before_its_wait_is_kept_for_it(begin, mesh):
     """The sender learns that no step has taken it yet; the wait that begins takes it at once."""
     go = asyncio.Event()

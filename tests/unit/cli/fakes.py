@@ -37,7 +37,7 @@ from reflux.api.shadow.v1.shadow_service_pb2_grpc import (
     add_ShadowServiceServicer_to_server,
 )
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
-from reflux.controlplane import document
+from reflux.controlplane import document, views
 from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, RefluxError, Violation
 from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
@@ -345,19 +345,8 @@ class Routes(RoutingServiceServicer):
             raise InvalidArgument(Reason.ROUTE_INVALID, "the route has problems", violations=read.violations)
         if read.revision not in (0, self._serving(request.node).revision):
             raise Conflict(Reason.REVISION_STALE, "the route is no longer there; read it again")
-        targets = []
-        for each in read.targets:
-            target = route_pb.Target(
-                version=each.version,
-                weight=each.weight,
-                fallback=each.fallback,
-                tries=each.tries,
-                shadow=each.shadow,
-            )
-            if each.try_timeout_ms is not None:
-                target.try_timeout.FromMilliseconds(each.try_timeout_ms)
-            targets.append(target)
-        return self.add(targets, read.note)
+        targets = [views.target(each) for each in read.targets]
+        return self.add(targets, read.note, sticky=read.sticky, salt=read.salt)
 
     def ListRouteRevisions(self, request: Any, context: Any) -> route_pb.ListRouteRevisionsResponse:
         self._serving(request.node)
@@ -386,7 +375,9 @@ class Routes(RoutingServiceServicer):
             raise Conflict(Reason.REVISION_STALE, "the route is no longer there; read it again")
         return self.add(self._revision(request.revision).targets, request.note)
 
-    def add(self, targets: Any, note: str = "", state: Any = None) -> route_pb.Route:
+    def add(
+        self, targets: Any, note: str = "", state: Any = None, *, sticky: str = "", salt: str | None = None
+    ) -> route_pb.Route:
         """The next revision."""
         route = route_pb.Route(
             node="http.request",
@@ -395,6 +386,8 @@ class Routes(RoutingServiceServicer):
             note=note,
             state=self.state if state is None else state,
             waiting_for=["mesh-2"] if self.state == route_pb.Route.APPLYING else [],
+            sticky=sticky,
+            salt=self.revisions[-1].salt if salt is None else salt,
         )
         self.revisions.append(route)
         return route

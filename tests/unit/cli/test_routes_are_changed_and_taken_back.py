@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,6 +123,36 @@ def test_a_route_that_was_shown_can_be_put_back(server: FakeServer, reflux: Refl
     assert targets(server) == before
     assert server.routes.revisions[-1].note == "the same"
     assert set_route(reflux, "route.yaml").status == 4
+
+
+def test_what_is_sticky_is_set_and_kept(server: FakeServer, reflux: Reflux) -> None:
+    """Shares alone change neither it nor the salt; only who asks for it deals everybody anew."""
+    set_route(reflux, "1.0.0=90", "2.0.0=10", "--sticky", "input.customer")
+    before = server.routes.revisions[-1]
+    assert before.sticky == "input.customer"
+    assert "input.customer" in reflux("route", "get", NODE, ok=True).stdout
+    assert set_route(reflux, "1.0.0=50", "2.0.0=50").status == 0
+    assert (server.routes.revisions[-1].sticky, server.routes.revisions[-1].salt) == (
+        before.sticky,
+        before.salt,
+    )
+    assert set_route(reflux, "--reshuffle").status == 0
+    assert server.routes.revisions[-1].salt not in ("", before.salt)
+    assert set_route(reflux, "--sticky", "").status == 0
+    assert server.routes.revisions[-1].sticky == ""
+
+
+def test_ejection_settings_are_shown_and_kept(server: FakeServer, reflux: Reflux, tmp_path: Path) -> None:
+    """They come from a file, in words to people, and shares alone keep them."""
+    settings = {"consecutive": 2, "base_time": "60s"}
+    target = {"version": "1.0.0", "weight": 10_000, "ejection": settings}
+    (tmp_path / "route.json").write_text(json.dumps({"targets": [target, {"version": "2.0.0"}]}))
+    assert set_route(reflux, "route.json").status == 0
+    shown = reflux("route", "get", NODE, ok=True).stdout
+    assert "2 in a row, or 50 % of 10+ in 1s: for 60s" in shown
+    assert set_route(reflux, "1.0.0=90", "2.0.0=10").status == 0
+    kept = server.routes.revisions[-1].targets[0].ejection
+    assert (kept.consecutive, kept.base_time.seconds) == (2, 60)
 
 
 def test_a_document_without_a_revision_has_the_one_that_serves(server: FakeServer, reflux: Reflux) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from reflux.controlplane.diff import Change, diff
-from reflux.controlplane.routes import Target
+from reflux.controlplane import diff as module
+from reflux.controlplane.diff import Change
+from reflux.controlplane.routes import Route, Target
 
 OLD = (Target("1", 9000, ("2",)), Target("2", 1000, (), 2, 250))
+
+
+def diff(before: tuple[Target, ...], after: tuple[Target, ...]) -> tuple[Change, ...]:
+    """Of routes that have these targets, and nothing else."""
+    return module.diff(Route("n", 1, before), Route("n", 2, after))
 
 
 def test_equal_routes_do_not_differ() -> None:
@@ -49,3 +55,12 @@ def test_a_long_limit_is_exact() -> None:
     """Milliseconds become seconds without rounding."""
     (change,) = diff((Target("1", 1, (), 1, 3_599_999),), (Target("1", 1, (), 1, 3_600_000),))
     assert (change.before, change.after) == ('"3599.999s"', '"3600s"')
+
+
+def test_what_is_the_routes_own_is_named_without_a_version() -> None:
+    """What is sticky came, or went; another salt deals all values anew. The first salt is nobody's choice."""
+    plain, sticky = Route("n", 1, OLD), Route("n", 2, OLD, "input.customer")
+    assert module.diff(plain, sticky) == (Change("", "sticky", "", '"input.customer"'),)
+    assert module.diff(sticky, plain) == (Change("", "sticky", '"input.customer"', ""),)
+    assert module.diff(plain, Route("n", 2, OLD, salt="new")) == (Change("", "salt", '""', '"new"'),)
+    assert {each.field for each in module.diff(None, Route("n", 1, OLD, salt="first"))} == {"target"}

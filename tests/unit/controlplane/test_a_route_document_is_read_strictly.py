@@ -9,13 +9,13 @@ import pytest
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.controlplane import document
 from reflux.controlplane.defaults import first_route
-from reflux.controlplane.routes import TOTAL_WEIGHT, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Ejection, Route, Target
 
 if TYPE_CHECKING:
     from reflux.core.document import JsonValue
 
 KNOWN = ("1.0.0", "2.0.0", "3.0.0")
-PLACES = {"/node", "/revision", "/targets", "/note"}
+PLACES = {"/node", "/revision", "/targets", "/sticky", "/salt", "/note"}
 """Members that are read, and so have a form of their own."""
 ALL: dict[str, JsonValue] = {"version": "1.0.0", "weight": 10_000}
 
@@ -148,3 +148,49 @@ def test_shipped_nodes_have_shipped_routes_and_others_start_with_their_first_ver
     assert [(each.version, each.weight) for each in shipped.targets] == [("1.0.0", 10_000), ("2.0.0", 0)]
     other = first_route("my.node", "7").route
     assert [(each.version, each.weight) for each in other.targets] == [("7", 10_000)]
+
+
+def test_what_is_sticky_is_an_expression_over_the_input() -> None:
+    """Its problems are found when the route is written, not when calls are made; the salt may be left out."""
+    read = document.read("n", {"targets": [ALL], "sticky": "input.?customer ?? input.id", "salt": "s"}, KNOWN)
+    assert (read.sticky, read.salt, read.violations) == ("input.?customer ?? input.id", "s", ())
+    absent = document.read("n", {"targets": [ALL]}, KNOWN)
+    assert (absent.sticky, absent.salt) == ("", None)
+    for wrong in ("{{ input.customer }}", "input.", "vars.customer", "'all the same'", 7, "a" * 1_001):
+        assert _pointers({"targets": [ALL], "sticky": wrong}) == ["/sticky"], wrong
+    assert _pointers({"targets": [ALL], "salt": "s" * 65}) == ["/salt"]
+
+
+def test_a_route_is_kept_as_it_is_and_an_older_one_is_still_read() -> None:
+    """Rows of before there was anything but targets have no salt, and get none by being read."""
+    route = Route("n", 3, (Target("1.0.0", 10_000),), "input.customer", "s")
+    assert document.read_policy("n", 3, document.write_policy(route)) == route
+    old = document.write_targets(route.targets)
+    assert document.read_policy("n", 3, old) == Route("n", 3, route.targets, "", "")
+
+
+def test_ejection_settings_are_read_and_their_absence_is_the_default() -> None:
+    """Each for itself; and what is kept comes back."""
+    given = {"consecutive": 2, "base_time": "1.5s"}
+    read = document.read("n", {"targets": [{**ALL, "ejection": given}]}, KNOWN)
+    assert read.violations == ()
+    (target,) = read.targets
+    assert target.ejection == Ejection(consecutive=2, base_time_ms=1_500)
+    route = Route("n", 1, read.targets)
+    assert document.read_policy("n", 1, document.write_policy(route)) == route
+    assert (route.ejection("1.0.0"), route.ejection("2.0.0")) == (target.ejection, USUAL)
+
+
+def test_an_ejection_that_means_nothing_is_refused_at_its_place() -> None:
+    """Every field has bounds, and there are no others."""
+    wrong = {
+        "threshold_percent": 101,
+        "consecutive": -1,
+        "interval": "0.05s",
+        "base_time": 30,
+        "min_requests": 1.5,
+        "after": 3,
+    }
+    place = "/targets/0/ejection"
+    assert set(_pointers({"targets": [{**ALL, "ejection": wrong}]})) == {f"{place}/{key}" for key in wrong}
+    assert _pointers({"targets": [{**ALL, "ejection": "never"}]}) == [place]

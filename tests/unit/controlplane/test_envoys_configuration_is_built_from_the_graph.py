@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reflux.api.registry.v1 import registry_service_pb2 as pb
 from reflux.controlplane import catalog, snapshot
-from reflux.controlplane.envoy import cluster, listener, route, xds
+from reflux.controlplane.envoy import cluster, faults, listener, route, xds
 from reflux.controlplane.graph import Endpoint, Version, build
 from reflux.controlplane.routes import Route, Target
 from reflux.controlplane.snapshot import KINDS, Proxy
@@ -72,9 +72,23 @@ def test_pins_come_before_weights_and_unknown_pins_between() -> None:
 def test_the_route_configuration_is_the_sum_of_its_parts() -> None:
     """Put together from serialized parts, so that a change of one node costs that node only."""
     graph = build([*VERSIONS, Version("m", "1", ())], [ROUTE])
-    routes = [*(entry for node in graph.nodes for entry in route.entries(node)), route.last()]
-    whole = {**route.frame(), "virtual_hosts": [{**route.host(), "routes": routes}]}
+    plain = [*(entry for node in graph.nodes for entry in route.entries(node)), route.last()]
+    whole = {**route.frame(), "virtual_hosts": [{**route.host(), "routes": [faults.refused(), *plain]}]}
     assert snapshot.build(graph).routes == {"mesh": xds.encode(xds.ROUTE, whole)}
+
+
+def test_where_faults_are_allowed_nothing_of_the_real_way_differs() -> None:
+    """Its twins are beside it, where calls meet them first; every cluster that is named is there."""
+    graph = build(VERSIONS, [ROUTE])
+    plain, twinned = snapshot.build(graph), snapshot.build(graph, allow_faults=True)
+    assert plain.clusters.items() < twinned.clusters.items()
+    assert plain.endpoints == twinned.endpoints
+    (node,) = graph.nodes
+    routes = [*faults.entries(node), *route.entries(node), route.last()]
+    whole = {**route.frame(), "virtual_hosts": [{**route.host(), "routes": routes}]}
+    assert twinned.routes["mesh"] == xds.encode(xds.ROUTE, whole)
+    members = {name for each in graph.composites for name in each.members}
+    assert {f"{name}{mark}" for name in members for mark in ("!", "!drop")} <= twinned.clusters.keys()
 
 
 def test_the_catalog_keeps_order_and_leaves_out_what_envoy_cannot_call() -> None:

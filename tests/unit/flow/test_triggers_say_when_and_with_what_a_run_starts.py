@@ -61,6 +61,12 @@ def test_a_schedule_that_says_little():
     assert often.schedule.rule == IntervalRule(timedelta(minutes=15), datetime(1970, 1, 1, tzinfo=UTC))
 
 
+def test_a_queue_makes_up_for_every_firing():
+    """One that waits is told apart from none that nobody was there for: so both are made up for."""
+    [night] = compiled({"id": "night", "type": "cron", "cron": "@daily", "overlap": "queue"})
+    assert (night.schedule.catchup, night.schedule.overlap) == (Catchup.ALL, Overlap.QUEUE)
+
+
 @pytest.mark.parametrize(
     ("changed", "equal"),
     [

@@ -7,6 +7,7 @@ import pytest
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Refused
 from reflux.core.fork import plan_retry
+from reflux.core.reasons import Reason
 from reflux.core.word import Terminate, WordId
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 from tests.unit.fork.forks import calls, forked, retried
@@ -180,3 +181,19 @@ def test_a_terminated_run_that_claimed_nothing_is_retried():
     origin = Walk(flow, {"pay": [never()]}, effects={"pay": EffectClass.AT_MOST_ONCE}).run(until=1)
     origin.say(Terminate(WordId("t"), "me", ""))
     assert calls(retried(origin)) == ["pay"]
+
+
+def test_who_may_have_been_undone_is_gone_on_with_as_the_refusal_says():
+    """Nothing goes on from a compensation: the refusal names what it undoes, and both ways that work."""
+    undo = {"compensate": {"node": "undo", "with": {}}}
+    flow = flow_of(node("charge", **undo), node("ship"), node("tell"))
+    answers = {"ship": [failed()], "charge~compensate": [ambiguous("undo@1")]}
+    effects = {"charge~compensate": EffectClass.AT_MOST_ONCE}
+    origin = Walk(flow, answers, effects=effects).run().cancel().run()
+    assert origin.finished.unresolved_effects == ("charge~compensate",)
+    with pytest.raises(Refused) as refused:
+        plan_retry(origin.state, flow)
+    assert refused.value.reason is Reason.STEP_UNRESOLVED
+    assert "fork from charge to do it again, or from a step that comes after it" in str(refused.value)
+    assert calls(forked(origin, "charge")) == ["charge", "ship", "tell"]
+    assert calls(forked(origin, "ship")) == ["ship", "tell"]

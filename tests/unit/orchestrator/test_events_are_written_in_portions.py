@@ -23,3 +23,16 @@ def test_no_portion_is_too_large():
 def test_no_event_is_one_portion():
     """Words and the row may be written without any event."""
     assert portions([]) == [[]]
+
+
+def test_what_is_tied_is_never_parted():
+    """Neither by bytes nor by rows; what is around it is divided as always."""
+    half = PORTION_BYTES // 2
+    assert portions([b"x" * half, b"y" * half, b"z" * half], {1}) == [
+        [b"x" * half],
+        [b"y" * half, b"z" * half],
+    ]
+    rows = [b"%d" % number for number in range(PORTION_ROWS + 1)]
+    parts = portions(rows, {PORTION_ROWS - 1})
+    assert [len(part) for part in parts] == [PORTION_ROWS - 1, 2]
+    assert [payload for part in parts for payload in part] == rows

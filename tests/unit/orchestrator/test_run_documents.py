@@ -187,6 +187,7 @@ def test_events_are_shown_with_all_they_say():
                 "tries": 0,
                 "flags": "",
                 "batch_id": "",
+                "sticky": "",
             },
             "time": "2026-01-31T12:00:00.000005Z",
             "input_digest": "01ff",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, Refused
+from reflux.core.errors import AlreadyExists, Exhausted, Refused
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
 from reflux.core.walker import next_wake
-from reflux.core.word import MAX_SIGNALS, Signal
+from reflux.core.word import MAX_SIGNALS, Resume, Signal, check_ears, hear
 from tests.support.walk import Walk, done, failed, flow_of, node
 
 SHIPPED = {"id": "w", "wait": {"signal": "shipped"}}
@@ -21,7 +22,7 @@ def signal(number: str = "s1", name: str = "shipped", key: str = "", payload: ob
 
 def refusal(walk: Walk, word: Signal) -> Reason:
     before = len(walk.journal)
-    with pytest.raises((Refused, Exhausted)) as refused:
+    with pytest.raises((Refused, Exhausted, AlreadyExists)) as refused:
         walk.say(word)
     assert len(walk.journal) == before
     return refused.value.reason
@@ -54,6 +55,32 @@ def test_the_same_signal_again_changes_nothing():
     assert walk.finished.state is RunPhase.SUCCEEDED
     walk.say(signal())
     assert refusal(walk, signal("s2")) is Reason.RUN_FINISHED
+
+
+def test_another_payload_under_the_same_id_is_refused():
+    """Its sender would believe that it has arrived: before the first is taken, after, and at the end."""
+    walk = Walk(flow_of(node("a"), SHIPPED), {"a": [done(after=1)]}).run(until=0.5)
+    walk.say(signal(payload={"n": 1}))
+    for _ in range(2):
+        for other in (signal(payload={"n": 2}), signal(name="sent", payload={"n": 1})):
+            assert refusal(walk, other) is Reason.REQUEST_ID_REUSED
+        walk.run()
+    assert walk.finished.state is RunPhase.SUCCEEDED
+    with pytest.raises(AlreadyExists):
+        hear(walk.replayed(), signal(payload={"n": 2}), walk.now)
+
+
+def test_a_run_in_quarantine_takes_no_signals():
+    """Its sender learns that at once; a run that goes on may be sent it again. What was heard stays heard."""
+    walk = Walk(flow_of(node("a"), SHIPPED), {"a": [done(after=9)]}).run(until=0.5).say(signal("s0"))
+    walk.tell(ev.RunParked(ev.Failure("INTERNAL", Reason.QUARANTINED, "it kills"), walk.now))
+    check_ears(walk.state, signal("s0"))
+    check_ears(walk.state, Resume("r", "ada", ""))
+    with pytest.raises(Refused) as refused:
+        check_ears(walk.state, signal("s1"))
+    assert refused.value.reason is Reason.QUARANTINED
+    walk.say(Resume("r", "ada", ""))
+    check_ears(walk.state, signal("s1"))
 
 
 def test_signals_are_taken_in_the_order_they_came_by_the_longest_wait():

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
+
+from reflux.core import event as ev
 from reflux.core.effect import EffectClass
-from reflux.core.event import RunPhase
+from reflux.core.event import Choice, RunPhase
+from reflux.core.reasons import Reason
+from reflux.core.run import evolve
 from reflux.core.walker import next_wake
+from reflux.core.word import Overrule, Resume
 from tests.support.walk import START, Walk, ambiguous, done, failed, flow_of, never, node
 
 
@@ -101,6 +109,53 @@ def test_no_timeout_fires_over_a_parked_step():
     walk = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
     assert walk.trace[-1] == "pay AMBIGUOUS PARKED"
     assert walk.state.phase is RunPhase.PARKED
+
+
+def decided(walk: Walk, choice: str) -> Walk:
+    return walk.say(Overrule("d1", "ada", "pay", Choice(choice), "I asked them")).run()
+
+
+@pytest.mark.parametrize("choice", ["confirm", "skip", "retry"])
+def test_the_clock_stands_while_a_step_is_parked(choice):
+    """After the decision its container and the run have the time that they had left, and not less."""
+    branch = [node("pay"), node("b")]
+    flow = flow_of(limited("3s", {"l": branch}, on_error="continue"), node("z"), policies={"timeout": "10s"})
+    answers = {"pay": [ambiguous("pay@1", after=1), done()], "b": [never()], "z": [never()]}
+    walk = Walk(flow, answers, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
+    walk.now = START + timedelta(hours=1)
+    assert next_wake(walk.state) is None
+    decided(walk, choice)
+    late = [(at - 3600, line) for at, line in walk.timed if "timeout" in line or line == "start z 1"]
+    assert late == [(2, "timeout p"), (2, "start z 1"), (9, "timeout")]
+    again = walk.replayed()
+    assert (again.deadlines, again.stopped) == (walk.state.deadlines, walk.state.stopped)
+
+
+def test_the_clock_goes_on_with_the_last_of_several_decisions():
+    """As long as one step inside is PARKED no time passes for what is around it; none is given twice."""
+    flow = flow_of(node("a", needs=[]), node("pay", needs=[]), policies={"timeout": "10s"})
+    answers = {"a": [ambiguous("a@1", after=1), never()], "pay": [ambiguous("pay@1", after=3)]}
+    effects = dict.fromkeys(("a", "pay"), EffectClass.AT_MOST_ONCE)
+    walk = Walk(flow, answers, effects=effects).run()
+    walk.now = START + timedelta(seconds=100)
+    walk.say(Overrule("d2", "ada", "a", Choice.RETRY, ""))
+    assert next_wake(walk.state) is None
+    walk.now = START + timedelta(seconds=200)
+    decided(walk, "confirm")
+    assert (209, "timeout") in walk.timed
+
+
+def test_the_clock_stands_while_a_run_is_in_quarantine():
+    """It is PARKED for another reason: who gives it another chance gives it the time that was left."""
+    flow = flow_of(node("a"), limited("20s", {"l": [node("b")]}, needs=[]), policies={"timeout": "10s"})
+    walk = Walk(flow, {"a": [never()], "b": [never()]}).run(until=4)
+    failure = ev.Failure("INTERNAL", Reason.QUARANTINED, "it kills")
+    evolve(walk.state, ev.RunParked(failure, walk.now))
+    walk.now = START + timedelta(hours=1)
+    assert next_wake(walk.state) is None
+    walk.say(Resume("r1", "ada", ""))
+    assert next_wake(walk.state) == walk.now + timedelta(seconds=6)
+    assert walk.state.deadlines["p"] == walk.now + timedelta(seconds=16)
 
 
 def test_a_parked_step_elsewhere_stops_no_timeout():

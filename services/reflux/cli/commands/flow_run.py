@@ -7,7 +7,7 @@ longer than the API's is several calls, and a broken connection is told with wha
 import time
 import uuid
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -34,6 +34,14 @@ Input = Annotated[
 ]
 
 
+class Trial(NamedTuple):
+    """What makes a run a test."""
+
+    test: bool
+    faults: tuple[str, ...]
+    seed: str
+
+
 def run(
     *,
     name: Annotated[
@@ -54,6 +62,20 @@ def run(
         str | None,
         typer.Option(help="Start-once handle: the same one within 7 days gives the same run, not a new one."),
     ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Mark the run as a test, for good. With --fault it is one anyway.")
+    ] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="What shall fail in this test run, such as step=charge,version=1.0.0,abort=UNAVAILABLE,"
+            "percent=50; instead of abort also delay=2s or drop=reply. May be repeated.",
+        ),
+    ] = None,
+    seed: Annotated[
+        str, typer.Option(help="Which attempts the percentages hit: the same seed, the same faults.")
+    ] = "",
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -69,7 +91,8 @@ def run(
         seconds = _seconds(wait)
         body = read_input(given)
         handle = request_id or str(uuid.uuid4())
-        answer = _execute(reflux, name, body, handle, seconds)
+        trial = Trial(test or bool(fault), tuple(fault or ()), seed)
+        answer = _execute(reflux, name, body, handle, seconds, trial=trial)
         if watch:
             _follow(reflux, answer)
         elif as_json:
@@ -104,7 +127,13 @@ def show_end(reflux: Session, answer: dict[str, Any]) -> None:
 
 
 def _execute(
-    reflux: Session, name: str, body: documents.Document | None, handle: str, seconds: float | None
+    reflux: Session,
+    name: str,
+    body: documents.Document | None,
+    handle: str,
+    seconds: float | None,
+    *,
+    trial: Trial,
 ) -> dict[str, Any]:
     """The run as it is when it was accepted, or when it has settled or the wait is over."""
     from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
@@ -117,6 +146,9 @@ def _execute(
             flow_id=name,
             input=body.body() if body else None,
             request_id=handle,
+            test=trial.test,
+            faults=trial.faults,
+            seed=trial.seed,
             wait="" if seconds is None else f"{round(part * 1000)}ms",
         )
         answer: dict[str, Any] = _call(reflux, request, SECONDS + part)

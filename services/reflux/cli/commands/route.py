@@ -76,6 +76,7 @@ def get(
                     ("state", route["state"]),
                     ("waiting for", ", ".join(route["waiting_for"])),
                     ("refused", route["refusal"]),
+                    ("sticky", route["sticky"]),
                     ("note", route["note"]),
                     ("author", route["author"]),
                     ("changed", spoken.local(route.get("update_time"))),

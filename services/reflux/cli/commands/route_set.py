@@ -6,6 +6,7 @@ tries stay as they were. Percent may have two decimals, down to a basis point.
 """
 
 import re
+import secrets
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -51,6 +52,11 @@ def set_route(
             help="Limit of one try, such as 2s; `VERSION:` for none. May be given again.",
         ),
     ] = None,
+    sticky: Annotated[
+        str | None,
+        typer.Option(help="What keeps calls with one version, such as input.customer; `` for nothing."),
+    ] = None,
+    reshuffle: Annotated[bool, typer.Option("--reshuffle", help="Deal sticky values anew.")] = False,
     note: Annotated[str | None, typer.Option(help="Why, in your words; kept with the revision.")] = None,
     server: Server = None,
     data_dir: DataDir = None,
@@ -58,29 +64,29 @@ def set_route(
 ) -> None:
     """Change a node's route, live; answers when Envoy serves it.
 
-    Shares alone keep fallbacks, tries and timeouts as they are; a version that is not named gets 0. If the
-    route was changed by somebody else meanwhile, nothing happens and the exit status is 4. It is 7 when some
-    proxies have not answered yet, and 1 when one refused the route: then the former one serves on.
+    Shares alone keep everything else as it is; a version that is not named gets 0. If somebody else changed
+    the route meanwhile, nothing happens and the exit status is 4. It is 7 when some proxies have not answered
+    yet, and 1 when one refused the route: then the former one serves on.
 
     [bold]reflux route set http.request 1.0.0=90 2.0.0=10 --fallback 2.0.0:1.0.0 --note "try the new one"[/]
     """
     from reflux.api.routing.v1.routing_service_pb2 import UpdateRouteRequest
 
     changes = [*(fallback or ()), *(tries or ()), *(try_timeout or ())]
+    changes += ["sticky"] * (sticky is not None) + ["salt"] * reshuffle
     with session(server, data_dir, as_json=as_json) as reflux:
         given = what or []
         shares = all("=" in each for each in given)
         if not given and not changes:
             raise wrong("say what to set: shares such as 1.0.0=90 2.0.0=10, a file, or an option")
         if not shares and (len(given) > 1 or changes):
-            raise wrong(
-                "give either shares (VERSION=PERCENT) with options, or one file with everything in it"
-            )
+            raise wrong("give either shares (VERSION=PERCENT) with options, or one file with everything")
         present = _present(reflux, node)
         if shares:
             route = document_of(present)
             _set_shares(route, given)
             _set_chains(route, fallback or [], tries or [], try_timeout or [])
+            _set_sticky(route, sticky, reshuffle=reshuffle)
             document = documents.of_value({**route, "note": note or ""}, "the route")
         else:
             document = _from_file(given[0], present["revision"], note)
@@ -108,7 +114,8 @@ def document_of(route: dict[str, Any]) -> dict[str, Any]:
         }
         for target in route["targets"]
     ]
-    return {"node": route["node"], "revision": route["revision"], "targets": targets}
+    own = {key: route[key] for key in ("sticky", "salt") if route.get(key)}
+    return {"node": route["node"], "revision": route["revision"], "targets": targets, **own}
 
 
 def show_targets(out: Output, route: dict[str, Any]) -> None:
@@ -120,6 +127,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
         Column("TRIES", right=True),
         Column("TRY TIMEOUT", right=True),
         Column("SHADOW", right=True),
+        Column("EJECTED"),
     ]
     rows = [
         (
@@ -129,6 +137,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
             target["tries"] or 1,
             target.get("try_timeout") or "",
             spoken.percent(target["shadow"]) if target.get("shadow") else "",
+            spoken.ejection(target.get("ejection")),
         )
         for target in route["targets"]
     ]
@@ -218,6 +227,13 @@ def _set_chains(route: dict[str, Any], fallback: list[str], tries: list[str], tr
         target.pop("try_timeout", None)
         if value:
             target["try_timeout"] = _proto_duration(each, value)
+
+
+def _set_sticky(route: dict[str, Any], sticky: str | None, *, reshuffle: bool) -> None:
+    if sticky is not None:
+        route["sticky"] = sticky
+    if reshuffle:
+        route["salt"] = secrets.token_hex(8)
 
 
 def _target_of(targets: dict[str, dict[str, Any]], option: str, text: str) -> tuple[dict[str, Any], str]:

@@ -162,10 +162,16 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     chosen, answered = attempt["chosen"], attempt["answered_by"]
     if attempt["reason"] == "pin" and chosen:
         yield f"the step pins {chosen}."
+    elif attempt["reason"] == "override" and chosen:
+        yield (
+            f"the step itself gives {chosen} {spoken.percent(attempt['weight'])}, "
+            f"and the draw {attempt['draw']} of 10000 chose it."
+        )
     elif chosen:
+        by = " of its sticky value" if attempt.get("sticky") else ""
         yield (
             f"revision {attempt['revision']} of the route of {node} gives {chosen} "
-            f"{spoken.percent(attempt['weight'])}, and the draw {attempt['draw']} of 10000 chose it."
+            f"{spoken.percent(attempt['weight'])}, and the draw {attempt['draw']} of 10000{by} chose it."
         )
     elif attempt["outcome"]:
         yield f"drew {attempt['draw']} of 10000; no reply said which version that chose."
@@ -181,6 +187,8 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     yield from _tries(attempt)
     if attempt["flags"]:
         yield f"Envoy says: {spoken.flags(attempt['flags'])}."
+    if attempt.get("faults"):
+        yield f"Fault injected: {'; '.join(attempt['faults'])}."
     yield from _outcome(attempt)
 
 

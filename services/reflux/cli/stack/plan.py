@@ -107,7 +107,7 @@ def make_plan(
         valkey = ValkeyServer(folder.part("valkey"), wheels.valkey_program(), claimed["valkey"], log)
         stores.append(valkey_part(valkey))
         update["redis_url"] = valkey.url()
-    complete = settings.model_copy(update=update)
+    complete = settings.model_copy(update=update | _faults(settings))
     metrics = {part: Address(metrics_host, claimed[f"metrics.{part}"]) for part in served}
     admin = f"http://{Address(_LOOPBACK, complete.admin_port)}"
     return Plan(
@@ -250,3 +250,8 @@ def _check_listen(option: str, host: str, *, consent: bool | None) -> None:
             f"{option} {host} is not loopback, and there is no authentication yet: whoever reaches it owns it"
             + ("" if consent is None else ". If that is what you want, add --insecure-listen")
         )
+
+
+def _faults(settings: Settings) -> dict[str, Any]:
+    """A stack on one machine is for trying things, unless somebody says otherwise."""
+    return {} if "faults" in settings.model_fields_set else {"faults": "test"}

@@ -14,33 +14,26 @@ from reflux.core.effect import Lane
 
 if TYPE_CHECKING:
     from reflux.controlplane.graph import Composite, Leaf
+    from reflux.controlplane.routes import Ejection
 
-EJECTION: Final[dict[str, Any]] = {
-    # Open at half of the calls failing (at least 10 in a second), or after 5 failures in a row where there
-    # is little traffic. What counts: UNAVAILABLE and DEADLINE_EXCEEDED as trailers-only replies, resets,
-    # refused connections, tries that took too long; for the share also INTERNAL, UNKNOWN, UNIMPLEMENTED and
-    # DATA_LOSS. RESOURCE_EXHAUSTED (a full node) and a status after initial metadata (a TargetFault) never
-    # count.
-    "interval": "1s",
-    "failure_percentage_threshold": 50,
+_EJECTION: Final[dict[str, Any]] = {
+    # Open at a share of the calls failing, or after some failures in a row where there is little traffic.
+    # What counts: UNAVAILABLE and DEADLINE_EXCEEDED as trailers-only replies, resets, refused connections,
+    # tries that took too long; for the share also INTERNAL, UNKNOWN, UNIMPLEMENTED and DATA_LOSS.
+    # RESOURCE_EXHAUSTED (a full node) and a status after initial metadata (a TargetFault) never count.
     "enforcing_failure_percentage": 100,
     "failure_percentage_minimum_hosts": 1,
-    "failure_percentage_request_volume": 10,
-    "consecutive_gateway_failure": 5,
     "enforcing_consecutive_gateway_failure": 100,
     # One flow with an input that makes a node answer INTERNAL must not eject it for everybody, unless that is
     # half of the traffic.
     "enforcing_consecutive_5xx": 0,
     # Needs five endpoints of a version to mean anything.
     "enforcing_success_rate": 0,
-    # 30 s, then half-open. Without a maximum each ejection would be longer than the one before.
-    "base_ejection_time": "30s",
-    "max_ejection_time": "30s",
     "max_ejection_time_jitter": "0s",
     # The default of 10 % could never eject the only endpoint of a version.
     "max_ejection_percent": 100,
 }
-"""Outlier detection of a leaf: what users know as the circuit breaker of a version."""
+"""Outlier detection of every leaf: what users know as the circuit breaker of a version."""
 
 RETRY_ON: Final = {
     # A pure call may be tried again whatever happened to it.
@@ -58,7 +51,11 @@ _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def leaf(of: Leaf) -> dict[str, Any]:
-    """The cluster of a node version. It is the same for ever, so an update never warms it up again."""
+    """The cluster of a node version.
+
+    It is the same until its ejection is changed, so no change of shares warms it up again. Then calls in
+    flight end on the old one, and the new one has nobody ejected.
+    """
     return {
         "name": of.name,
         "type": "EDS",
@@ -72,14 +69,33 @@ def leaf(of: Leaf) -> dict[str, Any]:
             # By default a second change of health waits for a second, and calls go to the ejected one.
             "update_merge_window": "0s",
         },
-        "outlier_detection": EJECTION,
-        "circuit_breakers": _limits(),
+        "outlier_detection": ejection(of.ejection),
+        "circuit_breakers": limits(),
         # Notices a machine that vanished; HTTP/2 pings would break the rules of most gRPC servers.
         "upstream_connection_options": {
             "tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5, "keepalive_probes": 3}
         },
         "typed_extension_protocol_options": {_HTTP: typed(_HTTP, _HTTP2)},
     }
+
+
+def ejection(of: Ejection) -> dict[str, Any]:
+    """Outlier detection with these settings."""
+    base_time = _seconds(of.base_time_ms)
+    return {
+        **_EJECTION,
+        "interval": _seconds(of.interval_ms),
+        "failure_percentage_threshold": of.threshold_percent,
+        "failure_percentage_request_volume": of.min_requests,
+        "consecutive_gateway_failure": of.consecutive,
+        # Then half-open. Without a maximum each ejection would be longer than the one before.
+        "base_ejection_time": base_time,
+        "max_ejection_time": base_time,
+    }
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.3f}s"
 
 
 def composite(of: Composite) -> dict[str, Any]:
@@ -109,12 +125,13 @@ def composite(of: Composite) -> dict[str, Any]:
         },
         "connect_timeout": "1s",
         # Retries are charged here. The default limit of 3 would kill nearly every fallback under load.
-        "circuit_breakers": _limits(),
+        "circuit_breakers": limits(),
         # A retry policy on the route would win over this one: routes have none.
         "typed_extension_protocol_options": {_HTTP: typed(_HTTP, {**_HTTP2, "retry_policy": policy})},
     }
 
 
-def _limits() -> dict[str, Any]:
+def limits() -> dict[str, Any]:
+    """None that matters; see above."""
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {"thresholds": [dict.fromkeys(limits, _UNLIMITED)]}

@@ -55,7 +55,7 @@ def entries(node: NodeGraph) -> list[dict[str, Any]]:
 
 def last() -> dict[str, Any]:
     """What no node has taken."""
-    return _missing({"prefix": "/"}, "node", "no such node")
+    return missing({"prefix": "/"}, "node", "no such node")
 
 
 def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
     ]
     pinned = {"name": "x-reflux-version", "present_match": True}
     unknown = _match(node, lane, [pinned])
-    found.append(_missing(unknown, "version", f"{node.node} has no such version", _revision(node)))
+    found.append(missing(unknown, "version", f"{node.node} has no such version", _revision(node)))
     if node.shares:
         shares = [
             {"name": share.cluster(lane), "weight": share.weight, **_told(node, share)}
@@ -129,7 +129,7 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
     return told
 
 
-def _missing(match: dict[str, Any], what: str, why: str, *more: dict[str, Any]) -> dict[str, Any]:
+def missing(match: dict[str, Any], what: str, why: str, *more: dict[str, Any]) -> dict[str, Any]:
     """404 with a text; to a gRPC client UNIMPLEMENTED."""
     return {
         "match": match,

@@ -4,6 +4,7 @@
     effect: idempotent                   a stronger class than the node's own, for this call
     cache: { ttl: 10m, key: "{{ … }}" }  uses an output of the same input, or key, again
     compensate: { node, with }           undoes the step when the run ends badly (`reflux.core.compensation`)
+    route: { pin, versions, sticky }     how its calls find a version (`steproute`)
 
 `result` of a loop means a value for each iteration, or of the last one, and is read with it (`actions`). The
 others see `self`: the step as expressions see it once it has settled, its output not yet mapped.
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core.effect import EffectClass
 from reflux.core.flow import actions
-from reflux.core.flow.model import Cache, OnError, Retry
+from reflux.core.flow.model import Cache, NodeAction, OnError, Retry
 from reflux.core.flow.policies import read_retry, read_timeouts
 from reflux.core.flow.problems import ProblemCode
+from reflux.core.flow.steproute import read_step_route
 from reflux.core.names import UNDO, StepPath
 
 if TYPE_CHECKING:
-    from reflux.core.flow.model import Step
+    from reflux.core.flow.model import Action, Step
     from reflux.core.flow.problems import Place
     from reflux.core.flow.steps import Draft, StepReader
 
@@ -35,7 +37,9 @@ UNDO_RETRY: Final = Retry(attempts=5)
 """Of a compensation that names none: what was done should not stay for one refused connection."""
 
 
-def read_besides(steps: StepReader, place: Place, draft: Draft, kind: str | None) -> dict[str, Any]:
+def read_besides(
+    steps: StepReader, place: Place, draft: Draft, kind: str | None, action: Action
+) -> dict[str, Any]:
     """The fields of a step that its keys beside the action give; which keys fit it is judged before."""
     reader = steps.reader
     fields: dict[str, Any] = {}
@@ -48,6 +52,11 @@ def read_besides(steps: StepReader, place: Place, draft: Draft, kind: str | None
     cache = reader.optional(place, "cache")
     if cache is not None and kind == "node":
         fields["cache"] = _cache(steps, cache, draft, fields.get("effect"))
+    route = reader.optional(place, "route")
+    if route is not None and kind == "node":
+        found = fields["route"] = read_step_route(steps, route, draft, action)
+        if found is not None and found.pin is not None and isinstance(action, NodeAction):
+            fields["action"] = replace(action, version=found.pin)
     undo = reader.optional(place, "compensate")
     if undo is not None and kind is not None and "compensate" in actions.KEYS_OF.get(kind, ()):
         fields["compensation"] = _compensation(steps, undo, draft, kind)
@@ -83,6 +92,7 @@ def _compensation(steps: StepReader, place: Place, draft: Draft, kind: str) -> S
         on_error=OnError.CONTINUE,
         disabled=False,
         cache=None,
+        route=None,
         effect=None if effect is None else reader.choice(effect, EffectClass, EffectClass.AT_MOST_ONCE),
     )
     own = replace(draft, step=step, place=place, reads=[])

@@ -123,6 +123,18 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True)
+class StepRoute:
+    """How the calls of one step find their version, where it is not as the node's route says."""
+
+    pin: str | None = None
+    """The version that is called; it stands at the action too."""
+    versions: tuple[tuple[str, int], ...] = ()
+    """Versions and their basis points, by name; empty: those of the node's route."""
+    sticky: Template | None = None
+    """Gives the value whose calls stay with one version; None: what the node's route says."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """A list of steps that settles as one: the top list, or a branch of a container."""
 
@@ -386,6 +398,8 @@ class Step:
     """The class that its calls are made with; None: what the node says."""
     cache: Cache | None = None
     """Of a pure call; None: it is made each time."""
+    route: StepRoute | None = None
+    """How its calls find a version; None: as the node's route says."""
     compensation: Step | None = None
     """Calls the node that undoes it; its expressions see `self` and `error` beside what the step sees."""
 

@@ -6,7 +6,7 @@ triggers:
     cron: "0 2 * * mon-fri"        # five fields, or @daily and its like; core.schedule says what they mean
     timezone: Europe/Oslo          # UTC by default
     catchup: last                  # the default; none or all: of firings that nobody was there for
-    overlap: skip                  # allow by default; or cancel: while an earlier run of this trigger goes on
+    overlap: skip                  # allow by default; or cancel, queue: while an earlier run of it goes on
     jitter: 30s                    # none by default: each firing is started later by less than this
     input: { day: "{{ schedule.local }}" }
   - id: often
@@ -111,10 +111,7 @@ def read_scheduled(
     reader.known_keys(place, CRON_KEYS if kind == CRON else INTERVAL_KEYS)
     rule = _cron_rule(reader, place) if kind == CRON else _interval_rule(reader, place)
     jitter = _jitter(reader, place, rule)
-    policies = (
-        reader.choice(reader.optional(place, "catchup"), Catchup, Catchup.LAST),
-        _overlap(reader, place),
-    )
+    policies = _policies(reader, place)
     trigger_id = read_id(reader, place)
     template = read_input(reader, place, InputScope(variables, "schedule", SCHEDULE_FIELDS))
     if rule is None:
@@ -178,11 +175,17 @@ def _jitter(reader: Reader, place: Place, rule: Rule | None) -> timedelta:
     return jitter
 
 
-def _overlap(reader: Reader, place: Place) -> Overlap:
-    where = reader.optional(place, "overlap")
-    if where is not None and where.value == "queue":
-        message = "overlap: queue is not supported yet"
-        hint = "write allow, skip or cancel"
-        reader.problems.add(ProblemCode.NOT_SUPPORTED_YET, where, message, hint)
-        return Overlap.ALLOW
-    return reader.choice(where, Overlap, Overlap.ALLOW)
+def _policies(reader: Reader, place: Place) -> tuple[Catchup, Overlap]:
+    """What becomes of firings that nobody was there for, and of those that overlap.
+
+    One that waits in a queue looks like one that nobody was there for: it is the same row, due since then. So
+    a queue keeps both, and whoever asks for something else is told.
+    """
+    overlap = reader.choice(reader.optional(place, "overlap"), Overlap, Overlap.ALLOW)
+    where = reader.optional(place, "catchup")
+    catchup = reader.choice(where, Catchup, Catchup.ALL if overlap is Overlap.QUEUE else Catchup.LAST)
+    if where is not None and overlap is Overlap.QUEUE and catchup is not Catchup.ALL:
+        message = f"overlap: queue makes up for every firing, so catchup cannot be {catchup.value}"
+        hint = "write catchup: all or leave it out, or choose another overlap"
+        reader.problems.add(ProblemCode.BAD_VALUE, where, message, hint)
+    return catchup, overlap

@@ -26,7 +26,7 @@ MAX_STEPS: Final = 1_000
 """Of one flow, those in branches included."""
 
 COMMON_KEYS: Final = ("id", "name", "needs", "join", "when", "on_error", "disabled", "notes")
-UNBUILT_KEYS: Final = ("route", "credentials")
+UNBUILT_KEYS: Final = ("credentials",)
 PARTIAL_KEYS: Final = tuple(dict.fromkeys(key for keys in actions.KEYS_OF.values() for key in keys))
 """They go with some actions only."""
 
@@ -143,8 +143,8 @@ class StepReader:
         when = reader.optional(place, "when")
         condition = None if when is None else self.condition(when, draft)
         action = actions.READERS[kind](self, place.at(kind), draft) if kind else _UNREAD
-        beside = besides.read_besides(self, place, draft, kind)
-        draft.step = replace(step, when=condition, action=action, **beside)
+        beside = besides.read_besides(self, place, draft, kind, action)
+        draft.step = replace(step, **{"when": condition, "action": action, **beside})
         return path
 
     def _claim(self, place: Place) -> StepPath:

@@ -36,6 +36,7 @@ class Overlap(StrEnum):
     ALLOW = "allow"  # another run beside it
     SKIP = "skip"  # no run
     CANCEL = "cancel"  # the earlier ones are asked to cancel, then another run
+    QUEUE = "queue"  # it waits for their end: the newest `MAX_CATCHUP` do, and are started one by one
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from reflux.core.flow import (
     in_document_order,
     nearest,
 )
+from reflux.orchestrator.mesh_view import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from reflux.core.errors import Violation
     from reflux.core.flow import CompileResult, Step
     from reflux.core.names import StepPath
-    from reflux.orchestrator.mesh_view import Reach, RouteView, VersionView
+    from reflux.orchestrator.mesh_view import RouteView, VersionView
 
 BY_INPUT: Final = "by input"
 """Stands for an effect class, or a lane, that only the input of a call decides."""
@@ -112,11 +113,13 @@ class _Planner:
     async def plan(self, step: Step) -> PlannedStep:
         action = step.action
         assert isinstance(action, NodeAction), "calls are node steps"
-        reach = self.catalog.reach(action.node, action.version)
+        reach = self._reach(step, action)
         route = self.catalog.route(action.node)
         shares = {target.version: target.weight for target in route.targets} if route else {}
         if action.version is not None:
             shares = {action.version: 10_000}
+        elif step.route is not None and step.route.versions:
+            shares = dict(step.route.versions)
         self._resolve(step, action, reach)
         await self._check_input(step, action, reach)
         effect, lane = _effect(action, reach)
@@ -136,9 +139,19 @@ class _Planner:
             step.after,
         )
 
+    def _reach(self, step: Step, action: NodeAction) -> Reach:
+        """What the calls can meet: of a step with shares of its own, all that have one."""
+        if step.route is None or not step.route.versions:
+            return self.catalog.reach(action.node, action.version)
+        known = self.catalog.versions(action.node)
+        named = [version for version, share in step.route.versions if share]
+        return Reach(tuple(known[version] for version in named if version in known), None)
+
     def _resolve(self, step: Step, action: NodeAction, reach: Reach) -> None:
         """Record a node that is not there, a pinned version that is not, or a route that leads nowhere."""
         node, version, where = action.node, action.version, f"{step.pointer}/node"
+        if step.route is not None and step.route.pin is not None:
+            where = f"{step.pointer}/route/pin"
         known = self.catalog.versions(node)
         if not known:
             message = f"no node {node} is registered"
@@ -148,6 +161,12 @@ class _Planner:
             message = f"node {node} has no version {version}"
             hint = nearest(version, tuple(known))
             self.problems.append(Problem(ProblemCode.UNKNOWN_VERSION, where, message, hint))
+        elif step.route is not None and step.route.versions:
+            for one, _ in step.route.versions:
+                if one not in known:
+                    message, hint = f"node {node} has no version {one}", nearest(one, tuple(known))
+                    where = f"{step.pointer}/route/versions/{one}"
+                    self.problems.append(Problem(ProblemCode.UNKNOWN_VERSION, where, message, hint))
         elif not reach.versions:
             message = f"no version of {node} gets traffic"
             hint = f"give one a weight in its route, or pin one: {node}@{next(iter(known))}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reflux.core.flow.searchkey import key_of
 from reflux.core.run import begin, evolve
 from reflux.orchestrator import codec
+from reflux.orchestrator.faulting import marked
 from reflux.orchestrator.store import outcomes
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Derived:
         event = replace(event, origin=self.origin, pins=self.pins, only_step=self.only_step)
         if self.former is None:
             return event
+        event = marked(event, self.former)
         return replace(event, depth=self.former.depth, failure_of=self.former.failure_of)
 
     async def write(self, run_id: RunId) -> None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from reflux.orchestrator.store.journal import ShardLease
     from reflux.runtime.postgres import Pool
 
-_BEFORE_ALL: Final = RunId("00000000-0000-0000-0000-000000000000")
+BEFORE_ALL: Final = RunId("00000000-0000-0000-0000-000000000000")
+"""Where a walk through runs by age begins."""
 _CHUNK_ROWS: Final = 50
 MAX_RECOVERIES: Final = 5
 """Deaths of its owner without progress after which a run is quarantined."""
@@ -93,16 +94,22 @@ class RunFilter:
 
 
 async def adopt(
-    pool: Pool, lease: ShardLease, *, died: bool, page_size: int = 2_000, most: int = MAX_RECOVERIES
+    pool: Pool,
+    lease: ShardLease,
+    *,
+    died: bool,
+    after: RunId = BEFORE_ALL,
+    page_size: int = 2_000,
+    most: int = MAX_RECOVERIES,
 ) -> AsyncIterator[list[Adopted]]:
     """Pages of the shard's runs that its owner will look at, be it for a word; others rest or wait.
 
     The pages are by age, and within a page flows take turns.
 
-    `died`: the shard comes from an owner that died, which counts as a recovery of each. Nothing is yielded of
+    `died`: the shard comes from an owner that died, which counts as a recovery of each. Who was interrupted
+    goes on `after` the newest run that it has heard of: what it has heard is counted. Nothing is yielded of
     a shard that is not held any more. Less than `most` are counted here, see `try_run`.
     """
-    after = _BEFORE_ALL
     while True:
         rows = await fetch(
             pool,
@@ -121,10 +128,10 @@ async def adopt(
             for run_id, recoveries, flow_id, priority, due in rows
         ]
         if page:
+            after = page[-1].run_id
             yield in_turns(page, lambda one: one.turn)
         if len(page) < page_size:
             return
-        after = page[-1].run_id
 
 
 async def try_run(pool: Pool, lease: ShardLease, run_id: RunId, *, most: int = MAX_RECOVERIES) -> None:

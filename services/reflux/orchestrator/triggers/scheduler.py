@@ -9,7 +9,8 @@
 - **Not never.** The schedule is moved on after its runs are durable. A crash in between is found by the next
   look, of the next owner.
 - **In order.** The firings of one trigger are started one after the other; those of different triggers do
-  not wait for each other.
+  not wait for each other. With `overlap: queue` the schedule stands at its oldest firing until the run of the
+  one before has ended: what waits is the rule's moments from there to now, so a queue costs one row.
 - **Not silently.** A firing that cannot start a run (its input cannot be made, or does not fit) is kept as
   the schedule's last error, and the next one goes on. One that nothing is wrong with, but that nobody can
   take at the moment, stays due.
@@ -65,6 +66,8 @@ AT_ONCE: Final = 16
 """Schedules that are dealt with at the same time."""
 POSTPONED: Final = timedelta(seconds=60)
 """Until a flow that cannot be read is looked at again."""
+QUEUE_PAUSE: Final = timedelta(seconds=1)
+"""Until it is looked again whether an earlier run has ended."""
 _AWAY: Final = (psycopg.Error, OSError, TimeoutError)
 
 log = logs.get_logger("scheduler")
@@ -166,6 +169,9 @@ class Scheduler:
         if found is None:
             return  # the flow is another one by now; its row will say so
         flow, trigger = found
+        if trigger.schedule.overlap is Overlap.QUEUE:
+            await self._fire_queued(_Work(flow, trigger, due, lease))
+            return
         plan = trigger.schedule.plan(due.scheduled_for, due.now, due.key)
         settled = Settled(
             plan.following,
@@ -176,6 +182,29 @@ class Scheduler:
             settled = await self._start(_Work(flow, trigger, due, lease), moment, settled)
         if await self._store.settle(due, lease, settled):
             _count(due, plan.due, trigger, settled)
+
+    async def _fire_queued(self, work: _Work) -> None:
+        """Start the run of the oldest firing, unless another one goes on; the next look sees to the rest."""
+        trigger, due = work.trigger, work.due
+        first = due.scheduled_for
+        once = _once(due.key, first)
+        # Who has died between start and move has left its run: it is no earlier one.
+        if await find_started(self._pool, once.scope, once.key) is None:
+            if await self._store.unfinished(due.flow_id, actor_of(trigger.id)):
+                await self._store.settle(due, work.lease, Settled(first, due.now + QUEUE_PAUSE))
+                return
+            plan = trigger.schedule.plan(first, due.now, due.key)
+            oldest = plan.due[0] if plan.due else plan.following
+            if (
+                oldest != first
+            ):  # more waited than may: those that are given up are counted before others begin
+                given_up = _from(work, oldest, missed=plan.missed)
+                if await self._store.settle(due, work.lease, given_up):
+                    _count(due, (), trigger, given_up)
+                return
+        settled = await self._start(work, first, _from(work, trigger.schedule.rule.next_after(first)))
+        if await self._store.settle(due, work.lease, settled):
+            _count(due, (first,), trigger, settled)
 
     async def _find(self, due: Due) -> tuple[Resolved, Scheduled] | None:
         """The flow and its trigger, if the row is of the flow's current version.
@@ -232,6 +261,8 @@ class Scheduler:
         if known is not None:
             return known.run_id
         actor = actor_of(trigger.id)
+        if overlap is Overlap.QUEUE:
+            return None  # it was looked whether one goes on, and under this token nobody else starts one
         unfinished = await self._store.unfinished(flow.flow_id, actor)
         if unfinished and overlap is Overlap.SKIP:
             return _Skipped()
@@ -268,6 +299,12 @@ def make_input(flow: Resolved, trigger: Scheduled, moment: datetime, fire_at: da
         )
         raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message)
     return document
+
+
+def _from(work: _Work, moment: datetime | None, *, missed: int = 0) -> Settled:
+    """A schedule that stands at this firing."""
+    fire_at = moment and work.trigger.schedule.fires_at(moment, work.due.key)
+    return Settled(moment, fire_at, missed=missed)
 
 
 def _once(key: str, moment: datetime) -> StartOnce:

@@ -18,7 +18,7 @@ from reflux.core.flow.model import ApproveAction, NodeAction
 from reflux.core.reasons import Reason
 from reflux.core.waits import MAX_KEY
 from reflux.core.word import Answer, Cancel, Overrule, Pause, Resume, Signal, Terminate, WordId
-from reflux.orchestrator import run_view
+from reflux.orchestrator import queue_view, run_view
 from reflux.orchestrator.words import tokens
 from reflux.orchestrator.words.documents import (
     MAX_BY,
@@ -55,12 +55,14 @@ class Words:
     def __init__(
         self,
         *,
+        pool: Pool,
         teller: Teller,
         signals: Signals,
         reader: JournalReader,
         mesh: MeshView,
         key: tokens.TokenKey,
     ) -> None:
+        self._pool = pool
         self.teller = teller
         self.signals = signals
         """Somebody must `run` it."""
@@ -83,14 +85,14 @@ class Words:
         """With its parts; `look` makes the runs that are owned here hear at once."""
         teller = Teller(pool=pool, reader=reader, changes=changes, wake=wake, look=look, clock=clock)
         key = tokens.TokenKey(pool)
-        return cls(teller=teller, signals=Signals(pool, teller), reader=reader, mesh=mesh, key=key)
+        return cls(pool=pool, teller=teller, signals=Signals(pool, teller), reader=reader, mesh=mesh, key=key)
 
     async def cancel(self, request: pb.CancelRunRequest, actor: str) -> HttpBody:
         """The run once the journal shows it; a finished one as it is; CANCELING if that takes too long."""
         run_id = run_id_of(request.run_id)
         reason = Fields(request.document, "the cancellation", ("reason",)).text("reason", MAX_REASON)
         try:
-            return _run(await self.teller.tell(run_id, Cancel(WordId(""), actor, reason)))
+            return await self._run(await self.teller.tell(run_id, Cancel(WordId(""), actor, reason)))
         except Unavailable:
             state = await self._reader.state(run_id)
             phase = state.phase if state.finished else RunPhase.CANCELING
@@ -99,17 +101,23 @@ class Words:
     async def terminate(self, request: pb.TerminateRunRequest, actor: str) -> HttpBody:
         """The run, CANCELED."""
         word_id, reason = decision(request.document)
-        return _run(await self.teller.tell(run_id_of(request.run_id), Terminate(word_id, actor, reason)))
+        return await self._run(
+            await self.teller.tell(run_id_of(request.run_id), Terminate(word_id, actor, reason))
+        )
 
     async def pause(self, request: pb.PauseRunRequest, actor: str) -> HttpBody:
         """The run, PAUSED."""
         word_id, reason = decision(request.document)
-        return _run(await self.teller.tell(run_id_of(request.run_id), Pause(word_id, actor, reason)))
+        return await self._run(
+            await self.teller.tell(run_id_of(request.run_id), Pause(word_id, actor, reason))
+        )
 
     async def resume(self, request: pb.ResumeRunRequest, actor: str) -> HttpBody:
         """The run, going on."""
         word_id, reason = decision(request.document)
-        return _run(await self.teller.tell(run_id_of(request.run_id), Resume(word_id, actor, reason)))
+        return await self._run(
+            await self.teller.tell(run_id_of(request.run_id), Resume(word_id, actor, reason))
+        )
 
     async def signal(self, request: pb.SignalRunRequest, actor: str) -> HttpBody:
         """Which step took it, if one did at once."""
@@ -142,7 +150,9 @@ class Words:
     async def answer(self, request: pb.AnswerStepRequest, actor: str) -> HttpBody:
         """The run after the answer."""
         given = Fields(request.document, "the answer", _ANSWER)
-        return _run(await self._answer(run_id_of(request.run_id), step_of(request.step), given, actor))
+        return await self._run(
+            await self._answer(run_id_of(request.run_id), step_of(request.step), given, actor)
+        )
 
     async def token(self, request: pb.GetApprovalTokenRequest) -> pb.ApprovalToken:
         """The token of an approval, also before it asks."""
@@ -169,7 +179,7 @@ class Words:
         """The run without the step."""
         word_id, reason = decision(request.document)
         word = Overrule(word_id, actor, step_of(request.step), Choice.SKIP, reason)
-        return _run(await self.teller.tell(run_id_of(request.run_id), word))
+        return await self._run(await self.teller.tell(run_id_of(request.run_id), word))
 
     async def complete(self, request: pb.CompleteStepRequest, actor: str) -> HttpBody:
         """The run after the decision."""
@@ -177,7 +187,12 @@ class Words:
         word = completion(request.document, actor, step_of(request.step))
         if word.version:
             await self._check_version(run_id, word)
-        return _run(await self.teller.tell(run_id, word))
+        return await self._run(await self.teller.tell(run_id, word))
+
+    async def _run(self, state: RunState) -> HttpBody:
+        return HttpBody(
+            content_type="application/json", data=await queue_view.run_document(self._pool, state)
+        )
 
     async def _answer(self, run_id: RunId, step: StepPath, given: Fields, actor: str) -> RunState:
         approved, comment = given.boolean("approved"), given.text("comment", MAX_REASON)
@@ -207,10 +222,6 @@ def _approval_of(state: RunState, step: StepPath) -> None:
 def _shown(state: RunState, step: StepPath) -> HttpBody:
     _approval_of(state, step)
     return HttpBody(content_type="application/json", data=run_view.approval_document(state, step))
-
-
-def _run(state: RunState) -> HttpBody:
-    return HttpBody(content_type="application/json", data=run_view.run_document(state))
 
 
 def _body(document: dict[str, object]) -> HttpBody:

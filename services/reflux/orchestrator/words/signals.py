@@ -19,7 +19,7 @@ import psycopg
 from reflux.core.errors import Exhausted, RefluxError, Unavailable
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
-from reflux.core.word import Signal
+from reflux.core.word import Signal, other_signal
 from reflux.orchestrator.store.pool import fetch_of
 from reflux.orchestrator.words import stored
 from reflux.orchestrator.words.teller import Teller
@@ -71,15 +71,20 @@ class Signals:
             signal: as every run that takes it hears it, under an id of its own.
 
         Raises:
+            AlreadyExists: this id was used for another payload within `KEEP`.
             Exhausted: `MAX_KEPT` wait under this key already.
             Unavailable: the owner of a run that it was given to has not answered; ask again.
         """
         handle = {"name": signal.name, "key": signal.key, "signal_id": signal_id}
         _, word = stored.encode(signal)
         await self._execute("keep_signal", {**handle, "word": word, "limit": MAX_KEPT, "keep": KEEP})
-        if await self._find(handle) is None:
+        kept = await fetch_of(self._pool, _PACKAGE, "find_signal", handle)
+        if not kept:
             message = f"{MAX_KEPT} signals {signal.name} wait under this key already, and nobody takes them"
             raise Exhausted(Reason.SIGNALS_FULL, message)
+        said = stored.decode("signal", bytes(kept[0][2]))
+        if not isinstance(said, Signal) or said.payload != signal.payload:
+            raise other_signal(signal_id)
         await self._match()
         given = await self._find(handle)
         if given is None:  # it has expired this very moment
@@ -133,7 +138,7 @@ class Signals:
                 self._teller.nudge(run_id)
 
     async def _find(self, handle: dict[str, str]) -> Sent | None:
-        for runs, expires in await fetch_of(self._pool, _PACKAGE, "find_signal", handle):
+        for runs, expires, _ in await fetch_of(self._pool, _PACKAGE, "find_signal", handle):
             given = tuple(RunId(str(run)) for run in runs)
             return Sent(given, None if given else expires)
         return None

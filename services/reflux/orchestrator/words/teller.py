@@ -17,7 +17,7 @@ from reflux.core.errors import Conflict, Defect, Unavailable
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
-from reflux.core.word import Cancel, Terminate, Word, hear
+from reflux.core.word import Cancel, Terminate, Word, check_ears, hear
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.store import inbox
@@ -65,9 +65,10 @@ class Teller:
         """
         try:
             judged = await self._reader.state(run_id)
+            hear(judged, word, self._clock.now())
             if _heard(judged, word):
                 return judged
-            hear(judged, word, self._clock.now())
+            check_ears(judged, word)
         except Defect:
             if not isinstance(word, Cancel | Terminate):  # a run that cannot be folded can be ended
                 raise
@@ -103,9 +104,9 @@ class Teller:
             # As long as it is there the journal shows nothing of it, and may be long.
             if not await waiting():
                 state = await self._reader.state(run_id)
+                hear(state, word, self._clock.now())
                 if _heard(state, word):
                     return state
-                hear(state, word, self._clock.now())
                 message = "something else came first, and the run has gone on since; look at it, ask again"
                 raise Conflict(Reason.WORD_UNANSWERED, message, metadata={"run_id": run_id})
             left = deadline - asyncio.get_running_loop().time()

@@ -224,6 +224,8 @@ class RunCreated(_message.Message):
     ONLY_STEP_FIELD_NUMBER: _builtins.int
     TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
     SCHEDULED_FOR_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """UUID of the flow."""
     flow_name: _builtins.str
@@ -252,6 +254,8 @@ class RunCreated(_message.Message):
     """UUID of the run whose failure it, or a run above it, was begun to hear of."""
     trigger_type: _builtins.str
     """Type of the trigger: cron, interval or manual; empty: webhook, where there is a trigger."""
+    test: _builtins.bool
+    """It is a test run."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted, by the database's clock."""
@@ -271,6 +275,10 @@ class RunCreated(_message.Message):
     @_builtins.property
     def scheduled_for(self) -> _timestamp_pb2.Timestamp:
         """The moment that the trigger's schedule names, which lateness and jitter do not move."""
+
+    @_builtins.property
+    def faults(self) -> Global___Faults:
+        """What shall fail in it; absent: nothing."""
 
     def __init__(
         self,
@@ -294,16 +302,88 @@ class RunCreated(_message.Message):
         only_step: Global___OnlyStep | None = ...,
         trigger_type: _builtins.str = ...,
         scheduled_for: _timestamp_pb2.Timestamp | None = ...,
+        test: _builtins.bool = ...,
+        faults: Global___Faults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "only_step", b"only_step", "origin", b"origin", "priority", b"priority", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "faults", b"faults", "only_step", b"only_step", "origin", b"origin", "priority", b"priority", "scheduled_for", b"scheduled_for", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "only_step", b"only_step", "origin", b"origin", "parent_run", b"parent_run", "parent_step", b"parent_step", "pins", b"pins", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "actor", b"actor", "depth", b"depth", "failure_of", b"failure_of", "faults", b"faults", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "input", b"input", "only_step", b"only_step", "origin", b"origin", "parent_run", b"parent_run", "parent_step", b"parent_step", "pins", b"pins", "priority", b"priority", "queued", b"queued", "scheduled_for", b"scheduled_for", "test", b"test", "time", b"time", "traceparent", b"traceparent", "trigger", b"trigger", "trigger_type", b"trigger_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___RunCreated: _TypeAlias = RunCreated  # noqa: Y015
+
+@_typing.final
+class Faults(_message.Message):
+    """The faults of a test run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    seed: _builtins.str
+    """What their chance depends on beside step and attempt; empty: the run's id."""
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """In the order in which they were given."""
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___Fault] | None = ...,
+        seed: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Faults: _TypeAlias = Faults  # noqa: Y015
+
+@_typing.final
+class Fault(_message.Message):
+    """A fault of a test run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    DELAY_MS_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Id of the step."""
+    kind: _builtins.str
+    """abort, delay or drop."""
+    version: _builtins.str
+    """Version of the node; empty: whichever is called."""
+    code: _builtins.str
+    """Of abort: name of the gRPC status."""
+    delay_ms: _builtins.int
+    """Of delay: milliseconds."""
+    percent: _builtins.int
+    """1 to 100: share of the attempts."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        version: _builtins.str = ...,
+        code: _builtins.str = ...,
+        delay_ms: _builtins.int = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "delay_ms", b"delay_ms", "kind", b"kind", "percent", b"percent", "step", b"step", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fault: _TypeAlias = Fault  # noqa: Y015
 
 @_typing.final
 class RunAdmitted(_message.Message):
@@ -507,6 +587,7 @@ class AttemptStarted(_message.Message):
     DRAW_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     INPUT_DIGEST_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -521,6 +602,8 @@ class AttemptStarted(_message.Message):
     """Value of the weighted choice, 0 to 9999."""
     input_digest: _builtins.bytes
     """sha256 of the input's JSON."""
+    sticky: _builtins.bytes
+    """Digest of the sticky value that the draw was made from; empty: it was made from run, step and attempt."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was sent."""
@@ -536,10 +619,11 @@ class AttemptStarted(_message.Message):
         draw: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         input_digest: _builtins.bytes = ...,
+        sticky: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "draw", b"draw", "effect", b"effect", "generation", b"generation", "input_digest", b"input_digest", "lane", b"lane", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "draw", b"draw", "effect", b"effect", "generation", b"generation", "input_digest", b"input_digest", "lane", b"lane", "step", b"step", "sticky", b"sticky", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,6 +695,7 @@ class AttemptFinished(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     COUNTED_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -638,7 +723,7 @@ class AttemptFinished(_message.Message):
     answered_by: _builtins.str
     """Version that answered."""
     reason: _builtins.str
-    """weight, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
+    """weight, sticky, override, pin, ejected, fallback or cache; what each proves stands at reflux.api.run.v1.Attempt."""
     tries: _builtins.int
     """Envoy's tries inside the attempt."""
     flags: _builtins.str
@@ -647,6 +732,8 @@ class AttemptFinished(_message.Message):
     """Whether it counts against the step's retry policy: an orchestrator's death does not."""
     batch_id: _builtins.str
     """Names the call that this attempt shared with others; empty when it travelled alone."""
+    sticky: _builtins.bytes
+    """Digest of the sticky value that the draw was made from; empty: it was made from run, step and attempt."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When not DONE."""
@@ -688,10 +775,11 @@ class AttemptFinished(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         counted: _builtins.bool = ...,
         batch_id: _builtins.str = ...,
+        sticky: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "finish_time", b"finish_time", "retry_at", b"retry_at", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Route(_message.Message):
-    """The traffic policy of a node. In a request only revision, targets and note are read."""
+    """The traffic policy of a node. In a request only revision, targets, sticky, salt and note are read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -64,6 +64,8 @@ class Route(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     revision: _builtins.int
@@ -78,6 +80,15 @@ class Route(_message.Message):
     """Who changed it."""
     refusal: _builtins.str
     """Why a proxy refused what state is about, in its own words; empty when none did."""
+    sticky: _builtins.str
+    """Expression over the input of a call, such as input.customer: calls that it gives the same value draw the same, and
+    so stay with their version. Absent: each attempt draws for itself; so does one whose input lacks what the
+    expression reads, or gives null.
+    """
+    salt: _builtins.str
+    """Part of every sticky draw of this node, so that two nodes never share their luck: made once, at random, when the
+    node gets its first route. In a request: absent keeps it; another one deals every sticky value anew.
+    """
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Target]:
         """In a fixed order: new ones are appended, so that a growing canary keeps its users."""
@@ -102,12 +113,16 @@ class Route(_message.Message):
         author: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         refusal: _builtins.str = ...,
+        sticky: _builtins.str = ...,
+        salt: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "salt", b"salt", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "state", b"state", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "author", b"author", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "salt", b"salt", "state", b"state", "sticky", b"sticky", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__salt: _TypeAlias = _typing.Literal["salt"]  # noqa: Y015
+    _WhichOneofArgType__salt: _TypeAlias = _typing.Literal["_salt", b"_salt"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__salt) -> _WhichOneofReturnType__salt | None: ...
 
 Global___Route: _TypeAlias = Route  # noqa: Y015
 
@@ -123,6 +138,7 @@ class Target(_message.Message):
     TRIES_FIELD_NUMBER: _builtins.int
     TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    EJECTION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version, e.g. 1.0.0."""
     weight: _builtins.int
@@ -146,6 +162,12 @@ class Target(_message.Message):
         deadline. It holds for the tries of the fallbacks too, whatever their own targets say.
         """
 
+    @_builtins.property
+    def ejection(self) -> Global___Ejection:
+        """When endpoints of this version get no calls for a while, whoever chose it: as a target, as a fallback or by a pin.
+        Absent: the defaults.
+        """
+
     def __init__(
         self,
         *,
@@ -155,14 +177,59 @@ class Target(_message.Message):
         tries: _builtins.int = ...,
         try_timeout: _duration_pb2.Duration | None = ...,
         shadow: _builtins.int = ...,
+        ejection: Global___Ejection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["try_timeout", b"try_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "try_timeout", b"try_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "shadow", b"shadow", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "fallback", b"fallback", "shadow", b"shadow", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class Ejection(_message.Message):
+    """When an endpoint of a version is ejected, and for how long: what is elsewhere called a circuit breaker. Changing it
+    lets those that are ejected back in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
+    CONSECUTIVE_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    BASE_TIME_FIELD_NUMBER: _builtins.int
+    MIN_REQUESTS_FIELD_NUMBER: _builtins.int
+    threshold_percent: _builtins.int
+    """Share of failed calls within an interval, 1 to 100; 0 means 50."""
+    consecutive: _builtins.int
+    """Or so many node faults in a row, 1 to 10000, however few calls there are; 0 means 5."""
+    min_requests: _builtins.int
+    """Calls that an interval must have for its share to count, 1 to 100000; 0 means 10."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """What the share is counted over, and how often it is looked at, 0.1s to 3600s; absent: 1s."""
+
+    @_builtins.property
+    def base_time(self) -> _duration_pb2.Duration:
+        """How long it gets no calls, 0.1s to 86400s; then all at once, until it is ejected again. Absent: 30s."""
+
+    def __init__(
+        self,
+        *,
+        threshold_percent: _builtins.int = ...,
+        consecutive: _builtins.int = ...,
+        interval: _duration_pb2.Duration | None = ...,
+        base_time: _duration_pb2.Duration | None = ...,
+        min_requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base_time", b"base_time", "interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_time", b"base_time", "consecutive", b"consecutive", "interval", b"interval", "min_requests", b"min_requests", "threshold_percent", b"threshold_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ejection: _TypeAlias = Ejection  # noqa: Y015
 
 @_typing.final
 class GetRouteRequest(_message.Message):
@@ -397,7 +464,7 @@ class DiffRouteResponse(_message.Message):
     """The revision compared to."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteChange]:
-        """In the order of the targets of to_revision, then those that went, then order; empty when they are equal."""
+        """In the order of the targets of to_revision, then those that went, then the route's own; empty when they are equal."""
 
     def __init__(
         self,
@@ -425,9 +492,13 @@ class RouteChange(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Version of the target; empty when the order changed: targets were moved, or a new one is not the last."""
+    """Version of the target; empty when what differs is the route's own. Its order differs when targets were moved, or a
+    new one is not the last.
+    """
     field: _builtins.str
-    """Field of the target: target (it came or went), weight, fallback, tries or try_timeout; or order."""
+    """Field of the target: target (it came or went), weight, fallback, tries, try_timeout or ejection; or, of the route: order,
+    sticky or salt.
+    """
     before: _builtins.str
     """Former value, as JSON; empty when there was none."""
     after: _builtins.str

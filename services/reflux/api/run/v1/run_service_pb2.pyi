@@ -120,6 +120,9 @@ class Run(_message.Message):
     PAUSE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -142,6 +145,10 @@ class Run(_message.Message):
     """Fingerprint of its error: equal for errors that are the same but for ids and numbers. Empty without an error."""
     priority: _builtins.int
     """0 to 9: who is first among the runs of its flow that wait. Not filled in lists."""
+    test: _builtins.bool
+    """It is a test run, or comes of one. Not in lists."""
+    seed: _builtins.str
+    """What the percentages depend on; empty: the run's id. Not in lists."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What it was given. Not filled in lists."""
@@ -198,6 +205,10 @@ class Run(_message.Message):
     def queue(self) -> Global___QueuePlace:
         """Its place in the queue, while it is QUEUED for a slot. Not filled in lists."""
 
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What shall fail in it, as it was given. Not in lists."""
+
     def __init__(
         self,
         *,
@@ -225,10 +236,13 @@ class Run(_message.Message):
         pause: Global___Pause | None = ...,
         priority: _builtins.int = ...,
         queue: Global___QueuePlace | None = ...,
+        test: _builtins.bool = ...,
+        faults: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "state", b"state", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "faults", b"faults", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "seed", b"seed", "state", b"state", "test", b"test", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -734,6 +748,8 @@ class Attempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     TRIED_FIELD_NUMBER: _builtins.int
     TRIED_KNOWN_FIELD_NUMBER: _builtins.int
@@ -758,7 +774,8 @@ class Attempt(_message.Message):
     the version that had claimed the effect, else empty; flags say why.
     """
     reason: _builtins.str
-    """Why that version: weight (chosen by the draw), pin (the step names it), ejected (chosen was passed over
+    """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
+    draw too, among the shares of the step itself), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
     answered a later try); cache: nobody was called, an earlier output of this version was used again.
     """
@@ -771,6 +788,10 @@ class Attempt(_message.Message):
     batch_id: _builtins.str
     """Names the call that this attempt shared with others: they have the draw and the tries in common. Empty when it
     travelled alone.
+    """
+    sticky: _builtins.str
+    """Digest, in hexadecimal, of the sticky value that the draw was made from: equal for equal values of one node. Empty:
+    the draw was made from run, step and attempt.
     """
     probability: _builtins.float
     """Probability, 0 to 1, with which the route was to assign chosen: its share, and 1 for a pin. Of the assignment,
@@ -791,6 +812,12 @@ class Attempt(_message.Message):
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When its outcome was known."""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Faults of the test run that this attempt was given, as they are written. One that names a version is met
+        by the tries that reach that version.
+        """
 
     @_builtins.property
     def tried(self) -> _containers.RepeatedCompositeFieldContainer[Global___Try]:
@@ -816,13 +843,15 @@ class Attempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         batch_id: _builtins.str = ...,
+        sticky: _builtins.str = ...,
+        faults: _abc.Iterable[_builtins.str] | None = ...,
         probability: _builtins.float | None = ...,
         tried: _abc.Iterable[Global___Try] | None = ...,
         tried_known: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "error", b"error", "finish_time", b"finish_time", "probability", b"probability", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "faults", b"faults", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
@@ -958,15 +987,28 @@ class ExecuteFlowRequest(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """Id or name."""
     request_id: _builtins.str
     """Start-once handle: the same request_id within 7 days gives the same run."""
     wait: _builtins.str
     """How long to wait for the run to settle, e.g. 10s; at most 300s. Empty: do not wait."""
+    test: _builtins.bool
+    """The run is a test: marked as one for good, and its steps may meet faults."""
+    seed: _builtins.str
+    """Which attempts the percentages hit: the same seed gives the same. Empty: the run's id. Only with test."""
     @_builtins.property
     def input(self) -> _httpbody_pb2.HttpBody:
         """The run's input as JSON (application/json) or YAML (application/yaml)."""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What shall fail, each e.g. step=charge,version=1.0.0,abort=UNAVAILABLE,percent=50; instead of abort also
+        delay=2s, or drop=reply (the version acts, and its answer is lost). Only with test.
+        """
 
     def __init__(
         self,
@@ -975,10 +1017,13 @@ class ExecuteFlowRequest(_message.Message):
         input: _httpbody_pb2.HttpBody | None = ...,
         request_id: _builtins.str = ...,
         wait: _builtins.str = ...,
+        test: _builtins.bool = ...,
+        faults: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "input", b"input", "request_id", b"request_id", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "flow_id", b"flow_id", "input", b"input", "request_id", b"request_id", "seed", b"seed", "test", b"test", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -136,7 +136,8 @@ class RunServiceServicer:
         """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
         The answer comes after the run is durable; with wait, once it has settled or the wait is over.
         Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-        ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+        ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+        allows no faults), UNAVAILABLE (nothing was accepted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,9 +225,11 @@ class RunServiceServicer:
 
     def SignalRun(self, request, context):
         """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
-        at most 100 of a run. The same signal_id again changes nothing and is answered alike.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-        more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
+        payload it is refused.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+        waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+        kept), UNAVAILABLE (ask again with the same signal_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,7 +238,8 @@ class RunServiceServicer:
     def SendSignal(self, request, context):
         """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
         100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
-        Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED
+        (100 are kept), UNAVAILABLE (ask again with the same signal_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,8 @@ class RunServiceStub:
     """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
     The answer comes after the run is durable; with wait, once it has settled or the wait is over.
     Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-    ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+    ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+    allows no faults), UNAVAILABLE (nothing was accepted).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _httpbody_pb2.HttpBody]
     """Returns a run, folded from its journal.
@@ -86,14 +87,17 @@ class RunServiceStub:
     """
     SignalRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SignalRunRequest, _httpbody_pb2.HttpBody]
     """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
-    at most 100 of a run. The same signal_id again changes nothing and is answered alike.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-    more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
+    payload it is refused.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+    waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+    kept), UNAVAILABLE (ask again with the same signal_id).
     """
     SendSignal: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SendSignalRequest, _httpbody_pb2.HttpBody]
     """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
     100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
-    Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED
+    (100 are kept), UNAVAILABLE (ask again with the same signal_id).
     """
     AnswerStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.AnswerStepRequest, _httpbody_pb2.HttpBody]
     """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
@@ -134,7 +138,8 @@ class RunServiceAsyncStub(RunServiceStub):
     """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
     The answer comes after the run is durable; with wait, once it has settled or the wait is over.
     Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-    ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+    ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+    allows no faults), UNAVAILABLE (nothing was accepted).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns a run, folded from its journal.
@@ -182,14 +187,17 @@ class RunServiceAsyncStub(RunServiceStub):
     """
     SignalRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SignalRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
-    at most 100 of a run. The same signal_id again changes nothing and is answered alike.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-    more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
+    payload it is refused.
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+    waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+    kept), UNAVAILABLE (ask again with the same signal_id).
     """
     SendSignal: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SendSignalRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
     100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
-    Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+    Errors: INVALID_ARGUMENT, ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED
+    (100 are kept), UNAVAILABLE (ask again with the same signal_id).
     """
     AnswerStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.AnswerStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
@@ -233,7 +241,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts a run of the flow's current version. The body is the run's input itself; an empty body is {}.
         The answer comes after the run is durable; with wait, once it has settled or the wait is over.
         Errors: INVALID_ARGUMENT (input does not fit the flow's schema, is too deep or too large), NOT_FOUND,
-        ALREADY_EXISTS (request_id was used with another input), UNAVAILABLE (nothing was accepted).
+        ALREADY_EXISTS (request_id was used with another input), FAILED_PRECONDITION (FAULTS_NOT_ALLOWED: this stack
+        allows no faults), UNAVAILABLE (nothing was accepted).
         """
 
     @_abc_1.abstractmethod
@@ -341,9 +350,11 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
-        at most 100 of a run. The same signal_id again changes nothing and is answered alike.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished, or no step waits for it any
-        more, or ever), RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        at most 100 of a run. The same signal_id again changes nothing and is answered alike; with another name or
+        payload it is refused.
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (the run has finished or is in quarantine, or no step
+        waits for it any more, or ever), ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED (100 are
+        kept), UNAVAILABLE (ask again with the same signal_id).
         """
 
     @_abc_1.abstractmethod
@@ -354,7 +365,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Sends a signal to every run that waits for it under this key. Without one it is kept for 24 hours, at most
         100 under a key, for the first wait that begins. The same signal_id within 24 hours changes nothing.
-        Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (100 are kept), UNAVAILABLE (ask again with the same signal_id).
+        Errors: INVALID_ARGUMENT, ALREADY_EXISTS (the signal_id was used with another payload), RESOURCE_EXHAUSTED
+        (100 are kept), UNAVAILABLE (ask again with the same signal_id).
         """
 
     @_abc_1.abstractmethod

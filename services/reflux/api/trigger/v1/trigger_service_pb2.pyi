@@ -186,7 +186,7 @@ class Schedule(_message.Message):
     catchup: _builtins.str
     """What becomes of firings that nobody was there for: none, last or all."""
     overlap: _builtins.str
-    """What becomes of a firing while an earlier run of this trigger goes on: allow, skip or cancel."""
+    """What becomes of a firing while an earlier run of this trigger goes on: allow, skip, cancel or queue."""
     paused: _builtins.bool
     """It does not fire until it is resumed."""
     last_run_id: _builtins.str

@@ -2,7 +2,8 @@
 -- `ahead`), and words, each kind at most `limit`. Words come oldest first. Runs come by turns of their flows, within
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
--- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again.
+-- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again;
+-- but signals that others may take go back to them, and to this run when it goes on.
 -- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go back to
 -- them, and such a run waits for none. Words for a run that is not there wait a minute for it to begin (a child that
 -- is recalled with its parent's end), then they go too: it is forgotten (a child may outlive its parent).
@@ -13,7 +14,10 @@ WITH held AS MATERIALIZED (
     DELETE FROM inbox
      USING held
      WHERE inbox.shard = held.id
-       AND coalesce((SELECT runs.finished_at IS NOT NULL FROM runs WHERE runs.id = inbox.run_id),
+       AND coalesce((SELECT runs.finished_at IS NOT NULL
+                            OR (inbox.signal IS NOT NULL AND runs.state = 'PARKED'
+                                AND coalesce(runs.error_reason = 'QUARANTINED', false))
+                       FROM runs WHERE runs.id = inbox.run_id),
                     inbox.created_at < now() - interval '1 minute')
  RETURNING inbox.id, inbox.run_id, inbox.signal
 ), back AS (
@@ -25,6 +29,7 @@ WITH held AS MATERIALIZED (
     DELETE FROM signal_waits
      USING stale
      WHERE signal_waits.run_id = stale.run_id AND stale.signal IS NOT NULL
+       AND NOT EXISTS (SELECT FROM runs WHERE runs.id = stale.run_id AND runs.finished_at IS NULL)
 ), come AS (
     SELECT runs.id, runs.shard, runs.wake_at, runs.flow_id, runs.priority
       FROM runs JOIN held ON runs.shard = held.id

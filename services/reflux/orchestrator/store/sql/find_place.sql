@@ -1,4 +1,4 @@
--- Where a QUEUED run stands: its time if it has one, its key, how many are before it (counted up to a bound), how
+-- Where a queued run stands, which may be paused too: its time if it has one, its key, how many are before it (counted up to a bound), how
 -- many wait, how many slots are held of how many, and whether one of them is its own.
 SELECT coalesce(slots.start_at, runs.wake_at), slots.key,
        (SELECT count(*)
@@ -12,4 +12,4 @@ SELECT coalesce(slots.start_at, runs.wake_at), slots.key,
   FROM runs
   LEFT JOIN slots ON slots.run_id = runs.id
   LEFT JOIN limits ON limits.flow_id = slots.flow_id AND limits.key = slots.key
- WHERE runs.id = %(run_id)s::uuid AND runs.state = 'QUEUED'
+ WHERE runs.id = %(run_id)s::uuid AND runs.state IN ('QUEUED', 'PAUSED')

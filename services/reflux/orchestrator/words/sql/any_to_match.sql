@@ -8,4 +8,6 @@ SELECT EXISTS (
                          JOIN inbox ON inbox.shard = other.shard AND inbox.run_id = other.run_id
                                    AND inbox.signal = other.offered
                         WHERE other.run_id = waits.run_id AND other.name = waits.name AND other.key = waits.key)
+       AND NOT EXISTS (SELECT FROM runs
+                        WHERE runs.id = waits.run_id AND runs.state = 'PARKED' AND runs.error_reason = 'QUARANTINED')
 )

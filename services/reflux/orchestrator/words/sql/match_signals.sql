@@ -2,6 +2,7 @@
 -- none on its way; to one step of a run. Alone at a time, under an advisory lock.
 -- A signal is on its way while it is in the run's inbox. Once it is folded that is over, whichever step has taken it:
 -- the run gives it to the one that waits longest, which need not be the one it was offered to.
+-- A run in quarantine hears nothing: signals are kept, for others and for the time when it goes on.
 WITH oldest AS MATERIALIZED (
     SELECT DISTINCT ON (name, key) id, name, key, word
       FROM signals
@@ -15,6 +16,8 @@ WITH oldest AS MATERIALIZED (
                          JOIN inbox ON inbox.shard = other.shard AND inbox.run_id = other.run_id
                                    AND inbox.signal = other.offered
                         WHERE other.run_id = waits.run_id AND other.name = waits.name AND other.key = waits.key)
+       AND NOT EXISTS (SELECT FROM runs
+                        WHERE runs.id = waits.run_id AND runs.state = 'PARKED' AND runs.error_reason = 'QUARANTINED')
      ORDER BY waits.run_id, oldest.id, waits.step
 ), offered AS (
     UPDATE signal_waits AS waits
