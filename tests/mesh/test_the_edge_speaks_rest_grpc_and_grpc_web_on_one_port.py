@@ -12,9 +12,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from reflux.api.registry.v1 import registry_service_pb2 as registry_pb
 from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceStub, RegistryServiceStub
 from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
+from reflux.api.routing.v1 import try_service_pb2 as try_pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
+from reflux.api.routing.v1.try_service_pb2_grpc import TryServiceStub
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+from reflux.api.shadow.v1 import shadow_service_pb2 as shadow_pb
+from reflux.api.shadow.v1.shadow_service_pb2_grpc import ShadowServiceStub
 
 if TYPE_CHECKING:
     from tests.mesh.support.edge import Edge
@@ -111,6 +115,8 @@ async def test_what_is_internal_is_not_reachable(edge: Edge) -> None:
         anext(
             aiter(RoutingServiceStub(edge.channel).WatchRoutes(routing_pb.WatchRoutesRequest(), timeout=10))
         ),
+        ShadowServiceStub(edge.channel).ReportShadow(shadow_pb.ReportShadowRequest(), timeout=10),
+        TryServiceStub(edge.channel).ListFailedTries(try_pb.ListFailedTriesRequest(), timeout=10),
     )
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as refused:

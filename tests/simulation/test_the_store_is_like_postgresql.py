@@ -111,7 +111,7 @@ def _value(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:  # noqa: PLR0915 - a case each
+def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
     """Any statement, with parameters that mostly make sense."""
     now = datetime.now(UTC)
     leases = [
@@ -122,23 +122,8 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:  # noq
     release = rng.choice((1, 1, 1, 2))
     name = rng.choice((*STATEMENTS, *WORDS, *TRIGGERS, *_OFTEN * 4, *_OFTEN[:2] * 3))
     match name:
-        case "join":
-            # Each member once: ids are never used again.
-            free = [one for one in MEMBERS if one not in tables.members]
-            if not free:
-                return "survey", {"member": member, "release": release}
-            return name, {
-                "member": free[0],
-                "address": f"a:{rng.randrange(3)}",
-                "release": release,
-                "lease": rng.choice((HOUR, -HOUR)),
-            }
-        case "heartbeat":
-            return name, {"member": member, "lease": rng.choice((HOUR, HOUR, -HOUR))}
-        case "take_shards":
-            return name, {"member": member, "limit": rng.randint(0, 4), "release": release}
-        case "release_shards":
-            return name, {"member": member, "shards": rng.sample(range(4), 2)}
+        case "join" | "heartbeat" | "take_shards" | "release_shards":
+            return _membership(rng, tables, name, {"member": member, "release": release})
         case "adopt_runs":
             shard, token = leases[0]
             after = rng.choice((RUNS[0], str(UUID(int=0))))
@@ -200,6 +185,25 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:  # noq
             return name, {"run_id": run}
         case _:
             return name, {"member": member, "shards": 4, "release": release}
+
+
+def _membership(rng: Random, tables: Tables, name: str, whose: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Of joining, staying, and of shards that come and go; `whose` has a member and its release."""
+    member = {"member": whose["member"]}
+    match name:
+        case "join":
+            # Each member once: ids are never used again.
+            free = [one for one in MEMBERS if one not in tables.members]
+            if not free:
+                return "survey", whose
+            place = {"address": f"a:{rng.randrange(3)}", "lease": rng.choice((HOUR, -HOUR))}
+            return name, {**whose, **place, "member": free[0]}
+        case "heartbeat":
+            return name, {**member, "lease": rng.choice((HOUR, HOUR, -HOUR))}
+        case "take_shards":
+            return name, {**whose, "limit": rng.randint(0, 4)}
+        case _:
+            return name, {**member, "shards": rng.sample(range(4), 2)}
 
 
 def _signal(rng: Random) -> dict[str, Any]:

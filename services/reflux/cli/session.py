@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from reflux.api.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
     from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
     from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
+    from reflux.api.shadow.v1.shadow_service_pb2_grpc import ShadowServiceStub
     from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
     from reflux.cli.target import Target
 
@@ -93,6 +94,13 @@ class Session:
         from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 
         return RoutingServiceStub(self.channel)
+
+    @cached_property
+    def shadows(self) -> ShadowServiceStub:
+        """What versions in the shadow made of their copies."""
+        from reflux.api.shadow.v1.shadow_service_pb2_grpc import ShadowServiceStub
+
+        return ShadowServiceStub(self.channel)
 
     @cached_property
     def triggers(self) -> TriggerServiceStub:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reflux.controlplane.routes import Route, Target
 
-_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "ejection")
+_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "ejection", "shadow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ def _shown(target: Target) -> dict[str, Any]:
             "base_time": _seconds(ejection.base_time_ms),
             "min_requests": ejection.min_requests,
         }
+    if target.shadow:
+        shown["shadow"] = target.shadow
     return shown
 
 

@@ -37,7 +37,7 @@ MAX_SALT: Final = 64
 
 _READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
 _OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
-_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "ejection"})
+_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "ejection", "shadow"})
 _EJECTION: Final = frozenset({"threshold_percent", "consecutive", "interval", "base_time", "min_requests"})
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
@@ -89,6 +89,7 @@ def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
             each["tries"],
             each["try_timeout_ms"],
             Ejection(**each["ejection"]) if each.get("ejection") else None,
+            each.get("shadow", 0),
         )
         for each in value
     )
@@ -104,6 +105,7 @@ def write_targets(targets: Iterable[Target]) -> list[dict[str, Any]]:
             "tries": target.tries,
             "try_timeout_ms": target.try_timeout_ms,
             "ejection": asdict(target.ejection) if target.ejection else None,
+            "shadow": target.shadow,
         }
         for target in targets
     ]
@@ -192,7 +194,10 @@ class _Reader:
         tries = self._integer(value, "tries", place, 0, MAX_TRIES, default=0) or 1
         timeout = self._milliseconds(value, "try_timeout", place, (1, MAX_TRY_TIMEOUT_MS))
         ejection = self._ejection(value.get("ejection"), f"{place}/ejection")
-        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, ejection)
+        shadow = self._integer(value, "shadow", place, 0, TOTAL_WEIGHT, default=0)
+        if shadow and weight:
+            self._wrong(f"{place}/shadow", "a version with weight answers itself; give it shadow or weight")
+        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, ejection, shadow)
 
     def _ejection(self, value: JsonValue, place: str) -> Ejection | None:
         if value is None:
@@ -231,6 +236,9 @@ class _Reader:
             total = sum(tries.get(version, 1) for version in chain)
             if total > MAX_CHAIN:
                 self._wrong(place, f"its chain has {total} tries; at most {MAX_CHAIN} are allowed")
+        shadows = sum(target.shadow for target in targets)
+        if shadows > TOTAL_WEIGHT:
+            self._wrong("/targets", f"the shadows sum to {shadows}; at most {TOTAL_WEIGHT} basis points")
         weights = sum(target.weight for target in targets)
         if weights != TOTAL_WEIGHT:
             self._wrong(

@@ -100,6 +100,8 @@ class NodeGraph:
     shares: tuple[Choice, ...]
     """Targets with weight, in the route's order; empty when there is no route yet."""
     pins: tuple[Choice, ...]
+    shadows: tuple[str, ...] = ()
+    """Versions that get copies of pure calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ def _node(
         for target in (route.targets if route else ())
         if route and target.weight
     ]
-    return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins))
+    shadows = tuple(target.version for target in (route.targets if route else ()) if target.shadow)
+    return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins), shadows)
 
 
 def _composite(node: str, lane: Lane, members: tuple[str, ...]) -> Composite:

@@ -60,6 +60,8 @@ class Target:
     """Limit of each try of a call given to this target, in milliseconds; None: the attempt's own deadline."""
     ejection: Ejection | None = None
     """Of the version, whoever chose it; None: the defaults."""
+    shadow: int = 0
+    """Basis points of the node's pure calls of which it gets a copy; only without weight."""
 
 
 @dataclass(frozen=True, slots=True)

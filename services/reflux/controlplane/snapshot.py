@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from reflux.controlplane.envoy import cluster, endpoint, faults, listener, route, tls, tracing, xds
+from reflux.controlplane.envoy import cluster, endpoint, faults, listener, route, shadow, tls, tracing, xds
+from reflux.core.route import shadow_cluster
 from reflux.runtime.tls import Role
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Snapshot:
     clusters: Resources
     endpoints: Resources
     routes: Resources
+    to_nodes: frozenset[str] = frozenset()
+    """Names of the clusters whose endpoints are node versions."""
     revisions: Mapping[str, int] = field(default_factory=dict)
     """Revision of each node's route in it."""
     collector: Collector | None = None
@@ -76,10 +79,7 @@ class Snapshot:
     def _secured(self, tls_dir: str) -> Resources:
         """The clusters, with those of nodes under TLS. Messages are merged by writing one after the other."""
         socket = xds.encode(xds.CLUSTER, {"transport_socket": tls.upstream(tls_dir, Role.NODE)})
-        return {
-            name: raw + socket if faults.leaf_of(name) in self.endpoints else raw
-            for name, raw in self.clusters.items()
-        }
+        return {name: raw + socket if name in self.to_nodes else raw for name, raw in self.clusters.items()}
 
 
 def build(graph: Graph, *, allow_faults: bool = False) -> Snapshot:
@@ -93,10 +93,18 @@ def build(graph: Graph, *, allow_faults: bool = False) -> Snapshot:
             twins |= _twins_of_leaf(leaf)
         twins |= {name: body for each in graph.composites for name, body in _twin_of_chain(each)}
         routes[faults.NAME] = _fault_routes(graph.leaves)
+    copied = {(node.node, version) for node in graph.nodes for version in node.shadows}
+    shadows = {
+        shadow_cluster(leaf.node, leaf.version): _shadow(leaf)
+        for leaf in graph.leaves
+        if (leaf.node, leaf.version) in copied
+    }
     return Snapshot(
-        clusters=leaves | twins | composites,
+        clusters=leaves | twins | composites | shadows,
         endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
         routes=routes,
+        to_nodes=frozenset(name for name in leaves | twins if faults.leaf_of(name) in leaves)
+        | shadows.keys(),
         revisions={node.node: node.revision for node in graph.nodes},
     )
 
@@ -159,6 +167,11 @@ def _leaf(of: Leaf) -> bytes:
 @lru_cache(_CACHED)
 def _composite(of: Composite) -> bytes:
     return xds.encode(xds.CLUSTER, cluster.composite(of))
+
+
+@lru_cache(_CACHED)
+def _shadow(of: Leaf) -> bytes:
+    return xds.encode(xds.CLUSTER, shadow.cluster(of))
 
 
 @lru_cache(_CACHED)

@@ -77,7 +77,9 @@ def ejections(watched: Iterable[ProxyWatch], node: str, connected: Iterable[str]
 
 def target(of: Target) -> pb.Target:
     """A target."""
-    shown = pb.Target(version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries)
+    shown = pb.Target(
+        version=of.version, weight=of.weight, fallback=of.fallback, tries=of.tries, shadow=of.shadow
+    )
     if of.try_timeout_ms is not None:
         shown.try_timeout.FromMilliseconds(of.try_timeout_ms)
     if (ejection := of.ejection) is not None:

@@ -16,6 +16,7 @@ from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServic
 from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
 from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from reflux.api.shadow.v1.shadow_service_pb2_grpc import add_ShadowServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.core.names import RunId
 from reflux.orchestrator.cached_caller import CachedCaller
@@ -36,6 +37,9 @@ from reflux.orchestrator.operations.assembly import assemble
 from reflux.orchestrator.provenance import Tries
 from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.run_servicer import RunServicer
+from reflux.orchestrator.shadows.calling import ShadowedCaller
+from reflux.orchestrator.shadows.desk import Desk
+from reflux.orchestrator.shadows.servicer import ShadowServicer
 from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import ShardLease, Writer
 from reflux.orchestrator.store.lease import Lease
@@ -64,6 +68,7 @@ SERVICES: Final = (
     "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
     "reflux.api.effect.v1.EffectService",
+    "reflux.api.shadow.v1.ShadowService",
 )
 PUBLIC: Final = (
     "reflux.api.flow.v1.FlowService",
@@ -72,6 +77,7 @@ PUBLIC: Final = (
     "reflux.api.trigger.v1.TriggerService",
     "reflux.api.registry.v1.RegistryService",
     "reflux.api.routing.v1.RoutingService",
+    "reflux.api.shadow.v1.ShadowService",
 )
 """What reflection lists: the edge asks this server on behalf of all that it serves."""
 POOL_SIZE: Final = 16
@@ -131,13 +137,14 @@ class Orchestrator:
         self._allow_faults = settings.faults == "test"
         self._results = ResultCache(settings.redis_url)
         self._tries = Tries(settings.controlplane_address, self._identity)
+        self._desk = Desk(pool)
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
         )
         caller = NodeCaller(mesh_channel, str(address), self._clock, tracer)
         self._worker = Worker(
             writer=self._writer,
-            caller=CachedCaller(caller, self._results, self._clock),
+            caller=CachedCaller(ShadowedCaller(caller, self._desk), self._results, self._clock),
             mesh=self.mesh,
             clock=self._clock,
             host=self,
@@ -257,6 +264,7 @@ class Orchestrator:
                     self._forget_start_keys(),
                     self._triggers.scheduler.run(),
                     self._upkeep.run(),
+                    self._desk.run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None
@@ -286,6 +294,9 @@ class Orchestrator:
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
             lambda server: add_OperationServiceServicer_to_server(self._operation_servicer, server),
             lambda server: add_TriggerServiceServicer_to_server(self._triggers.servicer, server),
+            lambda server: add_ShadowServiceServicer_to_server(
+                ShadowServicer(self._pool, self._desk), server
+            ),
             lambda server: add_EffectServiceServicer_to_server(EffectServicer(self._worker), server),
         ]
         async with grpc_server(

@@ -32,6 +32,7 @@ from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.core.route import shadow_cluster
 from reflux.orchestrator.fairness import NOBODY, Turn
 from reflux.orchestrator.result_cache import CacheEntry
 from reflux.orchestrator.tracing import Tracer
@@ -115,6 +116,8 @@ class Order:
     """With whom it may travel; None for one that travels alone."""
     cache: CacheEntry | None = None
     """Where an earlier output may be found, and this one left; None: nowhere."""
+    shadow: str | None = None
+    """The version that gets a copy of the call; None: nobody does."""
     declared: bool = False
     """The class is the flow's own word: the node takes the call also if it would call it weaker."""
     faults: tuple[tuple[str, str], ...] = ()
@@ -176,6 +179,9 @@ class NodeCaller:
             ("x-reflux-idempotency-key", order.idempotency_key),
         ]
         envelope.extend(order.faults)
+        if order.shadow is not None:
+            envelope.append(("x-reflux-shadow", shadow_cluster(order.node, order.shadow)))
+            envelope.append(("x-reflux-shadow-report", self._claim_address))
         if order.declared:
             envelope.append(("x-reflux-effect-declared", "1"))
         if order.version is not None:

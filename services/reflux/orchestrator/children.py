@@ -50,7 +50,8 @@ from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool
 
 if TYPE_CHECKING:
-    from reflux.orchestrator.worker import ActiveRun, Worker
+    from reflux.orchestrator.active_run import ActiveRun
+    from reflux.orchestrator.worker import Worker
 
 FINISHED: Final = "child"
 """Kind of the word that a child has finished; its payload is that of `_finished`."""

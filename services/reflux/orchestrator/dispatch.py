@@ -19,7 +19,7 @@ from reflux.core.effect import EffectClass, Lane, lane_of
 from reflux.core.event import Assignment, Outcome
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.route import draw, idempotency_key, pick, sticky_digest, sticky_draw
+from reflux.core.route import draw, idempotency_key, pick, shadow_draw, sticky_digest, sticky_draw
 from reflux.orchestrator.caller import OVERRIDE, STICKY, Group, Order
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
@@ -87,6 +87,7 @@ def prepare(
     effect = command.effect or reach.effect_of(command.input.value)
     assignment = replace(assignment, effect=effect, lane=lane_of(effect))
     limit = command.attempt_timeout or reach.attempt_timeout or DEFAULT_ATTEMPT
+    shadow = _shadow(run_id, command, reach, effect)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
     started = ev.AttemptStarted(
         command.step, command.attempt, command.generation, assignment, now, input_digest=digest
@@ -110,7 +111,21 @@ def prepare(
         fallback=command.fallback,
         repeats=repeats,
     )
+    if shadow is not None:
+        order = replace(order, shadow=shadow, group=None)
     return started, order, _obstacle(mesh, command, reach, now)
+
+
+def _shadow(run_id: RunId, command: StartAttempt, reach: Reach, effect: EffectClass) -> str | None:
+    """The version that gets a copy of the attempt: of a pure call whose class is not the flow's own word, not
+    pinned, that asks no cache. Such an attempt travels alone, so that the copy is of it and nobody else.
+    """
+    if not reach.shadows or effect is not EffectClass.PURE or command.effect is not None:
+        return None
+    if command.version is not None or command.cache_key is not None:
+        return None
+    number = shadow_draw(command.node, run_id, command.step, command.attempt)
+    return reach.shadow_of(number, command.input.value)
 
 
 def choose(command: StartAttempt, run_id: RunId, reach: Reach) -> tuple[StartAttempt, Assignment]:

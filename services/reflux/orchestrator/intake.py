@@ -36,6 +36,7 @@ from reflux.core.state import RunState
 from reflux.core.walker import next_wake
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.adoption import Adoption
 from reflux.orchestrator.children import Children, tell_parent, tells
 from reflux.orchestrator.journal_reader import JournalReader, Loaded
@@ -51,7 +52,7 @@ from reflux.orchestrator.suspects import Suspects
 from reflux.orchestrator.words.hearing import give_back, hear_all
 from reflux.orchestrator.words.stored import ENDS, WAKES
 from reflux.orchestrator.words.waits import WaitRow, keyed
-from reflux.orchestrator.worker import ActiveRun, Worker
+from reflux.orchestrator.worker import Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.postgres import Pool

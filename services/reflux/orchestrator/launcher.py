@@ -18,6 +18,7 @@ from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.operations.derived import Derived, first_state, row_of
@@ -25,7 +26,7 @@ from reflux.orchestrator.store.errors import CommitUnknown, ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
 from reflux.orchestrator.store.start import Started, Starter, StartRequest
-from reflux.orchestrator.worker import ActiveRun, Worker
+from reflux.orchestrator.worker import Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7

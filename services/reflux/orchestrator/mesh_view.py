@@ -94,6 +94,8 @@ class TargetView:
     fallback: tuple[str, ...]
     tries: int = 1
     """Of this version, before the next one in its chain."""
+    shadow: int = 0
+    """Basis points of pure calls of which it gets a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class Reach:
     """The route's; None: each attempt draws for itself."""
     salt: str = ""
     """The route's."""
+    shadows: tuple[tuple[int, VersionView], ...] = ()
+    """Who gets copies of pure calls: the first draw that is no longer theirs, in order."""
 
     def sticky_of(self, value: JsonValue) -> JsonValue:
         """What a call with this input sticks to, by the route; None for nothing, or when it does not say."""
@@ -151,6 +155,16 @@ class Reach:
         """The target that Envoy gives this draw to; None when none is known."""
         place = self.share_of(draw) if self.bounds else 0
         return self.targets[place] if place < len(self.targets) else None
+
+    def shadow_of(self, draw: int, value: JsonValue) -> str | None:
+        """The version that gets a copy of a pure call with this input, by its own draw; None for nobody.
+
+        A version to which the call would not be pure gets none.
+        """
+        for bound, version in self.shadows:
+            if draw < bound:
+                return version.version if version.effect_of(value) is EffectClass.PURE else None
+        return None
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class that holds whichever version Envoy picks."""
@@ -229,10 +243,18 @@ class MeshView:
         targets = _targets(route, pin)
         weights = [target.weight for target in targets] if pin is None else []
         batch = min((version.batch for version in met), default=1)
+        shadows = self._shadows(route, versions) if pin is None and route is not None else ()
         sticky, salt = (route.sticky, route.salt) if route is not None else (None, "")
-        reach = Reach(met, longest, batch, tuple(accumulate(weights)), targets, sticky, salt)
+        reach = Reach(met, longest, batch, tuple(accumulate(weights)), targets, sticky, salt, shadows)
         self._reach[key] = reach
         return reach
+
+    def _shadows(
+        self, route: RouteView, versions: Mapping[str, VersionView]
+    ) -> tuple[tuple[int, VersionView], ...]:
+        bounds = accumulate(target.shadow for target in route.targets)
+        both = zip(bounds, route.targets, strict=True)
+        return tuple((bound, versions[t.version]) for bound, t in both if t.shadow and t.version in versions)
 
     async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
         """The JSON Schema of a version's input; None when the version or the registry is not there."""
@@ -325,7 +347,7 @@ def _effect(stored: Effect) -> EffectClass | Expression:
 
 def _route(stored: routing_pb.Route) -> RouteView:
     targets = tuple(
-        TargetView(t.version, t.weight, tuple(t.fallback), max(t.tries, 1)) for t in stored.targets
+        TargetView(t.version, t.weight, tuple(t.fallback), max(t.tries, 1), t.shadow) for t in stored.targets
     )
     return RouteView(stored.node, stored.revision, targets, _sticky(stored), stored.salt)
 

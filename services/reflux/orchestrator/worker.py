@@ -20,9 +20,8 @@ next look at what is due: there is nothing to remember about it.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
@@ -33,16 +32,17 @@ from reflux.core.command import AskEffect, Record, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
-from reflux.core.names import RunId, StepPath
+from reflux.core.names import RunId
 from reflux.core.run import evolve
-from reflux.core.state import Awaited, RunState
+from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.cached_caller import Caller
 from reflux.orchestrator.caller import Order
 from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import given_up, prepare
-from reflux.orchestrator.fairness import Shares, Turn
+from reflux.orchestrator.fairness import Shares
 from reflux.orchestrator.faulting import under_faults
 from reflux.orchestrator.journaling import is_progress, tied
 from reflux.orchestrator.landing import Landings
@@ -50,7 +50,7 @@ from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resolver import Resolver, abilities_after
 from reflux.orchestrator.resting import queues, rests, row_of
 from reflux.orchestrator.retry_budget import RetryBudgets, repeats
-from reflux.orchestrator.sending import Sender, Sent
+from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.store.portions import portions
@@ -72,46 +72,6 @@ MAX_BYTES: Final = 512 << 20
 """Of inputs and outputs in memory; above it nothing more is taken on."""
 
 log = logs.get_logger("worker")
-
-
-@dataclass(slots=True, eq=False)
-class ActiveRun:
-    """A run in memory."""
-
-    state: RunState
-    lease: ShardLease
-    next_seq: int
-    shown: RunUpdate
-    """What its row says, or will once everything submitted is committed."""
-    unproven: bool = False
-    """It was read and has made no progress since: until it does, its recoveries go on being counted."""
-    calls: dict[StepPath, Sent] = field(default_factory=dict)
-    held: int = 0
-    """Attempts that wait for the commit of their start."""
-    timer: asyncio.TimerHandle | None = None
-    commits: int = 0
-    """Submissions that are not committed yet."""
-    newest: asyncio.Future[Recorded] | None = None
-    indexed: Mapping[StepPath, Awaited] = field(default_factory=dict)
-    """Its waits for signals under a key, as they are written or will be."""
-    weight: int = 0
-    """Bytes of its state that `Worker.bytes` counts."""
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-    """It is in memory no more."""
-    begins_at: datetime | None = None
-    """When a queued run may begin, if that is known: what its row says as long as it is queued."""
-    settled: bool = False
-    """It left because it is durably finished or parked: `state` then is what its journal says."""
-
-    @property
-    def id(self) -> RunId:
-        """Its id."""
-        return self.state.id
-
-    @property
-    def turn(self) -> Turn:
-        """In whose turn something is done for it."""
-        return Turn(self.state.created.flow_id, self.state.created.priority)
 
 
 class Host(Protocol):

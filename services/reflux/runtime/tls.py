@@ -85,6 +85,7 @@ CALLERS: Final[Mapping[str, frozenset[Role]]] = {
     "reflux.api.routing.v1.RoutingService": _PUBLIC | {Role.ORCHESTRATOR},
     "reflux.api.routing.v1.TryService": frozenset({Role.ORCHESTRATOR}),
     "reflux.api.run.v1.RunService": _PUBLIC,
+    "reflux.api.shadow.v1.ShadowService": _PUBLIC | {Role.NODE},
     "reflux.api.trigger.v1.TriggerService": _PUBLIC,
 }
 """Who may call a service. One that is not here may be called by nobody."""

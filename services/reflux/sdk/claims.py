@@ -67,7 +67,7 @@ class Claims:
             scope=scope,
             node_version=node_version,
         )
-        stub = effect_service_pb2_grpc.EffectServiceStub(await self._channel(envelope.claim_address))
+        stub = effect_service_pb2_grpc.EffectServiceStub(await self.channel(envelope.claim_address))
         message = ""
         for _ in range(_ASKS):
             try:
@@ -81,7 +81,8 @@ class Claims:
                 return
         raise _refused(message)
 
-    async def _channel(self, address: str) -> grpc.aio.Channel:
+    async def channel(self, address: str) -> grpc.aio.Channel:
+        """The connection to an orchestrator."""
         if address not in self._channels:
             self._channels[address] = rpc.channel(address, Role.ORCHESTRATOR, self._identity)
         self._channels.move_to_end(address)

@@ -43,6 +43,7 @@ from reflux.sdk.batches import Batch
 from reflux.sdk.context import Context
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
+from reflux.sdk.shadows import Reporter, is_copy
 from reflux.sdk.tracing import VersionSpans, tell
 from reflux.sdk.verifying import Asking, ask
 
@@ -85,6 +86,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         """What is served."""
         self._resources = resources
         self._claims = claims
+        self._reporter = Reporter(claims, version.version)
         self._spans = VersionSpans(exporter, version)
         self._log = logs.get_logger("node").bind(node_version=version.name)
         self._threads = ThreadPoolExecutor(version.max_concurrency) if version.in_thread else None
@@ -98,6 +100,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
 
     def close(self) -> None:
         """Give the threads back; functions still running in one are not waited for."""
+        self._reporter.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -170,6 +173,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     ) -> node_service_pb2.ExecuteResponse:
         metadata = context.invocation_metadata()
         with self._spans.call(metadata) as spans, ExitStack() as place:
+            if spans is not None and is_copy(metadata):
+                spans.root.set("reflux.shadow", True)
             try:
                 self.admit()
                 await self.take_place(place)
@@ -178,6 +183,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
                 outcome: bytes | Failed = self.failed(error, None, spans)
             else:
                 outcome = await self.work(request.input, envelope, context.time_remaining(), place, spans)
+        self._reporter.tell(metadata, outcome if isinstance(outcome, bytes) else outcome.fault)
         if isinstance(outcome, bytes):
             return node_service_pb2.ExecuteResponse(output=outcome)
         return await self._fail(outcome, context)

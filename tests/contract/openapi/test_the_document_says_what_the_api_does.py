@@ -13,6 +13,7 @@ from reflux.api.operation.v1 import operation_service_pb2
 from reflux.api.registry.v1 import registry_service_pb2
 from reflux.api.routing.v1 import routing_service_pb2
 from reflux.api.run.v1 import run_service_pb2
+from reflux.api.shadow.v1 import shadow_service_pb2
 from reflux.api.trigger.v1 import trigger_service_pb2
 from reflux.core.errors import InvalidArgument, Violation
 from reflux.core.reasons import Reason
@@ -26,6 +27,7 @@ FILES = (
     registry_service_pb2,
     routing_service_pb2,
     run_service_pb2,
+    shadow_service_pb2,
     trigger_service_pb2,
 )
 

@@ -31,6 +31,11 @@ from reflux.api.routing.v1.routing_service_pb2_grpc import (
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
+from reflux.api.shadow.v1 import shadow_service_pb2 as shadow_pb
+from reflux.api.shadow.v1.shadow_service_pb2_grpc import (
+    ShadowServiceServicer,
+    add_ShadowServiceServicer_to_server,
+)
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.controlplane import document, views
 from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, RefluxError, Violation
@@ -398,6 +403,16 @@ class Routes(RoutingServiceServicer):
         return self.revisions[number - 1]
 
 
+class Shadows(ShadowServiceServicer):
+    """What is known of shadows."""
+
+    def __init__(self) -> None:
+        self.answer = shadow_pb.ListShadowsResponse()
+
+    def ListShadows(self, request: Any, context: Any) -> shadow_pb.ListShadowsResponse:
+        return self.answer
+
+
 class FakeServer:
     """All of them on one port."""
 
@@ -413,6 +428,7 @@ class FakeServer:
             Triggers(),
         )
         self.operations = Operations()
+        self.shadows = Shadows()
         self.address = ""
 
     @contextmanager
@@ -425,6 +441,7 @@ class FakeServer:
         add_RoutingServiceServicer_to_server(self.routes, server)
         add_TriggerServiceServicer_to_server(self.triggers, server)
         add_OperationServiceServicer_to_server(self.operations, server)
+        add_ShadowServiceServicer_to_server(self.shadows, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:

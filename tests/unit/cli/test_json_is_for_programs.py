@@ -54,6 +54,7 @@ COMMANDS = [
     ("route", "list"),
     ("route", "get", "http.request"),
     ("route", "set", "http.request", "1.0.0=90", "2.0.0=10"),
+    ("route", "shadow", "http.request"),
     ("route", "history", "http.request"),
     ("route", "diff", "http.request", "1", "1"),
     ("route", "rollback", "http.request", "1"),

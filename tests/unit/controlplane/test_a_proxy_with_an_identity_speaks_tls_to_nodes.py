@@ -13,7 +13,7 @@ from reflux.controlplane.routes import Route, Target
 from reflux.controlplane.snapshot import Proxy, Snapshot
 
 VERSIONS = [Version("a.b", number, (Endpoint("10.0.0.1", 1),)) for number in ("1.0.0", "2.0.0")]
-ROUTE = Route("a.b", 1, (Target("1.0.0", 10_000, fallback=("2.0.0",)),))
+ROUTE = Route("a.b", 1, (Target("1.0.0", 10_000, fallback=("2.0.0",)), Target("2.0.0", 0, shadow=500)))
 
 
 def built(*, allow_faults: bool) -> Snapshot:
@@ -27,12 +27,12 @@ def messages(of: Snapshot, proxy: Proxy, kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("allow_faults", [False, True])
 def test_every_cluster_with_endpoints_of_nodes_has_one(*, allow_faults: bool) -> None:
-    """Those on which replies are lost too; chains and twins lead to other clusters only."""
+    """Those of copies, and those on which replies are lost; chains and twins lead to other clusters."""
     secured = messages(built(allow_faults=allow_faults), Proxy("p", ("0.0.0.0", 1), "/srv/tls"), xds.CLUSTER)
     to_nodes = {
         name for name, each in secured.items() if each.type == each.EDS and not each.cluster_type.name
     }
-    assert len(to_nodes) == (4 if allow_faults else 2)
+    assert len(to_nodes) == (5 if allow_faults else 3)
     assert {name for name, each in secured.items() if each.HasField("transport_socket")} == to_nodes
 
 

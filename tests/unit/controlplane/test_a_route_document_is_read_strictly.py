@@ -80,6 +80,12 @@ def test_two_targets_may_fall_back_to_each_other() -> None:
         ({"targets": [ALL], "revision": -1}, ["/revision"]),
         ({"targets": [ALL], "revision": True}, ["/revision"]),
         ({"targets": [ALL], "note": 7}, ["/note"]),
+        ({"targets": [ALL | {"shadow": 1}]}, ["/targets/0/shadow"]),
+        ({"targets": [ALL, {"version": "2.0.0", "shadow": 10_001}]}, ["/targets/1/shadow"]),
+        (
+            {"targets": [ALL, *({"version": v, "shadow": 6000} for v in ("2.0.0", "3.0.0"))]},
+            ["/targets"],
+        ),
         ({"targets": [ALL], "note": "x" * 1001}, ["/note"]),
         ({"targets": [ALL], "note": "a\0b"}, ["/note"]),
         ({"targets": ["1.0.0"]}, ["/targets/0"]),

@@ -10,12 +10,12 @@ from reflux.core.event import RunPhase
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.run import begin, evolve
 from reflux.core.walker import decide
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.children import Children
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.start import Started
-from reflux.orchestrator.worker import ActiveRun
 from reflux.runtime.clock import ManualClock
 from tests.support.walk import RUN, START, created, flow_of
 

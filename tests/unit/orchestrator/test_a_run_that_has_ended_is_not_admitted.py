@@ -11,8 +11,9 @@ import pytest
 from reflux.core import event as ev
 from reflux.core.event import RunPhase
 from reflux.core.run import begin, evolve
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
-from reflux.orchestrator.worker import ActiveRun, Worker
+from reflux.orchestrator.worker import Worker
 from tests.support.walk import RUN, START, created, flow_of
 
 FLOW = flow_of({"id": "a", "wait": {"for": "1s"}})

@@ -9,9 +9,10 @@ from reflux.core.names import StepPath
 from reflux.core.run import fold
 from reflux.core.word import Terminate, hear
 from reflux.orchestrator import codec
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission
 from reflux.orchestrator.store.portions import PORTION_BYTES
-from reflux.orchestrator.worker import ActiveRun, Worker
+from reflux.orchestrator.worker import Worker
 from reflux.runtime.clock import ManualClock
 from tests.support.walk import Walk, flow_of
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, spoken
-from reflux.cli.commands import route_set
+from reflux.cli.commands import route_set, route_shadow
 from reflux.cli.commands.route_set import document_of, get_route, show_applied, show_targets
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
@@ -87,6 +87,7 @@ def get(
 
 
 app.command("set")(route_set.set_route)
+app.command("shadow")(route_shadow.shadow)
 
 
 @app.command("history")

@@ -19,7 +19,7 @@ from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column, Output
 from reflux.cli.session import SECONDS, Session, session, to_dict
 
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?", re.ASCII)
+PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?", re.ASCII)
 _TOTAL = 10_000
 
 
@@ -107,7 +107,11 @@ def get_route(reflux: Session, node: str, revision: int | None = None) -> dict[s
 def document_of(route: dict[str, Any]) -> dict[str, Any]:
     """What a person writes of a route. With its revision: putting it back overwrites nobody's change."""
     targets = [
-        {key: value for key, value in target.items() if value not in ([], None)}
+        {
+            key: value
+            for key, value in target.items()
+            if value not in ([], None) and (key, value) != ("shadow", 0)
+        }
         for target in route["targets"]
     ]
     own = {key: route[key] for key in ("sticky", "salt") if route.get(key)}
@@ -122,6 +126,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
         Column("FALLBACK"),
         Column("TRIES", right=True),
         Column("TRY TIMEOUT", right=True),
+        Column("SHADOW", right=True),
         Column("EJECTED"),
     ]
     rows = [
@@ -131,6 +136,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
             " → ".join(target["fallback"]),
             target["tries"] or 1,
             target.get("try_timeout") or "",
+            spoken.percent(target["shadow"]) if target.get("shadow") else "",
             spoken.ejection(target.get("ejection")),
         )
         for target in route["targets"]
@@ -191,7 +197,7 @@ def _set_shares(route: dict[str, Any], given: list[str]) -> None:
     shares: dict[str, int] = {}
     for each in given:
         version, _, text = each.rpartition("=")
-        percent = _PERCENT.fullmatch(text)
+        percent = PERCENT.fullmatch(text)
         if not version or percent is None:
             raise wrong(f"{each}: a share is VERSION=PERCENT with at most two decimals, such as 1.0.0=12.5")
         if version in shares:
@@ -201,6 +207,8 @@ def _set_shares(route: dict[str, Any], given: list[str]) -> None:
         raise wrong(f"the shares sum to {spoken.percent(sum(shares.values()))}; they must sum to 100 %")
     for target in route["targets"]:
         target["weight"] = shares.pop(target["version"], 0)
+        if target["weight"]:
+            target.pop("shadow", None)  # it answers itself now
     route["targets"] += [{"version": version, "weight": weight} for version, weight in shares.items()]
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from reflux.controlplane.envoy import shadow
 from reflux.controlplane.envoy.listener import ROUTES
 from reflux.controlplane.envoy.xds import typed
 from reflux.core.effect import Lane
@@ -82,6 +83,7 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
                 "route": {
                     "weighted_clusters": {"clusters": shares, "header_name": "x-reflux-draw"},
                     **_action(),
+                    **shadow.copies(lane, shadows=bool(node.shadows)),
                 },
             }
         )

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from reflux.core.errors import RefluxError
 from reflux.core.word import hear
+from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.children import FINISHED, heard
 from reflux.orchestrator.store.journal import ShardLease
 from reflux.orchestrator.store.wakeups import Word as Row
 from reflux.orchestrator.words.stored import decode
-from reflux.orchestrator.worker import ActiveRun, Worker
+from reflux.orchestrator.worker import Worker
 from reflux.runtime import logs
 from reflux.runtime.postgres import Pool, load_sql
 

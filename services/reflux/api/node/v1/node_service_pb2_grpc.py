@@ -33,6 +33,8 @@ class NodeServiceStub:
     x-reflux-effect           class the orchestrator counts on; a weaker class of the node refuses the call
     x-reflux-idempotency-key  effect-once handle, stable over the attempts of one generation
     x-reflux-claim-address    host:port of reflux.api.effect.v1.EffectService, absent for pure calls
+    x-reflux-shadow-copy      1 on a copy of a pure call whose reply goes nowhere; the version may tell its
+    outcome to reflux.api.shadow.v1.ShadowService at x-reflux-shadow-report
     traceparent               W3C trace context
     and the deadline is the gRPC deadline.
 
@@ -86,6 +88,8 @@ class NodeServiceServicer:
     x-reflux-effect           class the orchestrator counts on; a weaker class of the node refuses the call
     x-reflux-idempotency-key  effect-once handle, stable over the attempts of one generation
     x-reflux-claim-address    host:port of reflux.api.effect.v1.EffectService, absent for pure calls
+    x-reflux-shadow-copy      1 on a copy of a pure call whose reply goes nowhere; the version may tell its
+    outcome to reflux.api.shadow.v1.ShadowService at x-reflux-shadow-report
     traceparent               W3C trace context
     and the deadline is the gRPC deadline.
 
@@ -200,6 +204,8 @@ class NodeService:
     x-reflux-effect           class the orchestrator counts on; a weaker class of the node refuses the call
     x-reflux-idempotency-key  effect-once handle, stable over the attempts of one generation
     x-reflux-claim-address    host:port of reflux.api.effect.v1.EffectService, absent for pure calls
+    x-reflux-shadow-copy      1 on a copy of a pure call whose reply goes nowhere; the version may tell its
+    outcome to reflux.api.shadow.v1.ShadowService at x-reflux-shadow-report
     traceparent               W3C trace context
     and the deadline is the gRPC deadline.
 

@@ -137,6 +137,7 @@ class Target(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     TRIES_FIELD_NUMBER: _builtins.int
     TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     EJECTION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version, e.g. 1.0.0."""
@@ -144,6 +145,10 @@ class Target(_message.Message):
     """Share in basis points; all targets sum to 10000. 0: reached by pin or fallback only."""
     tries: _builtins.int
     """Tries of this version before the next one in its chain; 0 means 1."""
+    shadow: _builtins.int
+    """Share of the node's pure calls, in basis points, of which this version gets a copy whose answer is thrown away
+    and compared: GET /api/nodes/{node}/shadows. Only with weight 0; those of all targets sum to at most 10000.
+    """
     @_builtins.property
     def fallback(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Versions tried after this one, in order; each once, never this one. That is the whole chain of a call that
@@ -171,11 +176,12 @@ class Target(_message.Message):
         fallback: _abc.Iterable[_builtins.str] | None = ...,
         tries: _builtins.int = ...,
         try_timeout: _duration_pb2.Duration | None = ...,
+        shadow: _builtins.int = ...,
         ejection: Global___Ejection | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "try_timeout", b"try_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "fallback", b"fallback", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "fallback", b"fallback", "shadow", b"shadow", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
