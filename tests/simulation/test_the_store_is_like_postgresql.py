@@ -168,17 +168,10 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             return name, kept
         case "drop_outcomes":
             return name, {"run_id": run}
-        case "keep_signal":
-            word = {"word": b"w", "limit": 2, "keep": rng.choice((HOUR, HOUR, -HOUR))}
-            return name, {**_signal(rng), **word}
-        case "find_signal" | "find_word":
-            return name, {**_signal(rng), "run_id": run}
-        case "match_signals":  # of several that are given, nobody can say which word is the first
-            return (name if len(tables.signals.pairs()) == 1 else "any_to_match"), {}
-        case "any_to_match":
-            return name, {}
-        case "forget_signals":
-            return name, {"limit": 99}
+        case (
+            "keep_signal" | "find_signal" | "find_word" | "match_signals" | "any_to_match" | "forget_signals"
+        ):
+            return _signals(rng, tables, name, run)
         case "find_due_schedules" | "settle_schedule" | "pause_schedule" | "unfinished_runs":
             return name, _schedule(rng, tables, held, now)
         case "get_run":
@@ -204,6 +197,21 @@ def _membership(rng: Random, tables: Tables, name: str, whose: dict[str, Any]) -
             return name, {**whose, "limit": rng.randint(0, 4)}
         case _:
             return name, {**member, "shards": rng.sample(range(4), 2)}
+
+
+def _signals(rng: Random, tables: Tables, name: str, run: str) -> tuple[str, dict[str, Any]]:
+    match name:
+        case "keep_signal":
+            word = {"word": b"w", "limit": 2, "keep": rng.choice((HOUR, HOUR, -HOUR))}
+            return name, {**_signal(rng), **word}
+        case "find_signal" | "find_word":
+            return name, {**_signal(rng), "run_id": run}
+        case "match_signals":  # of several that are given, nobody can say which word is the first
+            return (name if len(tables.signals.pairs()) == 1 else "any_to_match"), {}
+        case "any_to_match":
+            return name, {}
+        case _:
+            return name, {"limit": 99}
 
 
 def _signal(rng: Random) -> dict[str, Any]:
