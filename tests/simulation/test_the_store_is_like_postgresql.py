@@ -111,9 +111,6 @@ def _value(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-SIGNALS = ("keep_signal", "find_signal", "find_word", "match_signals", "any_to_match", "forget_signals")
-
-
 def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
     """Any statement, with parameters that mostly make sense."""
     now = datetime.now(UTC)
