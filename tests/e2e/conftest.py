@@ -1,4 +1,8 @@
-"""Whole stacks, as people run them: the same tests for all nodes in one process, and for a process each."""
+"""Whole stacks, as people run them: all nodes in one process, or a process each.
+
+A test runs on the first kind; a file to which the second may matter runs on either kind, with
+`pytestmark = pytest.mark.parametrize("stack", ["monolith", "processes"], indirect=True)`.
+"""
 
 from collections.abc import Iterator
 
@@ -9,11 +13,12 @@ from tests.support.rest import Rest
 from tests.support.stack import Stack, running_stack
 
 
-@pytest.fixture(scope="session", params=["monolith", "processes"])
+@pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running stack of either kind."""
-    options = ("--processes",) if request.param == "processes" else ()
-    with running_stack(tmp_path_factory.mktemp(request.param) / "data", *options) as stack:
+    """A running stack: of the kind that is asked for, else with all nodes in one process."""
+    kind = getattr(request, "param", "monolith")
+    options = ("--processes",) if kind == "processes" else ()
+    with running_stack(tmp_path_factory.mktemp(kind) / "data", *options) as stack:
         yield stack
 
 

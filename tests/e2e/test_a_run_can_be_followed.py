@@ -131,6 +131,7 @@ def test_reflection_shows_the_public_services_and_no_other(edge_url: str):
         "reflux.api.operation.v1.OperationService",
         "reflux.api.registry.v1.RegistryService",
         "reflux.api.routing.v1.RoutingService",
+        "reflux.api.shadow.v1.ShadowService",
         "reflux.api.trigger.v1.TriggerService",
     }
     assert "UpdateRoute" in methods["reflux.api.routing.v1.RoutingService"]

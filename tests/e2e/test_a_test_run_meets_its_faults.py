@@ -5,15 +5,12 @@ import subprocess
 import sys
 from urllib.parse import quote
 
-import pytest
-
 from tests.support.ledger import Ledger
 from tests.support.rest import Rest
 from tests.support.stack import Stack
 
 NODE = "http.request"
 # Where nodes run makes no difference to the mesh.
-pytestmark = pytest.mark.parametrize("stack", ["monolith"], indirect=True)
 
 
 def reflux(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:

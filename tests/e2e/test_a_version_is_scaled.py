@@ -87,7 +87,6 @@ def test_what_cannot_be_scaled_is_said(stack: Stack) -> None:
         assert words in answer.stderr
 
 
-@pytest.mark.parametrize("stack", ["monolith"], indirect=True)
 def test_one_process_for_all_is_not_scaled(stack: Stack) -> None:
     """The version has no process of its own; the way to give it one is named."""
     answer = reflux(stack, "scale", VERSION, "2")

@@ -15,7 +15,6 @@ from tests.support.ledger import Ledger
 from tests.support.stack import Stack
 
 # A client does not see how the nodes are run; one kind of stack is enough.
-pytestmark = pytest.mark.parametrize("stack", ["monolith"], indirect=True)
 
 FLOW = """\
 name: from-the-shell

@@ -10,6 +10,8 @@ from tests.support.ledger import Ledger
 from tests.support.rest import Rest
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.parametrize("stack", ["monolith", "processes"], indirect=True)
+
 CREATE = """
 curl -X POST http://localhost:4000/api/flows -H "Content-Type: application/json" -d '{"name":"my_first_flow","spec":{"steps":[{"id":"fetch","node":"http.request","with":{"url":"https://api.github.com/users/github"}}]}}'
 """

@@ -3,8 +3,12 @@
 import json
 import time
 
+import pytest
+
 from tests.support.ledger import Ledger
 from tests.support.rest import Rest
+
+pytestmark = pytest.mark.parametrize("stack", ["monolith", "processes"], indirect=True)
 
 NODE = "http.request"
 

@@ -74,8 +74,8 @@ async def test_a_refusal_has_envoys_words_and_the_former_route_serves(
         await platform.answered_by("1.0.0")
         sound = snapshot.build
 
-        def broken(graph: Graph) -> Snapshot:
-            built = sound(graph)
+        def broken(graph: Graph, *, allow_faults: bool) -> Snapshot:
+            built = sound(graph, allow_faults=allow_faults)
             if built.revisions["demo.chat"] != 2:
                 return built
             lost = {"match": {"prefix": "/"}, "route": {"cluster": "nowhere"}}

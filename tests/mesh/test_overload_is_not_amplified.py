@@ -41,9 +41,9 @@ class _Full:
 
 
 async def _ends(client: Client) -> list[str]:
-    """So many runs at once, each with one step that may be tried five times within 4 s; how they ended."""
+    """So many runs at once, each with one step that may be tried five times within 8 s; how they ended."""
     retry = {"attempts": 5, "delay": "50ms", "on": [FULL.name]}
-    step = {"id": "one", "node": NODE, "retry": retry, "timeout": {"total": "4s"}, "with": {}}
+    step = {"id": "one", "node": NODE, "retry": retry, "timeout": {"total": "8s"}, "with": {}}
     await client.save("busy", step)
     started = await asyncio.gather(*(client.start("busy") for _ in range(RUNS)))
     ended = [await client.until(run["id"], "SUCCEEDED", "FAILED", seconds=60) for run in started]

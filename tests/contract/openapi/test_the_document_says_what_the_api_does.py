@@ -127,6 +127,9 @@ def test_what_is_neither_path_nor_body_is_a_query_parameter(document: dict[str, 
         ("flow_id", "path"),
         ("request_id", "query"),
         ("wait", "query"),
+        ("test", "query"),
+        ("faults", "query"),
+        ("seed", "query"),
     ]
 
 

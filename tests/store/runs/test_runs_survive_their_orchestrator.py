@@ -131,7 +131,7 @@ async def test_a_timer_survives_and_fires_not_early(begin, mesh):
         return {}
 
     mesh.script = fail_once
-    retry = {"attempts": 2, "delay": "4s", "jitter": "none"}
+    retry = {"attempts": 2, "delay": "6s", "jitter": "none"}
     async with begin() as client:
         run = await client.start(await client.save("waits", {"id": "a", **PURE, "retry": retry}))
         async with asyncio.timeout(5):

@@ -52,6 +52,7 @@ def a_step(**changes: Any) -> dict[str, Any]:
         "skip_reason": "",
         "attempts": [an_attempt()],
         "waiting": None,
+        "evidence": None,
         "start_time": TIME,
         "finish_time": LATER,
         "omitted": False,
