@@ -11,7 +11,7 @@ COMPILE := $(UV) compile -q --upgrade --universal --python-version 3.11 --genera
   --custom-compile-command "make lock"
 DATA ?= .reflux
 # Processes that run the tests: they wait more than they compute.
-WORKERS ?= 2
+WORKERS ?= 3
 # A worker that dies is a failure and ends the run. pytest-xdist would start another one, give it the files that
 # were done once more, as work without tests, and wait for ever for their end (pytest-xdist #1323, #1378).
 CRASH_ENDS := --max-worker-restart=0

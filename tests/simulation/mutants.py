@@ -356,7 +356,7 @@ FIRST: Final = {
     "other_version": 1,
     "both_act": 316,
     "one_bad_row": 93,
-    "superseded_may_act": 69,
+    "superseded_may_act": 314,
     "unknown_is_lost": 42,
     "slots_leak": 41,
     "one_too_many": 40,
