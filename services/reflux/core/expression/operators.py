@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reflux.core.expression.budget import Budget
 
 _LONG = 256  # characters from which comparing strings is paid for
+_ENTER = 6  # units for going into two lists or maps, beside their elements
 _KEYS = frozenset({bool, int, float, str})  # what may be asked for; only a string is ever found
 _ORDERED = frozenset({bool, int, float, str, Timestamp, Duration})
 
@@ -134,10 +135,18 @@ def equal(budget: Budget, left: Value, right: Value, depth: int = 0) -> bool:
         return False
     if depth >= MAX_DEPTH:
         raise Fault(ErrorCode.BUDGET_DEPTH, f"this value nests deeper than {MAX_DEPTH} levels")
-    budget.spend(2 * len(left) + 4)
+    budget.spend(2 * len(left) + _ENTER)
+    depth += 1
+    # Loops: a generator for every small list would cost as much again as what is in it.
     if a is list:
-        return all(equal(budget, x, y, depth + 1) for x, y in zip(left, right, strict=True))
-    return all(key in right and equal(budget, x, right[key], depth + 1) for key, x in left.items())
+        for x, y in zip(left, right, strict=True):  # noqa: SIM110
+            if not equal(budget, x, y, depth):
+                return False
+        return True
+    for key, x in left.items():  # noqa: SIM110
+        if key not in right or not equal(budget, x, right[key], depth):
+            return False
+    return True
 
 
 def differ(budget: Budget, left: Value, right: Value) -> bool:

@@ -84,7 +84,7 @@ def distinct(budget: Budget, elements: list[Value]) -> list[Value]:
 def _identity(budget: Budget, value: Value, depth: int) -> Hashable:
     """Something hashable that is equal for equal values only: `1` and `1.0`, never `1` and `true`."""
     form = type(value)
-    budget.spend(8)
+    budget.spend(10)
     if form is str:
         budget.read(len(value))
     elif form is list or form is dict:
