@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from typing import Any
 from urllib.parse import quote
 
+from tests.e2e.stack.running import eventually
 from tests.support.ledger import Ledger
 from tests.support.rest import Rest
 from tests.support.stack import Stack
@@ -42,18 +44,32 @@ def save(rest: Rest, name: str, ledger: Ledger) -> None:
     rest("PUT", f"/api/routes/{NODE}", {"targets": targets}).ok()
 
 
+def whole_attempt(rest: Rest, run_id: str) -> dict[str, Any]:
+    """The only attempt of the first step, once all of its tries are known."""
+
+    def whole() -> dict[str, Any] | None:
+        [attempt] = rest.get(f"/api/runs/{run_id}/steps")["steps"][0]["attempts"]
+        return attempt if attempt["tried_known"] else None
+
+    return eventually(whole, "its tries are known", 10)
+
+
 def test_one_version_fails_and_another_answers(rest: Rest, stack: Stack, ledger: Ledger):
     """The run is marked, its attempt says which fault it was given, and other runs meet nothing."""
     save(rest, "tried", ledger)
     rule = "step=get,version=1.0.0,abort=UNAVAILABLE"
     run = rest.post(f"/api/flows/tried/execute?wait=20s&test=true&seed=s&faults={quote(rule)}")
     other = rest.post("/api/flows/tried/execute?wait=20s")
-    [attempt] = rest.get(f"/api/runs/{run['id']}/steps")["steps"][0]["attempts"]
+    attempt = whole_attempt(rest, run["id"])
     [plain] = rest.get(f"/api/runs/{other['id']}/steps")["steps"][0]["attempts"]
 
     assert (run["state"], run["test"], run["faults"], run["seed"]) == ("SUCCEEDED", True, [rule], "s")
     assert (attempt["chosen"], attempt["answered_by"], attempt["reason"]) == ("1.0.0", "2.0.0", "fallback")
     assert attempt["faults"] == [rule]
+    assert [(each["version"], each["code"]) for each in attempt["tried"]] == [
+        ("1.0.0", "UNAVAILABLE"),
+        ("2.0.0", "OK"),
+    ]
     assert (other["test"], other["faults"]) == (False, [])
     assert (plain["answered_by"], plain["tries"], plain["faults"]) == ("1.0.0", 1, [])
     why = reflux(stack, "run", "why", run["id"], "get").stdout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from reflux.controlplane.envoy import access_log, xds
+from reflux.controlplane.envoy import access_log, faults, xds
 from reflux.controlplane.tries import Try
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def read(entries: Any) -> Iterator[Try]:
         )
         yield Try(
             call=call,
-            leaf=common.upstream_cluster,
+            leaf=faults.tried_leaf(common.upstream_cluster),
             endpoint=_endpoint(common.upstream_remote_address.socket_address),
             started_at=common.start_time.ToDatetime(tzinfo=UTC),
             took_us=common.duration.ToMicroseconds(),

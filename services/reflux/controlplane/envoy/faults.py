@@ -41,7 +41,8 @@ _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _FAULT: Final = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 _MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_DROP: Final = "!drop"
+_TWIN: Final = "!"
+_DROP: Final = f"{_TWIN}drop"
 _ALWAYS: Final = {"numerator": 100}
 
 
@@ -225,12 +226,17 @@ def leaf_of(cluster_name: str) -> str:
     return cluster_name.removesuffix(_DROP)
 
 
+def tried_leaf(cluster_name: str) -> str:
+    """The leaf that a try at a cluster was meant for: a twin is tried in its place."""
+    return cluster_name.partition(_TWIN)[0]
+
+
 def _chain(name: str) -> str:
     return f"{name}~faults"
 
 
 def _twin(name: str) -> str:
-    return f"{name}!"
+    return name + _TWIN
 
 
 def _drop(name: str) -> str:
