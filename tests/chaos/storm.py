@@ -1,4 +1,4 @@
-"""Load upon a whole stack while something breaks, and the verdict afterwards.
+"""Load upon a stack, or the deployment of compose.yaml, while something breaks, and the verdict afterwards.
 
 Clients start runs of one flow as clients do: they repeat a request, with the same request_id, until it is
 answered. The flow looks something up, charges once at most, books under an idempotency key, and looks again.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.e2e.stack.running import eventually
+from tests.support.compose import Compose
 from tests.support.ledger import Ledger
 from tests.support.rest import Rest
 from tests.support.runs import ended
@@ -28,7 +29,7 @@ CLIENTS = 4
 STEPS = ("look", "charge", "book", "again")
 
 
-def save(stack: Stack, ledger: Ledger, name: str) -> None:
+def save(stack: Stack | Compose, ledger: Ledger, name: str) -> None:
     """The flow of a storm."""
 
     def call(step: str, **more: Any) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Storm:
 
 
 @contextmanager
-def storm(stack: Stack, ledger: Ledger, name: str) -> Iterator[Storm]:
+def storm(stack: Stack | Compose, ledger: Ledger, name: str) -> Iterator[Storm]:
     """Load within the block; after it the verdict."""
     save(stack, ledger, name)
     made = Storm(name, stack.rest)

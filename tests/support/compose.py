@@ -13,6 +13,8 @@ What an engine gives to a container, and what stands for it here:
 
 Not played: users, capabilities, read-only file systems, the separation of networks, restarts. Each run has
 addresses of its own, so several run side by side.
+
+`grounds` may put the replicas elsewhere than on loopback: `tests.support.hosts` has a host for each.
 """
 
 import json
@@ -25,10 +27,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
@@ -51,6 +53,40 @@ with socket.create_connection((sys.argv[2], 6379), timeout=2) as server:
     server.sendall(b"PING\\r\\n")
     print(server.recv(100).decode())
 """
+
+
+class Grounds(Protocol):
+    """Where replicas run."""
+
+    def address(self, service: str, number: int) -> str:
+        """An IP address for a replica."""
+
+    def nobody(self) -> str:
+        """One at which nobody is."""
+
+    def inside(self, service: str, number: int) -> AbstractContextManager[None]:
+        """What this thread starts within the body runs where the replica does."""
+
+
+class Loopback:
+    """All on this machine, in a part of 127.0.0.0/8 that nobody uses."""
+
+    def __init__(self) -> None:
+        self._free = _free_network()
+
+    def address(self, service: str, number: int) -> str:
+        """The next one."""
+        del service, number
+        return next(self._free)
+
+    def nobody(self) -> str:
+        """The next one."""
+        return next(self._free)
+
+    def inside(self, service: str, number: int) -> AbstractContextManager[None]:
+        """It is here."""
+        del service, number
+        return nullcontext()
 
 
 @dataclass(slots=True)
@@ -81,6 +117,7 @@ class Compose:
     """PATH of every process."""
     hosts: Path
     password: str
+    grounds: Grounds
     _unended: list[str] = field(default_factory=list)
 
     @property
@@ -139,7 +176,8 @@ class Compose:
         replica = self.replicas[service][number - 1]
         argv, environment = self._as_process(replica)
         launch = Launch(argv=(*_with_names(self.hosts), *argv), log=replica.log, env=environment)
-        replica.process = spawn(launch)
+        with self.grounds.inside(service, number):
+            replica.process = spawn(launch)
 
     def down(self) -> None:
         """Stops everything in reverse order, each with its own signal and grace period."""
@@ -249,6 +287,7 @@ def running_compose(
     environment: Mapping[str, str] | None = None,
     scale: Mapping[str, int] | None = None,
     without: Collection[str] = (),
+    grounds: Grounds | None = None,
 ) -> Iterator[Compose]:
     """The deployment of compose.yaml within the body, drained afterwards.
 
@@ -261,6 +300,7 @@ def running_compose(
         environment: the variables of the file, as from `.env`. Nothing of the caller's own reaches a service.
         scale: how many replicas of a service there are, 1 if not given.
         without: services that are not started; their names mean nobody.
+        grounds: where they run; on loopback if not given.
     """
     variables = {"POSTGRES_PASSWORD": PASSWORD, **(environment or {})}
     document = composefile.load()
@@ -269,25 +309,26 @@ def running_compose(
     unknown = {*without, *(scale or {})} - set(document["services"])
     assert not unknown, f"compose.yaml has no {sorted(unknown)}"
     folder.mkdir(parents=True, exist_ok=True)
-    network = _free_network()
+    grounds = grounds or Loopback()
     replicas: dict[str, list[Replica]] = {}
     for name in names:
         replicas[name] = []
         for number in range(1, (scale or {}).get(name, 1) + 1):
-            ip = next(network)
+            ip = grounds.address(name, number)
             service = _localized(document, name, ip, variables)
             log = folder / f"{name}-{number}.log"
             replicas[name].append(Replica(service, number, ip, log, dict(service.environment)))
     services = {name: replicas[name][0].service for name in names}
     order = [each for each in composefile.startable(services) if each.name != "postgres"]
-    server = _postgres(folder, replicas["postgres"][0])
+    server = _postgres(folder, replicas["postgres"][0], grounds)
     compose = Compose(
         folder=folder,
         replicas=replicas,
         order=order,
         programs=_programs(folder, server),
         password=variables["POSTGRES_PASSWORD"],
-        hosts=_hosts(folder, replicas, {name: next(network) for name in absent}),
+        grounds=grounds,
+        hosts=_hosts(folder, replicas, {name: grounds.nobody() for name in absent}),
     )
     with running_server(server, stop=signal.Signals[services["postgres"].stop_signal]):
         _first_start(compose, server)
@@ -383,12 +424,23 @@ def _programs(folder: Path, server: PostgresServer) -> str:
 @dataclass(frozen=True, slots=True)
 class _Postgres(PostgresServer):
     host: str = ""
+    grounds: Grounds = field(default_factory=Loopback)
+
+    async def prepare(self) -> None:
+        """As the image: whoever knows a password is let in from anywhere."""
+        await PostgresServer.prepare(self)
+        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self.grounds.inside("postgres", 1):
+            return PostgresServer.start(self)
 
     def dsn(self, database: str = "reflux", user: str = "reflux") -> str:
         return PostgresServer.dsn(self, database, user).replace("127.0.0.1", self.host)
 
 
-def _postgres(folder: Path, replica: Replica) -> _Postgres:
+def _postgres(folder: Path, replica: Replica, grounds: Grounds) -> _Postgres:
     """The image's server; it makes its superuser itself and nothing else."""
     user = unprivileged_user()
     return _Postgres(
@@ -400,6 +452,7 @@ def _postgres(folder: Path, replica: Replica) -> _Postgres:
         options=(f"listen_addresses={replica.ip}", "fsync=off"),
         sync=False,
         host=replica.ip,
+        grounds=grounds,
     )
 
 

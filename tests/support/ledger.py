@@ -34,9 +34,9 @@ class Ledger:
 
 
 @contextmanager
-def running_ledger() -> Iterator[Ledger]:
-    """A ledger on a free port, gone after the block."""
-    command = [sys.executable, "-m", "tests.support.ledger"]
+def running_ledger(host: str = "127.0.0.1") -> Iterator[Ledger]:
+    """A ledger on a free port of this address of the machine, gone after the block."""
+    command = [sys.executable, "-m", "tests.support.ledger", host]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -76,10 +76,10 @@ def _application() -> web.Application:
     return application
 
 
-async def _serve() -> None:
+async def _serve(address: str) -> None:
     runner = web.AppRunner(_application())
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, address, 0)
     await site.start()
     host, port = runner.addresses[0][:2]
     print(f"http://{host}:{port}", flush=True)
@@ -88,4 +88,4 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve())
+        asyncio.run(_serve(sys.argv[1]))

@@ -52,14 +52,14 @@ from reflux.orchestrator.upkeep import Terms, Upkeep
 from reflux.orchestrator.waiting import Waiter
 from reflux.orchestrator.words.service import Words
 from reflux.orchestrator.worker import Worker
-from reflux.runtime import migrate, places, rpc
+from reflux.runtime import migrate, places, proxies
 from reflux.runtime.clock import DatabaseClock
 from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import Pool, open_pool
 from reflux.runtime.service import grpc_server
 from reflux.runtime.settings import Settings
 from reflux.runtime.tasks import forever
-from reflux.runtime.tls import Identity, Role
+from reflux.runtime.tls import Identity
 from reflux.runtime.trace_export import exporting
 
 SERVICES: Final = (
@@ -99,13 +99,13 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         members_pool = await stack.enter_async_context(
             open_pool(settings.postgres_dsn, service="orchestrator", max_size=2)
         )
-        mesh_channel = await stack.enter_async_context(
-            rpc.channel(settings.mesh_address, Role.MESH, Identity.of(settings))
-        )
+        mesh_channel = await stack.enter_async_context(proxies.channel(settings))
         exporter = await stack.enter_async_context(exporting(Collector.of(settings)))
         tracer = None
         if exporter is not None:
-            instance = places.reached(settings, settings.orchestrator_address, through=settings.mesh_address)
+            instance = places.reached(
+                settings, settings.orchestrator_address, through=proxies.addresses(settings)[0]
+            )
             tracer = Tracer(exporter, ratio=settings.trace_ratio, instance=str(instance))
         await Orchestrator(settings, pool, members_pool, mesh_channel, tracer).run(ready)
 
@@ -122,7 +122,9 @@ class Orchestrator:
         tracer: Tracer | None,
     ) -> None:
         self._address = places.listening(settings, settings.orchestrator_address)
-        address = places.reached(settings, settings.orchestrator_address, through=settings.mesh_address)
+        address = places.reached(
+            settings, settings.orchestrator_address, through=proxies.addresses(settings)[0]
+        )
         self._pool = pool
         self._clock = DatabaseClock()
         self._changes = Changes()

@@ -240,9 +240,13 @@ def to_error(error: grpc.RpcError) -> RefluxError:
 
 
 def channel(
-    address: Address | str, role: Role | None = None, identity: Identity | None = None
+    address: Address | str,
+    role: Role | None = None,
+    identity: Identity | None = None,
+    options: Sequence[tuple[str, Any]] = (),
 ) -> grpc.aio.Channel:
-    """A lazy channel to `address`; the caller closes it and gives every call a deadline.
+    """A lazy channel to `address`, or to any target of gRPC's; the caller closes it and gives every call a
+    deadline. Options given here win over those of every channel.
 
     Plaintext; with an identity of this process TLS, and what answers must have the role: see
     `reflux.runtime.tls`.
@@ -251,9 +255,10 @@ def channel(
     ...     stub = EndpointServiceStub(registry)
     ...     await stub.RenewEndpoint(request, timeout=2.0)
     """
+    all_options = tuple((dict(_CHANNEL_OPTIONS) | dict(options)).items())
     if identity is None or role is None:
-        return grpc.aio.insecure_channel(str(address), options=_CHANNEL_OPTIONS)
-    return SecureChannel(str(address), (*_CHANNEL_OPTIONS, *target_options(role)), identity)
+        return grpc.aio.insecure_channel(str(address), options=all_options)
+    return SecureChannel(str(address), (*all_options, *target_options(role)), identity)
 
 
 def defect(error_id: str) -> Defect:

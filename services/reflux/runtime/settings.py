@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -100,6 +100,16 @@ def _to_addresses(value: object) -> object:
     return tuple(map(_to_address, value)) if isinstance(value, list | tuple) else value
 
 
+def _to_proxies(value: tuple[Address, ...]) -> tuple[Address, ...]:
+    try:
+        families = {ip_address(address.host).version for address in value}
+    except ValueError as error:
+        raise ValueError(f"{error}; to find several proxies by name, give them one name") from None
+    if len(families) > 1:
+        raise ValueError("give IPv4 addresses or IPv6 addresses, not both")
+    return value
+
+
 def _to_endpoint(value: str) -> str:
     if value:
         Endpoint.parse(value)
@@ -127,6 +137,7 @@ AddressesSetting = Annotated[
     BeforeValidator(_to_addresses),
     PlainSerializer(lambda addresses: ",".join(map(str, addresses))),
 ]
+ProxiesSetting = Annotated[AddressesSetting, AfterValidator(_to_proxies)]
 NetworksSetting = Annotated[
     tuple[Network, ...],
     NoDecode,
@@ -178,7 +189,11 @@ class Settings(BaseSettings):
     container, where the name it is found by may mean several replicas. Default: the host of that address.
     """
     mesh_address: AddressSetting = Address("127.0.0.1", 4001)
-    """Envoy's mesh listener: the orchestrator calls nodes here."""
+    """Envoy's mesh listener: the orchestrator calls nodes here. A name may mean several proxies."""
+    mesh_addresses: ProxiesSetting = ()
+    """The mesh proxies an orchestrator calls by turns, comma-separated `ip:port`, where no name means them
+    all; default: `mesh_address`. See `reflux.runtime.proxies`.
+    """
     registry_address: AddressSetting = Address("127.0.0.1", 4101)
     """gRPC of the registry."""
     controlplane_address: AddressSetting = Address("127.0.0.1", 4102)

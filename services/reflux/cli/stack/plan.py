@@ -133,6 +133,11 @@ def _refuse_what_is_for_single_services(settings: Settings) -> None:
             "tls_dir is for services that are started by themselves; in a stack everything is on loopback "
             "and speaks plaintext: unset REFLUX_TLS_DIR"
         )
+    if settings.mesh_addresses:
+        raise ListenError(
+            "mesh_addresses is for orchestrators that are started by themselves; a stack has one proxy, at "
+            "mesh_address: unset REFLUX_MESH_ADDRESSES"
+        )
 
 
 def postgres_part(server: PostgresServer) -> Part:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.controlplane.envoy.balancing import LEAST_REQUEST
+from reflux.controlplane.envoy.vanishing import NOTICED
 from reflux.controlplane.envoy.xds import ADS, typed
 from reflux.core.effect import Lane
 
@@ -72,10 +73,7 @@ def leaf(of: Leaf) -> dict[str, Any]:
         },
         "outlier_detection": ejection(of.ejection),
         "circuit_breakers": limits(),
-        # Notices a machine that vanished; HTTP/2 pings would break the rules of most gRPC servers.
-        "upstream_connection_options": {
-            "tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5, "keepalive_probes": 3}
-        },
+        **NOTICED,
         "typed_extension_protocol_options": {_HTTP: typed(_HTTP, _HTTP2)},
     }
 
