@@ -178,6 +178,8 @@ def test_a_host_of_nodes_is_cut_off_and_its_calls_go_elsewhere(
         assert endpoints(compose, "1.0.0") == set()
 
     assert {each["reason"] for each in attempts} & {"fallback", "ejected"}
+    # Nobody waited until his own time was over: what was under way was seen to be lost.
+    assert "DEADLINE_EXCEEDED" not in {each["error"]["code"] for each in attempts if each["error"]}
     eventually(lambda: endpoints(compose, "1.0.0"), "it registers again")
     looking(compose, ledger, "again", "http.request@1.0.0")
     again = succeeded(compose.rest, [start_once(compose.rest, "again", 0)])

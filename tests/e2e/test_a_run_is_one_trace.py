@@ -17,6 +17,7 @@ from reflux.core.trace import span_id
 from tests.support.ill_node import VERSION as ILL
 from tests.support.ill_node import ill_version
 from tests.support.jaeger import jaeger_program, running_jaeger
+from tests.support.journal_tree import expected, seen
 from tests.support.ledger import Ledger, running_ledger
 from tests.support.otlp import Receiver, Trace, deaf_collector, nobody, running_receiver
 from tests.support.stack import Stack, running_stack
@@ -24,6 +25,7 @@ from tests.support.stack import Stack, running_stack
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 """The span of somebody who starts a run."""
 WELL = "2.0.0"
+SHADOW = "1.0.0"
 
 
 @contextmanager
@@ -223,6 +225,51 @@ def test_no_span_tells_what_went_through_the_run(told: Told, ledger: Ledger):
     assert "secret" not in repr(told.trace.spans)
 
 
+def read(stack: Stack, ledger: Ledger) -> tuple[dict[str, Any], list[str]]:
+    """A run that meets all that an attempt can, and the tree that it must have by what it shows of itself.
+
+    First the ill version alone, in two attempts that fail. Then a POST and many GETs of a route by which it
+    falls back until it is ejected, each GET with a copy for a version in the shadow.
+    """
+    targets = [
+        {"version": ILL, "weight": 10_000, "fallback": [WELL]},
+        {"version": WELL, "weight": 0},
+        {"version": SHADOW, "weight": 0, "shadow": 10_000},
+    ]
+    stack.rest("PUT", "/api/routes/http.request", {"targets": targets}).ok()
+    url = f"{ledger.url}/effect/read"
+    alone = {"id": "alone", "node": f"http.request@{ILL}", "with": {"url": url}, "on_error": "continue"}
+    alone["retry"] = {"attempts": 2, "delay": "10ms"}
+    post = {"id": "post", "node": "http.request", "with": {"method": "POST", "url": url}}
+    gets = [{"id": f"get{n}", "node": "http.request", "with": {"url": url}} for n in range(5)]
+    document = {"name": "read", "spec": {"steps": [alone, post, *gets]}}
+    stack.rest("PUT", "/api/flows/read?allow_missing=true", document).ok()
+    time.sleep(1)  # until the orchestrator knows that there is a shadow
+    run = stack.rest("POST", "/api/flows/read/execute?wait=20s", {}).ok()
+    assert run["state"] == "SUCCEEDED"
+    deadline = time.monotonic() + 20
+    while True:
+        steps = stack.rest.get(f"/api/runs/{run['id']}/steps")["steps"]
+        attempts = [attempt for step in steps for attempt in step["attempts"]]
+        if all(attempt["tried_known"] for attempt in attempts):
+            break
+        assert time.monotonic() < deadline, attempts
+        time.sleep(0.1)
+    reasons = [attempt["reason"] for attempt in attempts]
+    assert {"pin", "fallback", "ejected"} == set(reasons), reasons
+    return run, expected(run, steps, shadow=SHADOW)
+
+
+def test_the_tree_is_what_the_run_shows_of_itself(traced: Stack, receiver: Receiver, ledger: Ledger):
+    """Every attempt with its outcome and reason, every try with its version and code, every copy, and nothing
+    else: attempts that fail, fallback, an ejection, a version in the shadow.
+    """
+    run, tree = read(traced, ledger)
+    trace = receiver.trace(run["id"], until=lambda trace: len(trace.spans) >= len(tree))
+
+    assert seen(trace) == tree
+
+
 @pytest.mark.parametrize("kind", ["refused", "deaf"])
 def test_a_dead_collector_harms_no_run(tmp_path: Path, ledger: Ledger, kind: str):
     """Nothing listens, or nobody reads: runs start, call and end as ever, and so does the stack."""
@@ -252,26 +299,13 @@ def test_runs_that_are_not_sampled_tell_nothing(tmp_path: Path, receiver: Receiv
 
 @pytest.mark.skipif(jaeger_program() is None, reason="there is no jaeger on PATH")
 def test_jaeger_shows_the_same_tree(tmp_path: Path, ledger: Ledger):
-    """Asked by the run's id, Jaeger answers with every span, each below the one that caused it."""
+    """Asked by the run's id, a real Jaeger answers with that tree, span by span."""
     with (
         running_jaeger(tmp_path / "jaeger.log") as jaeger,
         tracing_stack(tmp_path, jaeger.endpoint) as (stack, environment),
         ill_version(stack, environment),
     ):
-        fall_back(stack)
-        run = execute(stack, "shown", ledger)
-        tree = jaeger.tree(run["id"], spans=11)
+        run, tree = read(stack, ledger)
+        trace = jaeger.trace(run["id"], until=lambda trace: len(trace.spans) >= len(tree))
 
-    assert tree == [
-        "reflux-orchestrator: run shown",
-        "  reflux-orchestrator: step both",
-        "    reflux-orchestrator: step fetch",
-        "      reflux-orchestrator: attempt 1",
-        "        reflux-envoy: node http.request",
-        f"          reflux-envoy: try http.request@{ILL}",
-        f"            reflux-node: http.request@{ILL}",
-        f"          reflux-envoy: try http.request@{WELL}",
-        f"            reflux-node: http.request@{WELL}",
-        "              reflux-node: GET",
-        "  reflux-orchestrator: step last",
-    ]
+    assert seen(trace) == tree

@@ -14,15 +14,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from reflux.api.registry.v1 import registry_service_pb2 as registry_pb
 from reflux.api.registry.v1.registry_service_pb2_grpc import EndpointServiceStub
 from reflux.cli import authority
-from reflux.runtime import health, rpc, secure_channel, tls
+from reflux.cli.stack import ports
+from reflux.runtime import health, proxies, rpc, secure_channel, tls
+from reflux.runtime.settings import Address
 from reflux.runtime.tls import Identity, Role
-from tests.mesh.support.secured import certificates, expired, node_process, secured_on
+from tests.mesh.support.secured import certificates, code_of, expired, node_process, secured_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from reflux.runtime.settings import Address
     from tests.mesh.support.secured import Secured
 
 LISTENERS = (Role.REGISTRY, Role.CONTROLPLANE, Role.MESH, Role.NODE)
@@ -100,6 +101,17 @@ async def test_a_caller_refuses_who_is_not_whom_it_wants(secured: Secured, tmp_p
             assert await health_of(channel) is UNREACHED
 
 
+async def test_several_proxies_are_found_by_certificate(secured: Secured) -> None:
+    """A list of addresses is asked for the same name; where nobody answers, the others do."""
+    (nobody,) = (Address("127.0.0.1", port) for port in ports.free_ports(1))
+    update = {
+        "mesh_addresses": (nobody, secured.addresses[Role.MESH]),
+        "tls_dir": secured.certs / Role.ORCHESTRATOR,
+    }
+    async with proxies.channel(secured.settings.model_copy(update=update)) as channel:
+        assert {await code_of(channel) for _ in range(10)} == {grpc.StatusCode.OK}
+
+
 @pytest.mark.parametrize("shown", ["another role", "expired", "plaintext"])
 async def test_the_proxy_gives_no_call_to_a_node_that_is_none(
     database_dsn: str, tmp_path: Path, shown: str
@@ -117,7 +129,6 @@ def _impostor(secured: Secured, folder: Path, shown: str):
     from contextlib import asynccontextmanager
 
     from reflux.runtime.service import grpc_server
-    from reflux.runtime.settings import Address
 
     @asynccontextmanager
     async def serve():
@@ -172,8 +183,6 @@ async def test_certificates_are_replaced_without_a_restart(
         end = asyncio.Event()
 
         async def call_on() -> None:
-            from tests.mesh.support.secured import code_of
-
             while not end.is_set():
                 codes.append(await code_of(channel))
 

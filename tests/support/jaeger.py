@@ -6,16 +6,20 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.proto.trace.v1 import trace_pb2
+
 from reflux.cli.stack.ports import free_ports
+from tests.support.otlp import ReceivedSpan, Trace
 
 START_SECONDS = 30.0
 TREE_SECONDS = 30.0
+_KINDS = trace_pb2.Span.SpanKind
 
 
 def jaeger_program() -> str | None:
@@ -31,18 +35,18 @@ class Jaeger:
     """What OTEL_EXPORTER_OTLP_ENDPOINT takes."""
     query: str
 
-    def tree(self, run_id: str, *, spans: int) -> list[str]:
-        """The trace of a run once it has so many spans, indented; siblings by their start."""
+    def trace(self, run_id: str, until: Callable[[Trace], object]) -> Trace:
+        """The trace of a run, once `until` holds of it."""
         deadline = time.monotonic() + TREE_SECONDS
         while True:
-            found = list(self._spans(run_id.replace("-", "")))
-            if len(found) >= spans:
-                return list(_lines(found, "", 0))
-            assert time.monotonic() < deadline, list(_lines(found, "", 0))
+            found = Trace(tuple(self._spans(run_id.replace("-", ""))))
+            if until(found):
+                return found
+            assert time.monotonic() < deadline, "\n".join(found.lines())
             time.sleep(0.25)
 
-    def _spans(self, trace_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(service, span) as OTLP's JSON has them; none while Jaeger does not know the trace."""
+    def _spans(self, trace_id: str) -> Iterator[ReceivedSpan]:
+        """What Jaeger has of a trace; nothing while it does not know it."""
         try:
             with urllib.request.urlopen(f"{self.query}/api/v3/traces/{trace_id}", timeout=10) as reply:
                 resources = json.load(reply)["result"]["resourceSpans"]
@@ -50,11 +54,7 @@ class Jaeger:
             if error.code != 404:
                 raise
             return
-        for resource in resources:
-            attributes = {each["key"]: each["value"] for each in resource["resource"]["attributes"]}
-            for scope in resource["scopeSpans"]:
-                for span in scope["spans"]:
-                    yield attributes["service.name"]["stringValue"], span
+        yield from spans_of(resources)
 
 
 @contextmanager
@@ -110,8 +110,41 @@ def _is_up(url: str) -> bool:
         return False
 
 
-def _lines(spans: list[tuple[str, dict[str, Any]]], parent: str, depth: int) -> Iterator[str]:
-    below = [each for each in spans if each[1].get("parentSpanId", "") == parent]
-    for service, span in sorted(below, key=lambda each: int(each[1]["startTimeUnixNano"])):
-        yield f"{'  ' * depth}{service}: {span['name']}"
-        yield from _lines(spans, span["spanId"], depth + 1)
+def spans_of(resources: Sequence[Mapping[str, Any]]) -> Iterator[ReceivedSpan]:
+    """`resourceSpans` of OTLP's JSON as a collector of ours would have received them.
+
+    Ids may be in any writing: they are compared with each other only. Enumerations come as names or numbers,
+    whole numbers as text.
+    """
+    for of_resource in resources:
+        resource = _plain(of_resource["resource"]["attributes"])
+        for scope in of_resource["scopeSpans"]:
+            for span in scope["spans"]:
+                status = span.get("status", {})
+                kind = span.get("kind", 0)
+                yield ReceivedSpan(
+                    trace_id=span["traceId"],
+                    span_id=span["spanId"],
+                    parent_id=span.get("parentSpanId", ""),
+                    name=span["name"],
+                    kind=_KINDS.Name(kind).removeprefix("SPAN_KIND_")
+                    if isinstance(kind, int)
+                    else kind.removeprefix("SPAN_KIND_"),
+                    service=str(resource.get("service.name")),
+                    resource=resource,
+                    attributes=_plain(span.get("attributes", ())),
+                    failed=status.get("code", 0) in (2, "STATUS_CODE_ERROR"),
+                    error=status.get("message", ""),
+                    start_ns=int(span["startTimeUnixNano"]),
+                    end_ns=int(span["endTimeUnixNano"]),
+                    events=(),
+                    links=(),
+                )
+
+
+def _plain(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for each in attributes:
+        [(kind, value)] = each["value"].items()
+        plain[each["key"]] = int(value) if kind == "intValue" else value
+    return plain

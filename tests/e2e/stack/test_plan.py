@@ -151,6 +151,12 @@ def test_a_stack_has_no_certificates(folder: DataFolder) -> None:
         plan(folder, tls_dir="/srv/tls")
 
 
+def test_a_stack_has_one_proxy(folder: DataFolder) -> None:
+    """Orchestrators of a stack call that one; others that they would not call are refused."""
+    with pytest.raises(ListenError, match="unset REFLUX_MESH_ADDRESSES"):
+        plan(folder, mesh_addresses="10.0.0.5:4001")
+
+
 def test_a_version_starts_with_as_many_processes_as_it_was_scaled_to(folder: DataFolder) -> None:
     """Each has a part, a log and metrics of its own; the first has those it has without being scaled."""
     Wanted.of(folder.root, "http.request@1.0.0").write(3)

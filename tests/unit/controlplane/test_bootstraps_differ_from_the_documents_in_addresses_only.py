@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from reflux.controlplane import bootstrap
+from reflux.controlplane.envoy.vanishing import NOTICED
 
 FOLDER = Path(__file__).parents[3] / "envoy"
 UPSTREAMS = {
@@ -86,3 +87,13 @@ def test_another_kind_of_proxy_is_refused() -> None:
     """With the names there are."""
     with pytest.raises(ValueError, match="all, edge, mesh"):
         _render("ingress")
+
+
+@pytest.mark.parametrize("name", ["edge", "mesh"])
+def test_a_machine_that_vanished_is_noticed_everywhere_alike(name: str) -> None:
+    """Every cluster of another machine says what the clusters of node versions say."""
+    document = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    others = [each for each in document["static_resources"]["clusters"] if each["name"] != "admin"]
+    assert others
+    for cluster in others:
+        assert {key: cluster[key] for key in NOTICED} == NOTICED, cluster["name"]

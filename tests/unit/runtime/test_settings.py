@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from reflux.runtime import proxies
 from reflux.runtime.settings import Address, Settings, SettingsError
 
 
@@ -152,3 +153,21 @@ def test_a_list_of_addresses_reaches_a_child_as_it_was(monkeypatch: pytest.Monke
     assert Settings.load() == settings
     with pytest.raises(SettingsError, match="proxy_stats_addresses"):
         Settings.load(proxy_stats_addresses="mesh")
+
+
+def test_several_proxies_are_given_by_ip_address_in_one_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gRPC could not call all of is refused, with what to do instead; without a list the name counts."""
+    monkeypatch.setenv("REFLUX_MESH_ADDRESS", "mesh:4001")
+    assert proxies.addresses(Settings.load()) == (Address("mesh", 4001),)
+    monkeypatch.setenv("REFLUX_MESH_ADDRESSES", "10.0.0.5:4001, 10.0.0.6:4001")
+    told = Settings.load()
+    assert proxies.addresses(told) == (Address("10.0.0.5", 4001), Address("10.0.0.6", 4001))
+    assert told.to_environment()["REFLUX_MESH_ADDRESSES"] == "10.0.0.5:4001,10.0.0.6:4001"
+    for wrong, words in {
+        "mesh-1:4001,mesh-2:4001": "mesh_addresses: .*mesh-1.*give them one name",
+        "10.0.0.5:4001,[::1]:4001": "mesh_addresses: .*not both",
+        "10.0.0.5": "mesh_addresses: .*host:port",
+    }.items():
+        monkeypatch.setenv("REFLUX_MESH_ADDRESSES", wrong)
+        with pytest.raises(SettingsError, match=words):
+            Settings.load()

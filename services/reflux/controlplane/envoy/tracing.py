@@ -14,6 +14,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from reflux.controlplane.envoy.vanishing import NOTICED
 from reflux.controlplane.envoy.xds import typed
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ def cluster(of: Collector) -> dict[str, Any]:
                 {"max_requests": _EXPORTS, "max_pending_requests": _EXPORTS, "max_retries": 0},
             ]
         },
-        "upstream_connection_options": {
-            "tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5, "keepalive_probes": 3}
-        },
+        **NOTICED,
         "typed_extension_protocol_options": {
             _HTTP: typed(_HTTP, {"explicit_http_config": {"http2_protocol_options": {}}})
         },
