@@ -22,6 +22,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -153,13 +154,13 @@ def why_not() -> str | None:
             address = probe.address("probe")
             with probe.inside("probe"):
                 server = subprocess.Popen(
-                    ("python3", "-c", _ANSWER.format(address)), stdout=subprocess.PIPE, text=True
+                    (sys.executable, "-c", _ANSWER.format(address)), stdout=subprocess.PIPE, text=True
                 )
             try:
                 assert server.stdout is not None
                 server.stdout.readline()
                 done = subprocess.run(
-                    ("python3", "-c", _ASK.format(address)), capture_output=True, text=True, check=False
+                    (sys.executable, "-c", _ASK.format(address)), capture_output=True, text=True, check=False
                 )
             finally:
                 server.kill()

@@ -4,6 +4,8 @@ A host is a network namespace, and being cut off is a cable that is pulled: noth
 What is promised while a host is away is asked for while it is away: a run that only waits for it fails here.
 """
 
+import os
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -215,3 +217,16 @@ def test_a_proxy_is_killed_and_the_other_one_is_cut_off(compose: Compose, ledger
             before = len(load.told)
             eventually(lambda: len(load.told) > before, "runs are accepted")
             all_ended(compose, load)
+
+
+@pytest.mark.skipif(os.environ.get("TEST_CHAOS") != "all", reason="make chaos does it; it takes minutes")
+def test_hosts_are_cut_off_at_random(compose: Compose, ledger: Ledger, net: Network):
+    """Any of them, those of the stores and of the platform too, for some seconds each, one after the other."""
+    seed = int(os.environ.get("TEST_SEED", time.time_ns() % 1_000_000))
+    print(f"TEST_SEED={seed}")
+    draw = random.Random(seed)
+    with storm(compose, ledger, f"cut-{seed}"):
+        for _ in range(20):
+            with net.without(draw.choice(list(PLACES))):
+                time.sleep(draw.uniform(0.2, 6.0))
+            time.sleep(draw.uniform(0.0, 2.0))
