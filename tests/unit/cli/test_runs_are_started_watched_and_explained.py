@@ -162,7 +162,7 @@ def test_get_shows_each_step_with_who_answered(server: FakeServer, reflux: Reflu
 
 
 def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, reflux: Reflux) -> None:
-    """Revision, draw, weight, chosen, answered by, tries, flags in words, reason, outcome, cost, error, wait."""
+    """Revision, draw, weight, chosen, answered by, tries, flags in words, reason, outcome, cost, error."""
     error = {"code": "UNAVAILABLE", "reason": "NODE_FAULT", "message": "it is ill", "step": "pay"}
     attempts = [
         an_attempt(outcome="NO_EFFECT", answered_by="", flags="UF,URX", tries=2, error=error),
