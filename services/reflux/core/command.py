@@ -45,7 +45,7 @@ class StartAttempt:
     fallback: bool = False
     """It goes to `version` because another one could not."""
     drawn: bool = False
-    """Whoever chooses among `versions`, or without them among the targets of the node's route, is not the mesh."""
+    """The mesh does not choose: among `versions`, or without them the targets of the node's route, we do."""
     tries: int = 0
     """Of the step itself: how often its version is tried; 0: as the node's route says."""
     try_timeout: timedelta | None = None

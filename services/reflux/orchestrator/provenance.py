@@ -109,7 +109,7 @@ def call_name(run_id: RunId, step: StepPath, attempt: int, batch_id: str = "") -
 
 
 def own_way(route: StepRoute | None) -> list[str]:
-    """What the route of a step itself says of its attempts, in the words of a flow; its pin is their reason."""
+    """What the route of a step says of its attempts, in the words of a flow; a pin is their reason."""
     if route is None:
         return []
     said = ["versions"] if route.versions else []

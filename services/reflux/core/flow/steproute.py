@@ -13,10 +13,10 @@ goes to the version it was drawn for and falls back to no other, exactly as a pi
 for a step wants answers from them and from nobody else. Unless the step names others in `fallback`, which is
 the whole chain then, whichever version is drawn; `fallback: []` is none, whatever the node's Route says.
 
-`tries` and `try_timeout` hold for each version of the chain. A step that says none of the three, nor versions,
-leaves all of it to the mesh. For every other the orchestrator draws, pins and hands over: each version is an
-attempt, and the next one is asked at once. Who is handed over to follows from the effect class, as everywhere
-(`reflux.core.attempt`).
+`tries` and `try_timeout` hold for each version of the chain. A step that says none of the three, nor
+versions, leaves all of it to the mesh. For every other one the orchestrator draws, pins and hands over: each
+version is an attempt, and the next one is asked at once. Who is handed on follows from the effect class, as
+everywhere (`reflux.core.attempt`).
 
 The sticky value replaces the one that the node's Route names. Null stands for none: then each attempt draws
 for itself. A field that is missing fails the step, as in every template; `{{ input.?customer }}` allows for
@@ -83,7 +83,7 @@ def _version(reader: Reader, place: Place) -> str | None:
 
 
 def _chain(reader: Reader, place: Place, asked: str | None) -> tuple[str, ...]:
-    """Versions in the order they are asked, each once; `asked` is the one before them, where that is known."""
+    """Versions in the order they are asked, each once; `asked` comes before them, where that is known."""
     items = reader.items(place, "a list of versions, in the order they are asked")
     if len(items) > MAX_FALLBACK:
         message = f"{len(items)} versions: there are at most {MAX_FALLBACK}"

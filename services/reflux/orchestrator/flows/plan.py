@@ -147,13 +147,14 @@ class _Planner:
         route = step.route
         if route is None or (not route.versions and route.fallback is None):
             return self.catalog.reach(action.node, action.version)
-        known = self.catalog.versions(action.node)
-        if route.versions:
+        known, usual = self.catalog.versions(action.node), self.catalog.route(action.node)
+        if action.version is not None:
+            first = [action.version]
+        elif route.versions:
             first = [version for version, share in route.versions if share]
         else:
-            given = self.catalog.reach(action.node, action.version).targets
-            first = [target.version for target in given]
-        named = dict.fromkeys((*first, *(route.fallback or ())))
+            first = [target.version for target in (usual.targets if usual else ()) if target.weight]
+        named = dict.fromkeys((*first, *((route.fallback or ()) if first else ())))
         met = tuple(known[version] for version in named if version in known)
         return Reach(met, longest_attempt(met))
 
