@@ -203,3 +203,14 @@ async def test_a_node_that_gives_up_a_call_may_be_asked_again() -> None:
     assert result.failure is not None
     assert (result.failure.reason, result.failure.retryable) == (Reason.NODE_FAULT, True)
     assert result.counted
+
+
+async def test_a_gate_is_nobody() -> None:
+    """Before a version with limits Envoy answers itself, in the way of a node: only its label tells."""
+    labels = {"x-reflux-chosen": "1", "x-reflux-answered-by": "1", "x-envoy-upstream-service-time": "3"}
+    labels |= {"x-envoy-attempt-count": "1", "x-reflux-flags": "-", "x-reflux-gate": "UO"}
+    result = await _call(labels, code=UNAVAILABLE)
+    assert (result.outcome, result.counted) == (Outcome.NOT_SENT, False)
+    assert (result.assignment.answered_by, result.assignment.flags) == ("", "UO")
+    late = await _call(labels | {"x-reflux-gate": "UT"}, code=UNAVAILABLE)
+    assert (late.outcome, late.counted, late.assignment.flags) == (Outcome.AMBIGUOUS, True, "UT")

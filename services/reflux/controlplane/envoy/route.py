@@ -23,6 +23,7 @@ from reflux.controlplane.envoy import shadow
 from reflux.controlplane.envoy.listener import ROUTES
 from reflux.controlplane.envoy.xds import typed
 from reflux.core.effect import Lane
+from reflux.core.route import TRY_MS, inner_limit
 
 if TYPE_CHECKING:
     from reflux.controlplane.graph import Choice, NodeGraph
@@ -63,7 +64,7 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
         {
             "name": f"{node.node}@{pin.version} {lane}",
             "match": _match(node, lane, [_exact("x-reflux-version", pin.version)]),
-            "route": {"cluster": pin.cluster(lane), **_action()},
+            "route": {"cluster": pin.cluster(lane), **_action(node)},
             **_told(node, pin),
         }
         for pin in node.pins
@@ -82,7 +83,7 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
                 "match": _match(node, lane, []),
                 "route": {
                     "weighted_clusters": {"clusters": shares, "header_name": "x-reflux-draw"},
-                    **_action(),
+                    **_action(node),
                     **shadow.copies(lane, shadows=bool(node.shadows)),
                 },
             }
@@ -97,8 +98,10 @@ def _match(node: NodeGraph, lane: Lane, more: list[dict[str, Any]]) -> dict[str,
     return {"prefix": _SERVICE, "headers": headers}
 
 
-def _action() -> dict[str, Any]:
+def _action(node: NodeGraph) -> dict[str, Any]:
     return {
+        # A gate tells by the name of the host whom it stands for; no other endpoint has one.
+        **({"auto_host_rewrite": True} if node.gated else {}),
         # The default of 15 s would cut calls that have more time.
         "timeout": "0s",
         "max_stream_duration": {
@@ -119,14 +122,17 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
         ]
     }
     if choice.try_timeout_ms is not None:
-        limit = {
-            "header": {"key": "x-envoy-upstream-rq-per-try-timeout-ms", "value": str(choice.try_timeout_ms)},
-            "append_action": "ADD_IF_ABSENT",
-        }
+        limits = {"x-envoy-upstream-rq-per-try-timeout-ms": choice.try_timeout_ms}
+        if node.gated:
+            limits[TRY_MS] = inner_limit(choice.try_timeout_ms)
+        mutations = [
+            {"append": {"header": {"key": key, "value": str(value)}, "append_action": "ADD_IF_ABSENT"}}
+            for key, value in limits.items()
+        ]
         told["typed_per_filter_config"] = {
             "envoy.filters.http.header_mutation": typed(
                 "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
-                {"mutations": {"request_mutations": [{"append": limit}]}},
+                {"mutations": {"request_mutations": mutations}},
             )
         }
     return told
