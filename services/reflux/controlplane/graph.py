@@ -99,10 +99,18 @@ class Choice:
     weight: int
     """Basis points; 10,000 for a pin."""
     try_timeout_ms: int | None = None
+    once: tuple[str, str] | None = None
+    """Broad and safe, with each version of the chain once; None: none of them is repeated."""
 
     def cluster(self, lane: Lane) -> str:
         """The composite of a lane."""
         return self.broad if lane is Lane.BROAD else self.safe
+
+    def thin(self, lane: Lane) -> str:
+        """That composite, or the one without repetitions where there is another."""
+        if self.once is None:
+            return self.cluster(lane)
+        return self.once[0] if lane is Lane.BROAD else self.once[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +180,16 @@ def _node(
 ) -> NodeGraph:
     targets = {target.version: target for target in route.targets} if route else {}
 
-    def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
-        members = tuple(member_name(node, each, route.limits(each) if route else None) for each in chain)
+    def both(members: tuple[str, ...]) -> tuple[str, str]:
         broad, safe = (_composite(node, lane, members) for lane in (Lane.BROAD, Lane.SAFE))
         composites.update({broad.name: broad, safe.name: safe})
-        return Choice(version, broad.name, safe.name, weight, timeout)
+        return broad.name, safe.name
+
+    def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
+        members = tuple(member_name(node, each, route.limits(each) if route else None) for each in chain)
+        each_once = tuple(dict.fromkeys(members))
+        once = both(each_once) if len(each_once) < len(members) else None
+        return Choice(version, *both(members), weight, timeout, once)
 
     pins = []
     for version in versions:

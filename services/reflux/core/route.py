@@ -26,6 +26,9 @@ TOTAL_WEIGHT: Final = 10_000
 MAX_TRIES: Final = 5
 """Of one version within one attempt."""
 
+TRIES_ONCE: Final = ("x-reflux-tries", "once")
+"""Header of a call: each version of its chain is tried once."""
+
 TRY_MS: Final = "x-reflux-try-ms"
 """Header of a call: how long a try may take behind the gate of a version with limits, in milliseconds."""
 

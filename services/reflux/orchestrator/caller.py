@@ -34,7 +34,7 @@ from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.route import TRY_MS, inner_limit, shadow_cluster
+from reflux.core.route import TRIES_ONCE, TRY_MS, inner_limit, shadow_cluster
 from reflux.orchestrator.fairness import NOBODY, Turn
 from reflux.orchestrator.result_cache import CacheEntry
 from reflux.orchestrator.tracing import Tracer
@@ -131,10 +131,10 @@ class Order:
     """It goes to `version` because another one could not."""
     repeats: bool = False
     """It follows an attempt that reached a node and failed: the version's retry budget pays for it."""
-    reserved: int = 0
-    """Tokens of that budget that Envoy may use up for further tries."""
+    reserved: tuple[tuple[str, int], ...] = ()
+    """Versions, and the tokens of their budgets that Envoy may use up for further tries of them."""
     single: bool = False
-    """The budget is empty: one try."""
+    """A budget is empty: each version is tried once."""
     tries: int = 0
     """Of its version, by the step's own word; 0: as the node's route says."""
     try_timeout: timedelta | None = None
@@ -196,7 +196,7 @@ class NodeCaller:
         if order.version is not None:
             envelope.append(("x-reflux-version", order.version))
         if order.single:
-            envelope.append(SINGLE_TRY)
+            envelope.append(single_try(order))
         elif order.tries:
             envelope.append((MAX_RETRIES, str(order.tries - 1)))
         if order.try_timeout is not None:
@@ -241,6 +241,11 @@ class NodeCaller:
             counted=missing is Reason.FAULTS_NOT_ALLOWED
             or (sent and (reached or report.code not in _GAVE_UP)),
         )
+
+
+def single_try(order: Order) -> tuple[str, str]:
+    """What keeps Envoy from trying a version twice. Its fallbacks are left to a call that has some."""
+    return SINGLE_TRY if order.version is not None else TRIES_ONCE
 
 
 def answered(
