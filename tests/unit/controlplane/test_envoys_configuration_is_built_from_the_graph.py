@@ -70,7 +70,12 @@ def test_pins_come_before_weights_and_unknown_pins_between() -> None:
     """First match wins, so the order is the promise."""
     (node,) = build(VERSIONS, [ROUTE]).nodes
     names = [each.get("name", "refused") for each in route.entries(node)]
-    lanes = [[f"n@1 {lane}", f"n@2 {lane}", "refused", f"n {lane}"] for lane in Lane]
+    lanes = [
+        [f"n@1 {lane}", f"n@2 {lane}", "refused", f"n {lane} once", f"n {lane}"]  # once: its chain repeats
+        for lane in Lane
+    ]
+    (plain,) = build(VERSIONS, [Route("n", 3, (Target("1", 10_000, ("2",)),))]).nodes
+    assert not [each for each in route.entries(plain) if each.get("name", "").endswith("once")]
     assert names == lanes[0] + lanes[1]
 
 
