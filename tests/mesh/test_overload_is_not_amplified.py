@@ -7,17 +7,20 @@ target, and the `retry` of the steps. Orchestrator, control plane, registry, Env
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
+from reflux.orchestrator.retry_budget import BURST
 from tests.mesh.support.node import Node
 from tests.mesh.support.orchestrator import orchestrator_on
 from tests.mesh.support.platform import NODE
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.mesh.support.platform import Platform
     from tests.support.scripted_mesh import Client
 
@@ -40,12 +43,30 @@ class _Full:
         self.inside -= 1
 
 
-async def _ends(client: Client, total: str) -> list[str]:
+@asynccontextmanager
+async def _registered(platform: Platform, *nodes: Node) -> AsyncIterator[None]:
+    """Within the block the nodes are there, however long it takes: their leases are renewed."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(2)
+            for node in nodes:
+                await platform.register(node, pure=True)
+
+    for node in nodes:
+        await platform.register(node, pure=True)
+        await platform.answered_by(node.version, version=node.version)
+    renewing = asyncio.create_task(renew())
+    yield
+    renewing.cancel()
+
+
+async def _ends(client: Client, total: str, flow: str = "busy") -> list[str]:
     """So many runs at once, each with one step that may be tried five times; how they ended."""
     retry = {"attempts": 5, "delay": "50ms", "on": [FULL.name]}
     step = {"id": "one", "node": NODE, "retry": retry, "timeout": {"total": total}, "with": {}}
-    await client.save("busy", step)
-    started = await asyncio.gather(*(client.start("busy") for _ in range(RUNS)))
+    await client.save(flow, step)
+    started = await asyncio.gather(*(client.start(flow) for _ in range(RUNS)))
     ended = [await client.until(run["id"], "SUCCEEDED", "FAILED", seconds=60) for run in started]
     return [run["state"] for run in ended]
 
@@ -77,9 +98,7 @@ async def test_a_full_version_hands_over_however_empty_its_budget_is(
     """All runs succeed by the next version of the chain; each of the two receives each attempt once."""
     async with AsyncExitStack() as stack:
         full, next_one = [await stack.enter_async_context(Node(name).serving()) for name in ("1", "2")]
-        for node in (full, next_one):
-            await platform.register(node, pure=True)
-            await platform.answered_by(node.version, version=node.version)
+        await stack.enter_async_context(_registered(platform, full, next_one))
         full.behaviour = _Full(0)
         client = await stack.enter_async_context(orchestrator_on(platform, valkey_url))
         chain = {"version": "1", "weight": 10_000, "fallback": ["2"]}
@@ -87,3 +106,30 @@ async def test_a_full_version_hands_over_however_empty_its_budget_is(
         assert set(await _ends(client, "60s")) == {"SUCCEEDED"}
         assert len(full.calls) <= 1.2 * RUNS
         assert len(next_one.calls) <= 1.2 * RUNS
+
+
+async def test_tries_before_a_fallback_are_cut_and_the_fallback_is_not(
+    platform: Platform, valkey_url: str
+) -> None:
+    """Three tries of each of two versions, the first full, the second well: each receives an attempt once,
+    and at most a fifth more of repetitions. When the second is full too, both stay below that.
+    """
+    async with AsyncExitStack() as stack:
+        full, next_one = [await stack.enter_async_context(Node(name).serving()) for name in ("1", "2")]
+        await stack.enter_async_context(_registered(platform, full, next_one))
+        full.behaviour = _Full(0)
+        client = await stack.enter_async_context(orchestrator_on(platform, valkey_url))
+        chain = {"version": "1", "weight": 10_000, "fallback": ["2"], "tries": 3}
+        await platform.update(chain, {"version": "2", "weight": 0, "tries": 3})
+        full.calls.clear()
+        next_one.calls.clear()
+        assert set(await _ends(client, "60s")) == {"SUCCEEDED"}
+        assert RUNS <= len(full.calls) <= 1.2 * RUNS
+        assert RUNS <= len(next_one.calls) <= 1.2 * RUNS
+
+        next_one.behaviour = _Full(0)
+        full.calls.clear()
+        next_one.calls.clear()
+        assert "FAILED" in await _ends(client, "3s", flow="both")
+        assert 0 < len(full.calls) <= 1.2 * RUNS + BURST, "more than was saved while all went well"
+        assert 0 < len(next_one.calls) <= 1.2 * len(full.calls) + BURST

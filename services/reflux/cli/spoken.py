@@ -64,6 +64,14 @@ def ejection(settings: dict[str, Any] | None) -> str:
     )
 
 
+def limits(settings: dict[str, Any] | None) -> str:
+    """How many calls at once, and of them how many without a connection; empty without limits."""
+    if not settings:
+        return ""
+    shown = [f"{settings['max_requests']}"] if settings.get("max_requests") else []
+    return ", ".join(shown + [f"{settings['max_pending']} pending"] * bool(settings.get("max_pending")))
+
+
 def flags(text: str) -> str:
     """`UF,URX` in words; a flag that is not known stays as it is."""
     names = [flag for flag in text.replace("|", ",").split(",") if flag and flag != "-"]

@@ -79,7 +79,7 @@ def read(entries: Any) -> Iterator[Try]:
             started_at=common.start_time.ToDatetime(tzinfo=UTC),
             took_us=common.duration.ToMicroseconds(),
             code=_code(status),
-            flags=_flags(common.response_flags),
+            flags=response.response_headers.get(access_log.GATE) or _flags(common.response_flags),
         )
 
 

@@ -9,7 +9,7 @@ order, or when a new one does not stand at the end: either moves users from one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reflux.controlplane.routes import Route, Target
 
-_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "ejection", "shadow")
+_FIELDS: Final = ("weight", "fallback", "tries", "try_timeout", "ejection", "shadow", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Change:
     version: str
     """Of the target; empty when what differs is the route's own."""
     field: str
-    """target (it came or went), weight, fallback, tries, try_timeout, ejection; or order, sticky, salt."""
+    """target (it came or went), or one of its fields (`_FIELDS`); of the route: order, sticky, salt."""
     before: str
     """JSON; empty when there was nothing."""
     after: str
@@ -92,6 +92,8 @@ def _shown(target: Target) -> dict[str, Any]:
         }
     if target.shadow:
         shown["shadow"] = target.shadow
+    if (limits := target.limits) is not None:
+        shown["limits"] = {name: value for name, value in asdict(limits).items() if value is not None}
     return shown
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from reflux.controlplane.routes import TOTAL_WEIGHT, Ejection, Route, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, Ejection, Limits, Route, Target
 from reflux.core.errors import Violation
 from reflux.core.expression import ExpressionSyntaxError, compile_expression
 from reflux.core.route import MAX_TRIES
@@ -36,8 +36,12 @@ MAX_SALT: Final = 64
 
 _READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
 _OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
-_TARGET: Final = frozenset({"version", "weight", "fallback", "tries", "try_timeout", "ejection", "shadow"})
+_TARGET: Final = frozenset(
+    {"version", "weight", "fallback", "tries", "try_timeout", "ejection", "shadow", "limits"}
+)
 _EJECTION: Final = frozenset({"threshold_percent", "consecutive", "interval", "base_time", "min_requests"})
+_LIMITS: Final = frozenset({"max_requests", "max_pending"})
+MAX_LIMIT: Final = 100_000
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _INT32: Final = 1 << 31
 
@@ -89,6 +93,7 @@ def read_targets(value: list[dict[str, Any]]) -> tuple[Target, ...]:
             each["try_timeout_ms"],
             Ejection(**each["ejection"]) if each.get("ejection") else None,
             each.get("shadow", 0),
+            Limits(**each["limits"]) if each.get("limits") else None,
         )
         for each in value
     )
@@ -105,6 +110,7 @@ def write_targets(targets: Iterable[Target]) -> list[dict[str, Any]]:
             "try_timeout_ms": target.try_timeout_ms,
             "ejection": asdict(target.ejection) if target.ejection else None,
             "shadow": target.shadow,
+            "limits": asdict(target.limits) if target.limits else None,
         }
         for target in targets
     ]
@@ -196,7 +202,23 @@ class _Reader:
         shadow = self._integer(value, "shadow", place, 0, TOTAL_WEIGHT, default=0)
         if shadow and weight:
             self._wrong(f"{place}/shadow", "a version with weight answers itself; give it shadow or weight")
-        return Target(str(version), weight, tuple(map(str, fallback)), tries, timeout, ejection, shadow)
+        limits = self._limits(value.get("limits"), f"{place}/limits")
+        chain = tuple(map(str, fallback))
+        return Target(str(version), weight, chain, tries, timeout, ejection, shadow, limits)
+
+    def _limits(self, value: JsonValue, place: str) -> Limits | None:
+        """0 is no limit, as in a message that does not name one; so is an object that names none."""
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self._wrong(place, f"an object with any of {', '.join(sorted(_LIMITS))}")
+            return None
+        self._closed(value, _LIMITS, place)
+        requests, pending = (
+            self._integer(value, name, place, 0, MAX_LIMIT, default=0) or None
+            for name in ("max_requests", "max_pending")
+        )
+        return Limits(requests, pending) if requests or pending else None
 
     def _ejection(self, value: JsonValue, place: str) -> Ejection | None:
         if value is None:

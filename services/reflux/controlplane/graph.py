@@ -13,6 +13,7 @@ Rules:
   never changes a cluster that is in use: it is another cluster.
 - A pin reaches that version alone: who pins wants an answer from it or none. It may say itself how often it
   is tried, so a chain of one version is as long as that can be, whatever its target says.
+- A version with limits is reached through its gate (`envoy.gate`), by pins as well; its leaf keeps them.
 - A version has one leaf, whoever reaches it: as a target, a fallback or a pin, of this step or that one. So
   its ejection is one too, and is read from the target of its own name in the node's route.
 - Everything is sorted, so the same catalog and routes give the same graph.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Target
 from reflux.core.effect import Lane
@@ -31,7 +32,11 @@ from reflux.core.route import MAX_TRIES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reflux.controlplane.routes import Ejection, Route
+    from reflux.controlplane.routes import Ejection, Limits, Route
+
+
+GATE: Final = "!gate"
+"""Behind the name of a leaf, the name of its gate (`envoy.gate`)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,11 +65,17 @@ class Leaf:
     version: str
     endpoints: tuple[Endpoint, ...]
     ejection: Ejection = USUAL
+    limits: Limits | None = None
 
     @property
     def name(self) -> str:
         """Name of its cluster."""
         return leaf_name(self.node, self.version)
+
+    @property
+    def member(self) -> str:
+        """Name of what stands for it in chains."""
+        return member_name(self.node, self.version, self.limits)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,10 +99,18 @@ class Choice:
     weight: int
     """Basis points; 10,000 for a pin."""
     try_timeout_ms: int | None = None
+    once: tuple[str, str] | None = None
+    """Broad and safe, with each version of the chain once; None: none of them is repeated."""
 
     def cluster(self, lane: Lane) -> str:
         """The composite of a lane."""
         return self.broad if lane is Lane.BROAD else self.safe
+
+    def thin(self, lane: Lane) -> str:
+        """That composite, or the one without repetitions where there is another."""
+        if self.once is None:
+            return self.cluster(lane)
+        return self.once[0] if lane is Lane.BROAD else self.once[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +125,8 @@ class NodeGraph:
     pins: tuple[Choice, ...]
     shadows: tuple[str, ...] = ()
     """Versions that get copies of pure calls."""
+    gated: bool = False
+    """A version has limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,11 @@ class Graph:
 def leaf_name(node: str, version: str) -> str:
     """`http.request@1.0.0`."""
     return f"{node}@{version}"
+
+
+def member_name(node: str, version: str, limits: Limits | None) -> str:
+    """What stands for a version in chains: its leaf, or the gate before it when it has limits."""
+    return leaf_name(node, version) + (GATE if limits else "")
 
 
 def build(versions: Iterable[Version], routes: Iterable[Route]) -> Graph:
@@ -137,7 +163,7 @@ def build(versions: Iterable[Version], routes: Iterable[Route]) -> Graph:
         nodes.append(_node(node, names, route, composites))
     return Graph(
         leaves=tuple(
-            Leaf(node, version, endpoints, _ejection(routes_by_node.get(node), version))
+            Leaf(node, version, endpoints, *_own(routes_by_node.get(node), version))
             for (node, version), endpoints in sorted(known.items())
         ),
         composites=tuple(composites[name] for name in sorted(composites)),
@@ -145,8 +171,8 @@ def build(versions: Iterable[Version], routes: Iterable[Route]) -> Graph:
     )
 
 
-def _ejection(route: Route | None, version: str) -> Ejection:
-    return USUAL if route is None else route.ejection(version)
+def _own(route: Route | None, version: str) -> tuple[Ejection, Limits | None]:
+    return (USUAL, None) if route is None else (route.ejection(version), route.limits(version))
 
 
 def _node(
@@ -154,11 +180,16 @@ def _node(
 ) -> NodeGraph:
     targets = {target.version: target for target in route.targets} if route else {}
 
-    def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
-        members = tuple(leaf_name(node, each) for each in chain)
+    def both(members: tuple[str, ...]) -> tuple[str, str]:
         broad, safe = (_composite(node, lane, members) for lane in (Lane.BROAD, Lane.SAFE))
         composites.update({broad.name: broad, safe.name: safe})
-        return Choice(version, broad.name, safe.name, weight, timeout)
+        return broad.name, safe.name
+
+    def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
+        members = tuple(member_name(node, each, route.limits(each) if route else None) for each in chain)
+        each_once = tuple(dict.fromkeys(members))
+        once = both(each_once) if len(each_once) < len(members) else None
+        return Choice(version, *both(members), weight, timeout, once)
 
     pins = []
     for version in versions:
@@ -170,7 +201,8 @@ def _node(
         if route and target.weight
     ]
     shadows = tuple(target.version for target in (route.targets if route else ()) if target.shadow)
-    return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins), shadows)
+    gated = any(target.limits for target in targets.values())
+    return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins), shadows, gated)
 
 
 def _composite(node: str, lane: Lane, chain: tuple[str, ...]) -> Composite:

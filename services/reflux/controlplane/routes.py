@@ -45,6 +45,16 @@ USUAL: Final = Ejection()
 """Of a version that nobody has said anything about."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Limits:
+    """How many calls of a version a proxy has under way; one more goes on to the next of its chain."""
+
+    max_requests: int | None = None
+    """None: no limit but the node's own."""
+    max_pending: int | None = None
+    """Of them, how many may wait for a connection; None: no limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A version's part in a route."""
@@ -62,6 +72,8 @@ class Target:
     """Of the version, whoever chose it; None: the defaults."""
     shadow: int = 0
     """Basis points of the node's pure calls of which it gets a copy; only without weight."""
+    limits: Limits | None = None
+    """Of the version, whoever chose it; None: no limits but the node's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,10 @@ class Route:
     def ejection(self, version: str) -> Ejection:
         """When endpoints of this version are ejected: a version has one upstream, whoever names it."""
         return next((each.ejection for each in self.targets if each.version == version), None) or USUAL
+
+    def limits(self, version: str) -> Limits | None:
+        """How many calls this version may have under way, whoever chose it."""
+        return next((each.limits for each in self.targets if each.version == version), None)
 
     def versions(self) -> frozenset[str]:
         """Every version that the route can reach."""

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from reflux.controlplane.envoy import cluster, endpoint, faults, listener, route, shadow, tls, tracing, xds
+from reflux.controlplane.envoy import (
+    cluster,
+    endpoint,
+    faults,
+    gate,
+    listener,
+    route,
+    shadow,
+    tls,
+    tracing,
+    xds,
+)
 from reflux.core.route import shadow_cluster
 from reflux.runtime.tls import Role
 
@@ -71,7 +82,7 @@ class Snapshot:
         if proxy.mesh is None:
             return {kind: {} for kind in KINDS}
         resource = listener.mesh(*proxy.mesh, self.collector, proxy.tls_dir)
-        resources = [resource, *([faults.listener()] if faults.NAME in self.routes else [])]
+        resources = [resource, *(each.listener() for each in (faults, gate) if each.NAME in self.routes)]
         listeners = {each["name"]: xds.encode(xds.LISTENER, each) for each in resources}
         clusters = self.clusters if proxy.tls_dir is None else self._secured(proxy.tls_dir)
         return dict(zip(KINDS, (clusters, self.endpoints, listeners, self.routes), strict=True))
@@ -87,12 +98,16 @@ def build(graph: Graph, *, allow_faults: bool = False) -> Snapshot:
     leaves = {leaf.name: _leaf(leaf) for leaf in graph.leaves}
     composites = {composite.name: _composite(composite) for composite in graph.composites}
     twins: dict[str, bytes] = {}
-    routes = {listener.ROUTES: _routes(graph.nodes, allow_faults=allow_faults)}
+    routes = {
+        listener.ROUTES: _routes(graph.nodes, allow_faults=allow_faults),
+        gate.NAME: _hosts(gate.routes(), (_gate_host(leaf) for leaf in graph.leaves)),
+    }
     if allow_faults:
         for leaf in graph.leaves:
             twins |= _twins_of_leaf(leaf)
         twins |= {name: body for each in graph.composites for name, body in _twin_of_chain(each)}
-        routes[faults.NAME] = _fault_routes(graph.leaves)
+        routes[faults.NAME] = _hosts(faults.routes(), (_fault_host(leaf) for leaf in graph.leaves))
+    gates = {leaf.member: _gate(leaf) for leaf in graph.leaves if leaf.limits}
     copied = {(node.node, version) for node in graph.nodes for version in node.shadows}
     shadows = {
         shadow_cluster(leaf.node, leaf.version): _shadow(leaf)
@@ -100,7 +115,7 @@ def build(graph: Graph, *, allow_faults: bool = False) -> Snapshot:
         if (leaf.node, leaf.version) in copied
     }
     return Snapshot(
-        clusters=leaves | twins | composites | shadows,
+        clusters=leaves | twins | gates | composites | shadows,
         endpoints={leaf.name: _assignment(leaf) for leaf in graph.leaves},
         routes=routes,
         to_nodes=frozenset(name for name in leaves | twins if faults.leaf_of(name) in leaves)
@@ -131,10 +146,11 @@ def _entries(of: NodeGraph) -> bytes:
     return xds.encode(xds.VIRTUAL_HOST, {"routes": route.entries(of)})
 
 
-def _fault_routes(leaves: Iterable[Leaf]) -> bytes:
-    configuration: Any = xds.message_class(xds.ROUTE).FromString(xds.encode(xds.ROUTE, faults.routes()))
-    for leaf in leaves:
-        configuration.virtual_hosts.add().ParseFromString(_fault_host(leaf))
+def _hosts(frame: dict[str, Any], hosts: Iterable[bytes]) -> bytes:
+    """A route configuration of these virtual hosts."""
+    configuration: Any = xds.message_class(xds.ROUTE).FromString(xds.encode(xds.ROUTE, frame))
+    for host in hosts:
+        configuration.virtual_hosts.add().ParseFromString(host)
     return bytes(configuration.SerializeToString(deterministic=True))
 
 
@@ -146,6 +162,16 @@ def _fault_entries(of: NodeGraph) -> bytes:
 @lru_cache(_CACHED)
 def _fault_host(of: Leaf) -> bytes:
     return xds.encode(xds.VIRTUAL_HOST, faults.host(of))
+
+
+@lru_cache(_CACHED)
+def _gate(of: Leaf) -> bytes:
+    return xds.encode(xds.CLUSTER, gate.cluster(of))
+
+
+@lru_cache(_CACHED)
+def _gate_host(of: Leaf) -> bytes:
+    return xds.encode(xds.VIRTUAL_HOST, gate.host(of))
 
 
 @lru_cache(_CACHED)

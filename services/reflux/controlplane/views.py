@@ -88,4 +88,7 @@ def target(of: Target) -> pb.Target:
         shown.ejection.interval.FromMilliseconds(ejection.interval_ms)
         shown.ejection.base_time.FromMilliseconds(ejection.base_time_ms)
         shown.ejection.min_requests = ejection.min_requests
+    if (limits := of.limits) is not None:
+        shown.limits.max_requests = limits.max_requests or 0
+        shown.limits.max_pending = limits.max_pending or 0
     return shown

@@ -26,6 +26,12 @@ TOTAL_WEIGHT: Final = 10_000
 MAX_TRIES: Final = 5
 """Of one version within one attempt."""
 
+TRIES_ONCE: Final = ("x-reflux-tries", "once")
+"""Header of a call: each version of its chain is tried once."""
+
+TRY_MS: Final = "x-reflux-try-ms"
+"""Header of a call: how long a try may take behind the gate of a version with limits, in milliseconds."""
+
 DIGEST_BYTES: Final = 16
 """Of a sticky value."""
 
@@ -73,3 +79,12 @@ def shadow_cluster(node: str, version: str) -> str:
     show it whole.
     """
     return f"{node}~shadow~{hashlib.sha256(version.encode()).hexdigest()[:12]}"
+
+
+def inner_limit(milliseconds: int) -> int:
+    """How long a try with this limit may take behind a gate: less, so that it ends where it is counted.
+
+    >>> inner_limit(200), inner_limit(5_000)
+    (180, 4950)
+    """
+    return max(1, milliseconds - min(50, max(2, milliseconds // 10)))

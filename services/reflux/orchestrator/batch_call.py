@@ -26,13 +26,13 @@ from reflux.core.reasons import Reason
 from reflux.orchestrator import metrics
 from reflux.orchestrator.caller import (
     RETRYABLE,
-    SINGLE_TRY,
     TARGET,
     Order,
     answered,
     assignment_of,
     cost_of,
     labels_of,
+    single_try,
 )
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
@@ -172,4 +172,4 @@ def _envelope(head: Order, batch_id: str) -> tuple[tuple[str, str], ...]:
         ("x-reflux-effect", head.assignment.effect.value),
         ("x-reflux-batch-id", batch_id),
     )
-    return (*envelope, SINGLE_TRY) if head.single else envelope
+    return (*envelope, single_try(head)) if head.single else envelope

@@ -15,6 +15,8 @@ What the labels prove, and no more:
     tries > 1 and     another version answered a later try. Whether every version before it in the chain was
     answered_by       tried is not known, because one that is ejected meanwhile is passed over silently.
       != chosen       Reason `fallback`, as for the orchestrator's own next attempt, pinned to another version
+    gate              Envoy speaks for itself before a version with limits: nobody answered, and these are
+                      the flags
     flags             how the last try ended; of those before it they say nothing
 """
 
@@ -33,7 +35,7 @@ from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.route import shadow_cluster
+from reflux.core.route import TRIES_ONCE, TRY_MS, inner_limit, shadow_cluster
 from reflux.orchestrator.fairness import NOBODY, Turn
 from reflux.orchestrator.result_cache import CacheEntry
 from reflux.orchestrator.tracing import Tracer
@@ -133,10 +135,10 @@ class Order:
     """It goes to `version` because another one could not."""
     repeats: bool = False
     """It follows an attempt that reached a node and failed: the version's retry budget pays for it."""
-    reserved: int = 0
-    """Tokens of that budget that Envoy may use up for further tries."""
+    reserved: tuple[tuple[str, int], ...] = ()
+    """Versions, and the tokens of their budgets that Envoy may use up for further tries of them."""
     single: bool = False
-    """The budget is empty: one try."""
+    """A budget is empty: each version is tried once."""
     tries: int = 0
     """Of its version, by the step's own word; 0: as the node's route says."""
     try_timeout: timedelta | None = None
@@ -198,11 +200,12 @@ class NodeCaller:
         if order.version is not None:
             envelope.append(("x-reflux-version", order.version))
         if order.single:
-            envelope.append(SINGLE_TRY)
+            envelope.append(single_try(order))
         elif order.tries:
             envelope.append((MAX_RETRIES, str(order.tries - 1)))
         if order.try_timeout is not None:
-            envelope.append((TRY_TIMEOUT, str(max(1, order.try_timeout // timedelta(milliseconds=1)))))
+            limit = max(1, order.try_timeout // timedelta(milliseconds=1))
+            envelope += ((TRY_TIMEOUT, str(limit)), (TRY_MS, str(inner_limit(limit))))
         if order.assignment.effect is not EffectClass.PURE:
             envelope.append(("x-reflux-claim-address", self._claim_address))
         if self._tracer is not None:
@@ -243,6 +246,11 @@ class NodeCaller:
             counted=missing is Reason.FAULTS_NOT_ALLOWED
             or (sent and (reached or report.code not in _GAVE_UP)),
         )
+
+
+def single_try(order: Order) -> tuple[str, str]:
+    """What keeps Envoy from trying a version twice. Its fallbacks are left to a call that has some."""
+    return SINGLE_TRY if order.version is not None else TRIES_ONCE
 
 
 def answered(
@@ -324,7 +332,8 @@ def labels_of(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
 def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     """The assignment as Envoy labelled the reply."""
     chosen = labels.get("x-reflux-chosen", "")
-    answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""
+    gate = labels.get("x-reflux-gate", "")
+    answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels and not gate else ""
     tries = _number(labels.get("x-envoy-attempt-count"))
     own = order.assignment.reason in (OVERRIDE, STICKY)
     return replace(
@@ -336,7 +345,7 @@ def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
         answered_by=answered,
         reason=_why(order, chosen, answered, tries),
         tries=tries,
-        flags=labels.get("x-reflux-flags", ""),
+        flags=gate or labels.get("x-reflux-flags", ""),
     )
 
 

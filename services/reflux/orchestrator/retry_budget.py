@@ -5,9 +5,11 @@ orchestrator makes further attempts of a step. Both are paid for here, by the ve
 
 - A first attempt that a version is given earns it `SHARE` of a token, up to `BURST` tokens. So in the long
   run a version receives at most 1 + `SHARE` requests for each attempt assigned to it.
-- What Envoy may repeat is taken before the call leaves and what it did not use is given back. When there is
-  not enough the call goes out with `x-envoy-max-retries: 0`. Only where its chain holds no other version:
-  handing over to the next one is not a repetition, and must not be lost to a budget.
+- What Envoy may repeat is taken before the call leaves, from each version of its chain, and what it surely
+  did not use is given back. When one of them has not enough, each version is tried once: pinned calls go out
+  with `x-envoy-max-retries: 0`, others with `x-reflux-tries: once`, for which Envoy has the same chains
+  without repetitions. Handing over to the next version is no repetition, and is not lost to a budget.
+- A call that was handed over and answered there earns for the version that answered, as a first attempt does.
 - An attempt that follows one which reached a node and failed takes one token before it leaves, and waits
   for it: by turns of flows, at most until the step's total time is over.
 - A version begins with `BURST` tokens, and without traffic it is lent `TRICKLE` tokens a second. What first
@@ -33,9 +35,10 @@ from reflux.orchestrator import metrics
 from reflux.orchestrator.fairness import FairQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from reflux.core.attempt import AttemptResult
+    from reflux.core.event import Assignment
     from reflux.core.names import StepPath
     from reflux.core.state import RunState
     from reflux.orchestrator.caller import Order
@@ -171,6 +174,20 @@ class Bucket:
         self._release()
 
 
+def _unused(reserved: Sequence[tuple[str, int]], assignment: Assignment) -> Iterator[tuple[str, int]]:
+    """What was surely not used of it: one try was the first, and none came after who answered.
+
+    Which version each try met is not known, so of several all that a version may have had is kept.
+    """
+    most = max(0, assignment.tries - 1)
+    over = False
+    for version, number in reserved:
+        used = 0 if over else min(number, most)
+        over = over or version == assignment.answered_by
+        if number > used:
+            yield version, number - used
+
+
 class RetryBudgets:
     """The buckets of all versions that this orchestrator calls."""
 
@@ -200,14 +217,15 @@ class RetryBudgets:
         bucket = self._bucket(order.node, target.version)
         if not order.repeats and order.cache is None:
             bucket.earn()
-        more = (order.tries or target.tries) - 1
-        alone = order.version is not None or not target.fallback
-        if not more or not alone:
-            return order
-        if bucket.take(more):
-            return replace(order, reserved=more)
-        metrics.TRIES_WITHHELD.at(order.node).add()
-        return replace(order, single=True)
+        wanted = self._repetitions(order, target)
+        taken: list[tuple[str, int]] = []
+        for version, more in wanted:
+            if not self._bucket(order.node, version).take(more):
+                self._give(order.node, taken)
+                metrics.TRIES_WITHHELD.at(order.node).add()
+                return replace(order, single=True)
+            taken.append((version, more))
+        return replace(order, reserved=tuple(taken)) if taken else order
 
     def landed(self, order: Order, result: AttemptResult) -> None:
         """What became of an order that has left."""
@@ -218,13 +236,27 @@ class RetryBudgets:
         bucket = self._bucket(order.node, assignment.chosen or target.version)
         if order.cache is not None and not order.repeats and assignment.tries:
             bucket.earn()
-        unused = order.reserved - max(0, assignment.tries - 1)
-        if unused > 0:
-            self._bucket(order.node, target.version).give(unused)
+        self._give(order.node, _unused(order.reserved, assignment))
+        if order.version is None and assignment.answered_by not in ("", assignment.chosen):
+            self._bucket(order.node, assignment.answered_by).earn()
         if result.own or (failure is None and assignment.answered_by == assignment.chosen):
             bucket.told(ill=False)
         elif assignment.tries:
             bucket.told(ill=True)
+
+    def _repetitions(self, order: Order, target: TargetView) -> list[tuple[str, int]]:
+        """How often Envoy may repeat each version of the order's chain."""
+        if order.version is not None:
+            tries = [(target.version, order.tries or target.tries)]
+        else:
+            others = ((name, self._mesh.reach(order.node, name).targets) for name in target.fallback)
+            tries = [(target.version, target.tries)]
+            tries += [(name, targets[0].tries) for name, targets in others if targets]
+        return [(version, number - 1) for version, number in tries if number > 1]
+
+    def _give(self, node: str, tokens: Iterable[tuple[str, int]]) -> None:
+        for version, number in tokens:
+            self._bucket(node, version).give(number)
 
     def _target(self, order: Order) -> TargetView | None:
         """Whom the route gives an order to; None while that is not known."""

@@ -237,3 +237,26 @@ def test_a_node_without_a_route_gets_its_first(server: FakeServer, reflux: Reflu
     assert "UpdateRoute" in server.asked
     assert ended.status == 3
     assert reflux("route", "get", "other.node").status == 3
+
+
+def test_limits_are_set_one_by_one(server: FakeServer, reflux: Reflux) -> None:
+    """What is not named stays; nothing behind the colon takes a limit away."""
+
+    def limits() -> list[tuple[int, int]]:
+        return [
+            (each.limits.max_requests, each.limits.max_pending)
+            for each in server.routes.revisions[-1].targets
+            if each.HasField("limits")
+        ]
+
+    ended = set_route(reflux, "--limit", "1.0.0:20", "--pending", "1.0.0:5")
+    assert (ended.status, limits()) == (0, [(20, 5)])
+    assert "20, 5 pending" in ended.stdout
+    set_route(reflux, "--limit", "1.0.0:30")
+    assert limits() == [(30, 5)]
+    set_route(reflux, "--limit", "1.0.0:")
+    assert limits() == [(0, 5)]
+    set_route(reflux, "--pending", "1.0.0:")
+    assert not limits()
+    assert set_route(reflux, "--limit", "1.0.0:many").status != 0
+    assert set_route(reflux, "--limit", "9.9.9:1").status != 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reflux.controlplane import diff as module
 from reflux.controlplane.diff import Change
-from reflux.controlplane.routes import Route, Target
+from reflux.controlplane.routes import Limits, Route, Target
 
 OLD = (Target("1", 9000, ("2",)), Target("2", 1000, (), 2, 250))
 
@@ -30,6 +30,13 @@ def test_each_field_is_a_difference_of_its_own() -> None:
         Change("2", "tries", "2", "1"),
         Change("2", "try_timeout", '"0.25s"', ""),
     )
+
+
+def test_limits_are_a_difference() -> None:
+    """As the API writes them, without what is no limit."""
+    one, other = (Target("1", 1, limits=limits) for limits in (None, Limits(4)))
+    assert diff((one,), (other,)) == (Change("1", "limits", "", '{"max_requests":4}'),)
+    assert diff((other,), (one,)) == (Change("1", "limits", '{"max_requests":4}', ""),)
 
 
 def test_a_target_comes_and_goes_whole() -> None:

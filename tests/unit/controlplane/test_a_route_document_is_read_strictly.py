@@ -9,7 +9,7 @@ import pytest
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.controlplane import document
 from reflux.controlplane.defaults import first_route
-from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Ejection, Route, Target
+from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Ejection, Limits, Route, Target
 
 if TYPE_CHECKING:
     from reflux.core.document import JsonValue
@@ -44,6 +44,27 @@ def test_a_sound_one_is_read() -> None:
         Target("1.0.0", 9000, ("3.0.0", "2.0.0"), 2, None),
         Target("2.0.0", 1000, (), 1, 250),
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({"max_requests": 4}, Limits(4)),
+        ({"max_requests": 4, "max_pending": 2}, Limits(4, 2)),
+        ({"max_requests": 0, "max_pending": 2}, Limits(None, 2)),
+        ({"max_requests": 0}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_limits_are_read_and_kept(given: JsonValue, limits: Limits | None) -> None:
+    """0 is no limit, as the API shows it; what is stored reads the same, and older routes have none."""
+    (target,) = document.read("n", {"targets": [{**ALL, "limits": given}]}, KNOWN).targets
+    assert target.limits == limits
+    stored = document.write_targets([target])
+    assert document.read_targets(stored) == (target,)
+    del stored[0]["limits"]
+    assert document.read_targets(stored)[0].limits is None
 
 
 def test_what_the_service_fills_in_may_stand_there() -> None:
@@ -102,6 +123,10 @@ def test_two_targets_may_fall_back_to_each_other() -> None:
         ({"targets": [{**ALL, "fallback": ["2.0.0", "1.0.0"]}]}, ["/targets/0/fallback/1"]),
         ({"targets": [{**ALL, "fallback": ["2.0.0", "2.0.0"]}]}, ["/targets/0/fallback/1"]),
         ({"targets": [{**ALL, "tries": 6}]}, ["/targets/0/tries"]),
+        ({"targets": [{**ALL, "limits": 4}]}, ["/targets/0/limits"]),
+        ({"targets": [{**ALL, "limits": {"requests": 4}}]}, ["/targets/0/limits/requests"]),
+        ({"targets": [{**ALL, "limits": {"max_requests": -1}}]}, ["/targets/0/limits/max_requests"]),
+        ({"targets": [{**ALL, "limits": {"max_pending": 100_001}}]}, ["/targets/0/limits/max_pending"]),
         ({"targets": [{**ALL, "try_timeout": "0s"}]}, ["/targets/0/try_timeout"]),
         ({"targets": [{**ALL, "try_timeout": "3601s"}]}, ["/targets/0/try_timeout"]),
         ({"targets": [{**ALL, "try_timeout": 5}]}, ["/targets/0/try_timeout"]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from reflux.api.registry.v1 import registry_service_pb2 as pb
 from reflux.controlplane import catalog, snapshot
-from reflux.controlplane.envoy import cluster, faults, listener, route, xds
+from reflux.controlplane.envoy import cluster, faults, gate, listener, route, xds
 from reflux.controlplane.graph import Endpoint, Version, build
-from reflux.controlplane.routes import Route, Target
+from reflux.controlplane.routes import Limits, Route, Target
 from reflux.controlplane.snapshot import KINDS, Proxy
 from reflux.core.effect import Lane
 
@@ -30,7 +32,10 @@ def test_a_mesh_proxy_gets_its_listener_where_it_says_and_an_edge_gets_nothing()
     """Who needs nothing is told so, and starts."""
     made = snapshot.build(build(VERSIONS, [ROUTE]))
     view = made.view(Proxy("a", ("127.0.0.7", 4001)))
-    assert view[xds.LISTENER] == {"mesh": xds.encode(xds.LISTENER, listener.mesh("127.0.0.7", 4001))}
+    assert view[xds.LISTENER] == {
+        "mesh": xds.encode(xds.LISTENER, listener.mesh("127.0.0.7", 4001)),
+        "gate": xds.encode(xds.LISTENER, gate.listener()),
+    }
     assert made.view(Proxy("b", None)) == {kind: {} for kind in KINDS}
 
 
@@ -65,7 +70,12 @@ def test_pins_come_before_weights_and_unknown_pins_between() -> None:
     """First match wins, so the order is the promise."""
     (node,) = build(VERSIONS, [ROUTE]).nodes
     names = [each.get("name", "refused") for each in route.entries(node)]
-    lanes = [[f"n@1 {lane}", f"n@2 {lane}", "refused", f"n {lane}"] for lane in Lane]
+    lanes = [
+        [f"n@1 {lane}", f"n@2 {lane}", "refused", f"n {lane} once", f"n {lane}"]  # once: its chain repeats
+        for lane in Lane
+    ]
+    (plain,) = build(VERSIONS, [Route("n", 3, (Target("1", 10_000, ("2",)),))]).nodes
+    assert not [each for each in route.entries(plain) if each.get("name", "").endswith("once")]
     assert names == lanes[0] + lanes[1]
 
 
@@ -74,7 +84,11 @@ def test_the_route_configuration_is_the_sum_of_its_parts() -> None:
     graph = build([*VERSIONS, Version("m", "1", ())], [ROUTE])
     plain = [*(entry for node in graph.nodes for entry in route.entries(node)), route.last()]
     whole = {**route.frame(), "virtual_hosts": [{**route.host(), "routes": [faults.refused(), *plain]}]}
-    assert snapshot.build(graph).routes == {"mesh": xds.encode(xds.ROUTE, whole)}
+    gates = {**gate.routes(), "virtual_hosts": [gate.host(leaf) for leaf in graph.leaves]}
+    assert snapshot.build(graph).routes == {
+        "mesh": xds.encode(xds.ROUTE, whole),
+        "gate": xds.encode(xds.ROUTE, gates),
+    }
 
 
 def test_where_faults_are_allowed_nothing_of_the_real_way_differs() -> None:
@@ -89,6 +103,30 @@ def test_where_faults_are_allowed_nothing_of_the_real_way_differs() -> None:
     assert twinned.routes["mesh"] == xds.encode(xds.ROUTE, whole)
     members = {name for each in graph.composites for name in each.members}
     assert {f"{name}{mark}" for name in members for mark in ("!", "!drop")} <= twinned.clusters.keys()
+
+
+def test_limits_stand_behind_a_gate_on_every_way() -> None:
+    """The leaf has them, the gate before it has none; so has a call of a test run, whose twin has no gate."""
+    limited = Route("n", 3, (Target("1", 10_000, ("2",), limits=Limits(max_requests=7)), Target("2", 0)))
+    graph = build(VERSIONS, [limited])
+    made = snapshot.build(graph, allow_faults=True)
+    (leaf,) = [leaf for leaf in graph.leaves if leaf.limits]
+    assert cluster.leaf(leaf)["circuit_breakers"] == cluster.limits(Limits(max_requests=7))
+    assert made.clusters["n@1!gate"] == xds.encode(xds.CLUSTER, gate.cluster(leaf))
+    assert gate.cluster(leaf)["circuit_breakers"] == cluster.limits()
+    assert "n@2!gate" not in made.clusters
+    members = {name for each in graph.composites for name in each.members}
+    assert members == {"n@1!gate", "n@2"}
+    twins = {name["name"] for each in graph.composites for name in _members(faults.chain(each))}
+    assert twins == {"n@1!", "n@2!"}
+    assert all(
+        entry["route"]["auto_host_rewrite"] for entry in route.entries(graph.nodes[0]) if "route" in entry
+    )
+
+
+def _members(chain: dict[str, Any]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = chain["cluster_type"]["typed_config"]["clusters"]
+    return found
 
 
 def test_the_catalog_keeps_order_and_leaves_out_what_envoy_cannot_call() -> None:

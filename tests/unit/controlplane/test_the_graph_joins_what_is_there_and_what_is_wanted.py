@@ -32,6 +32,21 @@ def test_a_chain_repeats_each_version_as_often_as_its_own_target_says() -> None:
         assert _members(graph, share.cluster(lane)) == ("n@1", "n@1", "n@2", "n@2", "n@2", "n@3")
 
 
+def test_a_chain_with_repetitions_has_one_without() -> None:
+    """In the same order. A version alone stands as often as a call may ask for; its policy says how often."""
+    targets = (Target("1", 6000, ("2", "3"), tries=2), Target("2", 3000, tries=3), Target("3", 1000))
+    route = Route("n", 1, targets)
+    graph = build([ONE, TWO], [route])
+    long, alone, plain = graph.nodes[0].shares
+    retries = {each.name: each.retries for each in graph.composites}
+    for lane in Lane:
+        assert _members(graph, long.thin(lane)) == ("n@1", "n@2", "n@3")
+        assert (retries[long.thin(lane)], retries[long.cluster(lane)]) == (2, 5)
+        assert _members(graph, alone.thin(lane)) == _members(graph, alone.cluster(lane)) == ("n@2",) * 5
+        assert (retries[alone.thin(lane)], retries[alone.cluster(lane)]) == (0, 2)
+        assert plain.thin(lane) == plain.cluster(lane)
+
+
 def test_shares_keep_the_order_of_the_route_and_leave_out_no_weight() -> None:
     """Order is meaning: it decides which draws belong to whom."""
     route = Route("n", 7, (Target("2", 3000), Target("3", 0), Target("1", 7000)))

@@ -212,3 +212,14 @@ async def test_a_reply_tells_what_the_call_cost(told: int | None, kept: int | No
     """What cannot be a cost counts as not told, and the output stands."""
     result = await _call({}, cost=told)
     assert (result.outcome, result.cost_nanos) == (Outcome.DONE, kept)
+
+
+async def test_a_gate_is_nobody() -> None:
+    """Before a version with limits Envoy answers itself, in the way of a node: only its label tells."""
+    labels = {"x-reflux-chosen": "1", "x-reflux-answered-by": "1", "x-envoy-upstream-service-time": "3"}
+    labels |= {"x-envoy-attempt-count": "1", "x-reflux-flags": "-", "x-reflux-gate": "UO"}
+    result = await _call(labels, code=UNAVAILABLE)
+    assert (result.outcome, result.counted) == (Outcome.NOT_SENT, False)
+    assert (result.assignment.answered_by, result.assignment.flags) == ("", "UO")
+    late = await _call(labels | {"x-reflux-gate": "UT"}, code=UNAVAILABLE)
+    assert (late.outcome, late.counted, late.assignment.flags) == (Outcome.AMBIGUOUS, True, "UT")

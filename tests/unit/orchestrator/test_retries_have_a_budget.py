@@ -1,6 +1,7 @@
 """A version's retries are paid for by its first attempts, and leave in a ramp after it was ill."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
-from reflux.orchestrator.caller import Order
+from reflux.orchestrator.caller import Order, single_try
 from reflux.orchestrator.fairness import Turn
 from reflux.orchestrator.mesh_view import Reach, TargetView
 from reflux.orchestrator.retry_budget import BURST, SHARE, RetryBudgets
@@ -213,17 +214,66 @@ async def test_tries_are_paid_before_the_call_and_the_rest_is_given_back():
     """Two of three tries may be repetitions; with an empty budget there is one."""
     budget = budgets(Time(), tries=3)
     calls = [budget.leaves(order()) for _ in range(6)]
-    assert [call.reserved for call in calls] == [2, 2, 2, 2, 2, 0]
+    assert [call.reserved for call in calls] == [(("1.0.0", 2),)] * 5 + [()]
     assert [call.single for call in calls] == [False] * 5 + [True]
     budget.landed(calls[0], result(tries=1))
-    assert budget.leaves(order()).reserved == 2
+    assert budget.leaves(order()).reserved == (("1.0.0", 2),)
     budget.landed(calls[1], result(tries=3))
     assert budget.leaves(order()).single
 
 
-@pytest.mark.parametrize(("fallback", "single"), [((), True), (("2.0.0",), False)])
-async def test_a_fallback_is_never_lost_to_a_budget(fallback, single):
-    """Handing over to another version is no repetition."""
-    budget = budgets(Time(), tries=2, fallback=fallback)
-    await emptied(budget)
-    assert budget.leaves(order()).single is single
+def chain_of(time, **tries):
+    """Budgets of a node whose versions fall back to each other in this order, with their tries."""
+    views = {name: TargetView(name, 0, (), number) for name, number in tries.items()}
+    first, *others = tries
+    head = TargetView(first, 10_000, tuple(others), tries[first])
+    reaches = {name: Reach((), None, targets=(view,)) for name, view in views.items()}
+    reaches[None] = Reach((), None, bounds=(10_000,), targets=(head,))
+    return RetryBudgets(SimpleNamespace(reach=lambda _, pin: reaches[pin]), time)
+
+
+def answered(version, tries):
+    """A call that was given to `a`, and answered by this version."""
+    assignment = Assignment(EffectClass.PURE, Lane.BROAD, chosen="a", answered_by=version, tries=tries)
+    return AttemptResult(Outcome.DONE, assignment, NOW, NOW)
+
+
+async def test_each_version_of_a_chain_pays_for_its_own_repetitions():
+    """One that is tried once pays nothing, whoever comes before it."""
+    budget = chain_of(Time(), a=3, b=1, c=2)
+    call = budget.leaves(order())
+    assert (call.reserved, call.single) == ((("a", 2), ("c", 1)), False)
+
+
+@pytest.mark.parametrize(
+    ("version", "tries", "kept"),
+    [("a", 1, [0, 0, 0]), ("a", 3, [2, 0, 0]), ("b", 2, [1, 1, 0]), ("b", 6, [2, 2, 0]), ("", 2, [1, 1, 1])],
+)
+async def test_what_a_chain_surely_did_not_use_is_given_back(version, tries, kept):
+    """Whoever comes after who answered was not tried; before it all that may have been is paid."""
+    budget = chain_of(Time(), a=3, b=3, c=3)
+    call = budget.leaves(order())
+    assert call.reserved == (("a", 2), ("b", 2), ("c", 2))
+    budget.landed(call, answered(version, tries))
+    assert [BURST - budget._bucket("n", each).tokens for each in "abc"] == kept
+
+
+async def test_a_hand_over_earns_for_who_answered():
+    """It is a first request there, as an assigned one is; what it earns pays back what was lent."""
+    budget = chain_of(Time(), a=1, b=2)
+    for _ in range(5):
+        budget.landed(budget.leaves(order()), answered("b", 2))
+    assert budget._bucket("n", "b")._lead == pytest.approx(-BURST + 5 * SHARE)
+
+
+@pytest.mark.parametrize("empty", ["a", "b"])
+async def test_one_empty_budget_makes_the_whole_chain_thin(empty):
+    """Each version is tried once, and nothing is taken from the others for it."""
+    budget = chain_of(Time(), a=2, b=2)
+    assert budget._bucket("n", empty).take(10)
+    calls = [budget.leaves(order()) for _ in range(3)]
+    assert [(call.single, call.reserved) for call in calls] == [(True, ())] * 3
+    (other,) = {"a", "b"} - {empty}
+    assert budget._bucket("n", other).tokens == BURST
+    assert [single_try(call) for call in calls] == [("x-reflux-tries", "once")] * 3
+    assert single_try(replace(calls[0], version="a")) == ("x-envoy-max-retries", "0")

@@ -22,6 +22,36 @@ from reflux.cli.session import SECONDS, Session, session, to_dict
 PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?", re.ASCII)
 _TOTAL = 10_000
 
+_Fallback = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VERSION:NEXT,…",
+        help="Versions tried after VERSION, in order; `VERSION:` for none. May be given again.",
+    ),
+]
+_Tries = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VERSION:N", help="Tries of VERSION before the next one. May be given again."),
+]
+_TryTimeout = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VERSION:DURATION",
+        help="Limit of one try, such as 2s; `VERSION:` for none. May be given again.",
+    ),
+]
+_Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VERSION:N",
+        help="Calls of VERSION at once; one more goes to the next version. `VERSION:` for no limit.",
+    ),
+]
+_Pending = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VERSION:N", help="Of them, calls that wait for a connection; likewise."),
+]
+
 
 def set_route(
     *,
@@ -34,24 +64,11 @@ def set_route(
             autocompletion=completion.shares,
         ),
     ] = None,
-    fallback: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VERSION:NEXT,…",
-            help="Versions tried after VERSION, in order; `VERSION:` for none. May be given again.",
-        ),
-    ] = None,
-    tries: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VERSION:N", help="Tries of VERSION before the next one. May be given again."),
-    ] = None,
-    try_timeout: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VERSION:DURATION",
-            help="Limit of one try, such as 2s; `VERSION:` for none. May be given again.",
-        ),
-    ] = None,
+    fallback: _Fallback = None,
+    tries: _Tries = None,
+    try_timeout: _TryTimeout = None,
+    limit: _Limit = None,
+    pending: _Pending = None,
     sticky: Annotated[
         str | None,
         typer.Option(help="What keeps calls with one version, such as input.customer; `` for nothing."),
@@ -73,6 +90,7 @@ def set_route(
     from reflux.api.routing.v1.routing_service_pb2 import UpdateRouteRequest
 
     changes = [*(fallback or ()), *(tries or ()), *(try_timeout or ())]
+    changes += [*(limit or ()), *(pending or ())]
     changes += ["sticky"] * (sticky is not None) + ["salt"] * reshuffle
     with session(server, data_dir, as_json=as_json) as reflux:
         given = what or []
@@ -86,6 +104,8 @@ def set_route(
             route = document_of(present)
             _set_shares(route, given)
             _set_chains(route, fallback or [], tries or [], try_timeout or [])
+            _set_limits(route, "--limit", "max_requests", limit or [])
+            _set_limits(route, "--pending", "max_pending", pending or [])
             _set_sticky(route, sticky, reshuffle=reshuffle)
             document = documents.of_value({**route, "note": note or ""}, "the route")
         else:
@@ -127,6 +147,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
         Column("TRIES", right=True),
         Column("TRY TIMEOUT", right=True),
         Column("SHADOW", right=True),
+        Column("LIMIT", right=True),
         Column("EJECTED"),
     ]
     rows = [
@@ -137,6 +158,7 @@ def show_targets(out: Output, route: dict[str, Any]) -> None:
             target["tries"] or 1,
             target.get("try_timeout") or "",
             spoken.percent(target["shadow"]) if target.get("shadow") else "",
+            spoken.limits(target.get("limits")),
             spoken.ejection(target.get("ejection")),
         )
         for target in route["targets"]
@@ -227,6 +249,17 @@ def _set_chains(route: dict[str, Any], fallback: list[str], tries: list[str], tr
         target.pop("try_timeout", None)
         if value:
             target["try_timeout"] = _proto_duration(each, value)
+
+
+def _set_limits(route: dict[str, Any], option: str, name: str, given: list[str]) -> None:
+    targets = {target["version"]: target for target in route["targets"]}
+    for each in given:
+        target, value = _target_of(targets, option, each)
+        if value and not (value.isascii() and value.isdigit()):
+            raise wrong(f"{option} {each}: VERSION:N, such as 1.0.0:20")
+        limits = {**(target.pop("limits", None) or {}), name: int(value or 0)}
+        if any(limits.values()):
+            target["limits"] = limits
 
 
 def _set_sticky(route: dict[str, Any], sticky: str | None, *, reshuffle: bool) -> None:

@@ -30,6 +30,8 @@ BUFFER_BYTES: Final = 64 << 10
 
 RUN, STEP, ATTEMPT, BATCH = "x-reflux-run-id", "x-reflux-step", "x-reflux-attempt", "x-reflux-batch-id"
 STATUS: Final = "grpc-status"
+GATE: Final = "x-reflux-gate"
+"""Flags of a try that ended behind the gate of a version with limits."""
 
 
 def router() -> dict[str, Any]:
@@ -59,7 +61,7 @@ def logger(name: str) -> dict[str, Any]:
                 "common_config": common,
                 "additional_request_headers_to_log": [RUN, STEP, ATTEMPT, BATCH],
                 # A failure is trailers-only (a header then) or, of a TargetFault, in the trailers.
-                "additional_response_headers_to_log": [STATUS],
+                "additional_response_headers_to_log": [STATUS, GATE],
                 "additional_response_trailers_to_log": [STATUS],
             },
         ),

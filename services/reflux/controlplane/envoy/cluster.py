@@ -1,8 +1,8 @@
 """CDS: one EDS cluster per leaf, one composite per chain and lane.
 
-Limits (Envoy's circuit_breakers) are set far above what a node takes. A node that is full says so itself
-(RESOURCE_EXHAUSTED, trailers-only) and the call falls on to the next version; an overflow in Envoy never
-retries and never falls back.
+Limits (Envoy's circuit_breakers) are set far above what a node takes, unless the route says otherwise. A node
+that is full says so itself (RESOURCE_EXHAUSTED, trailers-only) and the call falls on to the next version; an
+overflow in Envoy never retries and never falls back, so a leaf with limits has a gate before it (`gate`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reflux.core.effect import Lane
 
 if TYPE_CHECKING:
     from reflux.controlplane.graph import Composite, Leaf
-    from reflux.controlplane.routes import Ejection
+    from reflux.controlplane.routes import Ejection, Limits
 
 _EJECTION: Final[dict[str, Any]] = {
     # Open at a share of the calls failing, or after some failures in a row where there is little traffic.
@@ -72,7 +72,7 @@ def leaf(of: Leaf) -> dict[str, Any]:
             "update_merge_window": "0s",
         },
         "outlier_detection": ejection(of.ejection),
-        "circuit_breakers": limits(),
+        "circuit_breakers": limits(of.limits),
         **NOTICED,
         "typed_extension_protocol_options": {_HTTP: typed(_HTTP, _HTTP2)},
     }
@@ -130,7 +130,11 @@ def composite(of: Composite) -> dict[str, Any]:
     }
 
 
-def limits() -> dict[str, Any]:
-    """None that matters; see above."""
-    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-    return {"thresholds": [dict.fromkeys(limits, _UNLIMITED)]}
+def limits(of: Limits | None = None) -> dict[str, Any]:
+    """Those of a version; without any, none that matters. See above."""
+    names = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    thresholds = dict.fromkeys(names, _UNLIMITED)
+    if of is not None:
+        thresholds["max_requests"] = of.max_requests or _UNLIMITED
+        thresholds["max_pending_requests"] = of.max_pending or _UNLIMITED
+    return {"thresholds": [thresholds]}

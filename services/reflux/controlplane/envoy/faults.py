@@ -52,7 +52,8 @@ def chain(of: Composite) -> dict[str, Any]:
     twin["name"] = _chain(of.name)
     members = twin["cluster_type"]["typed_config"]["clusters"]
     for member in members:
-        member["name"] = _twin(member["name"])
+        # A gate has no twin; the limits, which are the leaf's, hold here too.
+        member["name"] = _twin(tried_leaf(member["name"]))
     return twin
 
 
@@ -164,8 +165,9 @@ def listener() -> dict[str, Any]:
         "local_reply_config": {
             "mappers": [
                 {
-                    # FI: the fault filter's answer. UH, UF, NC: nothing healthy, not connected, no cluster.
-                    "filter": {"response_flag_filter": {"flags": ["FI", "UH", "UF", "NC"]}},
+                    # FI: the fault filter's answer. UH, UF, NC, UO: nothing healthy, not connected, no
+                    # cluster, over a limit.
+                    "filter": {"response_flag_filter": {"flags": ["FI", "UH", "UF", "NC", "UO"]}},
                     "headers_to_add": [
                         {
                             "header": {"key": "x-reflux-retry", "value": "safe"},

@@ -6,7 +6,9 @@ lane that assumes nothing. Per node and lane, first match wins:
 1. `x-reflux-version` names a known version: that one, and no other.
 2. `x-reflux-version` names anything else: 404. Falling through to the weights would answer by a version that
    nobody asked for.
-3. The weighted choice, by the draw in `x-reflux-draw` (0 to 9,999, cumulative in the order of the targets;
+3. `x-reflux-tries: once`, where a chain repeats a version: the weighted choice among the same chains without
+   repetitions. So a call whose version has no retries left to spend still has its fallback.
+4. The weighted choice, by the draw in `x-reflux-draw` (0 to 9,999, cumulative in the order of the targets;
    without it Envoy draws).
 
 Every reply says what was chosen (`x-reflux-chosen`, `-weight`, `-revision`), who answered
@@ -23,6 +25,7 @@ from reflux.controlplane.envoy import shadow
 from reflux.controlplane.envoy.listener import ROUTES
 from reflux.controlplane.envoy.xds import typed
 from reflux.core.effect import Lane
+from reflux.core.route import TRIES_ONCE, TRY_MS, inner_limit
 
 if TYPE_CHECKING:
     from reflux.controlplane.graph import Choice, NodeGraph
@@ -63,7 +66,7 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
         {
             "name": f"{node.node}@{pin.version} {lane}",
             "match": _match(node, lane, [_exact("x-reflux-version", pin.version)]),
-            "route": {"cluster": pin.cluster(lane), **_action()},
+            "route": {"cluster": pin.cluster(lane), **_action(node)},
             **_told(node, pin),
         }
         for pin in node.pins
@@ -71,23 +74,29 @@ def _lane(node: NodeGraph, lane: Lane) -> list[dict[str, Any]]:
     pinned = {"name": "x-reflux-version", "present_match": True}
     unknown = _match(node, lane, [pinned])
     found.append(missing(unknown, "version", f"{node.node} has no such version", _revision(node)))
+    if any(share.once for share in node.shares):
+        thin = [(share.thin(lane), share) for share in node.shares]
+        found.append(_weighted(node, lane, thin, f"{node.node} {lane} once", [_exact(*TRIES_ONCE)]))
     if node.shares:
-        shares = [
-            {"name": share.cluster(lane), "weight": share.weight, **_told(node, share)}
-            for share in node.shares
-        ]
-        found.append(
-            {
-                "name": f"{node.node} {lane}",
-                "match": _match(node, lane, []),
-                "route": {
-                    "weighted_clusters": {"clusters": shares, "header_name": "x-reflux-draw"},
-                    **_action(),
-                    **shadow.copies(lane, shadows=bool(node.shadows)),
-                },
-            }
-        )
+        whole = [(share.cluster(lane), share) for share in node.shares]
+        found.append(_weighted(node, lane, whole, f"{node.node} {lane}", []))
     return found
+
+
+def _weighted(
+    node: NodeGraph, lane: Lane, shares: list[tuple[str, Choice]], name: str, more: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The weighted choice among these clusters, for calls that match `more` too."""
+    clusters = [{"name": cluster, "weight": share.weight, **_told(node, share)} for cluster, share in shares]
+    return {
+        "name": name,
+        "match": _match(node, lane, more),
+        "route": {
+            "weighted_clusters": {"clusters": clusters, "header_name": "x-reflux-draw"},
+            **_action(node),
+            **shadow.copies(lane, shadows=bool(node.shadows)),
+        },
+    }
 
 
 def _match(node: NodeGraph, lane: Lane, more: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,8 +106,10 @@ def _match(node: NodeGraph, lane: Lane, more: list[dict[str, Any]]) -> dict[str,
     return {"prefix": _SERVICE, "headers": headers}
 
 
-def _action() -> dict[str, Any]:
+def _action(node: NodeGraph) -> dict[str, Any]:
     return {
+        # A gate tells by the name of the host whom it stands for; no other endpoint has one.
+        **({"auto_host_rewrite": True} if node.gated else {}),
         # The default of 15 s would cut calls that have more time.
         "timeout": "0s",
         "max_stream_duration": {
@@ -119,14 +130,17 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
         ]
     }
     if choice.try_timeout_ms is not None:
-        limit = {
-            "header": {"key": "x-envoy-upstream-rq-per-try-timeout-ms", "value": str(choice.try_timeout_ms)},
-            "append_action": "ADD_IF_ABSENT",
-        }
+        limits = {"x-envoy-upstream-rq-per-try-timeout-ms": choice.try_timeout_ms}
+        if node.gated:
+            limits[TRY_MS] = inner_limit(choice.try_timeout_ms)
+        mutations = [
+            {"append": {"header": {"key": key, "value": str(value)}, "append_action": "ADD_IF_ABSENT"}}
+            for key, value in limits.items()
+        ]
         told["typed_per_filter_config"] = {
             "envoy.filters.http.header_mutation": typed(
                 "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
-                {"mutations": {"request_mutations": [{"append": limit}]}},
+                {"mutations": {"request_mutations": mutations}},
             )
         }
     return told

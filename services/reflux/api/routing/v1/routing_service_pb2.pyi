@@ -139,6 +139,7 @@ class Target(_message.Message):
     TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     EJECTION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version, e.g. 1.0.0."""
     weight: _builtins.int
@@ -168,6 +169,12 @@ class Target(_message.Message):
         Absent: the defaults.
         """
 
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """How many calls this version may have under way, whoever chose it. One more goes on to the next version of its chain.
+        Absent: no limits but the node's own.
+        """
+
     def __init__(
         self,
         *,
@@ -178,14 +185,44 @@ class Target(_message.Message):
         try_timeout: _duration_pb2.Duration | None = ...,
         shadow: _builtins.int = ...,
         ejection: Global___Ejection | None = ...,
+        limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "try_timeout", b"try_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "limits", b"limits", "try_timeout", b"try_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "fallback", b"fallback", "shadow", b"shadow", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "fallback", b"fallback", "limits", b"limits", "shadow", b"shadow", "tries", b"tries", "try_timeout", b"try_timeout", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """How many calls of a version are under way at one proxy; where several proxies serve, each has its own count. A call
+    that is over a limit was not sent. Changing them lets those that are ejected back in. While a version gets its first,
+    for some milliseconds, what is over them is refused instead of handed over: as not sent, so runs send it again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_REQUESTS_FIELD_NUMBER: _builtins.int
+    MAX_PENDING_FIELD_NUMBER: _builtins.int
+    max_requests: _builtins.int
+    """Calls at once, 1 to 100000; 0: no limit."""
+    max_pending: _builtins.int
+    """Of them, calls that wait for a connection, 1 to 100000; 0: no limit."""
+    def __init__(
+        self,
+        *,
+        max_requests: _builtins.int = ...,
+        max_pending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_pending", b"max_pending", "max_requests", b"max_requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class Ejection(_message.Message):
@@ -496,7 +533,7 @@ class RouteChange(_message.Message):
     new one is not the last.
     """
     field: _builtins.str
-    """Field of the target: target (it came or went), weight, fallback, tries, try_timeout or ejection; or, of the route: order,
+    """Field of the target: target (it came or went), weight, fallback, tries, try_timeout, ejection, shadow or limits; or, of the route: order,
     sticky or salt.
     """
     before: _builtins.str
