@@ -12,6 +12,8 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
+from reflux.api.routing.v1 import routing_service_pb2 as routing
+from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.runtime import rpc
@@ -35,6 +37,7 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> None:
         self._flows = FlowServiceStub(channel)
         self._runs = RunServiceStub(channel)
+        self._routes = RoutingServiceStub(channel)
         self._http = http
 
     async def create(self, *flows: Flow) -> None:
@@ -61,6 +64,23 @@ class Client:
             except TimeoutError:
                 message = f"no run of {flow.name} succeeded within {_READY_SECONDS:g} s: {last}"
                 raise RuntimeError(message) from None
+
+    async def route(self, node: str, *targets: dict[str, Any]) -> int:
+        """Replace the route of a node; its revision, once the proxy serves it.
+
+        Raises:
+            RuntimeError: the proxy has not acknowledged it in time.
+        """
+        document = HttpBody(content_type="application/json", data=orjson.dumps({"targets": targets}))
+        request = routing.UpdateRouteRequest(node=node, document=document)
+        route = await self._routes.UpdateRoute(request, timeout=_SECONDS)
+        if route.state != routing.Route.APPLIED:
+            raise RuntimeError(f"the proxy does not serve revision {route.revision} of {node} yet")
+        return int(route.revision)
+
+    async def read_route(self, node: str) -> None:
+        """Ask for a route: what a change of it costs that changes nothing."""
+        await self._routes.GetRoute(routing.GetRouteRequest(node=node), timeout=_SECONDS)
 
     async def run(self, flow: Flow) -> dict[str, Any]:
         """One run over gRPC; its final document."""
