@@ -27,11 +27,6 @@ class Sample:
         return statistics.median(self.milliseconds)
 
     @property
-    def p95(self) -> float:
-        """One in twenty was slower."""
-        return self.milliseconds[min(len(self.milliseconds) - 1, len(self.milliseconds) * 95 // 100)]
-
-    @property
     def p99(self) -> float:
         """One in a hundred was slower."""
         return self.milliseconds[min(len(self.milliseconds) - 1, len(self.milliseconds) * 99 // 100)]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import time
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -15,13 +17,15 @@ import orjson
 
 from bench.client import connected
 from bench.flows import sequence
+from bench.load import closed_loop
 from bench.processes import serving
-from bench.report import BrokenPromise, Row, take_turns
+from bench.report import BrokenPromise, Row, quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.load import Sample
+    from bench.client import Client
+    from bench.flows import Flow
     from bench.report import Plan
     from bench.stack import Stack
 
@@ -54,17 +58,31 @@ async def measure(stack: Stack, plan: Plan) -> list[Row]:
         print(f"  {'p95 ms':<14}{'limit: no shadow':>18}{'with one':>12}{'added':>9}")
         rows = []
         for in_flight in IN_FLIGHT:
-            contenders = {"without": lambda: client.run(alone), "with": lambda: client.run(watched)}
-            samples = await take_turns(contenders, in_flight=in_flight, plan=plan)
-            rows.append(_row(samples["without"], samples["with"], in_flight))
+            rounds = [await _round(client, (alone, watched), in_flight, plan) for _ in range(plan.rounds)]
+            rows.append(_row(rounds, in_flight))
         await _check(stack)
     return rows
 
 
-def _row(without: Sequence[Sample], with_one: Sequence[Sample], in_flight: int) -> Row:
+async def _round(client: Client, flows: tuple[Flow, Flow], in_flight: int, plan: Plan) -> tuple[float, float]:
+    """p95 of both, in milliseconds. Runs take turns one by one, so that a busy moment hits both."""
+    took: tuple[list[float], list[float]] = ([], [])
+    turns = cycle((0, 1))
+
+    async def run() -> None:
+        which = next(turns)
+        began = time.perf_counter()
+        await client.run(flows[which])
+        took[which].append((time.perf_counter() - began) * 1000)
+
+    await closed_loop(run, in_flight=in_flight, seconds=plan.seconds, warmup=plan.warmup)
+    return quantile(took[0], 0.95), quantile(took[1], 0.95)
+
+
+def _row(rounds: Sequence[tuple[float, float]], in_flight: int) -> Row:
     """Print a line; the same for the README."""
-    limit, ours = (statistics.median(each.p95 for each in rounds) for rounds in (without, with_one))
-    added = [one.p95 - other.p95 for one, other in zip(with_one, without, strict=True)]
+    limit, ours = (statistics.median(values) for values in zip(*rounds, strict=True))
+    added = [one - other for other, one in rounds]
     middle = statistics.median(added)
     spread = f"({min(added):.1f} to {max(added):.1f})"
     print(f"  {f'{in_flight} in flight':<14}{limit:>18.1f}{ours:>12.1f}{middle:>9.1f}  {spread}")
