@@ -42,6 +42,19 @@ class Stack:
     echo: int
     """Process id of the echo nodes."""
 
+    @classmethod
+    def of(cls, data: Path, echo: int = 0) -> Stack:
+        """The stack that is up on a data folder; `echo`: 0 where nobody serves them."""
+        ports = (_read(data / "run" / "stack.json") or {})["ports"]
+        return cls(
+            edge=f"127.0.0.1:{ports['port']}",
+            mesh=f"127.0.0.1:{ports['mesh-port']}",
+            postgres_dsn=_dsn(data, ports["postgres"]),
+            registry=f"127.0.0.1:{ports['registry']}",
+            data=data,
+            echo=echo,
+        )
+
     def pid(self, part: str) -> int:
         """Process id of a part of `reflux up`, e.g. `orchestrator`."""
         state = _read(self.data / "run" / "stack.json") or {}
@@ -76,14 +89,7 @@ async def running_stack(**settings: str) -> AsyncIterator[Stack]:
             settings_of_nodes = given | {"REFLUX_REGISTRY_ADDRESS": registry}
             nodes = child(folder / "echo.log", ("bench.echo",), settings_of_nodes)
             echo = await processes.enter_async_context(nodes)
-            yield Stack(
-                edge=f"127.0.0.1:{state['ports']['port']}",
-                mesh=f"127.0.0.1:{state['ports']['mesh-port']}",
-                postgres_dsn=_dsn(folder / "data", state["ports"]["postgres"]),
-                registry=registry,
-                data=folder / "data",
-                echo=echo.process.pid,
-            )
+            yield Stack.of(folder / "data", echo.process.pid)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
