@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Target
 from reflux.core.effect import Lane
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reflux.controlplane.routes import Ejection, Route
+
+_CACHED: Final = 4_096
+"""Nodes of which the part is kept, so that a change costs what has changed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -125,19 +129,18 @@ def build(versions: Iterable[Version], routes: Iterable[Route]) -> Graph:
     for one in routes_by_node.values():
         for version in one.versions():
             known.setdefault((one.node, version), ())
-    composites: dict[str, Composite] = {}
-    nodes = []
-    for node in sorted({node for node, _ in known}):
-        route = routes_by_node.get(node)
-        names = sorted(version for owner, version in known if owner == node)
-        nodes.append(_node(node, names, route, composites))
+    names: dict[str, list[str]] = {}
+    for node, version in sorted(known):
+        names.setdefault(node, []).append(version)
+    parts = [_node(node, tuple(own), routes_by_node.get(node)) for node, own in names.items()]
+    composites = {each.name: each for _, chains in parts for each in chains}
     return Graph(
         leaves=tuple(
             Leaf(node, version, endpoints, _ejection(routes_by_node.get(node), version))
             for (node, version), endpoints in sorted(known.items())
         ),
         composites=tuple(composites[name] for name in sorted(composites)),
-        nodes=tuple(nodes),
+        nodes=tuple(node for node, _ in parts),
     )
 
 
@@ -145,15 +148,18 @@ def _ejection(route: Route | None, version: str) -> Ejection:
     return USUAL if route is None else route.ejection(version)
 
 
+@lru_cache(_CACHED)
 def _node(
-    node: str, versions: Iterable[str], route: Route | None, composites: dict[str, Composite]
-) -> NodeGraph:
+    node: str, versions: tuple[str, ...], route: Route | None
+) -> tuple[NodeGraph, tuple[Composite, ...]]:
+    """A node's part, and the chains that it needs."""
+    composites: list[Composite] = []
     targets = {target.version: target for target in route.targets} if route else {}
 
     def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
         members = tuple(leaf_name(node, each) for each in chain)
         broad, safe = (_composite(node, lane, members) for lane in (Lane.BROAD, Lane.SAFE))
-        composites.update({broad.name: broad, safe.name: safe})
+        composites.extend((broad, safe))
         return Choice(version, broad.name, safe.name, weight, timeout)
 
     pins = []
@@ -166,7 +172,8 @@ def _node(
         if route and target.weight
     ]
     shadows = tuple(target.version for target in (route.targets if route else ()) if target.shadow)
-    return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins), shadows)
+    revision = route.revision if route else 0
+    return NodeGraph(node, revision, tuple(shares), tuple(pins), shadows), tuple(composites)
 
 
 def _composite(node: str, lane: Lane, members: tuple[str, ...]) -> Composite:
