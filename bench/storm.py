@@ -42,8 +42,8 @@ RUNNERS: Final = 4
 MOST_DOWN: Final = 2
 UP_SECONDS: Final = (0.5, 2.0)
 """Between these a version serves before it is killed, or is down before it is started again."""
-SECONDS_PER_KILL: Final = 10
-"""A storm with fewer kills was none."""
+SECONDS_PER_KILL: Final = 20
+"""A storm with fewer kills was none. How many there are depends on how soon a process has started again."""
 SEED: Final = 7
 
 
