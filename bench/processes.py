@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bench.stack import Stack
 
-READY_SECONDS: Final = 120.0
+READY_SECONDS: Final = 300.0
 
 _numbers = count(1)
 
@@ -53,7 +53,7 @@ async def serving(stack: Stack, *versions: str) -> AsyncIterator[Versions]:
     """A process that serves `versions` (`NODE@VERSION`), registered, within the body; none afterwards.
 
     Raises:
-        RuntimeError: it has not registered all of them within 120 s; the last lines of its log are in it.
+        RuntimeError: it has not registered all of them within 300 s; the last lines of its log are in it.
     """
     log = stack.data.parent / f"versions-{next(_numbers)}.log"
     settings = {"REFLUX_REGISTRY_ADDRESS": stack.registry}
