@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import platform
 import sys
@@ -83,6 +84,8 @@ def _load() -> str:
 
 def main() -> None:
     """Read the command line and measure."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="+", choices=[*SHARED, *OWN, "all"], metavar="NAME",
                         help=f"{', '.join([*SHARED, *OWN])}, or all")  # fmt: skip

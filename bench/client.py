@@ -69,18 +69,23 @@ class Client:
         """Replace the route of a node; its revision, once the proxy serves it.
 
         Raises:
-            RuntimeError: the proxy has not acknowledged it in time.
+            RuntimeError: the proxy does not serve it within 60 s.
         """
         document = HttpBody(content_type="application/json", data=orjson.dumps({"targets": targets}))
         request = routing.UpdateRouteRequest(node=node, document=document)
         route = await self._routes.UpdateRoute(request, timeout=_SECONDS)
-        if route.state != routing.Route.APPLIED:
-            raise RuntimeError(f"the proxy does not serve revision {route.revision} of {node} yet")
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                while route.state != routing.Route.APPLIED:
+                    await asyncio.sleep(0.1)
+                    route = await self.read_route(node)
+        except TimeoutError:
+            raise RuntimeError(f"the proxy does not serve the new route of {node}: {route}") from None
         return int(route.revision)
 
-    async def read_route(self, node: str) -> None:
-        """Ask for a route: what a change of it costs that changes nothing."""
-        await self._routes.GetRoute(routing.GetRouteRequest(node=node), timeout=_SECONDS)
+    async def read_route(self, node: str) -> routing.Route:
+        """Ask for a route."""
+        return await self._routes.GetRoute(routing.GetRouteRequest(node=node), timeout=_SECONDS)
 
     async def run(self, flow: Flow) -> dict[str, Any]:
         """One run over gRPC; its final document."""
