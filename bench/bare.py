@@ -145,6 +145,10 @@ class Bare:
             for seq in range(1, steps + 1):
                 tasks.create_task(one(seq))
 
+    async def commit(self) -> None:
+        """One row of its own, committed."""
+        await self._journal.append((uuid.uuid4(), 1, _PAYLOAD))
+
     async def _unary(self, run_id: uuid.UUID, seq: int) -> None:
         request = pb.ExecuteRequest(input=_INPUT)
         await self._stub.Execute(request, metadata=_envelope(str(run_id), f"s{seq}"), timeout=_SECONDS)

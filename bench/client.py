@@ -12,6 +12,8 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.flow.v1.flow_service_pb2 import ReplaceFlowRequest
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
+from reflux.api.routing.v1 import routing_service_pb2 as routing
+from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 from reflux.api.run.v1.run_service_pb2 import ExecuteFlowRequest
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceStub
 from reflux.runtime import rpc
@@ -35,6 +37,7 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> None:
         self._flows = FlowServiceStub(channel)
         self._runs = RunServiceStub(channel)
+        self._routes = RoutingServiceStub(channel)
         self._http = http
 
     async def create(self, *flows: Flow) -> None:
@@ -61,6 +64,28 @@ class Client:
             except TimeoutError:
                 message = f"no run of {flow.name} succeeded within {_READY_SECONDS:g} s: {last}"
                 raise RuntimeError(message) from None
+
+    async def route(self, node: str, *targets: dict[str, Any]) -> int:
+        """Replace the route of a node; its revision, once the proxy serves it.
+
+        Raises:
+            RuntimeError: the proxy does not serve it within 60 s.
+        """
+        document = HttpBody(content_type="application/json", data=orjson.dumps({"targets": targets}))
+        request = routing.UpdateRouteRequest(node=node, document=document)
+        route = await self._routes.UpdateRoute(request, timeout=_SECONDS)
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                while route.state != routing.Route.APPLIED:
+                    await asyncio.sleep(0.1)
+                    route = await self.read_route(node)
+        except TimeoutError:
+            raise RuntimeError(f"the proxy does not serve the new route of {node}: {route}") from None
+        return int(route.revision)
+
+    async def read_route(self, node: str) -> routing.Route:
+        """Ask for a route."""
+        return await self._routes.GetRoute(routing.GetRouteRequest(node=node), timeout=_SECONDS)
 
     async def run(self, flow: Flow) -> dict[str, Any]:
         """One run over gRPC; its final document."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from bench.flows import loop, sequence
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import Record
+from reflux.core.command import Record, StartAttempt
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Outcome
@@ -69,6 +69,7 @@ def _follow(state: RunState) -> list[ev.AttemptStarted]:
             evolve(state, command.event)
             codec.encode(command.event)
             continue
+        assert isinstance(command, StartAttempt)
         number = draw(command.node, RUN, command.step, command.attempt)
         idempotency_key(RUN, command.step, command.generation)
         assignment = Assignment(EffectClass.PURE, Lane.BROAD, draw=number)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from bench.stack import Stack
 
@@ -52,18 +52,33 @@ async def _read(connection: psycopg.AsyncConnection[tuple[int]]) -> int:
 
 def cpu_seconds(stack: Stack) -> dict[str, float]:
     """Used until now by each part, its children included, and by the load generator."""
-    children: dict[int, list[int]] = {}
-    used: dict[int, float] = {}
+    table = _processes()
+    parts = {part: _tree(table, stack.pid(part)) for part in ("orchestrator", "envoy", "postgres", "valkey")}
+    return {**parts, "node": _tree(table, stack.echo), "load generator": table[os.getpid()].used}
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds used until now by a process and its children."""
+    return _tree(_processes(), pid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    parent: int
+    used: float
+
+
+def _processes() -> dict[int, _Process]:
+    found = {}
     ticks = os.sysconf("SC_CLK_TCK")
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):  # it ended meanwhile
                 fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
-                used[int(entry.name)] = sum(map(int, fields[11:15])) / ticks
+                found[int(entry.name)] = _Process(int(fields[1]), sum(map(int, fields[11:15])) / ticks)
+    return found
 
-    def tree(pid: int) -> float:
-        return used.get(pid, 0.0) + sum(tree(child) for child in children.get(pid, []))
 
-    parts = {part: tree(stack.pid(part)) for part in ("orchestrator", "envoy", "postgres", "valkey")}
-    return {**parts, "node": tree(stack.echo), "load generator": used[os.getpid()]}
+def _tree(table: Mapping[int, _Process], pid: int) -> float:
+    own = table[pid].used if pid in table else 0.0
+    return own + sum(_tree(table, child) for child, each in table.items() if each.parent == pid)

@@ -1,11 +1,13 @@
 """The trivial node versions: they answer with their input. One takes batches, the other does not.
 
-A process of its own, as nodes are.
+A process of its own, as nodes are. `python -m bench.echo NODE@VERSION …` serves versions of those names
+instead, none of which takes batches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import timedelta
 from typing import Final
 
@@ -23,8 +25,8 @@ class Message(Model):
     value: str
 
 
-def version(name: str, *, batchable: bool) -> NodeVersion:
-    """A version of one of the two."""
+def version(name: str, number: str = "1.0.0", *, batchable: bool) -> NodeVersion:
+    """A version of one of them."""
 
     async def echo(message: Message) -> Message:
         """Answer with the input."""
@@ -32,7 +34,7 @@ def version(name: str, *, batchable: bool) -> NodeVersion:
 
     return node(
         name,
-        "1.0.0",
+        number,
         effect=EffectClass.PURE,
         attempt_timeout=timedelta(seconds=20),
         max_concurrency=1000,
@@ -43,5 +45,9 @@ def version(name: str, *, batchable: bool) -> NodeVersion:
 if __name__ == "__main__":
     settings = Settings.load()
     ready = asyncio.Event()
-    versions = [version(NODE, batchable=True), version(SINGLE, batchable=False)]
+    named = [each.partition("@") for each in sys.argv[1:]]
+    versions = [version(name, number, batchable=False) for name, _, number in named] or [
+        version(NODE, batchable=True),
+        version(SINGLE, batchable=False),
+    ]
     process.run(serve(versions, settings, ready=ready), name="bench", settings=settings, ready=ready)

@@ -26,6 +26,31 @@ class Plan:
     warmup: float = 2.0
     once: bool = False
     """A window is a single call, however long it takes."""
+    share: float = 1.0
+    """Of what is counted and not timed by rounds: 0.01 makes 10 of 1,000 changes. Less than 1 shows that a
+    benchmark runs, and no figure."""
+
+    def of(self, whole: float) -> int:
+        """The share of `whole`; at least 1."""
+        return max(1, round(whole * self.share))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table in the README."""
+
+    what: str
+    limit: str
+    ours: str
+    ratio: str = ""
+    aim: str = ""
+
+    def __str__(self) -> str:
+        return f"| {self.what} | {self.limit} | {self.ours} | {self.ratio} | {self.aim} |"
+
+
+class BrokenPromise(Exception):
+    """A benchmark saw what must never be, such as a lost call; its figures have been printed."""
 
 
 async def take_turns(
@@ -64,8 +89,18 @@ def show(title: str, samples: Mapping[str, Sequence[Sample]]) -> None:
 
 def show_ratio(text: str, over: Sequence[float], under: Sequence[float]) -> None:
     """The ratio of two figures, round by round."""
-    ratios = [one / other for one, other in zip(over, under, strict=True)]
-    print(f"  {text}: {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"  {text}: {_ratio(over, under)}")
+
+
+def row(what: str, limit: Sequence[float], ours: Sequence[float], *, aim: str = "", digits: int = 0) -> Row:
+    """A line of figures of rounds."""
+    low, high = (f"{statistics.median(values):,.{digits}f}" for values in (limit, ours))
+    return Row(what, low, high, _ratio(ours, limit), aim)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of them (0.5: half) do not exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def rates(rounds: Sequence[Sample]) -> list[float]:
@@ -76,6 +111,11 @@ def rates(rounds: Sequence[Sample]) -> list[float]:
 def medians(rounds: Sequence[Sample]) -> list[float]:
     """Of each round, the latency that half of the calls were below."""
     return [each.p50 for each in rounds]
+
+
+def _ratio(over: Sequence[float], under: Sequence[float]) -> str:
+    ratios = [one / other for one, other in zip(over, under, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _spread(values: Sequence[float]) -> float:

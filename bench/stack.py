@@ -37,14 +37,32 @@ class Stack:
     edge: str
     mesh: str
     postgres_dsn: str
+    registry: str
     data: Path
     echo: int
     """Process id of the echo nodes."""
+
+    @classmethod
+    def of(cls, data: Path, echo: int = 0) -> Stack:
+        """The stack that is up on a data folder; `echo`: 0 where nobody serves them."""
+        ports = (_read(data / "run" / "stack.json") or {})["ports"]
+        return cls(
+            edge=f"127.0.0.1:{ports['port']}",
+            mesh=f"127.0.0.1:{ports['mesh-port']}",
+            postgres_dsn=_dsn(data, ports["postgres"]),
+            registry=f"127.0.0.1:{ports['registry']}",
+            data=data,
+            echo=echo,
+        )
 
     def pid(self, part: str) -> int:
         """Process id of a part of `reflux up`, e.g. `orchestrator`."""
         state = _read(self.data / "run" / "stack.json") or {}
         return int(state["parts"][part]["pid"])
+
+    def url(self, of: str) -> str:
+        """What `reflux up` serves over HTTP, e.g. `admin`: Envoy's own interface."""
+        return str((_read(self.data / "run" / "stack.json") or {})["urls"][of])
 
 
 @asynccontextmanager
@@ -65,45 +83,43 @@ async def running_stack(**settings: str) -> AsyncIterator[Stack]:
         async with AsyncExitStack() as processes:
             ports = ("--port", "0", "--mesh-port", "0", "--admin-port", "0")
             up = ("reflux.cli", "up", "--data-dir", str(folder / "data"), *ports)
-            stack = await processes.enter_async_context(_child(folder, up, given))
+            stack = await processes.enter_async_context(child(folder / "stack.log", up, given))
             state = await _state_of(folder / "data", stack)
-            registry = given | {"REFLUX_REGISTRY_ADDRESS": f"127.0.0.1:{state['ports']['registry']}"}
-            echo = await processes.enter_async_context(_child(folder, ("bench.echo",), registry))
-            yield Stack(
-                edge=f"127.0.0.1:{state['ports']['port']}",
-                mesh=f"127.0.0.1:{state['ports']['mesh-port']}",
-                postgres_dsn=_dsn(folder / "data", state["ports"]["postgres"]),
-                data=folder / "data",
-                echo=echo.process.pid,
-            )
+            registry = f"127.0.0.1:{state['ports']['registry']}"
+            settings_of_nodes = given | {"REFLUX_REGISTRY_ADDRESS": registry}
+            nodes = child(folder / "echo.log", ("bench.echo",), settings_of_nodes)
+            echo = await processes.enter_async_context(nodes)
+            yield Stack.of(folder / "data", echo.process.pid)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
+class Child:
+    """A process of a benchmark."""
+
     process: subprocess.Popen[bytes]
     log: Path
 
     def explain(self) -> str:
+        """The last lines of its log."""
         return f"{self.log.stem}:\n" + "\n".join(self.log.read_text().splitlines()[-20:])
 
 
 @asynccontextmanager
-async def _child(folder: Path, module: tuple[str, ...], settings: Mapping[str, str]) -> AsyncIterator[_Child]:
+async def child(log: Path, module: tuple[str, ...], settings: Mapping[str, str]) -> AsyncIterator[Child]:
     """`python -m module…` within the body. It ends when this process does, however that happens."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REFLUX_")}
     environment |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'services'}", "REFLUX_LOG_LEVEL": "warning", **settings}
-    log = folder / f"{module[0]}.log"
     launch = Launch((sys.executable, "-m", *module), log, environment, death_signal=signal.SIGTERM)
     process = spawn(launch)
     try:
-        yield _Child(process, log)
+        yield Child(process, log)
     finally:
         await stop(process, signal.SIGTERM, STOP_SECONDS)
 
 
-async def _state_of(data: Path, stack: _Child) -> dict[str, Any]:
+async def _state_of(data: Path, stack: Child) -> dict[str, Any]:
     """What `run/stack.json` says once everything is up."""
     deadline = time.monotonic() + UP_SECONDS
     while time.monotonic() < deadline and stack.process.poll() is None:

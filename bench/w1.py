@@ -12,7 +12,7 @@ from bench.client import connected
 from bench.counters import cpu_seconds, transactions
 from bench.flows import of_both, sequence
 from bench.load import closed_loop
-from bench.report import rates, show, show_ratio, take_turns
+from bench.report import Row, rates, row, show, show_ratio, take_turns
 from bench.sink import sink
 from bench.stack import running_stack
 
@@ -24,7 +24,7 @@ STEPS: Final = 3
 IN_FLIGHT: Final = 64
 
 
-async def measure(stack: Stack, plan: Plan) -> None:
+async def measure(stack: Stack, plan: Plan) -> list[Row]:
     """Measure and print."""
     batched, unary = of_both(lambda node: sequence(STEPS, node))
     async with bare_limit(stack) as bare, connected(stack) as client:
@@ -61,6 +61,18 @@ async def measure(stack: Stack, plan: Plan) -> None:
     show_ratio("batched over the unary bare limit (aim: at least 2.3)", shared, limit)
     show_ratio("batched over unary", shared, ours)
     _show_costs(costs)
+    counts = {name: f"{cost['transactions']:.2f}" for name, cost in costs.items()}
+    return [
+        row("W1 unary, runs/s", limit, ours, aim="0.70"),
+        row("W1 batched, runs/s", shared_limit, shared),
+        row("W1 batched over the unary limit, runs/s", limit, shared, aim="2.3"),
+        Row(
+            "W1, transactions of a step: unary, batched",
+            f"{counts['bare limit, unary']}, {counts['bare limit, batched']}",
+            f"{counts['REFLUX, unary']}, {counts['REFLUX, batched']}",
+            aim="0.1",
+        ),
+    ]
 
 
 def _show_costs(costs: dict[str, dict[str, float]]) -> None:
@@ -73,9 +85,10 @@ def _show_costs(costs: dict[str, dict[str, float]]) -> None:
         print(f"  {name:<22}{figures}{cost['transactions']:>15.3f}")
 
 
-async def measure_traced(plan: Plan) -> None:
+async def measure_traced(plan: Plan) -> list[Row]:
     """The same with 1 % of the runs traced, and with all: a stack for each, since it is a setting."""
     batched, unary = of_both(lambda node: sequence(STEPS, node))
+    lines = []
     for ratio in ("0.01", "1"):
         async with (
             sink() as endpoint,
@@ -97,3 +110,5 @@ async def measure_traced(plan: Plan) -> None:
         limit, ours, shared = (rates(rounds) for rounds in samples.values())
         show_ratio("unary: share of the untraced bare limit", ours, limit)
         show_ratio("batched over the untraced unary bare limit", shared, limit)
+        lines.append(row(f"W1 unary, a share of {ratio} traced, runs/s", limit, ours, aim="0.70, 0.60"))
+    return lines

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 from bench.bare import bare_limit
 from bench.client import connected
 from bench.flows import loop, of_both
-from bench.report import medians, show, show_ratio, take_turns
+from bench.report import medians, row, show, show_ratio, take_turns
 
 if TYPE_CHECKING:
-    from bench.report import Plan
+    from bench.report import Plan, Row
     from bench.stack import Stack
 
 WIDTH: Final = 100
 
 
-async def measure(stack: Stack, plan: Plan) -> None:
+async def measure(stack: Stack, plan: Plan) -> list[Row]:
     """Measure and print."""
     batched, unary = of_both(lambda node: loop(WIDTH, WIDTH, node))
     async with bare_limit(stack) as bare, connected(stack) as client:
@@ -36,3 +36,7 @@ async def measure(stack: Stack, plan: Plan) -> None:
     show_ratio("unary: p50 as a multiple of its bare limit", ours, limit)
     show_ratio("batched: p50 as a multiple of its bare limit", shared, shared_limit)
     show_ratio("batched: p50 as a multiple of the unary bare limit", shared, limit)
+    return [
+        row("W2 batched, p50 ms", shared_limit, shared, aim="28 ms"),
+        row("W2 batched beside the unary limit, p50 ms", limit, shared),
+    ]

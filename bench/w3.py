@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Final
 from bench.bare import bare_limit
 from bench.client import connected
 from bench.flows import loop, of_both
-from bench.report import medians, show, show_ratio, take_turns
+from bench.report import medians, row, show, show_ratio, take_turns
 
 if TYPE_CHECKING:
-    from bench.report import Plan
+    from bench.report import Plan, Row
     from bench.stack import Stack
 
 ITEMS: Final = 10_000
 PARALLEL: Final = 200
 
 
-async def measure(stack: Stack, plan: Plan) -> None:
+async def measure(stack: Stack, plan: Plan) -> list[Row]:
     """Measure and print: a single run per round, since one takes seconds."""
     batched, unary = of_both(lambda node: loop(ITEMS, PARALLEL, node))
     async with bare_limit(stack) as bare, connected(stack) as client:
@@ -38,3 +38,7 @@ async def measure(stack: Stack, plan: Plan) -> None:
     show_ratio("unary: time as a multiple of its bare limit", ours, limit)
     show_ratio("batched: time as a multiple of its bare limit", shared, shared_limit)
     show_ratio("batched: time as a multiple of the unary bare limit", shared, limit)
+    return [
+        row("W3 batched, ms", shared_limit, shared, aim="5,000 ms"),
+        row("W3 batched beside the unary limit, ms", limit, shared),
+    ]

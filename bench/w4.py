@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from bench.bare import bare_limit
 from bench.client import connected
 from bench.flows import sequence
-from bench.report import medians, show, show_ratio, take_turns
+from bench.report import medians, row, show, show_ratio, take_turns
 
 if TYPE_CHECKING:
-    from bench.report import Plan
+    from bench.report import Plan, Row
     from bench.stack import Stack
 
 
-async def measure(stack: Stack, plan: Plan) -> None:
+async def measure(stack: Stack, plan: Plan) -> list[Row]:
     """Measure and print."""
     one, three = sequence(1), sequence(3)
     inside: list[float] = []
@@ -48,10 +48,17 @@ async def measure(stack: Stack, plan: Plan) -> None:
     limit, grpc, rest = (medians(rounds) for rounds in singles.values())
     show_ratio("p50 over gRPC as a multiple of the bare limit", grpc, limit)
     show_ratio("p50 over REST as a multiple of gRPC", rest, grpc)
+    lines = [
+        row("W4, 1 step over gRPC, p50 ms", limit, grpc, digits=1),
+        row("W4, 1 step over REST, p50 ms", limit, rest, digits=1, aim="10 ms"),
+        row("W4, 1 step, inside the orchestrator, p50 ms", limit, [statistics.median(inside)] * len(limit),
+            digits=1, aim="4 ms"),
+    ]  # fmt: skip
     print(f"  inside, p50 (aim: at most 4 ms): {statistics.median(inside):.2f} ms")
     show("W4: 3 sequential trivial steps, 1 in flight (aim: p50 at most 9 ms)", triples)
     limit, grpc = (medians(rounds) for rounds in triples.values())
     show_ratio("p50 over gRPC as a multiple of the bare limit", grpc, limit)
+    return [*lines, row("W4, 3 steps over gRPC, p50 ms", limit, grpc, digits=1, aim="9 ms")]
 
 
 def _milliseconds(run: dict[str, Any]) -> float:

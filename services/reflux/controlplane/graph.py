@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Target
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 GATE: Final = "!gate"
 """Behind the name of a leaf, the name of its gate (`envoy.gate`)."""
+
+_CACHED: Final = 4_096
+"""Nodes of which the part is kept, so that a change costs what has changed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -155,19 +159,18 @@ def build(versions: Iterable[Version], routes: Iterable[Route]) -> Graph:
     for one in routes_by_node.values():
         for version in one.versions():
             known.setdefault((one.node, version), ())
-    composites: dict[str, Composite] = {}
-    nodes = []
-    for node in sorted({node for node, _ in known}):
-        route = routes_by_node.get(node)
-        names = sorted(version for owner, version in known if owner == node)
-        nodes.append(_node(node, names, route, composites))
+    names: dict[str, list[str]] = {}
+    for node, version in sorted(known):
+        names.setdefault(node, []).append(version)
+    parts = [_node(node, tuple(own), routes_by_node.get(node)) for node, own in names.items()]
+    composites = {each.name: each for _, chains in parts for each in chains}
     return Graph(
         leaves=tuple(
             Leaf(node, version, endpoints, *_own(routes_by_node.get(node), version))
             for (node, version), endpoints in sorted(known.items())
         ),
         composites=tuple(composites[name] for name in sorted(composites)),
-        nodes=tuple(nodes),
+        nodes=tuple(node for node, _ in parts),
     )
 
 
@@ -175,14 +178,17 @@ def _own(route: Route | None, version: str) -> tuple[Ejection, Limits | None]:
     return (USUAL, None) if route is None else (route.ejection(version), route.limits(version))
 
 
+@lru_cache(_CACHED)
 def _node(
-    node: str, versions: Iterable[str], route: Route | None, composites: dict[str, Composite]
-) -> NodeGraph:
+    node: str, versions: tuple[str, ...], route: Route | None
+) -> tuple[NodeGraph, tuple[Composite, ...]]:
+    """A node's part, and the chains that it needs."""
+    composites: list[Composite] = []
     targets = {target.version: target for target in route.targets} if route else {}
 
     def both(members: tuple[str, ...]) -> tuple[str, str]:
         broad, safe = (_composite(node, lane, members) for lane in (Lane.BROAD, Lane.SAFE))
-        composites.update({broad.name: broad, safe.name: safe})
+        composites.extend((broad, safe))
         return broad.name, safe.name
 
     def choice(version: str, chain: Iterable[str], weight: int, timeout: int | None) -> Choice:
@@ -202,7 +208,8 @@ def _node(
     ]
     shadows = tuple(target.version for target in (route.targets if route else ()) if target.shadow)
     gated = any(target.limits for target in targets.values())
-    return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins), shadows, gated)
+    revision = route.revision if route else 0
+    return NodeGraph(node, revision, tuple(shares), tuple(pins), shadows, gated), tuple(composites)
 
 
 def _composite(node: str, lane: Lane, chain: tuple[str, ...]) -> Composite:

@@ -169,9 +169,8 @@ class RoutingServicer(RoutingServiceServicer):
         return await self._describe_revision(await self._revision(route.node, revision))
 
     async def _serving(self, node: str) -> StoredRoute:
-        for each in await self._store.serving():
-            if each.route.node == node:
-                return each
+        for each in await self._store.serving(node):
+            return each
         raise _route_not_found(node)
 
     async def _revision(self, node: str, revision: int) -> StoredRevision:

@@ -81,11 +81,13 @@ class RouteStore:
         self._pool = pool
         self._control_plane = control_plane
 
-    async def serving(self) -> list[StoredRoute]:
-        """The routes that proxies are led to, by node."""
+    async def serving(self, node: str | None = None) -> list[StoredRoute]:
+        """The routes that proxies are led to, by node; of one node: its own, if it has one."""
+        if node is not None and _NUL in node:
+            return []
         return [
             StoredRoute(**_revision(row[:-2]), newest_state=State(row[-2]), newest_refusal=row[-1])
-            for row in await self._all("serving", {})
+            for row in await self._all("serving", {"node": node})
         ]
 
     async def revision(self, node: str, revision: int) -> StoredRevision | None:
@@ -105,8 +107,8 @@ class RouteStore:
 
     async def salt(self, node: str) -> str | None:
         """The salt of the route that serves; None when the node has none."""
-        served = [each.route.salt for each in await self.serving() if each.route.node == node]
-        return served[0] if served else None
+        served = await self.serving(node)
+        return served[0].route.salt if served else None
 
     async def propose(self, route: Route, *, author: str, note: str) -> int | None:
         """Add a PENDING revision; return its number, or None if `route.revision` (0: any) is not serving."""

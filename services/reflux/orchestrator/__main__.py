@@ -130,7 +130,7 @@ class Orchestrator:
         self._changes = Changes()
         self._wake = Wake(settings.redis_url)
         self._writer = Writer(settings.postgres_dsn, admitted=self._admitted)
-        self._starter = Starter(settings.postgres_dsn)
+        self._starter = Starter(settings.postgres_dsn, beside=self._writer.stats)
         self._identity = Identity.of(settings)
         self.mesh = MeshView(settings.registry_address, settings.controlplane_address, self._identity)
         store = FlowStore(pool)

@@ -446,9 +446,11 @@ class Worker:
         if isinstance(result, Exception):
             self._break(run, result)
             return
-        step = run.state.steps[started.step]
-        abilities = abilities_after(self._mesh, step, result.assignment, flight.claim)
-        self._landings.add(run, started, replace(result, abilities=abilities))
+        if result.outcome is not Outcome.DONE:  # then it may matter what else its version can do
+            step = run.state.steps[started.step]
+            abilities = abilities_after(self._mesh, step, result.assignment, flight.claim)
+            result = replace(result, abilities=abilities)
+        self._landings.add(run, started, result)
 
     def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
         """Journals the start of a pure attempt that takes long; memory knows it already."""

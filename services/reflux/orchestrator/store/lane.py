@@ -3,8 +3,9 @@
 No timer, no transaction block: a batch is ONE autocommit statement, and the next one takes whatever waits. An
 idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. It lets the
 loop take some turns first, the more the fuller the former batch was: whoever was answered by that has then
-had his say, and a turn is as long as the loop is busy. Items are written in the order in which they come, or
-by turns of flows where that order means nothing (`turn`).
+had his say, and a turn is as long as the loop is busy. The loop is one, so the former batch of the lane
+`beside` counts, too: a lane that is given less would never know. Items are written in the order in which they
+come, or by turns of flows where that order means nothing (`turn`).
 
 What happens to an item:
 - Written, or turned down for a reason of its own (`Write` says which): its future has the answer.
@@ -106,6 +107,8 @@ class LaneStats:
 
     batches: int = 0
     items: int = 0
+    newest: int = 0
+    """Items of the newest batch."""
     refused: int = 0
     repeated: int = 0
     """Statements that were tried again because the database could not."""
@@ -142,6 +145,7 @@ class Lane(Generic[ItemT, AnswerT]):
     `write(connection, items)` executes one statement and returns one answer or exception per item, in order;
     `rows(item)` says how many rows one is, for the metrics.
     `turn(item)` says whose turn it takes, if items are written by turns.
+    `beside` are the counters of another lane of the same loop.
     `refused(item, error)` is told of each bad item before anything after it is written;
     `unknown(items)` of the batch whose outcome nobody knows.
     """
@@ -156,9 +160,11 @@ class Lane(Generic[ItemT, AnswerT]):
         refused: Callable[[ItemT], None] = lambda _: None,
         unknown: Callable[[Sequence[ItemT]], None] = lambda _: None,
         turn: Callable[[ItemT], Turn] | None = None,
+        beside: LaneStats | None = None,
         connect: Connect = connect,
     ) -> None:
         self.stats = LaneStats()
+        self._beside = beside or self.stats
         self._dsn = dsn
         self._connect = connect
         self._name = name
@@ -234,7 +240,6 @@ class Lane(Generic[ItemT, AnswerT]):
                 self._queue.popleft().settle(Stopped())
 
     async def _serve(self, connection: Connection) -> None:
-        turns = 0
         for _ in forever():
             if not self._queue:
                 if self._closing:
@@ -242,12 +247,13 @@ class Lane(Generic[ItemT, AnswerT]):
                 self._work.clear()
                 await self._work.wait()
                 continue
-            for _ in range(turns):
+            company = max(self.stats.newest, self._beside.newest) - 1
+            for _ in range(min(TURNS * company // COMPANY, TURNS)):
                 await asyncio.sleep(0)
             if _spoken_to(connection):
                 raise _Broken("the server ended the connection")
             self._flight = self._gather()
-            turns = min(TURNS * (len(self._flight) - 1) // COMPANY, TURNS)
+            self.stats.newest = len(self._flight)
             await self._commit(connection, self._flight)
             self._flight = ()
 

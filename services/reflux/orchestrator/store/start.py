@@ -99,14 +99,15 @@ class Started:
 
 
 class Starter:
-    """Begins runs in groups. Somebody must `run` it."""
+    """Begins runs in groups, fuller ones while the lane `beside` is busy. Somebody must `run` it."""
 
-    def __init__(self, dsn: str, *, connect: Connect = connect) -> None:
+    def __init__(self, dsn: str, *, beside: LaneStats | None = None, connect: Connect = connect) -> None:
         self._lane: Lane[StartRequest, Started] = Lane(
             dsn,
             name="start",
             write=_write,
             turn=lambda request: Turn(request.flow_id, request.claim.priority),
+            beside=beside,
             connect=connect,
         )
 
