@@ -44,6 +44,8 @@ class StartAttempt:
     """The class that the step declares for it; None: the weakest that the call can meet."""
     fallback: bool = False
     """It goes to `version` because another one could not."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Names of credentials, each after that of its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class AskEffect:
     node: str
     input: Json
     """Of the call whose effect is meant."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Of that call."""
 
 
 @dataclass(frozen=True, slots=True)

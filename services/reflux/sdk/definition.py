@@ -14,12 +14,13 @@ from reflux.core.names import is_name, is_version
 from reflux.sdk.effects import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
     from reflux.core.effect import EffectClass
     from reflux.runtime.settings import Settings
+    from reflux.sdk.credentials import CredentialSlot
     from reflux.sdk.verifying import Asking
 
 MAX_CONCURRENCY: Final = 1000
@@ -52,6 +53,7 @@ class NodeVersion:
     wants_context: bool
     verify: Asking | None = None
     cancel: Asking | None = None
+    credentials: tuple[CredentialSlot, ...] = ()
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class NodeVersion:
             batchable=self.batchable,
             verifiable=self.verify is not None,
             cancelable=self.cancel is not None,
+            credentials=[slot.to_proto() for slot in self.credentials],
         )
         description.attempt_timeout.FromTimedelta(self.attempt_timeout)
         return description
@@ -94,6 +97,7 @@ def node(
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
     verify: Asking | None = None,
     cancel: Asking | None = None,
+    credentials: Sequence[CredentialSlot] = (),
 ) -> Callable[[Callable[..., Any]], NodeVersion]:
     """Make a node version of a function `(given: InputModel[, ctx: Context[R]]) -> OutputModel`.
 
@@ -119,6 +123,7 @@ def node(
             the function runs: safe, but a failure before the effect then counts as possibly done.
         verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
         cancel: undoes the effect of a key for ever; what makes a version `compensatable`.
+        credentials: where a step may name a credential; `ctx.credential(slot)` is what it named.
         resources: opened once per process, closed after the drain; `ctx.resources` is what it yields.
 
     Raises:
@@ -147,6 +152,7 @@ def node(
             wants_context=len(parameters) == 2,
             verify=verify,
             cancel=cancel,
+            credentials=tuple(credentials),
         )
 
     return make

@@ -154,7 +154,7 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
     document["spec"]["steps"] += [
         {"id": "b", "nod": "x"},
         {"id": "c", "node": "http.request@9", "when": "{{ steps.z.output }}"},
-        {"id": "d", "node": "x", "credentials": "mine"},
+        {"id": "d", "node": "x", "credentials": "{{ input.mine }}"},
     ]
     plan = await flows.plan(document)
     assert not plan.valid
@@ -165,7 +165,7 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
         ("UNKNOWN_VERSION", "/spec/steps/2/node"),
         ("UNKNOWN_STEP", "/spec/steps/2/when"),
         ("UNKNOWN_NODE", "/spec/steps/3/node"),
-        ("NOT_SUPPORTED_YET", "/spec/steps/3/credentials"),
+        ("TEMPLATE_NOT_ALLOWED", "/spec/steps/3/credentials"),
     ]
     assert [step.step for step in plan.steps] == ["a", "c", "d"]
 
