@@ -1,4 +1,4 @@
-"""A step's credentials are named in its calls and in questions about them; nobody here has more than names."""
+"""A step's credentials are named in its calls and in questions about them; names are all there is here."""
 
 from __future__ import annotations
 
