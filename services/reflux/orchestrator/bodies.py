@@ -1,4 +1,4 @@
-"""The documents that people send with a request, read strictly: every wrong place at once, with what is right.
+"""The documents that people send with requests, read strictly: every wrong place at once, with what is right.
 
 fields = Fields.of(body, what="the fork", known=("from_step", …))
 step = fields.text("from_step", required=True)
