@@ -71,7 +71,7 @@ async def test_a_queue_is_bounded_and_counts_what_it_gives_up(begin, mesh, datab
 
 @pytest.mark.parametrize("names", [("one",), ("one", "other")], ids=len)
 async def test_a_queue_outlives_those_who_hold_it(processes, mesh, names):
-    """Whoever has the schedule is killed while a firing waits: each firing is one run, in order, none at once.
+    """Whoever has the schedule is killed while a firing waits: each firing is one run, in order.
 
     With two of them each is killed in turn, so the schedule and the run before it change hands.
     """
