@@ -108,19 +108,17 @@ def node(
     ... async def send(given: Mail, ctx: Context[None]) -> Receipt: ...
 
     Args:
-        name: of the node, e.g. `http.request`.
-        version: e.g. `1.0.0`, or `anthropic-claude`.
+        name, version: e.g. `http.request` and `1.0.0`, or `anthropic-claude`.
         effect: a class, or a CEL expression over `input` that gives one of `pure`, `idempotent`,
             `compensatable`, `at_most_once`.
         attempt_timeout: deadline of a call that brings none.
         max_concurrency: calls at once, 1 to 1000; more are answered RESOURCE_EXHAUSTED.
         batchable: pure calls that are ready at the same moment may come in one message. It saves most of what
             a call costs, and takes a part of the mesh away: only the first outcome of a batch makes it retry,
-            count or fall back (see `reflux.sdk.batches`). For work that takes milliseconds; not for a version
-            whose provider may fail call by call.
+            count or fall back (see `reflux.sdk.batches`). Not for a provider that may fail call by call.
         scope: within which the idempotency key holds, e.g. one provider account.
-        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
-            the function runs: safe, but a failure before the effect then counts as possibly done.
+        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK does before it
+            runs: safe, but a failure before the effect then counts as possibly done.
         verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
         cancel: undoes the effect of a key for ever; what makes a version `compensatable`.
         credentials: where a step may name a credential; `ctx.credential(slot)` is what it named.
