@@ -108,9 +108,9 @@ def node(
     ... async def send(given: Mail, ctx: Context[None]) -> Receipt: ...
 
     Args:
-        name, version: e.g. `http.request` and `1.0.0`, or `anthropic-claude`.
-        effect: a class, or a CEL expression over `input` that gives one of `pure`, `idempotent`,
-            `compensatable`, `at_most_once`.
+        name: e.g. `http.request`.
+        version: e.g. `1.0.0`, or `anthropic-claude`.
+        effect: a class, or a CEL expression over `input` that gives the name of one.
         attempt_timeout: deadline of a call that brings none.
         max_concurrency: calls at once, 1 to 1000; more are answered RESOURCE_EXHAUSTED.
         batchable: pure calls that are ready at the same moment may come in one message. It saves most of what
