@@ -45,9 +45,9 @@ def places(answer):
             "STEP_NOT_BEFORE",
         ),
         (
-            flow({**STEP, "credentials": "mine"}),
+            flow({**STEP, "credentials": "{{ input.mine }}"}),
             "/spec/steps/0/credentials",
-            "NOT_SUPPORTED_YET",
+            "TEMPLATE_NOT_ALLOWED",
         ),
         (
             flow(STEP, triggers=[{"id": "night", "type": "cron", "cron": "0 0 30 2 *"}]),
@@ -56,7 +56,15 @@ def places(answer):
         ),
         ({**flow(STEP), "specs": {}}, "/specs", "UNKNOWN_KEY"),
     ],
-    ids=["unknown-key", "cycle", "duplicate-id", "later-step", "not-yet", "triggers", "unknown-field"],
+    ids=[
+        "unknown-key",
+        "cycle",
+        "duplicate-id",
+        "later-step",
+        "chosen-credential",
+        "triggers",
+        "unknown-field",
+    ],
 )
 def test_a_faulty_flow_is_refused_with_every_place(rest: Rest, document, place, said):
     """A flow with problems is not saved; each problem is a field violation with its code."""

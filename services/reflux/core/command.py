@@ -50,6 +50,8 @@ class StartAttempt:
     """Of the step itself: how often its version is tried; 0: as the node's route says."""
     try_timeout: timedelta | None = None
     """Of the step itself: the limit of each try."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Names of credentials, each after that of its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class AskEffect:
     node: str
     input: Json
     """Of the call whose effect is meant."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Of that call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,10 @@ class Reason(StrEnum):
     PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"  # not reached, overloaded, failed, cut off, or nonsense
     PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"  # silent for too long, or not done within the attempt's time
     PROVIDER_LIMITED = "PROVIDER_LIMITED"  # our rate limit there is reached
+    CREDENTIAL_UNAVAILABLE = (
+        "CREDENTIAL_UNAVAILABLE"  # it is not where the node runs, or cannot be used there
+    )
+    CREDENTIAL_UNFIT = "CREDENTIAL_UNFIT"  # the node takes no such credential, or not for this call
     PROVIDER_DECLINED = "PROVIDER_DECLINED"  # it does not take this input; another time would not help
     DESCRIPTION_CONFLICT = "DESCRIPTION_CONFLICT"  # the version is registered with another description
     LEASE_EXPIRED = "LEASE_EXPIRED"  # register again

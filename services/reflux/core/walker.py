@@ -207,7 +207,7 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         message = f"the input of step {path} is {len(document.raw)} bytes; the limit is {MAX_DOCUMENT_BYTES}"
         return _failed(path, Reason.DOCUMENT_TOO_LARGE, message, now)
     if (question := resolving.due_question(run, now)) is not None:
-        return AskEffect(resolving.ask(run, path, question, now), action.node, document)
+        return AskEffect(resolving.ask(run, path, question, now), action.node, document, step.credentials)
     return StartAttempt(
         step=path,
         attempt=run.attempt + 1,
@@ -219,6 +219,7 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         total_deadline=total,
         effect=step.effect,
         fallback=bool(run.next_version) and run.unresolved is None and not run.pinned,
+        credentials=step.credentials,
         versions=route.versions,
         sticky=None if sticky is None else Json.of(sticky),
         own_sticky=template is not None,

@@ -133,6 +133,8 @@ class Order:
     """Headers for the mesh: what shall fail, in a test run."""
     fallback: bool = False
     """It goes to `version` because another one could not."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Names of credentials, each after that of its slot."""
     repeats: bool = False
     """It follows an attempt that reached a node and failed: the version's retry budget pays for it."""
     reserved: tuple[tuple[str, int], ...] = ()
@@ -170,7 +172,7 @@ class NodeCaller:
     async def call(self, order: Order) -> AttemptResult:
         """Sends one attempt and waits for its outcome, at most until its deadline."""
         start = self._clock.now()
-        request = pb.ExecuteRequest(input=order.input.raw)
+        request = pb.ExecuteRequest(input=order.input.raw, credentials=dict(order.credentials))
         call = self._execute(request, metadata=self._envelope(order), timeout=order.seconds(start))
         try:
             response: pb.ExecuteResponse = await call

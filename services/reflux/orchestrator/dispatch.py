@@ -21,6 +21,7 @@ from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key, pick, shadow_draw, sticky_digest, sticky_draw
 from reflux.orchestrator.caller import OVERRIDE, STICKY, Group, Order
+from reflux.orchestrator.credentials import unknown_slot
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
 from reflux.orchestrator.result_cache import CacheEntry
@@ -109,6 +110,7 @@ def prepare(
         cache=entry_of(FlowId(turn.flow), command, reach),
         declared=command.effect is not None,
         fallback=command.fallback,
+        credentials=command.credentials,
         repeats=repeats,
         tries=command.tries,
         try_timeout=command.try_timeout,
@@ -169,7 +171,7 @@ def _sticky(command: StartAttempt, reach: Reach) -> bytes:
 
 def _group(command: StartAttempt, reach: Reach, assignment: Assignment, limit: timedelta) -> Group | None:
     """With whom the attempt may travel. A second attempt travels alone: the first may have failed in company.
-    So does one whose output may be known, or whose class is the flow's own word.
+    So does one whose output may be known, whose class is the flow's own word, or that has credentials.
 
     Only with those that the route gives to the same target. So each attempt gets the version that its own
     draw asks for, and a batch has no statistics of its own. What sticks travels with its equals alone: the
@@ -179,7 +181,7 @@ def _group(command: StartAttempt, reach: Reach, assignment: Assignment, limit: t
         return None
     if command.attempt > 1 or reach.batch < 2:
         return None
-    if command.cache_key is not None or command.effect is not None:
+    if command.cache_key is not None or command.effect is not None or command.credentials:
         return None
     share = reach.share_of(assignment.draw)
     return Group(command.node, share, limit, reach.batch, assignment.sticky)
@@ -188,15 +190,17 @@ def _group(command: StartAttempt, reach: Reach, assignment: Assignment, limit: t
 def entry_of(flow_id: FlowId, command: StartAttempt, reach: Reach) -> CacheEntry | None:
     """Where outputs of this call are kept: by flow, step, node, the versions it can meet, and its key.
 
-    Another set of versions is another place, so a version that gets or loses traffic is seen at once.
-    Iterations share a place, and so do versions of the flow: what they call with is part of it.
+    So by its credentials: who asks may decide what is answered. Another set of versions is another place too,
+    so a version that gets or loses traffic is seen at once. Iterations share a place, and so do versions of
+    the flow: what they call with is part of it.
     """
     if command.cache_key is None:
         return None
     value = orjson.dumps(command.cache_key.value, option=orjson.OPT_SORT_KEYS)
     versions = ",".join(sorted(version.digest for version in reach.versions))
     step = command.step.rpartition("/")[2]
-    place = "\n".join((flow_id, step, command.node, command.version or "", versions)).encode()
+    names = ",".join(f"{slot}={name}" for slot, name in command.credentials)
+    place = "\n".join((flow_id, step, command.node, command.version or "", versions, names)).encode()
     return CacheEntry(sha256(place + b"\n" + value).hexdigest(), command.cache_ttl)
 
 
@@ -220,9 +224,9 @@ def _obstacle(mesh: MeshView, command: StartAttempt, reach: Reach, now: datetime
     if reach.versions and command.cache_key is not None and effect is not EffectClass.PURE:
         message = f"step {command.step} has a cache, and its call is {effect}: only a pure one may have"
         return ev.Failure("FAILED_PRECONDITION", Reason.CACHE_NOT_PURE, message, step=command.step)
-    if reach.versions:
-        return None
     known = mesh.versions(command.node)
+    if reach.versions:
+        return unknown_slot(command.step, command.node, command.credentials, known.values())
     if not known:
         there = ", ".join(mesh.nodes()) or "none"
         message = f"no node {command.node} is registered; there are: {there}"

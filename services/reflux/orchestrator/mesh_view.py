@@ -29,6 +29,7 @@ from reflux.core.effect import EffectClass, weakest
 from reflux.core.errors import Unavailable
 from reflux.core.expression import Expression, ExpressionProblem, compile_expression
 from reflux.core.reasons import Reason
+from reflux.orchestrator.credentials import slots_of
 from reflux.runtime import logs, rpc
 from reflux.runtime.settings import Address
 from reflux.runtime.tasks import forever
@@ -73,6 +74,8 @@ class VersionView:
     """It can say what became of an effect."""
     cancelable: bool = False
     """It can undo an effect by its key."""
+    slots: tuple[str, ...] = ()
+    """In which it takes credentials; "" stands for its default one."""
 
     def effect_of(self, value: JsonValue) -> EffectClass:
         """The class of a call with this input; `AT_MOST_ONCE` when its expression does not say."""
@@ -338,6 +341,7 @@ def _version(stored: registry_pb.NodeVersion) -> VersionView:
         batch=_batch(stored) if stored.batchable else 1,
         verifiable=stored.verifiable,
         cancelable=stored.cancelable,
+        slots=slots_of(stored.credentials),
     )
 
 

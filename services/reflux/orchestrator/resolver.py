@@ -185,6 +185,7 @@ def _effect(run_id: RunId, command: AskEffect, step: StepRun) -> pb.ClaimedEffec
         scope=claim.scope if claim else "",
         execution_id=claim.execution_id if claim else "",
         input=command.input.raw,
+        credentials=dict(command.credentials),
     )
     made.start_time.FromDatetime(first_sent(step))
     return made

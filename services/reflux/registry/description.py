@@ -2,7 +2,7 @@
 
 The digest covers description, schemas and effect: what callers rely on. Two descriptions with the same digest
 are the same version, whatever the spelling of their schemas; timeout, concurrency and whether it takes
-batches, verifies or cancels are a matter of the deployment and are not in it.
+batches, verifies, cancels or has a slot for credentials are a matter of the deployment and are not in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from reflux.core.reasons import Reason
 from reflux.runtime import documents
 
 if TYPE_CHECKING:
-    from reflux.api.node.v1.node_service_pb2 import Effect, NodeDescription
+    from collections.abc import Sequence
+
+    from reflux.api.node.v1.node_service_pb2 import CredentialSlot, Effect, NodeDescription
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_DESCRIPTION: Final = 2_000
@@ -30,6 +32,8 @@ MAX_SCOPE: Final = 256
 """Characters."""
 MAX_CONCURRENCY: Final = 100_000
 MAX_TIMEOUT_SECONDS: Final = 86_400
+MAX_SLOTS: Final = 16
+"""For credentials."""
 
 
 def check(description: NodeDescription) -> str:
@@ -68,6 +72,7 @@ def _violations(of: NodeDescription) -> list[Violation]:
         if problem:
             violations.append(Violation(f"description.{field}", problem))
     violations += _effect_violations(of.effect)
+    violations += _slot_violations(of.credentials)
     timeout = of.attempt_timeout.ToTimedelta().total_seconds()
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
         violations.append(
@@ -87,6 +92,23 @@ def _effect_violations(of: Effect) -> list[Violation]:
             compile_expression(of.expression)
     except ExpressionProblem as error:
         violations.append(Violation("description.effect.expression", error.message))
+    return violations
+
+
+def _slot_violations(slots: Sequence[CredentialSlot]) -> list[Violation]:
+    violations = []
+    if len(slots) > MAX_SLOTS or sum(slot.default for slot in slots) > 1:
+        message = f"at most {MAX_SLOTS} slots for credentials, and one default"
+        violations.append(Violation("description.credentials", message))
+    taken: set[str] = set()
+    for number, slot in enumerate(slots[:MAX_SLOTS]):
+        if not names.is_name(slot.name) or slot.name in taken:
+            message = f"the name of a slot is {names.NAME_RULE}, and no other slot's"
+            violations.append(Violation(f"description.credentials[{number}].name", message))
+        taken.add(slot.name)
+        if len(slot.description) > MAX_DESCRIPTION or not all(map(names.is_name, slot.kinds)):
+            message = f"kinds by their names, described in at most {MAX_DESCRIPTION} characters"
+            violations.append(Violation(f"description.credentials[{number}]", message))
     return violations
 
 

@@ -59,6 +59,7 @@ class EndpointServicer(EndpointServiceServicer):
             batchable=said.batchable,
             verifiable=said.verifiable,
             cancelable=said.cancelable,
+            credentials=tuple(slot.SerializeToString(deterministic=True) for slot in said.credentials),
             digest=digest,
             created_at=datetime.now(UTC),
         )

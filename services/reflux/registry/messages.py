@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reflux.api.node.v1.node_service_pb2 import Effect
+from reflux.api.node.v1.node_service_pb2 import CredentialSlot, Effect
 from reflux.api.registry.v1 import registry_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def node_version(of: NodeVersion) -> pb.NodeVersion:
         batchable=of.batchable,
         verifiable=of.verifiable,
         cancelable=of.cancelable,
+        credentials=[CredentialSlot.FromString(each) for each in of.credentials],
         digest=of.digest,
         endpoints=[pb.Endpoint(id=each.id, address=each.address) for each in of.endpoints],
     )

@@ -45,6 +45,8 @@ class NodeVersion:
     """It can say what became of an effect."""
     cancelable: bool
     """It can undo an effect by its key."""
+    credentials: tuple[bytes, ...]
+    """Serialized reflux.api.node.v1.CredentialSlot."""
     digest: str
     created_at: datetime
     endpoints: tuple[Endpoint, ...] = ()
@@ -87,6 +89,7 @@ class RegistryStore:
             "batchable": version.batchable,
             "verifiable": version.verifiable,
             "cancelable": version.cancelable,
+            "credentials": list(version.credentials),
             "digest": version.digest,
         }
         return bool(await self._all("register_version", values))

@@ -8,7 +8,8 @@ Rules:
 - Standard `logging` stays underneath: records of libraries come out in the same shape, with their message
   as the event.
 - Never a secret. Values whose key names a secret, and passwords inside any URL or connection string, are
-  replaced before a record is formatted, also inside exception texts.
+  replaced before a record is formatted, also inside exception texts. What was told to be a secret
+  (`keep_out`) is replaced wherever it stands in a line, whoever writes it.
 - One line per event on stderr, whatever the values contain; the supervisor turns stderr into a file.
 """
 
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from reflux.runtime.settings import LogFormat
 
@@ -43,6 +44,26 @@ def redact(text: str) -> str:
     """`text` without the passwords of URLs (`scheme://user:…@host`) and connection strings (`password=…`)."""
     text = _URL_PASSWORD.sub(rf"\g<head>:{_REDACTED}@", text)
     return _DSN_PASSWORD.sub(rf"\g<head>{_REDACTED}", text)
+
+
+_KEPT_OUT: Final[dict[str, None]] = {}
+_MAX_KEPT_OUT: Final = 1_000
+
+
+def keep_out(secrets: Iterable[str]) -> None:
+    """Never write these texts to a log of this process; the latest thousand are remembered."""
+    for secret in secrets:
+        for form in {secret, orjson.dumps(secret)[1:-1].decode()}:
+            _KEPT_OUT.pop(form, None)
+            _KEPT_OUT[form] = None
+    while len(_KEPT_OUT) > _MAX_KEPT_OUT:
+        del _KEPT_OUT[next(iter(_KEPT_OUT))]
+
+
+def _without_secrets(line: str) -> str:
+    for secret in tuple(_KEPT_OUT):
+        line = line.replace(secret, _REDACTED)
+    return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +165,7 @@ class _JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in _safe_fields(record).items() if key not in line}
         if record.exc_info:
             line["exception"] = redact(self.formatException(record.exc_info))
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return _without_secrets(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 class _ConsoleFormatter(logging.Formatter):
@@ -157,7 +178,7 @@ class _ConsoleFormatter(logging.Formatter):
         line = f"{stamp} {record.levelname:<7} {record.name}  {event}{fields}"
         if record.exc_info:
             line += "\n" + redact(self.formatException(record.exc_info))
-        return line
+        return _without_secrets(line)
 
 
 def _time(record: logging.LogRecord) -> datetime:

@@ -215,6 +215,10 @@ class Settings(BaseSettings):
     """Folder of this process's identity, made by `reflux certs`: mutual TLS with every other service.
     Default: plaintext, which is for loopback. Not for `reflux up`, where everything is on loopback.
     """
+    credentials_dir: Path | None = None
+    """Folder of the credentials that steps name, a file each, read by nodes alone; see
+    `reflux.sdk.credentials`. Default: none; of `reflux up` the folder `credentials` in its data folder.
+    """
     http_allow: NetworksSetting = ()
     """Private networks that `http.request` may reach, comma-separated CIDRs; none by default."""
 

@@ -25,6 +25,9 @@ started a call. Called by: the mesh.
 A version that may have acted without anybody hearing of it says what became of that: its handlers `verify`
 and `cancel` (`reflux.sdk.verifying`).
 
+A step may name a credential for a version that declares a slot for it: `ctx.credential("name")` is what was
+named, read where the version runs (`reflux.sdk.credentials`). What a call costs is said with `ctx.spent`.
+
 What the function does is part of the run's trace: `ctx.span("charge")` adds to it, `ctx.traceparent` takes
 it further.
 
@@ -38,6 +41,7 @@ from reflux.core.effect import EffectClass
 from reflux.core.reasons import Reason
 from reflux.runtime.traces import SpanKind
 from reflux.sdk.context import Context
+from reflux.sdk.credentials import Basic, Bearer, Credential, CredentialSlot, Header, Key
 from reflux.sdk.definition import Model, NodeVersion, node
 from reflux.sdk.faults import Full, NodeFault, TargetFault
 from reflux.sdk.serving import serve
@@ -45,10 +49,16 @@ from reflux.sdk.verifying import Asked, Found, Knowledge, Unknown, Voided
 
 __all__ = [
     "Asked",
+    "Basic",
+    "Bearer",
     "Context",
+    "Credential",
+    "CredentialSlot",
     "EffectClass",
     "Found",
     "Full",
+    "Header",
+    "Key",
     "Knowledge",
     "Model",
     "NodeFault",

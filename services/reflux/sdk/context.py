@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from reflux.core.cost import MAX_NANOS, NANOS, believable, total
 from reflux.core.effect import EffectClass
 from reflux.runtime.traces import SpanKind
+from reflux.sdk.credentials import NONE
 from reflux.sdk.faults import Refusal
 from reflux.sdk.tracing import NO_SPAN, OpenSpan
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from reflux.runtime.logs import Logger
     from reflux.runtime.traces import Attributes
     from reflux.sdk.claims import Claims
+    from reflux.sdk.credentials import Credential, Credentials
     from reflux.sdk.definition import NodeVersion
     from reflux.sdk.envelope import Envelope
     from reflux.sdk.tracing import CallSpans
@@ -47,8 +49,11 @@ class Context(Generic[R]):
         claims: Claims,
         log: Logger,
         spans: CallSpans | None = None,
+        credentials: Credentials = NONE,
     ) -> None:
         self._spans = spans
+        self.credentials = credentials
+        """Those of the call; a function asks with `credential`."""
         self._envelope = envelope
         self._version = version
         self._claims = claims
@@ -120,6 +125,20 @@ class Context(Generic[R]):
         if self._spans is None:
             return nullcontext(NO_SPAN)
         return self._spans.span(name, kind, attributes or {})
+
+    def credential(self, slot: str) -> Credential | None:
+        """What the step named for a slot of the version, read for this call; None: nothing.
+
+        >>> key = ctx.credential("stripe")
+
+        What it gives never goes into an output, an error, a log or a span.
+
+        Raises:
+            ValueError: the version has no such slot.
+        """
+        if all(slot != each.name for each in self._version.credentials):
+            raise ValueError(f"{self._version.name} has no slot {slot} for credentials")
+        return self.credentials.by_slot.get(slot)
 
     def spent(self, amount: Decimal | int | str) -> None:
         """Say that the call has cost so much, in US dollars; what it says again is added.

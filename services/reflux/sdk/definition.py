@@ -14,12 +14,13 @@ from reflux.core.names import is_name, is_version
 from reflux.sdk.effects import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
     from reflux.core.effect import EffectClass
     from reflux.runtime.settings import Settings
+    from reflux.sdk.credentials import CredentialSlot
     from reflux.sdk.verifying import Asking
 
 MAX_CONCURRENCY: Final = 1000
@@ -52,6 +53,7 @@ class NodeVersion:
     wants_context: bool
     verify: Asking | None = None
     cancel: Asking | None = None
+    credentials: tuple[CredentialSlot, ...] = ()
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class NodeVersion:
             batchable=self.batchable,
             verifiable=self.verify is not None,
             cancelable=self.cancel is not None,
+            credentials=[slot.to_proto() for slot in self.credentials],
         )
         description.attempt_timeout.FromTimedelta(self.attempt_timeout)
         return description
@@ -94,6 +97,7 @@ def node(
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
     verify: Asking | None = None,
     cancel: Asking | None = None,
+    credentials: Sequence[CredentialSlot] = (),
 ) -> Callable[[Callable[..., Any]], NodeVersion]:
     """Make a node version of a function `(given: InputModel[, ctx: Context[R]]) -> OutputModel`.
 
@@ -104,21 +108,20 @@ def node(
     ... async def send(given: Mail, ctx: Context[None]) -> Receipt: ...
 
     Args:
-        name: of the node, e.g. `http.request`.
+        name: e.g. `http.request`.
         version: e.g. `1.0.0`, or `anthropic-claude`.
-        effect: a class, or a CEL expression over `input` that gives one of `pure`, `idempotent`,
-            `compensatable`, `at_most_once`.
+        effect: a class, or a CEL expression over `input` that gives the name of one.
         attempt_timeout: deadline of a call that brings none.
         max_concurrency: calls at once, 1 to 1000; more are answered RESOURCE_EXHAUSTED.
         batchable: pure calls that are ready at the same moment may come in one message. It saves most of what
             a call costs, and takes a part of the mesh away: only the first outcome of a batch makes it retry,
-            count or fall back (see `reflux.sdk.batches`). For work that takes milliseconds; not for a version
-            whose provider may fail call by call.
+            count or fall back (see `reflux.sdk.batches`). Not for a provider that may fail call by call.
         scope: within which the idempotency key holds, e.g. one provider account.
-        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
-            the function runs: safe, but a failure before the effect then counts as possibly done.
+        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK does before it
+            runs: safe, but a failure before the effect then counts as possibly done.
         verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
         cancel: undoes the effect of a key for ever; what makes a version `compensatable`.
+        credentials: where a step may name a credential; `ctx.credential(slot)` is what it named.
         resources: opened once per process, closed after the drain; `ctx.resources` is what it yields.
 
     Raises:
@@ -147,6 +150,7 @@ def node(
             wants_context=len(parameters) == 2,
             verify=verify,
             cancel=cancel,
+            credentials=tuple(credentials),
         )
 
     return make

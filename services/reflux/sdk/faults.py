@@ -13,6 +13,7 @@ is none, after it only the author knows (`no_effect`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import grpc
@@ -20,7 +21,7 @@ import grpc
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
     from reflux.core.errors import Violation
@@ -73,6 +74,12 @@ class Fault(Exception):
         self.retry_after = retry_after
         self.no_effect = no_effect
         self.violations = tuple(violations)
+
+    def hide(self, hide: Callable[[str], str]) -> None:
+        """Take secrets out of what will be told."""
+        self.message = hide(self.message)
+        self.metadata = {key: hide(value) for key, value in self.metadata.items()}
+        self.violations = tuple(replace(each, message=hide(each.message)) for each in self.violations)
 
 
 class NodeFault(Fault):

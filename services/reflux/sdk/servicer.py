@@ -7,6 +7,7 @@ The order of a call, and what a failure at each point means:
     input          size, schema                               TargetFault: INVALID_ARGUMENT with places
     effect         not weaker than the caller counts on,      Refusal: EFFECT_WEAKER
                    unless the flow declares it for the call
+    credentials    there, and fit for their slot              TargetFault: CREDENTIAL_…
     claim          granted (unless pure)                      Refusal: CLAIM_REFUSED
     function       within the deadline                        what it raises; else NodeFault with an error id
     output         of its model, at most 1 MiB                NodeFault / TargetFault
@@ -40,6 +41,7 @@ from reflux.runtime import documents, logs, rpc
 from reflux.sdk import metrics
 from reflux.sdk.batches import Batch
 from reflux.sdk.context import Context
+from reflux.sdk.credentials import NONE, Credentials, CredentialStore
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
 from reflux.sdk.outcome import Done, Failed
@@ -67,12 +69,19 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     """Serves one node version."""
 
     def __init__(
-        self, version: NodeVersion, *, resources: Any, claims: Claims, exporter: Exporter | None = None
+        self,
+        version: NodeVersion,
+        *,
+        resources: Any,
+        claims: Claims,
+        exporter: Exporter | None = None,
+        credentials: CredentialStore | None = None,
     ) -> None:
         self.version = version
         """What is served."""
         self._resources = resources
         self._claims = claims
+        self._store = credentials or CredentialStore(None)
         self._reporter = Reporter(claims, version.version)
         self._spans = VersionSpans(exporter, version)
         self._log = logs.get_logger("node").bind(node_version=version.name)
@@ -169,7 +178,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             except (Fault, CallerError) as error:
                 outcome: Done | Failed = self.failed(error, None, spans)
             else:
-                outcome = await self.work(request.input, envelope, context.time_remaining(), place, spans)
+                named, left = request.credentials, context.time_remaining()
+                outcome = await self.work(request.input, envelope, left, place, spans, named=named)
         self._reporter.tell(metadata, outcome.output if isinstance(outcome, Done) else outcome.fault)
         if isinstance(outcome, Done):
             return node_service_pb2.ExecuteResponse(output=outcome.output, cost_nanos=outcome.cost_nanos)
@@ -182,6 +192,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         remaining: float | None,
         place: ExitStack,
         spans: CallSpans | None = None,
+        *,
+        named: Mapping[str, str] | None = None,
     ) -> Done | Failed:
         """The outcome of one call that has its `place`: its output, or how it failed.
 
@@ -191,11 +203,13 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             remaining: seconds until it is given up; None for as long as the version says.
             place: closed by the caller, unless a thread goes on in it.
             spans: of the call, when it is traced.
+            named: names of credentials, by slot.
         """
         call: Context[Any] | None = None
         try:
             value, effect = self._accept(raw, envelope)
-            call = self.open(envelope, effect, remaining, spans)
+            credentials = await self.find(named)
+            call = self.open(envelope, effect, remaining, spans, credentials)
             if not self.version.claims_itself:
                 await call.claim()
             return Done(self._finish(await self._run(value, call, place), call), call.cost_nanos)
@@ -248,8 +262,25 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             raise Refusal(code, message, reason=Reason.EFFECT_WEAKER, metadata={"effect": effect})
         return value, effect
 
+    async def find(self, named: Mapping[str, str] | None) -> Credentials:
+        """The credentials that a call names.
+
+        Raises:
+            TargetFault: one is not there, or does not fit.
+        """
+        if not named:
+            return NONE
+        return await asyncio.to_thread(
+            self._store.find, dict(named), self.version.credentials, self.version.name
+        )
+
     def open(
-        self, envelope: Envelope, effect: EffectClass, remaining: float | None, spans: CallSpans | None
+        self,
+        envelope: Envelope,
+        effect: EffectClass,
+        remaining: float | None,
+        spans: CallSpans | None,
+        credentials: Credentials = NONE,
     ) -> Context[Any]:
         """What the author's function knows of its call."""
         if spans is not None:
@@ -267,6 +298,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             claims=self._claims,
             log=self._log.bind(run_id=envelope.run_id, step=envelope.step, attempt=envelope.attempt),
             spans=spans,
+            credentials=credentials,
         )
 
     async def _run(self, value: BaseModel, call: Context[Any], place: ExitStack) -> Any:
@@ -288,7 +320,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         if not isinstance(result, self.version.output):
             kind = type(result).__name__
             raise TypeError(f"{self.version.name} returned {kind}, not {self.version.output.__name__}")
-        output = result.model_dump_json().encode()
+        output = call.credentials.hide_in_json(result.model_dump_json().encode())
         if len(output) > MAX_DOCUMENT_BYTES:
             raise TargetFault(
                 grpc.StatusCode.OUT_OF_RANGE,
@@ -328,6 +360,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             log.exception("node_failed", error_id=error_id, error=type(error).__name__)  # noqa: LOG004 - see above
             told = rpc.defect(error_id)
             fault = NodeFault(grpc.StatusCode.INTERNAL, told.message, metadata=told.metadata)
+        elif call is not None and call.credentials.by_slot:
+            fault.hide(call.credentials.hide)
         if spans is not None:
             tell(spans.root, fault)
         if isinstance(fault, Refusal | Full):

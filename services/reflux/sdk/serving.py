@@ -21,6 +21,7 @@ from reflux.runtime.tls import Identity, Role
 from reflux.runtime.trace_export import Exporter, exporting
 from reflux.sdk import metrics
 from reflux.sdk.claims import Claims
+from reflux.sdk.credentials import CredentialStore
 from reflux.sdk.registration import Registration
 from reflux.sdk.servicer import SERVICE, NodeServicer
 
@@ -119,7 +120,10 @@ async def node_server(
     """
     resources: Any = version.resources(settings) if version.resources else nullcontext()
     async with resources as opened:
-        servicer = NodeServicer(version, resources=opened, claims=claims, exporter=exporter)
+        store = CredentialStore(settings.credentials_dir)
+        servicer = NodeServicer(
+            version, resources=opened, claims=claims, exporter=exporter, credentials=store
+        )
 
         async def drain() -> None:
             if on_drain is not None:

@@ -99,7 +99,8 @@ async def ask(
         raise TargetFault(grpc.StatusCode.UNIMPLEMENTED, message, reason=Reason.ARGUMENT_INVALID)
     value = servicer.read(effect.input)
     envelope = Envelope.read(context.invocation_metadata())
-    call = servicer.open(envelope, EffectClass.PURE, context.time_remaining(), None)
+    credentials = await servicer.find(effect.credentials)
+    call = servicer.open(envelope, EffectClass.PURE, context.time_remaining(), None, credentials)
     asked = Asked(
         idempotency_key=effect.idempotency_key,
         scope=effect.scope,

@@ -47,8 +47,9 @@ class Mesh:
         *,
         effect: EffectClass | Expression = EffectClass.PURE,
         schema: dict[str, Any] | None = None,
+        slots: tuple[str, ...] = (),
     ) -> None:
-        view = VersionView(node, version, f"{node}@{version}", effect, None, endpoints=2)
+        view = VersionView(node, version, f"{node}@{version}", effect, None, endpoints=2, slots=slots)
         self.known.setdefault(node, {})[version] = view
         if schema is not None:
             self.schemas[node, version] = schema

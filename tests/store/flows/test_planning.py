@@ -154,7 +154,7 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
     document["spec"]["steps"] += [
         {"id": "b", "nod": "x"},
         {"id": "c", "node": "http.request@9", "when": "{{ steps.z.output }}"},
-        {"id": "d", "node": "x", "credentials": "mine"},
+        {"id": "d", "node": "x", "credentials": "{{ input.mine }}"},
     ]
     plan = await flows.plan(document)
     assert not plan.valid
@@ -165,9 +165,33 @@ async def test_problems_of_the_document_and_of_the_mesh_come_together(flows, mes
         ("UNKNOWN_VERSION", "/spec/steps/2/node"),
         ("UNKNOWN_STEP", "/spec/steps/2/when"),
         ("UNKNOWN_NODE", "/spec/steps/3/node"),
-        ("NOT_SUPPORTED_YET", "/spec/steps/3/credentials"),
+        ("TEMPLATE_NOT_ALLOWED", "/spec/steps/3/credentials"),
     ]
     assert [step.step for step in plan.steps] == ["a", "c", "d"]
+
+
+async def test_a_plan_names_credentials_and_where_they_are_taken(flows, mesh):
+    """Which a step names, and in which slots each version takes one; only nodes know what is there."""
+    mesh.add("http.request", "1.0.0", slots=("authorization", ""))
+    mesh.add("http.request", "2.0.0", slots=("authorization", ""))
+    plan = await flows.plan(calling(credentials="shop-api"))
+    assert plan.valid
+    (step,) = plan.steps
+    assert dict(step.credentials) == {"": "shop-api"}
+    assert [[*version.credentials] for version in step.versions] == [["authorization"], ["authorization"]]
+
+
+async def test_a_slot_that_nobody_has_is_a_problem(flows, mesh):
+    """Of all that could answer: what only one of them takes is no mistake."""
+    mesh.add("http.request", "2.0.0", slots=("key",))
+    plan = await flows.plan(calling(credentials={"key": "mine", "keys": "mine"}))
+    assert problems_of(plan) == [("UNKNOWN_CREDENTIAL", "/spec/steps/0/credentials/keys")]
+    assert "it has key" in plan.problems[0].message
+    plan = await flows.plan(calling(credentials="mine"))
+    assert problems_of(plan) == [("UNKNOWN_CREDENTIAL", "/spec/steps/0/credentials")]
+    assert problems_of(await flows.plan(calling("http.request@1.0.0", credentials={"key": "mine"}))) == [
+        ("UNKNOWN_CREDENTIAL", "/spec/steps/0/credentials/key")
+    ]
 
 
 async def test_a_saved_flow_is_planned_by_its_name(flows, mesh):

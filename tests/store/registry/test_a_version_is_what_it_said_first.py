@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+SLOT = node_pb.CredentialSlot(name="shop", description="A shop's.", kinds=["bearer"], default=True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -45,11 +48,13 @@ async def test_the_same_description_is_welcome(running: Callable[..., Any]) -> N
             input_schema=b'{ "title":"x","type":"object" }',
             max_concurrency=99,
             batchable=True,
+            credentials=[SLOT],
         )
         await registry.shows("127.0.0.1:9000", "127.0.0.1:9001")
         listed = await registry.catalog.ListNodeVersions(pb.ListNodeVersionsRequest(node="echo"), timeout=10)
         shown = [(each.version, each.max_concurrency, each.batchable) for each in listed.versions]
         assert shown == [("1.0.0", 99, True)]
+        assert list(listed.versions[0].credentials) == [SLOT]
 
 
 async def test_a_description_with_problems_is_refused_with_all_of_them(running: Callable[..., Any]) -> None:
@@ -57,7 +62,12 @@ async def test_a_description_with_problems_is_refused_with_all_of_them(running: 
     async with running() as registry:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await registry.register(
-                "Echo!", "", input_schema=b"{", output_schema=b'{"type": 7}', max_concurrency=0
+                "Echo!",
+                "",
+                input_schema=b"{",
+                output_schema=b'{"type": 7}',
+                max_concurrency=0,
+                credentials=[SLOT, SLOT, node_pb.CredentialSlot(name="A slot", kinds=["?"])],
             )
         failure = rpc.read(refused.value)
         assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -67,6 +77,10 @@ async def test_a_description_with_problems_is_refused_with_all_of_them(running: 
             "input_schema",
             "output_schema",
             "max_concurrency",
+            "credentials",
+            "credentials[1].name",
+            "credentials[2].name",
+            "credentials[2]",
         }
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+import pytest
 
 from reflux.core.schedule import schedule as schedule_rules
-from tests.store.runs.firing import STEP, call, every, moments, started, until
+from tests.store.runs.firing import STEP, call, every, moments, shown, started, until
+from tests.support.orchestrators import insist
 
 
 async def test_with_a_queue_each_firing_waits_for_the_run_before_it(begin, mesh):
@@ -64,3 +67,46 @@ async def test_a_queue_is_bounded_and_counts_what_it_gives_up(begin, mesh, datab
         times = moments(await started(client))
     assert times == [anchor - timedelta(hours=2), anchor - timedelta(hours=1), anchor]
     assert schedule.missed_count == 7
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "other")], ids=len)
+async def test_a_queue_outlives_those_who_hold_it(processes, mesh, names):
+    """Whoever has the schedule is killed while a firing waits: each firing is one run, in order.
+
+    With two of them each is killed in turn, so the schedule and the run before it change hands.
+    """
+    gate, calls, most = asyncio.Event(), Counter(), []
+
+    async def work(given, envelope, context):
+        run = envelope["x-reflux-run-id"]
+        calls[run] += 1  # a pure call may be made again after a takeover
+        most.append(sum(count > 0 for count in calls.values()))
+        try:
+            await gate.wait()
+        finally:
+            calls[run] -= 1
+        return {}
+
+    mesh.script = work
+    for name in names:
+        await processes.serving(name)
+    client = processes.clients[names[0]]
+    await client.save("timed", STEP, triggers=[every(overlap="queue")])
+    await until(client, lambda each: each.fired_count == 1)
+    for name in names:
+        await asyncio.sleep(1.5)  # another one comes due, and waits
+        processes.kill(name)
+        await processes.serving(name)
+    [first] = await insist(lambda: started(client))
+    gate.set()
+    await client.until(first["run"], "SUCCEEDED", seconds=60)
+    await until(client, lambda each: each.fired_count >= 4, seconds=60)
+    await call(client, "PauseTrigger")
+    schedule, runs = await shown(client), await started(client)
+    for run in runs:
+        await client.until(run["run"], "SUCCEEDED", seconds=60)
+    times = moments(runs)
+    assert times == [times[0] + timedelta(seconds=n) for n in range(len(times))]
+    assert max(most) == 1
+    assert schedule.fired_count == len(runs)
+    assert (schedule.skipped_count, schedule.missed_count, schedule.failed_count) == (0, 0, 0)

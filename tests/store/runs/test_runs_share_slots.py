@@ -13,6 +13,7 @@ from reflux.api.trigger.v1.trigger_service_pb2 import DeliverWebhookRequest, Hea
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from reflux.gateway import errors
 from tests.store.runs.speaking import say
+from tests.support.operations import execute_step
 from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
@@ -331,3 +332,23 @@ async def test_an_input_without_a_key_starts_nothing(begin, mesh, database_dsn, 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal(refused.value)[1] == reason
     assert await slots_left(database_dsn) == (0, 0)
+
+
+async def test_a_step_alone_takes_no_slot_and_waits_for_none(begin, mesh):
+    """It has not the input of a whole run, so it has no key: people try a step while the flow is full."""
+    mesh.script = gate = Gate()
+    other = {"id": "b", "node": "work.pure", "with": {"shop": "alone"}}
+    async with begin() as client:
+        flow = await client.save("full", STEP, other, policies=limited(key="{{ input.shop }}", limit=1))
+        first = await client.start(flow, {"shop": "s", "n": 1})
+        await gate.reached(1)
+        second = await client.start(flow, {"shop": "s", "n": 2})
+        alone = asyncio.ensure_future(execute_step(client, "full", "b"))
+        await gate.reached(2)
+        assert gate.going_on == {"s": 1, "alone": 1}
+        assert (await client.until(second["id"], "QUEUED"))["state"] == "QUEUED"
+        gate.let_all_go()
+        assert (await alone)["state"] == "SUCCEEDED"
+        for run in (first, second):
+            await client.until(run["id"], "SUCCEEDED")
+    assert gate.most["s"] == 1

@@ -15,6 +15,7 @@ FROM_PLAN = {
     ProblemCode.UNKNOWN_NODE,
     ProblemCode.UNKNOWN_VERSION,
     ProblemCode.NO_ROUTE,
+    ProblemCode.UNKNOWN_CREDENTIAL,
     ProblemCode.EFFECT_WEAKER,
     ProblemCode.FLOW_CYCLE,
     ProblemCode.UNKNOWN_FLOW,

@@ -41,14 +41,21 @@ class Caller:
 
     channel: grpc.aio.Channel
 
-    async def __call__(self, value: object, *, timeout: float = 10, **envelope: str) -> Answer:
+    async def __call__(
+        self,
+        value: object,
+        *,
+        timeout: float = 10,
+        credentials: dict[str, str] | None = None,
+        **envelope: str,
+    ) -> Answer:
         raw = value if isinstance(value, bytes) else orjson.dumps(value)
         traceparent = envelope.pop("traceparent", None)
         metadata = tuple((f"x-reflux-{key.replace('_', '-')}", text) for key, text in envelope.items())
         if traceparent is not None:
             metadata += (("traceparent", traceparent),)
         stub = node_service_pb2_grpc.NodeServiceStub(self.channel)
-        request = node_service_pb2.ExecuteRequest(input=raw)
+        request = node_service_pb2.ExecuteRequest(input=raw, credentials=credentials or {})
         try:
             response = await stub.Execute(request, metadata=metadata, timeout=timeout)
         except grpc.aio.AioRpcError as error:

@@ -139,6 +139,7 @@ def _show_steps(reflux: Session, answer: dict[str, Any]) -> None:
         Column("EFFECT"),
         Column("LANE"),
         Column("WAITS FOR", wraps=True),
+        Column("CREDENTIALS", wraps=True),
     ]
     rows = [
         (
@@ -148,10 +149,20 @@ def _show_steps(reflux: Session, answer: dict[str, Any]) -> None:
             step["effect"],
             step["lane"],
             ", ".join(step["needs"]),
+            _credentials(step),
         )
         for step in answer["steps"]
     ]
     reflux.out.table(columns, rows)
+
+
+def _credentials(step: dict[str, Any]) -> str:
+    """Those that the step names; else where it could name one."""
+    named = step.get("credentials") or {}
+    if named:
+        return ", ".join(f"{slot}: {name}" if slot else name for slot, name in sorted(named.items()))
+    slots = sorted({slot for version in step["versions"] for slot in version.get("credentials") or ()})
+    return f"none (could: {', '.join(slots)})" if slots else ""
 
 
 def _version(of: dict[str, Any]) -> str:

@@ -96,6 +96,7 @@ def make_plan(
             for name in _SERVICES
         },
         "proxy_stats_addresses": (Address(_LOOPBACK, claimed["--admin-port"]),),
+        "credentials_dir": settings.credentials_dir or folder.root / "credentials",
     }
     if "postgres_dsn" not in settings.model_fields_set:
         postgres = _postgres(folder, claimed["postgres"])

@@ -35,6 +35,9 @@ done is undone, the last step first; a failure that is caught undoes nothing (`r
 **Using outputs again.** `cache` of a pure node step gives an output that the same input, or the same `key`,
 was answered with within `ttl`: of the same flow, step, node and versions. Nothing depends on it.
 
+**Credentials.** `credentials` of a node step names with what its calls prove who they come from; the secret
+itself is known where the node runs, and nowhere here (`stepcredentials`).
+
 **Other flows.** A `flow` step begins a run of another flow and waits for its end, or with `wait: detached`
 gives the id of that run; `policies.on_failure` names the flow that hears of a failure
 (`reflux.core.children`).

@@ -270,7 +270,7 @@ READERS: Final[Mapping[str, ReadAction]] = {
 """Every action that is built, and who reads it."""
 UNBUILT: Final[tuple[str, ...]] = ()
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "node": ("with", "retry", "timeout", "result", "effect", "compensate", "cache", "route"),
+    "node": ("with", "retry", "timeout", "result", "effect", "compensate", "cache", "route", "credentials"),
     "if": ("result", "timeout", "compensate"),
     "switch": ("result", "timeout", "compensate"),
     "foreach": ("steps", "result", "timeout", "compensate"),

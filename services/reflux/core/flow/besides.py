@@ -5,6 +5,7 @@
     cache: { ttl: 10m, key: "{{ … }}" }  uses an output of the same input, or key, again
     compensate: { node, with }           undoes the step when the run ends badly (`reflux.core.compensation`)
     route: { pin, versions, sticky, … }  how its calls find a version (`steproute`)
+    credentials: shop                    with what its calls prove who they come from (`stepcredentials`)
 
 `result` of a loop means a value for each iteration, or of the last one, and is read with it (`actions`). The
 others see `self`: the step as expressions see it once it has settled, its output not yet mapped.
@@ -21,6 +22,7 @@ from reflux.core.flow import actions
 from reflux.core.flow.model import Cache, NodeAction, OnError, Retry
 from reflux.core.flow.policies import read_retry, read_timeouts
 from reflux.core.flow.problems import ProblemCode
+from reflux.core.flow.stepcredentials import read_credentials
 from reflux.core.flow.steproute import read_step_route
 from reflux.core.names import UNDO, StepPath
 
@@ -57,6 +59,9 @@ def read_besides(
         found = fields["route"] = read_step_route(steps, route, draft, action)
         if found is not None and found.pin is not None and isinstance(action, NodeAction):
             fields["action"] = replace(action, version=found.pin)
+    named = reader.optional(place, "credentials")
+    if named is not None and kind == "node":
+        fields["credentials"] = read_credentials(reader, named)
     undo = reader.optional(place, "compensate")
     if undo is not None and kind is not None and "compensate" in actions.KEYS_OF.get(kind, ()):
         fields["compensation"] = _compensation(steps, undo, draft, kind)
@@ -78,11 +83,12 @@ def _cache(steps: StepReader, place: Place, draft: Draft, effect: EffectClass | 
 def _compensation(steps: StepReader, place: Place, draft: Draft, kind: str) -> Step | None:
     """What undoes the step: the call of a node, with a retry of its own."""
     reader = steps.reader
-    reader.known_keys(place, ("node", "with", "retry", "timeout", "effect"))
+    reader.known_keys(place, ("node", "with", "retry", "timeout", "effect", "credentials"))
     called = reader.required(place, "node")
     if called is None:
         return None
     retry, effect = reader.optional(place, "retry"), reader.optional(place, "effect")
+    named = reader.optional(place, "credentials")
     step = replace(
         draft.step,
         path=StepPath(draft.step.path + UNDO),
@@ -93,6 +99,7 @@ def _compensation(steps: StepReader, place: Place, draft: Draft, kind: str) -> S
         disabled=False,
         cache=None,
         route=None,
+        credentials=() if named is None else read_credentials(reader, named),
         effect=None if effect is None else reader.choice(effect, EffectClass, EffectClass.AT_MOST_ONCE),
     )
     own = replace(draft, step=step, place=place, reads=[])

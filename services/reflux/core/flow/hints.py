@@ -39,6 +39,7 @@ HINTS: Final[Mapping[str, str]] = {
     "UNKNOWN_NODE": "start a node version of that name, or name one that is registered",
     "UNKNOWN_VERSION": "start that version, or name one that is registered",
     "NO_ROUTE": "give a version a weight in the node's route",
+    "UNKNOWN_CREDENTIAL": "name a slot that the node has: `reflux flow plan` shows them",
     "SECRET_MISSING": "set the variable where the orchestrator starts",
     "UNKNOWN_FLOW": "save that flow first, or name one that is there",
     "FLOW_CYCLE": "use a loop, or split the flow",

@@ -412,6 +412,8 @@ class Step:
     """Of a pure call; None: it is made each time."""
     route: StepRoute | None = None
     """How its calls find a version; None: as the node's route says."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Names of the credentials of its calls, each after that of its slot; "" is the node's default slot."""
     compensation: Step | None = None
     """Calls the node that undoes it; its expressions see `self` and `error` beside what the step sees."""
 

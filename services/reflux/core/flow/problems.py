@@ -67,6 +67,7 @@ class ProblemCode(StrEnum):
     UNKNOWN_NODE = "UNKNOWN_NODE"
     UNKNOWN_VERSION = "UNKNOWN_VERSION"
     NO_ROUTE = "NO_ROUTE"  # no version gets traffic
+    UNKNOWN_CREDENTIAL = "UNKNOWN_CREDENTIAL"  # the node takes none in this slot
     SECRET_MISSING = "SECRET_MISSING"  # noqa: S105 - the environment has no such variable, or no key in it
     UNKNOWN_FLOW = "UNKNOWN_FLOW"
     FLOW_CYCLE = "FLOW_CYCLE"  # a flow begins a run of itself, through others or at once

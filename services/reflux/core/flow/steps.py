@@ -26,7 +26,6 @@ MAX_STEPS: Final = 1_000
 """Of one flow, those in branches included."""
 
 COMMON_KEYS: Final = ("id", "name", "needs", "join", "when", "on_error", "disabled", "notes")
-UNBUILT_KEYS: Final = ("credentials",)
 PARTIAL_KEYS: Final = tuple(dict.fromkeys(key for keys in actions.KEYS_OF.values() for key in keys))
 """They go with some actions only."""
 
@@ -174,7 +173,7 @@ class StepReader:
         kind = named[0] if named and not unbuilt else None
         fitting = actions.KEYS_OF.get(kind or "", () if kind else PARTIAL_KEYS)
         known = (*COMMON_KEYS, *actions.READERS, *PARTIAL_KEYS)
-        self._reader.known_keys(place, known, UNBUILT_KEYS, ignored=actions.UNBUILT)
+        self._reader.known_keys(place, known, ignored=actions.UNBUILT)
         for key in PARTIAL_KEYS:
             if key in keys and key not in fitting:
                 message = f"{key} does not go with {kind}"

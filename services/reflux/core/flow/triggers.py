@@ -69,7 +69,6 @@ _KEYS: Final = (
     "timeout",
     "input",
 )
-_UNBUILT_KEYS: Final = ("credentials",)
 _PRESETS: Final[Mapping[str, tuple[Scheme, str, str]]] = {
     "standard": (Scheme.STANDARD, "webhook-signature", ""),
     "stripe": (Scheme.STRIPE, "stripe-signature", ""),
@@ -148,7 +147,11 @@ class _Webhook:
     def read(self) -> Webhook:
         """The trigger, as far as it can be read."""
         reader, place = self._reader, self._place
-        reader.known_keys(place, _KEYS, unbuilt=_UNBUILT_KEYS)
+        reader.known_keys(place, _KEYS, ignored=("credentials",))
+        if "credentials" in reader.mapping(place):
+            message = "a trigger names no credential: its secret is the orchestrator's, not a node's"
+            hint = "write secret: { env: NAME }, a variable of the orchestrator's environment"
+            self._problems.add(ProblemCode.MISPLACED_KEY, (*place.path, "credentials"), message, hint)
         hmac, preset = self._auth()
         respond = reader.choice(reader.optional(place, "respond"), Respond, Respond.ACCEPTED)
         return Webhook(

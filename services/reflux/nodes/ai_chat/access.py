@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -29,6 +29,15 @@ class Access:
     missing: str | None = None
     """What the operator has to do before this version can answer; None: nothing."""
 
+    wrong_url: str | None = field(default=None, repr=False)
+    """The part of `missing` that no key can mend."""
+    own: bool = False
+    """The key is one that the step named: what its account may do is the step's matter."""
+
+    def with_key(self, key: str) -> Access:
+        """The same provider, by the account of a step's own credential."""
+        return replace(self, key=key, missing=self.wrong_url, own=True)
+
     def redact(self, text: str) -> str:
         """`text` without the key, which a provider may repeat."""
         return text.replace(self.key, "***") if self.key else text
@@ -47,7 +56,7 @@ def to_anthropic(settings: Settings, environment: Mapping[str, str]) -> Access:
 def to_local(settings: Settings) -> Access:
     """Access to the operator's own server."""
     key, url = settings.ai_local_key or "", settings.ai_local_url
-    missing = _wrong_url("REFLUX_AI_LOCAL_URL", url) if url else "set REFLUX_AI_LOCAL_URL"
+    wrong_url = _wrong_url("REFLUX_AI_LOCAL_URL", url) if url else "set REFLUX_AI_LOCAL_URL"
     return Access(
         provider="local",
         key=key,
@@ -55,7 +64,8 @@ def to_local(settings: Settings) -> Access:
         model=settings.ai_local_model,
         idle_seconds=settings.ai_idle_seconds,
         streams=settings.ai_local_stream,
-        missing=missing or _wrong_key("REFLUX_AI_LOCAL_KEY", key),
+        missing=wrong_url or _wrong_key("REFLUX_AI_LOCAL_KEY", key),
+        wrong_url=wrong_url,
     )
 
 
@@ -65,13 +75,15 @@ def _standard(
     """A provider whose key and URL come from the variables that its own SDK reads."""
     key_name, url_name = f"{provider.upper()}_API_KEY", f"{provider.upper()}_BASE_URL"
     key, url = environment.get(key_name, "").strip(), environment.get(url_name, "").strip() or None
+    wrong_url = _wrong_url(url_name, url)
     return Access(
         provider=provider,
         key=key,
         url=url,
         model=model,
         idle_seconds=settings.ai_idle_seconds,
-        missing=_wrong_key(key_name, key) or _wrong_url(url_name, url) if key else f"set {key_name}",
+        missing=_wrong_key(key_name, key) or wrong_url if key else f"set {key_name}",
+        wrong_url=wrong_url,
     )
 
 

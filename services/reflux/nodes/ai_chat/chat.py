@@ -14,7 +14,7 @@ from reflux.nodes.ai_chat import faults, prices
 from reflux.nodes.ai_chat.draft import Draft
 from reflux.nodes.ai_chat.model import Output
 from reflux.runtime import documents
-from reflux.sdk import SpanKind
+from reflux.sdk import Key, SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Chat:
 
     async def __aenter__(self) -> Self:
         if self._access.missing is None:
-            self._connecting = asyncio.create_task(asyncio.to_thread(self._prepare))
+            self._connected()
         return self
 
     async def __aexit__(
@@ -70,19 +70,35 @@ class Chat:
             NodeFault, TargetFault: see `faults`.
         """
         named = getattr(given.providers, self._access.provider).model
-        model = named or self._access.model
-        if self._connecting is None or model is None:
-            raise faults.not_configured(self._access, self._access.missing or _NO_MODEL)
+        access = self._access_of(ctx)
+        model = named or access.model
+        if access.missing is not None or model is None:
+            raise faults.not_configured(access, access.missing or _NO_MODEL)
         deadline = asyncio.get_running_loop().time() + ctx.budget
-        wire = await self._client(self._connecting, deadline)
+        wire = await self._client(self._connected(), deadline)
+        if access.own:
+            wire = wire.with_key(access)
         draft = Draft()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._ask(ctx, wire, given, draft, model=model, named=named)
+                await self._ask(ctx, wire, given, draft, model=model, named=named, own=access.own)
         except TimeoutError:
             fault = faults.still_speaking(self._access, draft.length) if draft.begun else None
             raise fault or faults.silent(self._access) from None
         return self._to_output(draft, ctx, wants_json=given.json_schema is not None)
+
+    def _access_of(self, ctx: Context[Chat]) -> Access:
+        """By the credential that the step names for this provider, else the operator's own."""
+        credential = ctx.credential(self._access.provider)
+        if credential is None:
+            return self._access
+        assert isinstance(credential, Key), "the slot takes nothing else"
+        return self._access.with_key(credential.key)
+
+    def _connected(self) -> asyncio.Task[Wire]:
+        if self._connecting is None:  # no key of the operator's, and this is the first call that brings one
+            self._connecting = asyncio.create_task(asyncio.to_thread(self._prepare))
+        return self._connecting
 
     async def _client(self, connecting: asyncio.Task[Wire], deadline: float) -> Wire:
         try:
@@ -95,7 +111,15 @@ class Chat:
             raise faults.not_configured(self._access, "install REFLUX with its extra `llm`") from None
 
     async def _ask(
-        self, ctx: Context[Chat], wire: Wire, given: Input, draft: Draft, *, model: str, named: str | None
+        self,
+        ctx: Context[Chat],
+        wire: Wire,
+        given: Input,
+        draft: Draft,
+        *,
+        model: str,
+        named: str | None,
+        own: bool,
     ) -> None:
         """The one place where a provider is called; its span speaks OpenTelemetry's GenAI conventions."""
         described = {
@@ -110,7 +134,7 @@ class Chat:
                 fault = wire.explain(error, named=named)
                 if fault is None:
                     raise
-                raise fault from None
+                raise faults.of_account(fault, own=own) from None
             span.set("gen_ai.response.model", draft.model)
             if draft.usage is not None:
                 span.set("gen_ai.usage.input_tokens", draft.usage.input_tokens)

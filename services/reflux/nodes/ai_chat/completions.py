@@ -28,6 +28,7 @@ _REASONS: Final[dict[str, FinishReason]] = {
     "length": "length",
     "content_filter": "refusal",
 }
+_NO_KEY: Final = "no-key"
 _STANDARD: Final = frozenset({None, "auto", "default", "standard"})
 _IMPERSONAL: Final = frozenset(
     {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
@@ -69,20 +70,27 @@ class _Piece(Seen):
 class Completions:
     """A client of OpenAI's wire; imports the SDK, so it is made in a thread."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, client: openai.AsyncOpenAI | None = None) -> None:
         self._access = access
+        self._client = client or self._open(access)
+        # The SDK imports this part only when it is first touched: here, and not in the event loop.
+        self._create: Any = self._client.chat.completions.create
+
+    def _open(self, access: Access) -> openai.AsyncOpenAI:
         http = wire.http_client(access)
         if access.provider == "local":
             http.event_hooks = {"request": [self._say_nothing_of_openai]}
-        self._client = openai.AsyncOpenAI(
+        return openai.AsyncOpenAI(
             # The SDK wants a key; a server that needs none does not look at it.
-            api_key=access.key or "none",
+            api_key=access.key or _NO_KEY,
             base_url=access.url or "https://api.openai.com/v1",
             max_retries=0,
             http_client=http,
         )
-        # The SDK imports this part only when it is first touched: here, and not in the event loop.
-        self._create: Any = self._client.chat.completions.create
+
+    def with_key(self, access: Access) -> Completions:
+        """See `Wire`."""
+        return Completions(access, self._client.with_options(api_key=access.key))
 
     async def ask(self, given: Input, model: str, draft: Draft) -> None:
         """See `Wire`."""
@@ -138,10 +146,12 @@ class Completions:
 
     async def _say_nothing_of_openai(self, request: httpx2.Request) -> None:
         """Take out what the SDK adds to every request: the organization, project and headers for OpenAI."""
+        # One hook for all accounts: the key is what the SDK was told for this very call.
+        given = request.headers.get("Authorization", "")
         for name in set(request.headers) - _IMPERSONAL:
             del request.headers[name]
-        if self._access.key:
-            request.headers["Authorization"] = f"Bearer {self._access.key}"
+        if given != f"Bearer {_NO_KEY}":
+            request.headers["Authorization"] = given
 
 
 def _usage(seen: _Usage) -> Usage:

@@ -12,6 +12,8 @@ silent, 408                             DEADLINE_EXCEEDED    PROVIDER_TIMEOUT   
 answering when the time was over        DEADLINE_EXCEEDED    PROVIDER_TIMEOUT         no: the input's
 404 or 403 for the input's model        FAILED_PRECONDITION  PROVIDER_DECLINED        no: the input's
 400 413 422                             INVALID_ARGUMENT     PROVIDER_DECLINED        no: the input's
+401 402 403, no quota, of a step's key  FAILED_PRECONDITION  PROVIDER_REFUSED         no: the step's
+429 for a step's key                    RESOURCE_EXHAUSTED   PROVIDER_LIMITED         no: the step's
 
 What an operator must mend falls back as well: a run should not fail because a key has expired. The input's
 faults do not, since another provider's answer to a broken question would hide it. And what falls back also
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from reflux.nodes.ai_chat.access import Access
 
 _EXCERPT: Final = 500
+_OF_THE_ACCOUNT: Final = frozenset({Reason.PROVIDER_REFUSED, Reason.PROVIDER_LIMITED})
+_SEE_TO_IT: Final = "see to the credential that the step names, or to its account"
 _TOKENLESS: Final = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
 _LIMITED: Final = frozenset({"rate_limit_error", "rate_limit_exceeded"})
 _BROKE: Final = "Your credit balance"
@@ -99,6 +103,26 @@ class Refusal:
 def not_configured(access: Access, what: str) -> NodeFault:
     """The operator has something to do first."""
     return _ill(access, f"has no provider yet: {what}", Reason.PROVIDER_NOT_CONFIGURED)
+
+
+def of_account(fault: NodeFault | TargetFault, *, own: bool) -> NodeFault | TargetFault:
+    """A fault, whose it is: what the account of a step's own key may not do is no illness of the version.
+
+    Else one flow's key could have the version ejected for everybody.
+    """
+    if not own or not isinstance(fault, NodeFault) or fault.reason not in _OF_THE_ACCOUNT:
+        return fault
+    code = fault.code
+    if fault.reason is Reason.PROVIDER_REFUSED:
+        code = grpc.StatusCode.FAILED_PRECONDITION
+    return TargetFault(
+        code,
+        fault.message.replace("the operator must see to its key or account", _SEE_TO_IT),
+        reason=fault.reason,
+        metadata=fault.metadata,
+        retry_after=fault.retry_after,
+        no_effect=True,
+    )
 
 
 def loading(access: Access) -> NodeFault:

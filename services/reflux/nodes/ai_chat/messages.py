@@ -63,9 +63,9 @@ class _Event(Seen):
 class Messages:
     """A client of Anthropic's wire; imports the SDK, so it is made in a thread."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, client: anthropic.AsyncAnthropic | None = None) -> None:
         self._access = access
-        self._client = anthropic.AsyncAnthropic(
+        self._client = client or anthropic.AsyncAnthropic(
             api_key=access.key,
             base_url=access.url or "https://api.anthropic.com",
             max_retries=0,
@@ -75,6 +75,10 @@ class Messages:
         )
         # The SDK imports this part only when it is first touched: here, and not in the event loop.
         self._create: Any = self._client.messages.create
+
+    def with_key(self, access: Access) -> Messages:
+        """See `Wire`."""
+        return Messages(access, self._client.with_options(api_key=access.key))
 
     async def ask(self, given: Input, model: str, draft: Draft) -> None:
         """See `Wire`."""

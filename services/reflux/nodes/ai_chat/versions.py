@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 from reflux.nodes.ai_chat.access import Access, to_anthropic, to_local, to_openai
 from reflux.nodes.ai_chat.chat import ATTEMPT_SECONDS, MAX_CONCURRENCY, Chat
 from reflux.nodes.ai_chat.model import Input, Output  # noqa: TC001 - the SDK reads the annotations
-from reflux.sdk import Context, EffectClass, node
+from reflux.sdk import Context, CredentialSlot, EffectClass, Key, node
 
 if TYPE_CHECKING:
     from reflux.nodes.ai_chat.wire import Wire
     from reflux.runtime.settings import Settings
 
 _LIMIT = timedelta(seconds=ATTEMPT_SECONDS)
+
+
+def _slot(provider: str) -> CredentialSlot:
+    return CredentialSlot(provider, (Key,), f"An account at {provider}, in place of the operator's own.")
 
 
 def open_openai(settings: Settings) -> Chat:
@@ -52,6 +56,7 @@ def _messages(access: Access) -> Wire:
     attempt_timeout=_LIMIT,
     max_concurrency=MAX_CONCURRENCY,
     resources=open_openai,
+    credentials=(_slot("openai"),),
 )
 async def openai(given: Input, ctx: Context[Chat]) -> Output:
     """Asks a language model of OpenAI, and gives its answer with usage and cost.
@@ -72,6 +77,7 @@ async def openai(given: Input, ctx: Context[Chat]) -> Output:
     attempt_timeout=_LIMIT,
     max_concurrency=MAX_CONCURRENCY,
     resources=open_anthropic,
+    credentials=(_slot("anthropic"),),
 )
 async def anthropic(given: Input, ctx: Context[Chat]) -> Output:
     """Asks a language model of Anthropic, and gives its answer with usage and cost.
@@ -91,6 +97,7 @@ async def anthropic(given: Input, ctx: Context[Chat]) -> Output:
     attempt_timeout=_LIMIT,
     max_concurrency=MAX_CONCURRENCY,
     resources=open_local,
+    credentials=(_slot("local"),),
 )
 async def local(given: Input, ctx: Context[Chat]) -> Output:
     """Asks a language model behind any OpenAI-compatible server, such as one of your own.

@@ -36,6 +36,9 @@ class Wire(Protocol):
     def explain(self, error: Exception, *, named: str | None) -> NodeFault | TargetFault | None:
         """An error as a fault; None for what nobody foresaw. `named`: the model that the input named."""
 
+    def with_key(self, access: Access) -> Wire:
+        """The same connections for another account; never closed."""
+
     async def close(self) -> None:
         """Give the connections back."""
 

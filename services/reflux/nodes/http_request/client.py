@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
@@ -17,8 +18,9 @@ import aiohttp
 from reflux.nodes.http_request import exchange, faults
 from reflux.nodes.http_request.answer import to_output
 from reflux.nodes.http_request.guard import AddressGuard, AddressRefused, GuardedResolver
-from reflux.nodes.http_request.model import PURE_METHODS, Input, Output
+from reflux.nodes.http_request.model import AUTHORIZATION, PURE_METHODS, Input, Output
 from reflux.nodes.patience import retry_after
+from reflux.sdk import Key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +84,10 @@ class Client:
             InvalidArgument: the URL cannot be requested.
         """
         request = exchange.first_request(given, idempotency_key=ctx.idempotency_key)
+        credential = ctx.credential(AUTHORIZATION.name)
+        if credential is not None:
+            assert not isinstance(credential, Key), "the slot takes none"
+            request = exchange.authorized(request, credential)
         try:
             self._guard.check_literal(request.url.host or "")
         except AddressRefused as error:
@@ -93,6 +99,8 @@ class Client:
         for waited in range(MAX_WAITS + 1):
             left = deadline - asyncio.get_running_loop().time()
             answer = await exchange.run(session, self._guard, request, given, seconds=left, ctx=ctx)
+            # Before anything is cut out of it or encoded: a target may repeat what it was sent.
+            answer = replace(answer, body=ctx.credentials.hide_in_json(answer.body))
             if given.accepts(answer.status):
                 return to_output(answer)
             pause = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))

@@ -1,8 +1,9 @@
 """One exchange: the request, its redirects, the answer within its bounds.
 
 Redirects are followed here and not by aiohttp, because each step is checked like the first one: scheme, no
-user in the URL, the guard. Across origins only headers that say nothing of the caller go on. 303, and 301
-or 302 after a POST, go on as GET without a body (RFC 9110 §15.4); 307 and 308 repeat the request.
+user in the URL, the guard. Across origins only headers that say nothing of the caller go on, and never that
+of a credential. 303, and 301 or 302 after a POST, go on as GET without a body (RFC 9110 §15.4); 307 and 308
+repeat the request.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from reflux.nodes.http_request.guard import AddressGuard
     from reflux.nodes.http_request.model import Input
     from reflux.runtime.traces import Attributes
-    from reflux.sdk import Context
+    from reflux.sdk import Basic, Bearer, Context, Header
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # A list of what may go on, since nobody can list every header that holds somebody's token.
@@ -50,6 +51,8 @@ class Request:
     headers: CIMultiDict[str]
     body: bytes | None
     hops: int = 0
+    secret: str | None = None
+    """The header, in lower case, that a credential is in: it goes to no other origin."""
 
     @property
     def target(self) -> str:
@@ -90,6 +93,22 @@ def first_request(given: Input, *, idempotency_key: str) -> Request:
         headers.setdefault("Content-Type", "application/octet-stream")
     url = parse_url(given.url).extend_query(given.parameters) if given.query else parse_url(given.url)
     return Request(given.method, url, headers, body)
+
+
+def authorized(request: Request, credential: Bearer | Basic | Header) -> Request:
+    """The request with a credential.
+
+    Raises:
+        TargetFault: CREDENTIAL_UNFIT: it may not be sent there, or the input sets its header.
+    """
+    name, value = credential.header
+    if not credential.may_go_to(str(request.url)):
+        raise faults.unfit(f"the credential of this step may not be sent to {request.url.origin()}")
+    if name in request.headers:
+        raise faults.unfit(f"the header {name} is in the input, and the credential of this step sets it")
+    headers = request.headers.copy()
+    headers[name] = value
+    return replace(request, headers=headers, secret=name.lower())
 
 
 def parse_url(text: str, *, base: URL | None = None) -> URL:
@@ -202,7 +221,7 @@ def _redirected(request: Request, status: int, location: str) -> Request:
     url = parse_url(location, base=request.url)
     headers = request.headers.copy()
     if url.origin() != request.url.origin():
-        for name in {name.lower() for name in headers} - _IMPERSONAL:
+        for name in {name.lower() for name in headers} - (_IMPERSONAL - {request.secret}):
             headers.popall(name)
     following = replace(request, url=url, headers=headers, hops=request.hops + 1)
     as_get = status == 303 or (status in {301, 302} and request.method == "POST")

@@ -7,6 +7,7 @@ no answer in time                   DEADLINE_EXCEEDED    TARGET_TIMEOUT        n
 status from 400                     see `_CODES`         TARGET_STATUS         4xx: nothing; 5xx: nobody knows
 answer too large                    OUT_OF_RANGE         RESPONSE_TOO_LARGE    done
 too many redirects                  FAILED_PRECONDITION  TOO_MANY_REDIRECTS    nobody knows
+credential not for this request     INVALID_ARGUMENT     CREDENTIAL_UNFIT      nothing was sent
 """
 
 from __future__ import annotations
@@ -70,6 +71,12 @@ def _said(error: Exception) -> str:
     if isinstance(error, aiohttp.InvalidURL):
         return error.description or ""
     return str(getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error)
+
+
+def unfit(why: str) -> TargetFault:
+    """The credential cannot be used for this request; nothing was sent."""
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    return TargetFault(code, why, reason=Reason.CREDENTIAL_UNFIT, no_effect=True)
 
 
 def of_status(

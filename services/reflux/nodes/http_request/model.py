@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
 from reflux.core.document import MAX_DOCUMENT_BYTES
-from reflux.sdk import Model
+from reflux.sdk import Basic, Bearer, CredentialSlot, Header, Model
 
 PURE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -23,6 +23,13 @@ EFFECT: Final = (
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te"})
+
+AUTHORIZATION: Final = CredentialSlot(
+    "authorization",
+    (Bearer, Basic, Header),
+    "Sent as a header to the origins that it names, and nowhere else.",
+    default=True,
+)
 
 Scalar = str | int | float | bool
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from reflux.nodes.http_request.client import MAX_CONNECTIONS, Client
-from reflux.nodes.http_request.model import EFFECT, Input, Output
+from reflux.nodes.http_request.model import AUTHORIZATION, EFFECT, Input, Output
 from reflux.sdk import Context, node
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def open_client(settings: Settings) -> Client:
     batchable=True,
     claims_itself=True,
     resources=open_client,
+    credentials=(AUTHORIZATION,),
 )
 async def request(given: Input, ctx: Context[Client]) -> Output:
     """Sends one HTTP request and gives its answer.

@@ -22,6 +22,7 @@ from reflux.core.flow import (
     nearest,
 )
 from reflux.core.flow.durations import format_duration
+from reflux.orchestrator.credentials import explain, misplaced
 from reflux.orchestrator.dispatch import DEFAULT_ATTEMPT
 from reflux.orchestrator.mesh_view import Reach, longest_attempt
 
@@ -70,6 +71,8 @@ class PlannedVersion:
     weight: int
     """Share of the calls in basis points; 0 when it is reached by fallback only."""
     endpoints: int
+    slots: tuple[str, ...] = ()
+    """Where it takes credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class PlannedStep:
     lane: str
     """A lane, or `BY_INPUT`."""
     needs: tuple[StepPath, ...]
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Names of credentials, each after that of its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +138,15 @@ class _Planner:
             message = f"only a pure call may be answered from a cache, and this one is {effect}"
             where = f"{step.pointer}/cache"
             self.problems.append(Problem(ProblemCode.CACHE_NOT_PURE, where, message, "remove cache"))
+        self._check_credentials(step, action, reach)
+        versions = (
+            PlannedVersion(
+                each.version, shares.get(each.version, 0), each.endpoints, tuple(filter(None, each.slots))
+            )
+            for each in reach.versions
+        )
         return PlannedStep(
-            step.path,
-            action.node,
-            tuple(PlannedVersion(v.version, shares.get(v.version, 0), v.endpoints) for v in reach.versions),
-            effect,
-            lane,
-            step.after,
+            step.path, action.node, tuple(versions), effect, lane, step.after, step.credentials
         )
 
     def _reach(self, step: Step, action: NodeAction) -> Reach:
@@ -209,6 +216,14 @@ class _Planner:
         message = f"{declared} is weaker than what the call is: {found}"
         hint = "remove effect, or declare a class that allows more"
         self.problems.append(Problem(ProblemCode.EFFECT_WEAKER, f"{step.pointer}/effect", message, hint))
+
+    def _check_credentials(self, step: Step, action: NodeAction, reach: Reach) -> None:
+        """Record a slot that nobody whom the calls can meet has, and a version without the default one."""
+        where = f"{step.pointer}/credentials"
+        for slot in misplaced(step.credentials, reach.versions) if reach.versions else ():
+            message = explain(slot, action.node, reach.versions)
+            at = f"{where}/{slot}" if slot else where
+            self.problems.append(Problem(ProblemCode.UNKNOWN_CREDENTIAL, at, message))
 
     async def _check_input(self, step: Step, action: NodeAction, reach: Reach) -> None:
         """Record what in `with` fits none, or not all, of the versions, whatever the templates give."""

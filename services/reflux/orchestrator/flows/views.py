@@ -85,12 +85,15 @@ def plan_response(plan: Plan) -> pb.PlanFlowResponse:
                 step=step.step,
                 node=step.node,
                 versions=[
-                    pb.PlannedVersion(version=v.version, weight=v.weight, endpoints=v.endpoints)
+                    pb.PlannedVersion(
+                        version=v.version, weight=v.weight, endpoints=v.endpoints, credentials=v.slots
+                    )
                     for v in step.versions
                 ],
                 effect=step.effect,
                 lane=step.lane,
                 needs=step.needs,
+                credentials=dict(step.credentials),
             )
             for step in plan.steps
         ],

@@ -30,7 +30,7 @@ from reflux.orchestrator.operations.forks import Going
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reflux.orchestrator.operations.documents import Fields
+    from reflux.orchestrator.bodies import Fields
     from reflux.orchestrator.operations.forks import Forks
     from reflux.orchestrator.words.teller import Teller
 

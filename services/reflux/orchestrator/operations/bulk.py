@@ -20,8 +20,8 @@ from reflux.core.errors import InvalidArgument, RefluxError, Refused
 from reflux.core.event import RunPhase
 from reflux.core.flow.problems import nearest
 from reflux.core.reasons import Reason
+from reflux.orchestrator.bodies import Fields
 from reflux.orchestrator.operations import search
-from reflux.orchestrator.operations.documents import Fields
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.runs import RunFilter, RunRow
 from reflux.orchestrator.words.documents import run_id_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reflux.core.names import StepPath
+from reflux.orchestrator.bodies import Fields
 from reflux.orchestrator.operations.alone import Execution
-from reflux.orchestrator.operations.documents import Fields
 from reflux.orchestrator.operations.forks import Going
 from reflux.orchestrator.words.documents import run_id_of
 

@@ -17,15 +17,25 @@ from reflux.core.event import Choice, RunPhase
 from reflux.core.flow.model import ApproveAction, NodeAction
 from reflux.core.reasons import Reason
 from reflux.core.waits import MAX_KEY
-from reflux.core.word import Answer, Cancel, Overrule, Pause, Resume, Signal, Terminate, WordId
+from reflux.core.word import (
+    MAX_PAYLOAD_BYTES,
+    Answer,
+    Cancel,
+    Overrule,
+    Pause,
+    Resume,
+    Signal,
+    Terminate,
+    WordId,
+)
 from reflux.orchestrator import queue_view, run_view
+from reflux.orchestrator.bodies import Fields
 from reflux.orchestrator.words import tokens
 from reflux.orchestrator.words.documents import (
     MAX_BY,
-    MAX_REASON,
-    Fields,
     completion,
     decision,
+    handle,
     run_id_of,
     signal_key,
     signal_name,
@@ -90,7 +100,9 @@ class Words:
     async def cancel(self, request: pb.CancelRunRequest, actor: str) -> HttpBody:
         """The run once the journal shows it; a finished one as it is; CANCELING if that takes too long."""
         run_id = run_id_of(request.run_id)
-        reason = Fields(request.document, "the cancellation", ("reason",)).text("reason", MAX_REASON)
+        given = Fields.of(request.document, what="the cancellation", known=("reason",))
+        reason = given.text("reason")
+        given.check()
         try:
             return await self._run(await self.teller.tell(run_id, Cancel(WordId(""), actor, reason)))
         except Unavailable:
@@ -122,9 +134,11 @@ class Words:
     async def signal(self, request: pb.SignalRunRequest, actor: str) -> HttpBody:
         """Which step took it, if one did at once."""
         run_id = run_id_of(request.run_id)
-        given = Fields(request.document, "the signal", ("name", "payload", "signal_id"))
-        name, word_id = signal_name(given.text("name", MAX_KEY)), given.id("signal_id")
-        word = Signal(word_id, actor, name, "", given.json("payload") or NULL)
+        given = Fields.of(request.document, what="the signal", known=("name", "payload", "signal_id"))
+        said, word_id = given.text("name"), handle(given, "signal_id")
+        payload = given.anything("payload", MAX_PAYLOAD_BYTES) or NULL
+        given.check()
+        word = Signal(word_id, actor, signal_name(said), "", payload)
         state = await self.teller.tell(run_id, word)
         step = state.heard.get(word_id, "")
         return _body({"run_id": run_id, "signal_id": word_id, "step": step})
@@ -132,12 +146,15 @@ class Words:
     async def send(self, request: pb.SendSignalRequest, actor: str) -> HttpBody:
         """Which runs took it, or until when it is kept."""
         name = signal_name(request.signal)
-        given = Fields(request.document, "the signal", ("key", "payload", "signal_id"))
-        key, signal_id = signal_key(given.text("key", MAX_KEY)), given.id("signal_id")
+        given = Fields.of(request.document, what="the signal", known=("key", "payload", "signal_id"))
+        said, signal_id = given.text("key", most=MAX_KEY), handle(given, "signal_id")
+        payload = given.anything("payload", MAX_PAYLOAD_BYTES) or NULL
+        given.check()
+        key = signal_key(said)
         # Runs hear it under an id that no sender to the run itself is likely to use for something else.
         # A key may hold anything, also a colon: with its length no two signals have the same id.
         word_id = WordId(f"{name}:{len(key)}:{key}:{signal_id}")
-        word = Signal(word_id, actor, name, key, given.json("payload") or NULL)
+        word = Signal(word_id, actor, name, key, payload)
         sent = await self.signals.send(signal_id, word)
         return _body(
             {
@@ -149,7 +166,7 @@ class Words:
 
     async def answer(self, request: pb.AnswerStepRequest, actor: str) -> HttpBody:
         """The run after the answer."""
-        given = Fields(request.document, "the answer", _ANSWER)
+        given = Fields.of(request.document, what="the answer", known=_ANSWER)
         return await self._run(
             await self._answer(run_id_of(request.run_id), step_of(request.step), given, actor)
         )
@@ -163,15 +180,15 @@ class Words:
 
     async def show(self, request: pb.ShowApprovalRequest) -> HttpBody:
         """What the holder of a token may know."""
-        given = Fields(request.document, "the document", ("token",))
-        run_id, step = tokens.read(await self._key.get(), given.text("token", tokens.MAX_TOKEN))
+        given = Fields.of(request.document, what="the document", known=("token",))
+        run_id, step = await self._holder(given)
         return _shown(await self._reader.state(run_id), step)
 
     async def answer_by_token(self, request: pb.AnswerApprovalRequest) -> HttpBody:
         """The answer of a person whom nobody but the token vouches for: the journal says so."""
-        given = Fields(request.document, "the answer", ("token", "by", *_ANSWER))
-        run_id, step = tokens.read(await self._key.get(), given.text("token", tokens.MAX_TOKEN))
-        by = given.text("by", MAX_BY)
+        given = Fields.of(request.document, what="the answer", known=("token", "by", *_ANSWER))
+        by = given.text("by", most=MAX_BY)
+        run_id, step = await self._holder(given)
         actor = f"token: {by}" if by else "token"
         return _shown(await self._answer(run_id, step, given, actor), step)
 
@@ -194,9 +211,16 @@ class Words:
             content_type="application/json", data=await queue_view.run_document(self._pool, state)
         )
 
+    async def _holder(self, given: Fields) -> tuple[RunId, StepPath]:
+        """The approval that the token of a document is for."""
+        token = given.text("token", most=tokens.MAX_TOKEN)
+        given.check()
+        return tokens.read(await self._key.get(), token)
+
     async def _answer(self, run_id: RunId, step: StepPath, given: Fields, actor: str) -> RunState:
-        approved, comment = given.boolean("approved"), given.text("comment", MAX_REASON)
-        word_id, form = given.id("request_id"), given.json("form")
+        approved, comment = given.flag("approved", required=True), given.text("comment")
+        word_id, form = handle(given, "request_id"), given.anything("form", MAX_PAYLOAD_BYTES)
+        given.check()
         return await self.teller.tell(run_id, Answer(word_id, actor, step, approved, form, comment))
 
     async def _check_version(self, run_id: RunId, word: Overrule) -> None:

@@ -56,6 +56,7 @@ class NodeDescription(_message.Message):
     BATCHABLE_FIELD_NUMBER: _builtins.int
     VERIFIABLE_FIELD_NUMBER: _builtins.int
     CANCELABLE_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node, e.g. http.request."""
     version: _builtins.str
@@ -82,6 +83,10 @@ class NodeDescription(_message.Message):
     def attempt_timeout(self) -> _duration_pb2.Duration:
         """Deadline of one attempt when the step names none."""
 
+    @_builtins.property
+    def credentials(self) -> _containers.RepeatedCompositeFieldContainer[Global___CredentialSlot]:
+        """Where a step may name a credential for it."""
+
     def __init__(
         self,
         *,
@@ -96,14 +101,53 @@ class NodeDescription(_message.Message):
         batchable: _builtins.bool = ...,
         verifiable: _builtins.bool = ...,
         cancelable: _builtins.bool = ...,
+        credentials: _abc.Iterable[Global___CredentialSlot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "effect", b"effect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "cancelable", b"cancelable", "description", b"description", "effect", b"effect", "input_schema", b"input_schema", "max_concurrency", b"max_concurrency", "node", b"node", "output_schema", b"output_schema", "verifiable", b"verifiable", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "cancelable", b"cancelable", "credentials", b"credentials", "description", b"description", "effect", b"effect", "input_schema", b"input_schema", "max_concurrency", b"max_concurrency", "node", b"node", "output_schema", b"output_schema", "verifiable", b"verifiable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeDescription: _TypeAlias = NodeDescription  # noqa: Y015
+
+@_typing.final
+class CredentialSlot(_message.Message):
+    """A place for a credential in the calls of a node version. What is in it is kept where the version runs, and never
+    leaves there: a step names it, and the version finds it by the name.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What a step calls the place, e.g. openai."""
+    description: _builtins.str
+    """What it is for, in people's words."""
+    default: _builtins.bool
+    """Whether a step that names one credential, and no place for it, means this place. Of at most one."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds that fit, e.g. bearer."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        default: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "description", b"description", "kinds", b"kinds", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CredentialSlot: _TypeAlias = CredentialSlot  # noqa: Y015
 
 @_typing.final
 class Effect(_message.Message):
@@ -169,17 +213,46 @@ class ExecuteRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CredentialsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     INPUT_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
     input: _builtins.bytes
     """JSON; fits the input schema."""
+    @_builtins.property
+    def credentials(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names of credentials, by the name of their slot; the empty one is the default slot. Slots that are other
+        versions' are let be. A credential that is not there, or does not fit, fails the call before anything is done:
+        FAILED_PRECONDITION with CREDENTIAL_UNAVAILABLE, INVALID_ARGUMENT with CREDENTIAL_UNFIT.
+        """
+
     def __init__(
         self,
         *,
         input: _builtins.bytes = ...,
+        credentials: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "input", b"input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,11 +433,32 @@ class ClaimedEffect(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CredentialsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Effect-once handle that the call carried."""
     scope: _builtins.str
@@ -377,6 +471,10 @@ class ClaimedEffect(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the first call with this key was sent, by the database's clock. The effect is not older."""
 
+    @_builtins.property
+    def credentials(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names of credentials; as in the call."""
+
     def __init__(
         self,
         *,
@@ -385,10 +483,11 @@ class ClaimedEffect(_message.Message):
         execution_id: _builtins.str = ...,
         input: _builtins.bytes = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        credentials: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "idempotency_key", b"idempotency_key", "input", b"input", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "execution_id", b"execution_id", "idempotency_key", b"idempotency_key", "input", b"input", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

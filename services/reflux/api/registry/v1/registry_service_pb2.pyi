@@ -96,6 +96,7 @@ class NodeVersion(_message.Message):
     BATCHABLE_FIELD_NUMBER: _builtins.int
     VERIFIABLE_FIELD_NUMBER: _builtins.int
     CANCELABLE_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     version: _builtins.str
@@ -130,6 +131,10 @@ class NodeVersion(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the version was first registered."""
 
+    @_builtins.property
+    def credentials(self) -> _containers.RepeatedCompositeFieldContainer[_node_service_pb2.CredentialSlot]:
+        """Where a step may name a credential for it."""
+
     def __init__(
         self,
         *,
@@ -146,10 +151,11 @@ class NodeVersion(_message.Message):
         batchable: _builtins.bool = ...,
         verifiable: _builtins.bool = ...,
         cancelable: _builtins.bool = ...,
+        credentials: _abc.Iterable[_node_service_pb2.CredentialSlot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "create_time", b"create_time", "effect", b"effect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "cancelable", b"cancelable", "create_time", b"create_time", "description", b"description", "digest", b"digest", "effect", b"effect", "endpoints", b"endpoints", "max_concurrency", b"max_concurrency", "node", b"node", "state", b"state", "verifiable", b"verifiable", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "batchable", b"batchable", "cancelable", b"cancelable", "create_time", b"create_time", "credentials", b"credentials", "description", b"description", "digest", b"digest", "effect", b"effect", "endpoints", b"endpoints", "max_concurrency", b"max_concurrency", "node", b"node", "state", b"state", "verifiable", b"verifiable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,6 @@
-"""The documents of OperationService, read strictly: every wrong place at once, each with what is allowed.
+"""The documents that people send with requests, read strictly: every wrong place at once, with what is right.
 
-fields = Fields(body, what="the fork", known=("from_step", …))
+fields = Fields.of(body, what="the fork", known=("from_step", …))
 step = fields.text("from_step", required=True)
 fields.check()                         # raises InvalidArgument with all that was wrong
 """
@@ -74,12 +74,12 @@ class Fields:
             return ""
         return value
 
-    def flag(self, name: str) -> bool:
+    def flag(self, name: str, *, required: bool = False) -> bool:
         """True or false; false when it was not given."""
         value = self._values.get(name)
-        if value is None or isinstance(value, bool):
+        if isinstance(value, bool) or (value is None and not required):
             return bool(value)
-        self._add(name, "true or false")
+        self._add(name, "true or false, and must be there" if required else "true or false")
         return False
 
     def number(self, name: str, *, least: int, most: int) -> int | None:
@@ -145,6 +145,21 @@ class Fields:
         """Any value; None when it was not given."""
         value = self._values.get(name)
         return None if value is None else Json.of(value)
+
+    def anything(self, name: str, most: int) -> Json | None:
+        """Any value of at most so many bytes, null among them; None when it was not given.
+
+        Raises:
+            InvalidArgument: DOCUMENT_TOO_LARGE.
+        """
+        if name not in self._values:
+            return None
+        document = Json.of(self._values[name])
+        if len(document.raw) > most:
+            message = f"{name} is {len(document.raw)} bytes; the limit is {most}"
+            violations = [Violation(f"{self._pointer}/{name}", message)]
+            raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message, violations=violations)
+        return document
 
     def object(self, name: str, *, what: str, known: Collection[str]) -> Fields:
         """The fields of an object within; give what is wrong with them back by `take`."""
