@@ -6,6 +6,7 @@ traced one has a call, and so spans, of its own. Every other has a task of its o
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Protocol
 
 from reflux.core.attempt import AttemptResult
@@ -86,14 +87,14 @@ class Sender:
     async def _result(self, order: Order) -> AttemptResult:
         """What became of an order, its wait for a place included."""
         now = self._clock.now()
-        left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
+        until = order.total_deadline or (order.again.until if order.again is not None else None)
+        left = None if until is None else (until - now).total_seconds()
         try:
             async with asyncio.timeout(left):
                 await self._budgets.wait(order)
                 await self._places.take(order.node, order.turn)
         except TimeoutError:
-            later = self._clock.now()
-            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
+            return _waited_too_long(order, now, self._clock.now())
         try:
             await self._room()
             order = self._budgets.leaves(order)
@@ -102,3 +103,11 @@ class Sender:
             return result
         finally:
             self._places.give(order.node)
+
+
+def _waited_too_long(order: Order, start: datetime, now: datetime) -> AttemptResult:
+    """What becomes of an order that could not leave while its step had time, or was patient."""
+    if order.total_deadline is not None or order.again is None:
+        return AttemptResult(Outcome.NOT_SENT, order.assignment, start, now, failure=too_late(order.step))
+    failure = order.again.failure
+    return AttemptResult(Outcome.NOT_SENT, order.assignment, start, now, failure=failure, counted=False)

@@ -49,7 +49,7 @@ from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resolver import Resolver, abilities_after
 from reflux.orchestrator.resting import queues, rests, row_of
-from reflux.orchestrator.retry_budget import RetryBudgets, repeats
+from reflux.orchestrator.retry_budget import RetryBudgets, repeats, sent_again
 from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
@@ -255,6 +255,7 @@ class Worker:
         for event in events:  # one that is made while this goes on is made of the state as it is then
             evolve(state, event)
             recorded.append(event)
+        taken_over = any(isinstance(event, ev.RunRecovered) for event in recorded)
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
             if isinstance(command, Record):
@@ -278,6 +279,7 @@ class Worker:
                 now,
                 turn=run.turn,
                 repeats=repeats(state, command.step),
+                again=sent_again(state, command.step, taken_over=taken_over),
             )
             order = under_faults(state, order)
             evolve(state, started)
