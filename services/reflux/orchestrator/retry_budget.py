@@ -210,6 +210,18 @@ class RetryBudgets:
         self._now = now or asyncio.get_running_loop().time
         self._budgets: dict[tuple[str, str], Budget] = {}
 
+    def why(self, order: Order) -> str:
+        """What an order may have to wait for, in people's words; empty for one that need not."""
+        if not order.repeats and order.again is None:
+            return ""
+        target = self._target(order)
+        if target is None:
+            return ""
+        name = f"{order.node}@{target.version}"
+        if order.repeats:
+            return f"the retry budget of {name} is empty"
+        return f"{name} takes no calls, or is just coming back"
+
     async def wait(self, order: Order) -> None:
         """Holds an order back that repeats or is sent again, until its version has a token for it."""
         if not order.repeats and order.again is None:
