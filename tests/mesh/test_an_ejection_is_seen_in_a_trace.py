@@ -49,9 +49,7 @@ async def test_the_attempt_has_the_reason_and_the_try_the_version(
             )
             attempt = trace.one("attempt 1")
             (call,) = trace.children(attempt)
-            tries = [
-                (each.attributes["reflux.node.version"], each.failed) for each in trace.children(call)
-            ]
+            tries = [(each.attributes["reflux.node.version"], each.failed) for each in trace.children(call)]
             return attempt.attributes, tries
 
         said, tries = await spans()
