@@ -66,6 +66,7 @@ def summary(state: RunState) -> dict[str, Any]:
                     "failure": _failure(run.failure),
                     "due": stamp(state.due.get(path)),
                 }
+                | ({"held": [run.held.why, stamp(run.held.until)]} if run.held else {})
                 for path, run in state.steps.items()
             },
         }

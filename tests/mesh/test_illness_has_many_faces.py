@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from reflux.api.node.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server
 from reflux.cli.stack.ports import free_ports
 from reflux.controlplane.graph import Endpoint
 from reflux.controlplane.routes import Target
@@ -132,6 +134,77 @@ async def test_half_open_and_still_ill_is_out_again(mesh: Mesh) -> None:
             assert (await mesh.call(lane="broad")).answer == "2.0.0"
             if await _ejections(mesh) >= 3:
                 break
+
+
+async def test_one_that_is_slow_at_first_gets_its_calls_when_it_is_warm(mesh: Mesh) -> None:
+    """Its first calls take longer than a try may: the next version answers them, and it is back by itself."""
+    await _shorten(mesh, 500)
+    cold, _ = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    warm = asyncio.Event()
+
+    async def warms_up(context: grpc.aio.ServicerContext) -> None:
+        if not warm.is_set():
+            await asyncio.sleep(60)
+
+    cold.behaviour = warms_up
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",), try_timeout_ms=100))
+    await _until_out(mesh)
+    for _ in range(20):
+        assert (await mesh.call(lane="broad")).answer == "2.0.0"
+    warm.set()
+    await _until_answered_by(mesh, "1.0.0")
+
+
+class _Health(health_pb2_grpc.HealthServicer):
+    """Answers what a test says, and counts who asks."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.asked = 0
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        self.asked += 1
+        return health_pb2.HealthCheckResponse(status=self.status)
+
+
+@asynccontextmanager
+async def _with_health(node: Node, health: _Health) -> AsyncIterator[None]:
+    """The node at an address that answers health checks too."""
+    server = grpc.aio.server()
+    add_NodeServiceServicer_to_server(node, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    node.endpoint = Endpoint("127.0.0.1", server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    yield
+    await server.stop(0)
+
+
+async def test_what_a_node_says_of_its_health_lets_nobody_in_and_nobody_out(mesh: Mesh) -> None:
+    """SERVING does not end an ejection; NOT_SERVING takes nobody out who works. Envoy does not even ask.
+
+    A node that drains leaves the catalog, and one that fails is ejected: by its calls, and by nothing else.
+    """
+    ill, well = await mesh.node("1.0.0"), await mesh.node("2.0.0")
+    serving = _Health(health_pb2.HealthCheckResponse.SERVING)
+    refusing = _Health(health_pb2.HealthCheckResponse.NOT_SERVING)
+    async with _with_health(ill, serving), _with_health(well, refusing):
+        await mesh.route(CHAIN)
+        ill.behaviour = node_fault()
+        await _until_out(mesh)
+        ill.behaviour = work
+        async with asyncio.timeout(10):
+            while (await mesh.call(lane="broad")).tries != 1:
+                await asyncio.sleep(0.01)
+        loop, before = asyncio.get_running_loop(), len(ill.calls)
+        end = loop.time() + 2.5  # two intervals of the outlier detection
+        while loop.time() < end:
+            reply = await mesh.call(lane="broad")
+            assert (reply.answer, reply.tries) == ("2.0.0", 1)
+        assert len(ill.calls) == before
+        assert await _active(mesh) == 1
+    assert (serving.asked, refusing.asked) == (0, 0)
 
 
 async def test_news_of_the_control_plane_lets_nobody_back_in(mesh: Mesh) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import grpc
@@ -183,3 +183,76 @@ async def test_weights_have_no_runtime_key(mesh: Mesh, lane: str) -> None:
         "/config_dump?resource=dynamic_route_configs"
     )
     assert (await mesh.call(lane=lane)).answer == "1.0.0"
+
+
+async def test_test_faults(mesh: Mesh) -> None:
+    """A test run's abort does not happen; taken back it does. Nobody else notices either."""
+    mesh.allow_faults = True
+    await mesh.node("1.0.0")
+    await mesh.route(Target("1.0.0", 10_000))
+    fault = {"x_reflux_fault": "1", "x_reflux_fault_abort": "14"}
+    assert (await mesh.call(**fault)).code is UNAVAILABLE
+    await _cook(mesh, "test-faults")
+    await _until(mesh, "1.0.0", **fault)
+    await _undo(mesh, "test-faults")
+    async with asyncio.timeout(20):
+        while (await mesh.call(**fault)).code is not UNAVAILABLE:
+            await asyncio.sleep(0.02)
+    assert (await mesh.call()).answer == "1.0.0"
+
+
+async def test_maintenance_of_a_share_is_an_injected_fault(mesh: Mesh) -> None:
+    """Half of the calls are refused, before a node hears of them, and nobody is ejected for it."""
+    node = await mesh.node("1.0.0")
+    await mesh.route(Target("1.0.0", 10_000))
+    names = re.findall(r"^([^:]+~broad~[0-9a-f]+)::", await mesh.proxy.admin_get("/clusters"), re.MULTILINE)
+    (chain,) = set(names)
+    await _cook(mesh, "maintenance", chain, "50")
+    await _until(mesh, "maintenance mode", lane="broad")
+    before = len(node.calls)
+    replies = [await mesh.call(lane="broad") for _ in range(100)]
+    well = sum(reply.answer == "1.0.0" for reply in replies)
+    assert 20 < well < 80
+    assert {reply.text for reply in replies if not reply.answer} == {"maintenance mode"}
+    assert len(node.calls) == before + well
+    assert not await _out(mesh)
+
+
+async def _line(mesh: Mesh, path: str) -> str:
+    """Runs the line of the document that calls this path of the admin interface."""
+    (command,) = re.findall(rf"^(curl \S+ \S+ '\S*/{path}\S*')", README.read_text(), re.MULTILINE)
+    command = command.replace("localhost:9901", f"127.0.0.1:{mesh.proxy.admin}")
+    done = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await done.communicate()
+    assert done.returncode == 0
+    return said.decode()
+
+
+async def test_logging_is_made_louder_and_quiet_again(mesh: Mesh) -> None:
+    """Each logger says its level."""
+    levels = re.findall(r": (\w+)$", await _line(mesh, "logging"), re.MULTILINE)
+    assert set(levels) == {"debug"}
+    said = await mesh.proxy.admin_post("/logging?level=warning")
+    assert set(re.findall(r": (\w+)$", said, re.MULTILINE)) == {"warning"}
+
+
+async def test_a_proxy_that_drains_finishes_what_it_has_and_takes_what_comes(mesh: Mesh) -> None:
+    """Calls in flight and calls that begin afterwards: none fails."""
+    node = await mesh.node("1.0.0")
+    await mesh.route(Target("1.0.0", 10_000))
+    begun, go = len(node.calls), asyncio.Event()
+
+    async def until_told(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await go.wait()
+
+    node.behaviour = until_told
+    inside = [asyncio.create_task(mesh.call(timeout=60)) for _ in range(20)]
+    async with asyncio.timeout(20):
+        while len(node.calls) < begun + 20:
+            await asyncio.sleep(0.01)
+    assert (await _line(mesh, "drain_listeners")).strip() == "OK"
+    node.behaviour = work
+    after = [await mesh.call() for _ in range(50)]
+    go.set()
+    replies = [*after, *await asyncio.gather(*inside)]
+    assert {reply.code for reply in replies} == {grpc.StatusCode.OK}

@@ -36,6 +36,7 @@ class Recipe:
 
 
 _OUTLIER: Final = "outlier_detection."
+_FAULT: Final = "fault.http."
 
 RECIPES: Final = {
     recipe.name: recipe
@@ -78,6 +79,12 @@ RECIPES: Final = {
                 _OUTLIER + "enforcing_consecutive_gateway_failure": "0",
                 _OUTLIER + "enforcing_failure_percentage": "0",
             },
+        ),
+        Recipe(
+            "test-faults",
+            "Of the aborts and delays of test runs so many percent happen; with 0 they meet none.",
+            {_FAULT + "abort.abort_percent": "{value}", _FAULT + "delay.fixed_delay_percent": "{value}"},
+            value="0",
         ),
     )
 }

@@ -257,15 +257,35 @@ def _send_again(run: StepRun, result: AttemptResult, jitter: float) -> tuple[Ste
     if result.assignment.batch_id:
         # What failed in company is asked again alone: only then is a failure its own.
         return _unless_too_late(total_deadline(run), result.finish_time)
-    in_a_row, since = 1, result.start_time
+    before = _unsent(run)
+    since = before[0].start_time if before else result.start_time
+    deadline = total_deadline(run) or since + NOT_SENT_PATIENCE
+    # Half of it is left to chance: what was refused together does not come back together.
+    delay = NOT_SENT_DELAY * min(2 ** len(before), 16) * (0.5 + jitter / 2)
+    return _unless_too_late(deadline, result.finish_time + delay)
+
+
+def _unsent(run: StepRun) -> list[ev.AttemptFinished]:
+    """The newest attempts that never left us, the oldest first.
+
+    One that was superseded is none: it may have been under way for longer than anybody is patient.
+    """
+    unsent: list[ev.AttemptFinished] = []
     for attempt in reversed(run.finished):
         if attempt.counted or attempt.generation != run.generation:  # before a person began it anew
             break
-        in_a_row, since = in_a_row + 1, attempt.start_time
-    deadline = total_deadline(run) or since + NOT_SENT_PATIENCE
-    # Half of it is left to chance: what was refused together does not come back together.
-    delay = NOT_SENT_DELAY * min(2 ** (in_a_row - 1), 16) * (0.5 + jitter / 2)
-    return _unless_too_late(deadline, result.finish_time + delay)
+        if attempt.failure is not None and attempt.failure.reason == Reason.SUPERSEDED:
+            break
+        unsent.append(attempt)
+    return unsent[::-1]
+
+
+def patience_over(run: StepRun) -> datetime | None:
+    """When a step without a total time gives up what nobody takes; None while it does not wait for that."""
+    unsent = _unsent(run)
+    if total_deadline(run) is not None or not unsent:
+        return None
+    return unsent[0].start_time + NOT_SENT_PATIENCE
 
 
 def _unless_too_late(deadline: datetime | None, at: datetime) -> tuple[StepState, datetime | None]:

@@ -197,6 +197,19 @@ class AttemptStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptHeld:
+    """An attempt cannot leave yet; or can now, when `why` is empty. It is there to be seen alone."""
+
+    step: StepPath
+    attempt: int
+    why: str
+    """In people's words."""
+    until: datetime | None
+    """When its step has no more time, or patience; None: it has no such limit."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EffectClaimed:
     """A node version got the right to act."""
 
@@ -476,6 +489,7 @@ Event = (
     | RunAdmitted
     | OutcomeKept
     | AttemptStarted
+    | AttemptHeld
     | EffectClaimed
     | AttemptFinished
     | EffectAsked

@@ -117,6 +117,9 @@ def evolve(state: RunState, event: ev.Event) -> None:
             _attempt_finished(state, event)
         case ev.AttemptStarted():
             _attempt_started(state, event)
+        case ev.AttemptHeld():
+            run = state.steps[event.step]
+            run.held = event if event.why and run.state not in SETTLED else None
         case ev.StepSettled():
             _step_settled(state, event)
         case ev.StepEntered():
@@ -195,6 +198,7 @@ def _attempt_started(state: RunState, event: ev.AttemptStarted) -> None:
     run.attempt = event.attempt
     run.generation = event.generation
     run.flight = Flight(event)
+    run.held = None
     run.start_time = run.start_time or event.time
     state.flights += 1
 
@@ -211,6 +215,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
     land(state, run)
     if run.state in SETTLED:
         return
+    run.held = None
     state.ready.pop(event.step, None)
     state.due.pop(event.step, None)
     run.start_time = run.start_time or event.start_time

@@ -106,6 +106,8 @@ class StepRun:
     answer: ev.StepAnswered | None = None
     """Of an approval: who answered, and what."""
     flight: Flight | None = None
+    held: ev.AttemptHeld | None = None
+    """Why its next attempt, or the one in flight, has not left yet; for whoever looks."""
     finished: list[ev.AttemptFinished] = field(default_factory=list)
     claims: dict[int, ev.EffectClaimed] = field(default_factory=dict)
     """By the number of the attempt, in order."""

@@ -102,6 +102,15 @@ class Group(NamedTuple):
     """Digest of their sticky value; empty without one."""
 
 
+class Again(NamedTuple):
+    """It is sent again, because the attempt before never left us."""
+
+    until: datetime | None = None
+    """When its step is no longer patient; None: that is not due to this."""
+    failure: Failure | None = None
+    """Why that one did not leave."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """One attempt, ready to be sent."""
@@ -137,6 +146,8 @@ class Order:
     """Names of credentials, each after that of its slot."""
     repeats: bool = False
     """It follows an attempt that reached a node and failed: the version's retry budget pays for it."""
+    again: Again | None = None
+    """It is sent again; None: it is not."""
     reserved: tuple[tuple[str, int], ...] = ()
     """Versions, and the tokens of their budgets that Envoy may use up for further tries of them."""
     single: bool = False

@@ -156,6 +156,23 @@ def _decode_started(stored: pb.AttemptStarted) -> ev.Event:
     )
 
 
+def _encode_held(event: ev.AttemptHeld) -> pb.Event:
+    return pb.Event(
+        attempt_held=pb.AttemptHeld(
+            step=event.step,
+            attempt=event.attempt,
+            why=event.why,
+            until=stamp(event.until),
+            time=stamp(event.time),
+        )
+    )
+
+
+def _decode_held(stored: pb.AttemptHeld) -> ev.Event:
+    until = moment(stored.until) if stored.HasField("until") else None
+    return ev.AttemptHeld(StepPath(stored.step), stored.attempt, stored.why, until, moment(stored.time))
+
+
 def _encode_claimed(event: ev.EffectClaimed) -> pb.Event:
     return pb.Event(
         effect_claimed=pb.EffectClaimed(
@@ -358,6 +375,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], pb.Event]]] = {
     ev.RunCreated: _encode_created,
     ev.RunAdmitted: _encode_admitted,
     ev.AttemptStarted: _encode_started,
+    ev.AttemptHeld: _encode_held,
     ev.EffectClaimed: _encode_claimed,
     ev.AttemptFinished: _encode_finished,
     ev.StepEntered: _encode_entered,
@@ -376,6 +394,7 @@ _DECODERS: Final[dict[str, Callable[[Any], ev.Event]]] = {
     "run_created": _decode_created,
     "run_admitted": _decode_admitted,
     "attempt_started": _decode_started,
+    "attempt_held": _decode_held,
     "effect_claimed": _decode_claimed,
     "attempt_finished": _decode_finished,
     "step_entered": _decode_entered,

@@ -20,7 +20,7 @@ from reflux.core.event import Assignment, Outcome
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.route import draw, idempotency_key, pick, shadow_draw, sticky_digest, sticky_draw
-from reflux.orchestrator.caller import OVERRIDE, STICKY, Group, Order
+from reflux.orchestrator.caller import OVERRIDE, STICKY, Again, Group, Order
 from reflux.orchestrator.credentials import unknown_slot
 from reflux.orchestrator.fairness import FairPlaces, Turn
 from reflux.orchestrator.mesh_view import MeshView, Reach
@@ -81,6 +81,7 @@ def prepare(
     *,
     turn: Turn,
     repeats: bool = False,
+    again: Again | None = None,
 ) -> tuple[ev.AttemptStarted, Order, ev.Failure | None]:
     """The attempt of a command, and why it cannot be sent if it cannot."""
     command, assignment = choose(command, run_id, mesh.reach(command.node, None))
@@ -112,6 +113,7 @@ def prepare(
         fallback=command.fallback,
         credentials=command.credentials,
         repeats=repeats,
+        again=again,
         tries=command.tries,
         try_timeout=command.try_timeout,
     )

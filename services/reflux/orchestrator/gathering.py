@@ -24,6 +24,7 @@ from reflux.orchestrator.caller import Group, Order
 from reflux.orchestrator.dispatch import Places, too_late
 from reflux.orchestrator.fairness import FairQueue
 from reflux.orchestrator.retry_budget import RetryBudgets
+from reflux.orchestrator.showing import SLOW_SECONDS
 from reflux.runtime.clock import Clock
 
 UNANSWERED: Final = 2
@@ -40,9 +41,6 @@ _MEMORY: Final = 0.8
 
 QUEUES: Final = 256
 """Groups that are remembered while nothing of them is ready."""
-
-SLOW_SECONDS: Final = 0.25
-"""A pure attempt in flight for longer is shown."""
 
 Landed = Callable[[AttemptResult | Exception], None]
 """Told what became of an attempt, once; an exception is a defect of ours."""

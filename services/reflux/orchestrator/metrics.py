@@ -100,6 +100,12 @@ RETRIES_HELD: Final = Counter(
     text="Attempts that waited because the retry budget of their version was empty",
     labels=("node",),
 )
+SENT_AGAIN_HELD: Final = Counter(
+    "reflux.attempts.sent.again.held",
+    unit="{attempt}",
+    text="Attempts that waited because their version could not be reached, or is just coming back",
+    labels=("node",),
+)
 TRIES_WITHHELD: Final = Counter(
     "reflux.tries.withheld",
     unit="{call}",

@@ -3,7 +3,7 @@
 Two layers repeat. Envoy makes further tries of a version inside an attempt (a target's `tries`), the
 orchestrator makes further attempts of a step. Both are paid for here, by the version that they go to:
 
-- A first attempt that a version is given earns it `SHARE` of a token, up to `BURST` tokens. So in the long
+- A first attempt that has reached a version earns it `SHARE` of a token, up to `BURST` tokens. So in the long
   run a version receives at most 1 + `SHARE` requests for each attempt assigned to it.
 - What Envoy may repeat is taken before the call leaves, from each version of its chain, and what it surely
   did not use is given back. When one of them has not enough, each version is tried once: pinned calls go out
@@ -12,27 +12,36 @@ orchestrator makes further attempts of a step. Both are paid for here, by the ve
 - A call that was handed over and answered there earns for the version that answered, as a first attempt does.
 - An attempt that follows one which reached a node and failed takes one token before it leaves, and waits
   for it: by turns of flows, at most until the step's total time is over.
-- A version begins with `BURST` tokens, and without traffic it is lent `TRICKLE` tokens a second. What first
-  attempts earn pays loans back before it pays for more.
+- A version begins with `BURST` tokens, and without traffic it is lent tokens at the rate of its ramp. What
+  first attempts earn pays loans back before it pays for more.
 
-**Recovery.** While a version fails, what is held back goes out at that trickle, and so is its probe. From the
-first success after its last failure the trickle doubles every second, up to `MOST`: what has gathered leaves
-in a ramp, not as a herd, and one more failure puts it back to the beginning.
+What was never sent (no healthy endpoint, no route yet, a proxy that is away, superseded by a takeover) earns
+nothing and costs no token: its version has not heard of it. It is *sent again*, while its step is patient.
+
+**Recovery.** Whatever waits for a version leaves in a ramp (`reflux.orchestrator.ramp`), not as a herd. While
+the version fails or cannot be reached, one attempt a second goes out, and so is its probe; from its first
+success on the rate doubles every second. What repeats begins at one a second: each of those is a request more
+than the version was given steps. What is sent again begins at `AGAIN`: it is one that the version was to get
+anyhow. An orchestrator that takes runs over knows nothing of the version yet, so what it sends again is in
+such a ramp from the first moment.
 
 A failure is the version's own unless it is a TargetFault: what an input names may be dead without anybody
-being overloaded. What was never sent (no healthy endpoint, superseded, refused in company) costs nothing.
+being overloaded. A node that is full (`NODE_FULL`) is well: it is asked again by the step's own backoff.
 An orchestrator knows its own attempts alone; each keeps the ratio, so all of them together keep it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from reflux.core.attempt import patience_over
+from reflux.core.reasons import Reason
 from reflux.orchestrator import metrics
+from reflux.orchestrator.caller import Again
 from reflux.orchestrator.fairness import FairQueue
+from reflux.orchestrator.ramp import PROBE, Ramp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,17 +60,14 @@ SHARE: Final = 0.2
 BURST: Final = 10.0
 """Tokens that a version may have saved, and is lent at first: a quiet flow retries as its author wrote it."""
 
-TRICKLE: Final = 1.0
-"""Tokens a second of a version that nothing earns any."""
-
-MOST: Final = 1_000.0
-"""Tokens a second at the end of a ramp."""
+AGAIN: Final = 50.0
+"""Attempts a second that are sent again, at the beginning of a ramp."""
 
 _DUST: Final = 1e-6
 """Five fifths are not quite one in floating point."""
 
-BUCKETS: Final = 10_000
-"""Versions that are remembered; above it those that are full, and so as good as new, are forgotten."""
+BUDGETS: Final = 10_000
+"""Versions that are remembered; above it those whose budget is as good as new are forgotten."""
 
 
 def repeats(state: RunState, path: StepPath) -> bool:
@@ -69,6 +75,24 @@ def repeats(state: RunState, path: StepPath) -> bool:
     run = state.steps[path]
     last = run.finished[-1] if run.finished else None
     return last is not None and last.counted
+
+
+def sent_again(state: RunState, path: StepPath, *, taken_over: bool) -> Again | None:
+    """How the next attempt of a step is sent again, because the one before never left; None: it is not.
+
+    What is handed over, or failed in company and goes alone, is not: nobody has gathered behind it. Of a run
+    that was just taken over everything is: it may have left, but all of its like come back at once.
+    """
+    run = state.steps[path]
+    last = run.finished[-1] if run.finished else None
+    if last is not None and last.counted:
+        return None
+    if last is None or last.next_version or last.assignment.batch_id:
+        return Again() if taken_over else None
+    failure = last.failure
+    if failure is not None and failure.reason == Reason.NODE_FULL:
+        return None
+    return Again(patience_over(run), failure)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,13 +106,12 @@ class Bucket:
     """The tokens of one version. Times are seconds of `now`'s clock."""
 
     now: Callable[[], float]
+    ramp: Ramp
     tokens: float = BURST
     waiting: FairQueue[_Waiter] = field(default_factory=lambda: FairQueue(lambda one: one.turn))
     _at: float = 0.0
     _lead: float = -BURST
     """What first attempts earned and nobody needed to lend it; below 0 what they owe. Between the bursts."""
-    _well_since: float | None = None
-    """The first success after its last failure."""
     _timer: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
@@ -132,23 +155,12 @@ class Bucket:
     def told(self, *, ill: bool) -> None:
         """It answered: well, or with a failure of its own."""
         self._refill()
-        if ill:
-            self._well_since = None
-        elif self._well_since is None:
-            self._well_since = self.now()
+        self.ramp.told(self.now(), ill=ill)
         self._release()
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second that it gets without earning them."""
-        if self._well_since is None:
-            return TRICKLE
-        seconds = min(self.now() - self._well_since, 30.0)
-        return min(TRICKLE * math.exp2(seconds), MOST)
 
     def _refill(self) -> None:
         now = self.now()
-        due = (now - self._at) * self.rate
+        due = (now - self._at) * self.ramp.rate(now)
         self._at = now
         self._add(due - min(max(self._lead, 0.0), due))
         self._lead = max(self._lead - due, -BURST)
@@ -164,7 +176,7 @@ class Bucket:
                 self.tokens -= 1
                 waiter.free.set_result(None)
         if self.waiting and self._timer is None:
-            seconds = max((1 - self.tokens + max(self._lead, 0.0)) / self.rate, 0.001)
+            seconds = max((1 - self.tokens + max(self._lead, 0.0)) / self.ramp.rate(self.now()), 0.001)
             # A ramp gets steeper while the timer runs.
             self._timer = asyncio.get_running_loop().call_later(min(seconds, 0.25), self._ring)
 
@@ -172,6 +184,25 @@ class Bucket:
         self._timer = None
         self._refill()
         self._release()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Of one version."""
+
+    repeats: Bucket
+    again: Bucket
+    """What is sent again: nothing earns here, so its tokens are those of its ramp alone."""
+
+    @property
+    def new(self) -> bool:
+        """Whether it is as good as one that was just made."""
+        both = (self.repeats, self.again)
+        return all(one.tokens >= BURST and not one.waiting for one in both)
+
+
+_SAYS_NOTHING: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING, Reason.CLAIM_REFUSED})
+"""Refusals of one call, from which nothing follows for what waits."""
 
 
 def _unused(reserved: Sequence[tuple[str, int]], assignment: Assignment) -> Iterator[tuple[str, int]]:
@@ -189,38 +220,53 @@ def _unused(reserved: Sequence[tuple[str, int]], assignment: Assignment) -> Iter
 
 
 class RetryBudgets:
-    """The buckets of all versions that this orchestrator calls."""
+    """The budgets of all versions that this orchestrator calls."""
 
     def __init__(self, mesh: MeshView, now: Callable[[], float] | None = None) -> None:
         self._mesh = mesh
         self._now = now or asyncio.get_running_loop().time
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._budgets: dict[tuple[str, str], Budget] = {}
+
+    def why(self, order: Order) -> str:
+        """What an order may have to wait for, in people's words; empty for one that need not."""
+        if not order.repeats and order.again is None:
+            return ""
+        target = self._target(order)
+        if target is None:
+            return ""
+        name = f"{order.node}@{target.version}"
+        if order.repeats:
+            return f"the retry budget of {name} is empty"
+        return f"{name} takes no calls, or is just coming back"
 
     async def wait(self, order: Order) -> None:
-        """Holds an order back that repeats, until its version has a token for it."""
-        target = self._target(order) if order.repeats else None
+        """Holds an order back that repeats or is sent again, until its version has a token for it."""
+        if not order.repeats and order.again is None:
+            return
+        target = self._target(order)
         if target is None:
             return
-        bucket = self._bucket(order.node, target.version)
+        budget = self._budget(order.node, target.version)
+        bucket, held = (
+            (budget.repeats, metrics.RETRIES_HELD)
+            if order.repeats
+            else (budget.again, metrics.SENT_AGAIN_HELD)
+        )
         if not bucket.take(1):
-            metrics.RETRIES_HELD.at(order.node).add()
+            held.at(order.node).add()
             await bucket.wait(order.turn)
 
     def leaves(self, order: Order) -> Order:
-        """The order as it goes out: what it earns and what Envoy may repeat of it is accounted for.
+        """The order as it goes out: what Envoy may repeat of it is accounted for.
 
         What becomes of it is told to `landed`. Attempts in company are one call: the first one stands for it.
         """
         target = self._target(order)
         if target is None:
             return order
-        bucket = self._bucket(order.node, target.version)
-        if not order.repeats and order.cache is None:
-            bucket.earn()
-        wanted = self._repetitions(order, target)
         taken: list[tuple[str, int]] = []
-        for version, more in wanted:
-            if not self._bucket(order.node, version).take(more):
+        for version, more in self._repetitions(order, target):
+            if not self._budget(order.node, version).repeats.take(more):
                 self._give(order.node, taken)
                 metrics.TRIES_WITHHELD.at(order.node).add()
                 return replace(order, single=True)
@@ -233,16 +279,21 @@ class RetryBudgets:
         if target is None:
             return
         assignment, failure = result.assignment, result.failure
-        bucket = self._bucket(order.node, assignment.chosen or target.version)
-        if order.cache is not None and not order.repeats and assignment.tries:
-            bucket.earn()
+        budget = self._budget(order.node, assignment.chosen or target.version)
+        called = order.cache is None or assignment.tries
+        if not order.repeats and called and (result.counted or assignment.batch_id):
+            budget.repeats.earn()
         self._give(order.node, _unused(order.reserved, assignment))
         if order.version is None and assignment.answered_by not in ("", assignment.chosen):
-            self._bucket(order.node, assignment.answered_by).earn()
+            self._budget(order.node, assignment.answered_by).repeats.earn()
         if result.own or (failure is None and assignment.answered_by == assignment.chosen):
-            bucket.told(ill=False)
-        elif assignment.tries:
-            bucket.told(ill=True)
+            budget.repeats.told(ill=False)
+            budget.again.told(ill=False)
+            return
+        if assignment.tries:
+            budget.repeats.told(ill=True)
+        if failure is None or failure.reason not in _SAYS_NOTHING:
+            budget.again.told(ill=True)
 
     def _repetitions(self, order: Order, target: TargetView) -> list[tuple[str, int]]:
         """How often Envoy may repeat each version of the order's chain."""
@@ -256,19 +307,20 @@ class RetryBudgets:
 
     def _give(self, node: str, tokens: Iterable[tuple[str, int]]) -> None:
         for version, number in tokens:
-            self._bucket(node, version).give(number)
+            self._budget(node, version).repeats.give(number)
 
     def _target(self, order: Order) -> TargetView | None:
         """Whom the route gives an order to; None while that is not known."""
         return self._mesh.reach(order.node, order.version).target_of(order.assignment.draw)
 
-    def _bucket(self, node: str, version: str) -> Bucket:
+    def _budget(self, node: str, version: str) -> Budget:
         key = (node, version)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if len(self._buckets) >= BUCKETS:
-                full = (key for key, one in self._buckets.items() if one.tokens >= BURST and not one.waiting)
-                for old in list(full):
-                    del self._buckets[old]
-            bucket = self._buckets[key] = Bucket(self._now)
-        return bucket
+        budget = self._budgets.get(key)
+        if budget is None:
+            if len(self._budgets) >= BUDGETS:
+                for old in [key for key, one in self._budgets.items() if one.new]:
+                    del self._budgets[old]
+            repeats = Bucket(self._now, Ramp(PROBE))
+            again = Bucket(self._now, Ramp(AGAIN, well_since=self._now()))
+            budget = self._budgets[key] = Budget(repeats, again)
+        return budget

@@ -234,6 +234,8 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     if state.phase is RunPhase.QUEUED:
         return _waiting("waits for a limit of its flow")
     for path, run in state.steps.items():
+        if run.held is not None and run.state not in SETTLED:
+            return _waiting(f"step {path}: {_held(run.held)}", run.held.until)
         if run.flight is not None:
             return _waiting(f"step {path}: {_in_flight(run.flight)}")
         if run.asking is not None:
@@ -313,6 +315,8 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
         return _waiting(f"the run is {words.why_paused(state)}")
     if state.phase is RunPhase.QUEUED:
         return _waiting("the run waits for its beginning")
+    if run.held is not None:
+        return _waiting(_held(run.held), run.held.until)
     if run.state is StepState.RETRYING:
         return _waiting(_before_retry(run), state.due.get(path))
     if run.flight is not None:
@@ -340,6 +344,10 @@ def _before_retry(run: StepRun) -> str:
         return asking
     code = run.failure.code if run.failure else "no answer"
     return f"attempt {run.attempt} ended with {code}; the next one waits for its time"
+
+
+def _held(held: ev.AttemptHeld) -> str:
+    return f"attempt {held.attempt} has not left: {held.why}"
 
 
 def _in_flight(flight: Flight) -> str:

@@ -6,6 +6,7 @@ traced one has a call, and so spans, of its own. Every other has a task of its o
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Protocol
 
 from reflux.core.attempt import AttemptResult
@@ -14,9 +15,14 @@ from reflux.core.names import RunId
 from reflux.orchestrator.cached_caller import Caller
 from reflux.orchestrator.caller import Order
 from reflux.orchestrator.dispatch import Places, too_late
-from reflux.orchestrator.gathering import SLOW_SECONDS, Gatherer, Landed
+from reflux.orchestrator.gathering import Gatherer, Landed
 from reflux.orchestrator.retry_budget import RetryBudgets
+from reflux.orchestrator.showing import Showing
 from reflux.runtime.clock import Clock
+
+Slow = Callable[[], None]
+Held = Callable[[str, datetime | None], None]
+"""Told what an attempt waits for, and until when at most; with an empty text that it has left."""
 
 
 class Sent(Protocol):
@@ -59,41 +65,45 @@ class Sender:
             tasks=tasks, caller=caller, places=self._places, clock=clock, room=room, budgets=budgets
         )
 
-    def send(self, order: Order, landed: Landed, slow: Callable[[], None] | None) -> Sent:
+    def send(self, order: Order, landed: Landed, slow: Slow | None, held: Held) -> Sent:
         """Sends an attempt, and has `landed` told its outcome, in a later turn of the loop.
 
         Args:
             order: the attempt.
             landed: told once, unless it is cancelled.
             slow: called when it has been in flight for `SLOW_SECONDS`; None for one that is shown anyway.
+            held: called when it cannot leave for so long; never of one that travels in company.
         """
         if order.group is not None and slow is not None and not self._traced(order.run_id):
             return self._gatherer.add(order, landed, slow)
-        return self._tasks.create_task(self._alone(order, landed, slow))
+        return self._tasks.create_task(self._alone(order, landed, slow, held))
 
-    async def _alone(self, order: Order, landed: Landed, slow: Callable[[], None] | None) -> None:
-        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, slow) if slow is not None else None
+    async def _alone(self, order: Order, landed: Landed, slow: Slow | None, held: Held) -> None:
+        until = order.total_deadline or (order.again.until if order.again is not None else None)
+        showing = Showing(slow, lambda why: held(why, until))
         result: AttemptResult | Exception
         try:
-            result = await self._result(order)
+            result = await self._result(order, until, showing)
         except Exception as error:  # noqa: BLE001 - a defect of ours; the other runs go on
             result = error
         finally:
-            if timer is not None:
-                timer.cancel()
+            showing.over()
         landed(result)
 
-    async def _result(self, order: Order) -> AttemptResult:
+    async def _result(self, order: Order, until: datetime | None, showing: Showing) -> AttemptResult:
         """What became of an order, its wait for a place included."""
         now = self._clock.now()
-        left = None if order.total_deadline is None else (order.total_deadline - now).total_seconds()
+        left = None if until is None else (until - now).total_seconds()
         try:
             async with asyncio.timeout(left):
-                await self._budgets.wait(order)
+                if why := self._budgets.why(order):
+                    showing.waits(why)
+                    await self._budgets.wait(order)
+                showing.waits(f"all places for calls of {order.node} are taken")
                 await self._places.take(order.node, order.turn)
+                showing.leaves()
         except TimeoutError:
-            later = self._clock.now()
-            return AttemptResult(Outcome.NOT_SENT, order.assignment, now, later, failure=too_late(order.step))
+            return _waited_too_long(order, now, self._clock.now())
         try:
             await self._room()
             order = self._budgets.leaves(order)
@@ -102,3 +112,11 @@ class Sender:
             return result
         finally:
             self._places.give(order.node)
+
+
+def _waited_too_long(order: Order, start: datetime, now: datetime) -> AttemptResult:
+    """What becomes of an order that could not leave while its step had time, or was patient."""
+    if order.total_deadline is not None or order.again is None:
+        return AttemptResult(Outcome.NOT_SENT, order.assignment, start, now, failure=too_late(order.step))
+    failure = order.again.failure
+    return AttemptResult(Outcome.NOT_SENT, order.assignment, start, now, failure=failure, counted=False)

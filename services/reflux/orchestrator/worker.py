@@ -22,6 +22,7 @@ next look at what is due: there is nothing to remember about it.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
@@ -49,7 +50,7 @@ from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resolver import Resolver, abilities_after
 from reflux.orchestrator.resting import queues, rests, row_of
-from reflux.orchestrator.retry_budget import RetryBudgets, repeats
+from reflux.orchestrator.retry_budget import RetryBudgets, repeats, sent_again
 from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
@@ -255,6 +256,7 @@ class Worker:
         for event in events:  # one that is made while this goes on is made of the state as it is then
             evolve(state, event)
             recorded.append(event)
+        taken_over = any(isinstance(event, ev.RunRecovered) for event in recorded)
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
             if isinstance(command, Record):
@@ -278,6 +280,7 @@ class Worker:
                 now,
                 turn=run.turn,
                 repeats=repeats(state, command.step),
+                again=sent_again(state, command.step, taken_over=taken_over),
             )
             order = under_faults(state, order)
             evolve(state, started)
@@ -434,8 +437,10 @@ class Worker:
     def _send(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
         assert self._sender is not None, "the worker is not running"
         pure = started.assignment.effect is EffectClass.PURE
-        slow = partial(self._show_slow, run, started) if pure else None
-        run.calls[order.step] = self._sender.send(order, partial(self._landed, run, started), slow)
+        slow = partial(self._journal, run, started) if pure else None
+        run.calls[order.step] = self._sender.send(
+            order, partial(self._landed, run, started), slow, partial(self._show, run, started)
+        )
 
     def _landed(self, run: ActiveRun, started: ev.AttemptStarted, result: AttemptResult | Exception) -> None:
         """An attempt has its outcome, unless it is history."""
@@ -452,11 +457,15 @@ class Worker:
             result = replace(result, abilities=abilities)
         self._landings.add(run, started, result)
 
-    def _show_slow(self, run: ActiveRun, started: ev.AttemptStarted) -> None:
-        """Journals the start of a pure attempt that takes long; memory knows it already."""
+    def _show(self, run: ActiveRun, started: ev.AttemptStarted, why: str, until: datetime | None) -> None:
+        """Journals what an attempt waits for, so that everybody sees it."""
+        self._journal(run, ev.AttemptHeld(started.step, started.attempt, why, until, self._clock.now()))
+
+    def _journal(self, run: ActiveRun, event: ev.Event) -> None:
+        """Journals what memory knows: that a pure attempt takes long, or why an attempt does not leave."""
         if self.runs.get(run.id) is run:
             try:
-                self._submit(run, [started], (), ())
+                self._submit(run, [event], (), ())
             except (Exhausted, Stopped):
                 self.drop(run)
 

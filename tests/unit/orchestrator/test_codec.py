@@ -97,6 +97,7 @@ KINDS = {
     ev.AttemptStarted: st.builds(
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
     ),
+    ev.AttemptHeld: st.builds(ev.AttemptHeld, texts, counts, texts, st.none() | times, times),
     ev.EffectClaimed: st.builds(ev.EffectClaimed, texts, counts, texts, texts, texts),
     ev.AttemptFinished: st.builds(
         ev.AttemptFinished,

@@ -60,12 +60,19 @@ def result(*, tries=1, ill=False, own=False):
     return AttemptResult(Outcome.DONE, assignment, NOW, NOW, failure=failure, own=own)
 
 
+def paid(budget, number=1, *, repeats=False):
+    """So many attempts came to the version."""
+    for _ in range(number):
+        one = budget.leaves(order(repeats=repeats))
+        budget.landed(one, result(own=True, tries=1 + one.reserved))
+
+
 async def emptied(budget):
-    """Takes what a version begins with, and pays it back by first attempts."""
+    """Takes what a version begins with, pays it back by first attempts, and leaves it ill."""
     for _ in range(int(BURST)):
         await asyncio.wait_for(budget.wait(order(repeats=True)), 1)
-    for _ in range(round(BURST / SHARE)):
-        budget.leaves(order())
+    paid(budget, round(BURST / SHARE))
+    budget.landed(order(repeats=True), result(ill=True))
 
 
 async def left(budget, number, flow="f"):
@@ -98,8 +105,7 @@ async def test_five_first_attempts_pay_for_one_retry():
     await emptied(budget)
     gone, tasks = await left(budget, 30)
     assert not gone
-    for _ in range(100):
-        budget.leaves(order())
+    paid(budget, 100)
     await asyncio.sleep(0)
     assert len(gone) == 20
     await ended(*tasks)
@@ -111,7 +117,7 @@ async def test_what_was_lent_is_paid_back_first():
     gone, tasks = await left(budget, 30)
     assert len(gone) == BURST
     for number in range(1, 101):
-        budget.leaves(order())
+        paid(budget)
         await asyncio.sleep(0)
         assert len(gone) <= max(BURST, SHARE * number + 0.01)
     assert len(gone) == 20
@@ -123,8 +129,7 @@ async def test_retries_earn_nothing():
     budget = budgets(Time())
     await emptied(budget)
     gone, tasks = await left(budget, 5)
-    for _ in range(1000):
-        budget.leaves(order(repeats=True))
+    paid(budget, 1000, repeats=True)
     await asyncio.sleep(0)
     assert not gone
     await ended(*tasks)
@@ -138,7 +143,7 @@ async def test_an_ill_version_without_traffic_gets_one_a_second():
     gone, tasks = await left(budget, 20)
     for second in range(1, 6):
         time.now = second
-        budget.landed(order(), result(ill=True))
+        budget.landed(order(repeats=True), result(ill=True))
         await asyncio.sleep(0)
         assert len(gone) == second
     await ended(*tasks)
@@ -150,11 +155,11 @@ async def test_after_a_recovery_what_was_held_leaves_in_a_ramp():
     budget = budgets(time)
     await emptied(budget)
     gone, tasks = await left(budget, 2000)
-    budget.landed(order(), result())
+    budget.landed(order(repeats=True), result())
     rates, before = [], 0
     for tick in range(1, 601):
         time.now = tick / 100
-        budget.landed(order(), result())
+        budget.landed(order(repeats=True), result())
         await asyncio.sleep(0)
         if tick % 100 == 0:
             rates.append(len(gone) - before)
@@ -162,9 +167,9 @@ async def test_after_a_recovery_what_was_held_leaves_in_a_ramp():
     assert rates[0] <= 2
     assert all(later <= 2.2 * earlier + 1 for earlier, later in pairwise(rates))
     assert rates[-1] > 30
-    budget.landed(order(), result(ill=True))
+    budget.landed(order(repeats=True), result(ill=True))
     time.now += 1
-    budget.landed(order(), result(ill=True))
+    budget.landed(order(repeats=True), result(ill=True))
     await asyncio.sleep(0)
     assert len(gone) - before <= 2
     await ended(*tasks)
@@ -178,7 +183,7 @@ async def test_a_target_fault_holds_nobody_back():
     gone, tasks = await left(budget, 100)
     for tick in range(1, 601):
         time.now = tick / 100
-        budget.landed(order(), result(own=True))
+        budget.landed(order(repeats=True), result(own=True))
         await asyncio.sleep(0)
     assert len(gone) > 30
     await ended(*tasks)
@@ -190,8 +195,7 @@ async def test_flows_take_turns_at_the_tokens():
     await emptied(budget)
     loud, many = await left(budget, 100, "loud")
     quiet, one = await left(budget, 1, "quiet")
-    for _ in range(10):
-        budget.leaves(order())
+    paid(budget, 10)
     await asyncio.sleep(0)
     assert (len(loud), len(quiet)) == (1, 1)
     await ended(*many, *one)
@@ -203,8 +207,7 @@ async def test_one_that_gives_up_waiting_costs_no_token():
     await emptied(budget)
     _, tasks = await left(budget, 3)
     await ended(tasks[0])
-    for _ in range(5):
-        budget.leaves(order())
+    paid(budget, 5)
     await ended(tasks[1])
     await asyncio.sleep(0)
     assert tasks[2].done()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -60,6 +61,43 @@ def test_a_wait_for_the_next_attempt_knows_its_end():
     assert run_waits(walk) == {"why": f"step a: {why}", "until": "2026-01-01T00:00:09Z"}
     step = json.loads(steps_document(walk.state))["steps"][0]
     assert step["waiting"] == {"why": why, "until": "2026-01-01T00:00:09Z"}
+
+
+def _held(walk, step, attempt, why, until=None):
+    walk.tell(ev.AttemptHeld(step, attempt, why, until, walk.now))
+
+
+def test_an_attempt_that_cannot_leave_says_why():
+    """Also one whose start is not journaled, and until when it may wait; no longer once it has left."""
+    flow = flow_of(node("a", retry={"attempts": 2, "delay": "1s", "jitter": "none"}), node("b"))
+    walk = Walk(flow, {"a": [failed("UNAVAILABLE"), never()]}).run(until=0.5)
+    _held(walk, "a", 2, "the retry budget of x@1 is empty", walk.now + timedelta(seconds=9))
+    why = "attempt 2 has not left: the retry budget of x@1 is empty"
+    until = "2026-01-01T00:00:09.500000Z"
+    assert run_waits(walk) == {"why": f"step a: {why}", "until": until}
+    step = json.loads(steps_document(walk.state))["steps"][0]
+    assert step["waiting"] == {"why": why, "until": until}
+    walk.run(until=2)
+    assert steps_wait(walk)["a"] == "attempt 2 is in flight"
+
+
+def test_an_attempt_with_an_effect_that_waits_for_a_place():
+    """Its start is journaled before it may leave."""
+    walk = Walk(flow_of(node("a")), {"a": [never()]}, effects=ONCE).run(until=0.1)
+    _held(walk, "a", 1, "all places for calls of x are taken")
+    why = "attempt 1 has not left: all places for calls of x are taken"
+    assert steps_wait(walk) == {"a": why}
+    assert run_waits(walk) == {"why": f"step a: {why}", "until": None}
+    _held(walk, "a", 1, "")
+    assert steps_wait(walk) == {"a": "attempt 1 is in flight"}
+
+
+def test_an_attempt_that_is_over_waits_no_more():
+    """Whatever was shown of it before."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [done(after=1)], "b": [never()]}).run(until=0.5)
+    _held(walk, "a", 1, "all places for calls of x are taken")
+    walk.run(until=2)
+    assert steps_wait(walk) == {"a": None, "b": "attempt 1 is in flight"}
 
 
 def test_the_run_tells_the_retry_that_comes_first():

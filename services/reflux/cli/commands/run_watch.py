@@ -107,7 +107,9 @@ def waits_for(event: dict[str, Any]) -> str:
     """What a run does after an event, as far as the event tells."""
     data, step = event["data"], event["step"]
     match event["kind"]:
-        case "AttemptStarted" | "EffectClaimed":
+        case "AttemptHeld" if data["why"]:
+            return f"step {step}: attempt {data['attempt']} has not left: {data['why']}"
+        case "AttemptStarted" | "AttemptHeld" | "EffectClaimed":
             return f"step {step}: attempt {data['attempt']} is in flight"
         case "AttemptFinished" if data["state"] == "RETRYING":
             return f"step {step}: the next attempt waits for its time, {spoken.clock(data['retry_at'])}"
@@ -126,6 +128,9 @@ def tell(event: dict[str, Any]) -> tuple[str, str]:
             return "its turn has come: it begins", ""
         case "AttemptStarted":
             return f"{step}: attempt {data['attempt']} sent", ""
+        case "AttemptHeld":
+            why = f"has not left: {data['why']}" if data["why"] else "has left"
+            return f"{step}: attempt {data['attempt']} {why}", ""
         case "EffectClaimed":
             return f"{step}: {data['node_version']} may act", ""
         case "AttemptFinished":

@@ -29,6 +29,7 @@ class Event(_message.Message):
 
     RUN_CREATED_FIELD_NUMBER: _builtins.int
     ATTEMPT_STARTED_FIELD_NUMBER: _builtins.int
+    ATTEMPT_HELD_FIELD_NUMBER: _builtins.int
     EFFECT_CLAIMED_FIELD_NUMBER: _builtins.int
     ATTEMPT_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_SETTLED_FIELD_NUMBER: _builtins.int
@@ -59,6 +60,10 @@ class Event(_message.Message):
     @_builtins.property
     def attempt_started(self) -> Global___AttemptStarted:
         """An attempt was sent, or is about to be."""
+
+    @_builtins.property
+    def attempt_held(self) -> Global___AttemptHeld:
+        """An attempt cannot leave yet."""
 
     @_builtins.property
     def effect_claimed(self) -> Global___EffectClaimed:
@@ -157,6 +162,7 @@ class Event(_message.Message):
         *,
         run_created: Global___RunCreated | None = ...,
         attempt_started: Global___AttemptStarted | None = ...,
+        attempt_held: Global___AttemptHeld | None = ...,
         effect_claimed: Global___EffectClaimed | None = ...,
         attempt_finished: Global___AttemptFinished | None = ...,
         step_settled: Global___StepSettled | None = ...,
@@ -181,11 +187,11 @@ class Event(_message.Message):
         step_overruled: Global___StepOverruled | None = ...,
         run_terminated: Global___RunTerminated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_answered", b"effect_answered", "effect_asked", b"effect_asked", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_held", b"attempt_held", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_answered", b"effect_answered", "effect_asked", b"effect_asked", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_answered", b"effect_answered", "effect_asked", b"effect_asked", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_finished", b"attempt_finished", "attempt_held", b"attempt_held", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "child_recalled", b"child_recalled", "child_requested", b"child_requested", "child_started", b"child_started", "compensation_started", b"compensation_started", "effect_answered", b"effect_answered", "effect_asked", b"effect_asked", "effect_claimed", b"effect_claimed", "kind", b"kind", "outcome_kept", b"outcome_kept", "run_admitted", b"run_admitted", "run_created", b"run_created", "run_finished", b"run_finished", "run_parked", b"run_parked", "run_paused", b"run_paused", "run_recovered", b"run_recovered", "run_resumed", b"run_resumed", "run_terminated", b"run_terminated", "signal_received", b"signal_received", "step_answered", b"step_answered", "step_entered", b"step_entered", "step_overruled", b"step_overruled", "step_settled", b"step_settled", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "effect_asked", "effect_answered", "child_started", "child_recalled", "outcome_kept", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_created", "attempt_started", "attempt_held", "effect_claimed", "attempt_finished", "step_settled", "step_entered", "cancel_requested", "run_recovered", "run_parked", "run_finished", "timed_out", "run_admitted", "compensation_started", "child_requested", "effect_asked", "effect_answered", "child_started", "child_recalled", "outcome_kept", "signal_received", "step_answered", "run_paused", "run_resumed", "step_overruled", "run_terminated"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -646,6 +652,48 @@ class AttemptStarted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttemptStarted: _TypeAlias = AttemptStarted  # noqa: Y015
+
+@_typing.final
+class AttemptHeld(_message.Message):
+    """An attempt cannot leave yet; or can now, when why is empty. It changes nothing: it is there to be seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    attempt: _builtins.int
+    """Number of the attempt."""
+    why: _builtins.str
+    """What it waits for, in people's words; empty: it has left."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Until when at most; absent: its step has no such limit."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When this was so, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        why: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "step", b"step", "time", b"time", "until", b"until", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptHeld: _TypeAlias = AttemptHeld  # noqa: Y015
 
 @_typing.final
 class EffectClaimed(_message.Message):
