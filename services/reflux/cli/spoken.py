@@ -46,6 +46,14 @@ def percent(basis_points: int) -> str:
     return f"{basis_points / 100:g} %"
 
 
+def money(dollars: float | None) -> str:
+    """0.0000125 as `$0.0000125`, cut at a billionth; empty for a cost that nobody told."""
+    if dollars is None:
+        return ""
+    whole, _, rest = f"{dollars:,.9f}".partition(".")
+    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
+
+
 def ejection(settings: dict[str, Any] | None) -> str:
     """When a version is ejected, for how long; empty for one with the defaults."""
     if not settings:

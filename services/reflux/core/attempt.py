@@ -76,6 +76,8 @@ class AttemptResult:
     """It failed because of what its input names (a TargetFault): nobody's illness."""
     abilities: Abilities = NONE
     """Of the version whose outcome it is."""
+    cost_nanos: int | None = None
+    """What it cost, as the node told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
         counted=result.counted and not to.version,
         next_version=to.version,
         next_question=to.question,
+        cost_nanos=result.cost_nanos,
     )
 
 
@@ -167,7 +170,7 @@ def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptR
     """The result with the output as the step maps it, or without one that the run cannot keep."""
     if result.output is None:
         return result
-    given = mapped(state, path, result.output, result.assignment.answered_by)
+    given = mapped(state, path, result.output, result.assignment.answered_by, result.cost_nanos)
     if isinstance(given, ev.Failure):
         return replace(result, output=None, failure=given)
     return replace(result, output=given)

@@ -29,6 +29,7 @@ import grpc
 
 from reflux.api.node.v1 import node_service_pb2 as pb
 from reflux.core.attempt import AttemptResult
+from reflux.core.cost import believable
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
@@ -79,6 +80,9 @@ only while the node cannot reach us, or we could not record it."""
 _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
+
+_LONGEST_COST: Final = 20
+"""Digits."""
 
 OVERRIDE: Final = "override"
 """Reason of a version that its step's own shares gave; by a sticky draw it is `STICKY`, as everywhere."""
@@ -173,7 +177,7 @@ class NodeCaller:
         except grpc.aio.AioRpcError as error:
             return self._failed(order, error, start)
         assignment = assignment_of(order, labels_of(await call.initial_metadata()))
-        return answered(order, assignment, response.output, start, self._clock.now())
+        return answered(order, assignment, response, start, self._clock.now())
 
     def _envelope(self, order: Order) -> tuple[tuple[str, str], ...]:
         envelope = [
@@ -237,6 +241,7 @@ class NodeCaller:
             failure=failure,
             outage=report.metadata.get("fault") == "node",
             own=report.metadata.get("fault") == TARGET,
+            cost_nanos=cost_of(report),
             # Waiting helps with all that the mesh lacks, but not with a setting.
             counted=missing is Reason.FAULTS_NOT_ALLOWED
             or (sent and (reached or report.code not in _GAVE_UP)),
@@ -249,14 +254,25 @@ def single_try(order: Order) -> tuple[str, str]:
 
 
 def answered(
-    order: Order, assignment: Assignment, output: bytes, start: datetime, now: datetime
+    order: Order,
+    assignment: Assignment,
+    reply: pb.ExecuteResponse | pb.BatchResult,
+    start: datetime,
+    now: datetime,
 ) -> AttemptResult:
     """A reply; one that is no JSON document of bearable size fails the step, but its effect is done."""
-    document = Json(output)
+    document = Json(reply.output)
+    told = believable(reply.cost_nanos) if reply.HasField("cost_nanos") else None
     problem = _unfit(order, document)
     if problem is None:
-        return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
-    return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
+        return AttemptResult(Outcome.DONE, assignment, start, now, output=document, cost_nanos=told)
+    return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem, cost_nanos=told)
+
+
+def cost_of(report: rpc.RpcFailure) -> int | None:
+    """What a call cost that failed."""
+    told = report.metadata.get("cost_nanos", "")
+    return believable(int(told)) if told.isdecimal() and len(told) < _LONGEST_COST else None
 
 
 def _never_left(assignment: Assignment) -> bool:

@@ -243,6 +243,8 @@ def _outcome(attempt: dict[str, Any]) -> Iterator[str]:
     error = attempt["error"]
     why = f": {error['reason']}: {error['message']}" if error else ""
     yield f"{said} ({attempt['outcome']}), after {length}{why}."
+    if attempt.get("cost") is not None:
+        yield f"It cost {spoken.money(attempt['cost'])}."
 
 
 def _because(run: dict[str, Any]) -> str:
