@@ -35,7 +35,7 @@ FLAGS: Final = {
 _REASONS: Final = {
     "weight": "by its weight",
     "sticky": "by its weight, sticky",
-    "override": "by its weight in the step",
+    "override": "by its weight, for the step",
     "pin": "pinned by the step",
     "fallback": "as a fallback",
 }

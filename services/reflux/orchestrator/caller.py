@@ -42,8 +42,11 @@ from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
-SINGLE_TRY: Final = ("x-envoy-max-retries", "0")
-"""Envoy hears it from internal addresses only."""
+MAX_RETRIES: Final = "x-envoy-max-retries"
+TRY_TIMEOUT: Final = "x-envoy-upstream-rq-per-try-timeout-ms"
+"""Both are heard by Envoy from internal addresses only, and go before what the node's route says."""
+
+SINGLE_TRY: Final = (MAX_RETRIES, "0")
 
 RETRYABLE: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
@@ -136,6 +139,10 @@ class Order:
     """Tokens of that budget that Envoy may use up for further tries."""
     single: bool = False
     """The budget is empty: one try."""
+    tries: int = 0
+    """Of its version, by the step's own word; 0: as the node's route says."""
+    try_timeout: timedelta | None = None
+    """Limit of each of them, by the step's own word; None: as the node's route says."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -194,6 +201,10 @@ class NodeCaller:
             envelope.append(("x-reflux-version", order.version))
         if order.single:
             envelope.append(SINGLE_TRY)
+        elif order.tries:
+            envelope.append((MAX_RETRIES, str(order.tries - 1)))
+        if order.try_timeout is not None:
+            envelope.append((TRY_TIMEOUT, str(max(1, order.try_timeout // timedelta(milliseconds=1)))))
         if order.assignment.effect is not EffectClass.PURE:
             envelope.append(("x-reflux-claim-address", self._claim_address))
         if self._tracer is not None:

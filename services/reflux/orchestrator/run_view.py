@@ -262,6 +262,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
     if run.flight is not None:
         attempts.append(_flight(run.flight))
     for attempt in attempts:
+        attempt["override"] = provenance.own_way(run.step.route)
         attempt["faults"] = [str(fault) for fault in met_by(state, path, attempt["attempt"])]
     return {
         "id": path,

@@ -877,6 +877,7 @@ class Attempt(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
     STICKY_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     TRIED_FIELD_NUMBER: _builtins.int
@@ -904,7 +905,7 @@ class Attempt(_message.Message):
     """
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
-    draw too, among the shares of the step itself), pin (the step names it), ejected (chosen was passed over
+    draw too, for a step with a way of its own: override says what it is), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
     answered a later try, or was asked by an attempt of its own because the one before surely did nothing); cache: nobody was called, an earlier output of this version was used again.
     """
@@ -945,6 +946,12 @@ class Attempt(_message.Message):
         """When its outcome was known."""
 
     @_builtins.property
+    def override(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the step's own route said of this attempt: versions (the draw chose among its own shares, not among those of
+        the node's route), fallback V, V (who is asked next; none: nobody), tries N, try_timeout D. Empty: nothing.
+        """
+
+    @_builtins.property
     def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Faults of the test run that this attempt was given, as they are written. One that names a version is met
         by the tries that reach that version.
@@ -975,6 +982,7 @@ class Attempt(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         batch_id: _builtins.str = ...,
         sticky: _builtins.str = ...,
+        override: _abc.Iterable[_builtins.str] | None = ...,
         faults: _abc.Iterable[_builtins.str] | None = ...,
         probability: _builtins.float | None = ...,
         tried: _abc.Iterable[Global___Try] | None = ...,
@@ -983,7 +991,7 @@ class Attempt(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_probability", b"_probability", "cost", b"cost", "error", b"error", "finish_time", b"finish_time", "probability", b"probability", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "cost", b"cost", "draw", b"draw", "effect", b"effect", "error", b"error", "faults", b"faults", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "cost", b"cost", "draw", b"draw", "effect", b"effect", "error", b"error", "faults", b"faults", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "override", b"override", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
