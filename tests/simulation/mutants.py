@@ -467,7 +467,7 @@ ELSEWHERE: Final = {
     "one dead target ejects a node": "mesh/test_a_target_fault_is_nobodys_illness.py",
     "an upgrade changes what an old journal means": "golden/test_golden_journals.py",
     "a run read again is still refused": "unit/orchestrator/test_a_run_read_again_is_written_again.py",
-    "who waits for a run that ends as it stands is not told": "store/runs/test_runs_begin_runs.py",
+    "who waits for a run that ends as it stands is not told": "store/runs/test_broken_runs_can_be_ended.py",
     "an output too large to be kept": "store/runs/test_limits_are_told.py",
 }
 """Bug classes that are nobody's to see in a simulated world, and the test that sees them."""

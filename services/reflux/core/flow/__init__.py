@@ -52,9 +52,8 @@ its condition about the iteration before. `state`, `attempts`, `error`, `version
 the last three may be null. `cost` is in US dollars, of a container that of the steps in it; null means that
 no node told (`reflux.core.cost`).
 
-**Scope of the language.** What belongs to the language and is not built yet is refused by name
-(NOT_SUPPORTED_YET); what does not belong to it is refused with the nearest name that does (UNKNOWN_KEY).
-Nothing is ignored.
+**Scope of the language.** What does not belong to it is refused with the nearest name that does
+(UNKNOWN_KEY); nothing is ignored.
 
 **Older spellings** are read, and rewritten in the spec that is saved (`spelling`).
 """

@@ -267,8 +267,7 @@ READERS: Final[Mapping[str, ReadAction]] = {
     "return": _return,
     "fail": _fail,
 }
-"""Every action that is built, and who reads it."""
-UNBUILT: Final[tuple[str, ...]] = ()
+"""Every action, and who reads it."""
 KEYS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "node": ("with", "retry", "timeout", "result", "effect", "compensate", "cache", "route", "credentials"),
     "if": ("result", "timeout", "compensate"),

@@ -11,7 +11,6 @@ HINTS: Final[Mapping[str, str]] = {
     "UNKNOWN_KEY": "remove it; a note for people goes into notes",
     "MISPLACED_KEY": "move it to a step that it goes with, or remove it",
     "MISSING_KEY": "add the key at this place",
-    "NOT_SUPPORTED_YET": "remove it for now: nothing is ignored silently",
     "TWO_SPELLINGS": "keep the present spelling and remove the older one",
     "WRONG_TYPE": "write a value of the type that is asked for; quotes make text of anything",
     "BAD_VALUE": "give a value that the rule in the message allows",

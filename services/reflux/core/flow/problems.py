@@ -33,7 +33,6 @@ class ProblemCode(StrEnum):
     UNKNOWN_KEY = "UNKNOWN_KEY"  # the language has no such key here
     MISPLACED_KEY = "MISPLACED_KEY"  # a key of the language that does not go with this action
     MISSING_KEY = "MISSING_KEY"
-    NOT_SUPPORTED_YET = "NOT_SUPPORTED_YET"  # part of the language, not built yet
     TWO_SPELLINGS = "TWO_SPELLINGS"  # an older spelling beside the present one
     WRONG_TYPE = "WRONG_TYPE"
     BAD_VALUE = "BAD_VALUE"  # the right type, but not one of what is accepted

@@ -77,21 +77,14 @@ class Reader:
         self,
         place: Place,
         known: Collection[str],
-        unbuilt: Collection[str] = (),
         ignored: Collection[str] = (),
     ) -> None:
-        """Record every key of the object that is neither `known` nor `ignored`, `unbuilt` ones as such."""
+        """Record every key of the object that is neither `known` nor `ignored`."""
         for key in self.mapping(place):
-            if key in unbuilt:
-                self.unbuilt((*place.path, key), key)
-            elif key not in known and key not in ignored:
+            if key not in known and key not in ignored:
                 message = f"there is no key {key[:100]!r} here"
                 where = (*place.path, key)
                 self.problems.add_unknown(ProblemCode.UNKNOWN_KEY, where, message, key, known)
-
-    def unbuilt(self, path: tuple[str | int, ...], what: str) -> None:
-        """Record the use of a part of the language that is not built yet."""
-        self.problems.add(ProblemCode.NOT_SUPPORTED_YET, path, f"{what} is not supported yet")
 
     def required(self, place: Place, key: str) -> Place | None:
         """The member `key`; None, and a problem, when there is none."""

@@ -162,18 +162,15 @@ class StepReader:
         return path
 
     def _kind(self, place: Place) -> str | None:
-        """The step's action, when it has exactly one and that is built; judges the keys of the step."""
+        """The step's action, when it has exactly one; judges the keys of the step."""
         keys = self._reader.mapping(place)
-        named = [key for key in keys if key in actions.READERS or key in actions.UNBUILT]
+        named = [key for key in keys if key in actions.READERS]
         if "flow" in keys and not isinstance(keys.get("wait"), dict):
             named = [key for key in named if key != "wait"]  # here it says whether the run is waited for
-        unbuilt = [key for key in named if key in actions.UNBUILT]
-        for key in unbuilt:
-            self._reader.unbuilt((*place.path, key), key)
-        kind = named[0] if named and not unbuilt else None
+        kind = named[0] if named else None
         fitting = actions.KEYS_OF.get(kind or "", () if kind else PARTIAL_KEYS)
         known = (*COMMON_KEYS, *actions.READERS, *PARTIAL_KEYS)
-        self._reader.known_keys(place, known, ignored=actions.UNBUILT)
+        self._reader.known_keys(place, known)
         for key in PARTIAL_KEYS:
             if key in keys and key not in fitting:
                 message = f"{key} does not go with {kind}"
