@@ -248,7 +248,7 @@ class RetryBudgets:
         if target is None:
             return order
         bucket = self._budget(order.node, target.version).repeats
-        more = target.tries - 1
+        more = (order.tries or target.tries) - 1
         alone = order.version is not None or not target.fallback
         if not more or not alone:
             return order
