@@ -183,7 +183,7 @@ class OutcomeKept:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """An attempt was sent, or is about to be when its class is not pure. A pure one writes it only when slow."""
+    """An attempt was sent, or is about to be when its class is not pure. A pure one writes it when slow."""
 
     step: StepPath
     attempt: int
