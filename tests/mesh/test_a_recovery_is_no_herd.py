@@ -27,15 +27,20 @@ EJECTED = {"consecutive": 5, "interval": "0.2s", "base_time": "3s"}
 
 
 class _Heard:
-    """A node that fails until it is well, and the moments at which calls arrived."""
+    """A node that fails until it is well, and the moments at which attempts came that had waited for that.
+
+    First attempts wait for nothing: a run that is started late may meet a node that is well again.
+    """
 
     def __init__(self) -> None:
         self.well = False
         self.times: list[float] = []
 
     async def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self.times.append(asyncio.get_running_loop().time())
-        if not self.well:
+        attempt = dict(context.invocation_metadata() or ()).get("x-reflux-attempt")
+        if self.well and attempt != "1":
+            self.times.append(asyncio.get_running_loop().time())
+        elif not self.well:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "ill")
 
 
@@ -74,11 +79,10 @@ async def test_what_waited_for_an_ejected_version_comes_in_a_ramp(
         async with asyncio.timeout(30):
             while not sum((await platform.proxy.stats("outlier_detection.ejections_active$")).values()):
                 await asyncio.sleep(0.05)
-        heard.well, before = True, len(heard.times)
+        heard.well = True
         assert {run["state"] for run in await asyncio.gather(*runs)} == {"SUCCEEDED"}
 
-    assert before < RUNS, "nobody met the ejection"
-    came = _per_100_ms(heard.times[before:])
-    assert sum(came) == RUNS
+    assert len(heard.times) > RUNS / 4, "hardly anybody met the ejection"
+    came = _per_100_ms(heard.times)
     for slot, so_far in enumerate(accumulate(came), start=1):
         assert so_far <= _ramp(slot / 10), came

@@ -1,8 +1,7 @@
 """The facts of a run, as values. Their stored form is `reflux.api.journal.v1`; the orchestrator translates.
 
 An event says what happened *and what was decided because of it* (`AttemptFinished.state`, `retry_at`), so
-that folding an old journal never decides again, and never differently. Times are UTC, by the clock of the
-database.
+that folding an old journal never decides again, nor differently. Times are UTC, by the database's clock.
 """
 
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.failure import Failure as Failure  # noqa: PLC0414 - a part of facts, and named as one
 from reflux.core.faults import FaultPlan
+from reflux.core.held import AttemptHeld as AttemptHeld  # noqa: PLC0414 - the same
 from reflux.core.knowledge import Knowledge as Knowledge  # noqa: PLC0414 - the same
 from reflux.core.knowledge import Question as Question  # noqa: PLC0414 - the same
 from reflux.core.names import FlowId, RunId, StepPath
@@ -183,10 +183,7 @@ class OutcomeKept:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """An attempt was sent, or (when its class is not pure) is about to be.
-
-    A pure attempt usually writes no such event; a slow one writes it late.
-    """
+    """An attempt was sent, or is about to be when its class is not pure. A pure one writes it when slow."""
 
     step: StepPath
     attempt: int
@@ -194,19 +191,6 @@ class AttemptStarted:
     assignment: Assignment
     time: datetime
     input_digest: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptHeld:
-    """An attempt cannot leave yet; or can now, when `why` is empty. It is there to be seen alone."""
-
-    step: StepPath
-    attempt: int
-    why: str
-    """In people's words."""
-    until: datetime | None
-    """When its step has no more time, or patience; None: it has no such limit."""
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
