@@ -89,6 +89,15 @@ class Route:
         """When endpoints of this version are ejected: a version has one upstream, whoever names it."""
         return next((each.ejection for each in self.targets if each.version == version), None) or USUAL
 
+    def weight(self, version: str) -> int:
+        """Basis points of a version; 0 for one that is no target."""
+        return next((each.weight for each in self.targets if each.version == version), 0)
+
+    def reachable(self) -> tuple[str, ...]:
+        """Versions that a call can meet without a pin: targets with weight, and their chains."""
+        drawn = [target for target in self.targets if target.weight]
+        return tuple(dict.fromkeys(name for target in drawn for name in (target.version, *target.fallback)))
+
     def versions(self) -> frozenset[str]:
         """Every version that the route can reach."""
         return frozenset(version for target in self.targets for version in (target.version, *target.fallback))
