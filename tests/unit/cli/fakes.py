@@ -15,7 +15,12 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.empty_pb2 import Empty
 from grpc_status import rpc_status
 
+from reflux.api.flow.v1 import contract_service_pb2 as contract_pb
 from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
+from reflux.api.flow.v1.contract_service_pb2_grpc import (
+    ContractServiceServicer,
+    add_ContractServiceServicer_to_server,
+)
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceServicer, add_FlowServiceServicer_to_server
 from reflux.api.node.v1.node_service_pb2 import Effect
 from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
@@ -38,7 +43,15 @@ from reflux.api.shadow.v1.shadow_service_pb2_grpc import (
 )
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.controlplane import document, views
-from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, RefluxError, Violation
+from reflux.core.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    RefluxError,
+    Unavailable,
+    Violation,
+)
 from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, rpc
@@ -90,6 +103,8 @@ class Flows(FlowServiceServicer):
     """Saves what compiles; every save of another spec is a version."""
 
     def __init__(self) -> None:
+        self.unfit: list[flow_pb.Problem] = []
+        """What the nodes say against any flow."""
         self.flows: dict[str, list[dict[str, Any]]] = {}
 
     def CreateFlow(self, request: flow_pb.CreateFlowRequest, context: Any) -> HttpBody:
@@ -134,10 +149,15 @@ class Flows(FlowServiceServicer):
         value = value or documents.parse(request.document, what="the flow")
         result = compile_flow(value)
         return flow_pb.PlanFlowResponse(
-            valid=not result.problems,
+            valid=not (result.problems or self.unfit),
             problems=[
-                flow_pb.Problem(code=each.code, pointer=each.pointer, message=each.message, hint=each.hint)
-                for each in result.problems
+                *self.unfit,
+                *(
+                    flow_pb.Problem(
+                        code=each.code, pointer=each.pointer, message=each.message, hint=each.hint
+                    )
+                    for each in result.problems
+                ),
             ],
             steps=[
                 flow_pb.PlannedStep(
@@ -330,6 +350,8 @@ class Routes(RoutingServiceServicer):
         self.before_update: Any = lambda: None
         """What somebody else does between a client's reading and its update."""
         self.rollbacks: list[route_pb.RollbackRouteRequest] = []
+        self.ignoring: list[bool] = []
+        """What updates said of contracts."""
 
     def ListRoutes(self, request: Any, context: Any) -> route_pb.ListRoutesResponse:
         return route_pb.ListRoutesResponse(routes=[self._serving("http.request")])
@@ -339,6 +361,7 @@ class Routes(RoutingServiceServicer):
 
     def UpdateRoute(self, request: Any, context: Any) -> route_pb.Route:
         self.before_update()
+        self.ignoring.append(request.ignore_contracts)
         value: Any = documents.parse(request.document, what="the route")
         read = document.read(request.node, value, self.known)
         if read.violations:
@@ -413,6 +436,34 @@ class Shadows(ShadowServiceServicer):
         return self.answer
 
 
+class Contracts(ContractServiceServicer):
+    """The second version does not fit a flow, until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.misfits = [
+            contract_pb.Misfit(
+                flow="checkout",
+                flow_version=3,
+                step="ask",
+                pointer="/spec/steps/0/with/url",
+                code=contract_pb.Misfit.INPUT_NARROWER,
+                message="it takes string and no longer null",
+                hint="let it name http.request@1.0.0",
+            )
+        ]
+
+        self.away = False
+
+    def CheckContracts(self, request: Any, context: Any) -> contract_pb.CheckContractsResponse:
+        if self.away:
+            raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator does not know the mesh yet; try again")
+        versions = [
+            contract_pb.VersionContract(version="2.0.0", misfits=self.misfits, total=len(self.misfits)),
+            contract_pb.VersionContract(version="1.0.0"),
+        ]
+        return contract_pb.CheckContractsResponse(versions=versions, serving=["1.0.0"], flow_versions=1)
+
+
 class FakeServer:
     """All of them on one port."""
 
@@ -429,6 +480,7 @@ class FakeServer:
         )
         self.operations = Operations()
         self.shadows = Shadows()
+        self.contracts = Contracts()
         self.address = ""
 
     @contextmanager
@@ -442,6 +494,7 @@ class FakeServer:
         add_TriggerServiceServicer_to_server(self.triggers, server)
         add_OperationServiceServicer_to_server(self.operations, server)
         add_ShadowServiceServicer_to_server(self.shadows, server)
+        add_ContractServiceServicer_to_server(self.contracts, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:

@@ -78,6 +78,7 @@ def get(
                     ("refused", route["refusal"]),
                     ("sticky", route["sticky"]),
                     ("note", route["note"]),
+                    ("contracts", "ignored" if route["contracts_ignored"] else ""),
                     ("author", route["author"]),
                     ("changed", spoken.local(route.get("update_time"))),
                 )
@@ -184,6 +185,10 @@ def rollback(
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="Why, in your words.")] = "",
+    ignore_contracts: Annotated[
+        bool,
+        typer.Option("--ignore-contracts", help="Also to versions that flows in use do not fit."),
+    ] = False,
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -204,7 +209,13 @@ def rollback(
                 raise wrong(
                     f"nothing served {node} before revision {serving}: there is nothing to go back to"
                 )
-        request = RollbackRouteRequest(node=node, revision=revision, expected_revision=serving, note=note)
+        request = RollbackRouteRequest(
+            node=node,
+            revision=revision,
+            expected_revision=serving,
+            note=note,
+            ignore_contracts=ignore_contracts,
+        )
         route = to_dict(reflux.routes.RollbackRoute(request, timeout=SECONDS))
         show_applied(reflux, route, f"it equals revision {revision}")
 

@@ -58,6 +58,10 @@ def set_route(
     ] = None,
     reshuffle: Annotated[bool, typer.Option("--reshuffle", help="Deal sticky values anew.")] = False,
     note: Annotated[str | None, typer.Option(help="Why, in your words; kept with the revision.")] = None,
+    ignore_contracts: Annotated[
+        bool,
+        typer.Option("--ignore-contracts", help="Also to versions that flows in use do not fit."),
+    ] = False,
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -66,7 +70,8 @@ def set_route(
 
     Shares alone keep everything else as it is; a version that is not named gets 0. If somebody else changed
     the route meanwhile, nothing happens and the exit status is 4. It is 7 when some proxies have not answered
-    yet, and 1 when one refused the route: then the former one serves on.
+    yet, and 1 when one refused the route: then the former one serves on. It is 1 as well when a version would
+    take calls of flows that it does not fit: they are named, with step and place.
 
     [bold]reflux route set http.request 1.0.0=90 2.0.0=10 --fallback 2.0.0:1.0.0 --note "try the new one"[/]
     """
@@ -90,7 +95,7 @@ def set_route(
             document = documents.of_value({**route, "note": note or ""}, "the route")
         else:
             document = _from_file(given[0], present["revision"], note)
-        request = UpdateRouteRequest(node=node, document=document.body())
+        request = UpdateRouteRequest(node=node, document=document.body(), ignore_contracts=ignore_contracts)
         show_applied(reflux, _update(reflux, request, document))
 
 
