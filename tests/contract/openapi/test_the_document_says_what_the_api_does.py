@@ -118,6 +118,7 @@ def test_what_is_neither_path_nor_body_is_a_query_parameter(document: dict[str, 
             "key",
             "trigger",
             "origin_run_id",
+            "test",
         ),
         "query",
     )

@@ -53,6 +53,10 @@ def list_runs(
             metavar="DURATION|TIME", help="Only those created since, such as 15m, 2d or 2026-01-31T12:00:00Z."
         ),
     ] = None,
+    test: Annotated[
+        bool | None,
+        typer.Option("--test/--no-test", help="Only tests and what comes of them; or only what is none."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     server: Server = None,
     data_dir: DataDir = None,
@@ -63,7 +67,12 @@ def list_runs(
 
     with session(server, data_dir, as_json=as_json) as reflux:
         request = ListRunsRequest(
-            flow_id=flow or "", key=key, fingerprint=fingerprint, trigger=trigger, origin_run_id=origin
+            flow_id=flow or "",
+            key=key,
+            fingerprint=fingerprint,
+            trigger=trigger,
+            origin_run_id=origin,
+            test=test,
         )
         for each in state or ():
             if each.upper() not in STATES:
@@ -98,7 +107,7 @@ def _row(run: dict[str, Any]) -> tuple[object, ...]:
         run["state"],
         ago(run.get("create_time")),
         took(run.get("create_time"), run.get("finish_time")),
-        " ".join(filter(None, (error.get("step"), error.get("reason")))),
+        " ".join(filter(None, ("(test)" if run["test"] else "", error.get("step"), error.get("reason")))),
     )
 
 

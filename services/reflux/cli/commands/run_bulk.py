@@ -60,6 +60,10 @@ def bulk(
     fingerprint: Annotated[str, typer.Option(help="Only with this failure.")] = "",
     trigger: Annotated[str, typer.Option(help="Only started by this trigger; needs --flow.")] = "",
     origin: Annotated[str, typer.Option(metavar="RUN", help="Only those that go on from this run.")] = "",
+    test: Annotated[
+        bool | None,
+        typer.Option("--test/--no-test", help="Only tests and what comes of them; or only what is none."),
+    ] = None,
     expect: Expect = None,
     reason: Annotated[str, typer.Option(help="Why, for the journal; not of a signal, retry or fork.")] = "",
     step: Annotated[str, typer.Option(metavar="STEP", help="Of a skip: the path of the step.")] = "",
@@ -86,6 +90,7 @@ def bulk(
             "fingerprint": fingerprint,
             "trigger": trigger,
             "origin_run_id": origin,
+            "test": test,
         }
         arguments = {
             "reason": reason,
@@ -115,7 +120,7 @@ def bulk(
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value}
+    return {name: value for name, value in values.items() if value or value is False}
 
 
 def _all_pages(reflux: Session, said: dict[str, Any], request_id: str) -> dict[str, Any]:
