@@ -1,4 +1,4 @@
-"""A version whose schemas narrow what flows use takes no calls of theirs: the whole way, as a person meets it."""
+"""A version whose schemas narrow what flows use takes no calls of theirs, as a person meets it."""
 
 from __future__ import annotations
 

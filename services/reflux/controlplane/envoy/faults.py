@@ -44,6 +44,7 @@ _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.H
 _TWIN: Final = "!"
 _DROP: Final = f"{_TWIN}drop"
 _ALWAYS: Final = {"numerator": 100}
+_UNSAID: Final = {"remove_on_match": {"key_matcher": {"prefix": CALL}}}
 
 
 def chain(of: Composite) -> dict[str, Any]:
@@ -97,6 +98,10 @@ def entries(node: NodeGraph) -> list[dict[str, Any]]:
         if "name" in twin:
             twin["name"] += " faults"
         action["auto_host_rewrite"] = True
+        for copy in action.get(
+            "request_mirror_policies", ()
+        ):  # it goes to the version itself, and meets no fault
+            copy["request_headers_mutations"].append(_UNSAID)
         if "cluster" in action:
             action["cluster"] = _chain(action["cluster"])
         for share in action.get("weighted_clusters", {}).get("clusters", ()):
@@ -117,8 +122,7 @@ def host(of: Leaf) -> dict[str, Any]:
     mutations = [
         _said("x-envoy-fault-abort-grpc-request", names["abort"], of.version),
         _said("x-envoy-fault-delay-request", names["delay"], of.version),
-        # The route is found by now, and the node sees a call like any other.
-        {"remove_on_match": {"key_matcher": {"prefix": CALL}}},
+        _UNSAID,  # the route is found by now, and the node sees a call like any other
     ]
     action = {
         "timeout": "0s",
