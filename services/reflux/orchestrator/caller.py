@@ -16,6 +16,8 @@ What the labels prove, and no more:
     answered_by       tried is not known, because one that is ejected meanwhile is passed over silently.
       != chosen       Reason `fallback`, as for the orchestrator's own next attempt, pinned to another version
     flags             how the last try ended; of those before it they say nothing
+    unanswered        of a call with faults: no version has said this, and these are the flags. FI: it was
+                      aborted as asked for; `answered_by` is then in whose place, as if it had failed itself
 """
 
 from collections.abc import Iterable, Mapping
@@ -71,6 +73,8 @@ _NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING, Reason.CL
 """The node's own words for: not now, and nothing was done. An attempt that is still ours is refused its claim
 only while the node cannot reach us, or we could not record it."""
 
+ABORTED: Final = "FI"
+"""Envoy's flag for: a fault was injected."""
 _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
@@ -297,7 +301,9 @@ def labels_of(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
 def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     """The assignment as Envoy labelled the reply."""
     chosen = labels.get("x-reflux-chosen", "")
-    answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels else ""
+    unanswered = labels.get("x-reflux-unanswered", "") if order.faults else ""
+    from_node = _SERVED in labels and unanswered in ("", ABORTED)
+    answered = labels.get("x-reflux-answered-by", "") if from_node else ""
     tries = _number(labels.get("x-envoy-attempt-count"))
     own = order.assignment.reason in (OVERRIDE, STICKY)
     return replace(
@@ -309,7 +315,7 @@ def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
         answered_by=answered,
         reason=_why(order, chosen, answered, tries),
         tries=tries,
-        flags=labels.get("x-reflux-flags", ""),
+        flags=unanswered or labels.get("x-reflux-flags", ""),
     )
 
 

@@ -350,8 +350,12 @@ class Routes(RoutingServiceServicer):
         self.before_update: Any = lambda: None
         """What somebody else does between a client's reading and its update."""
         self.rollbacks: list[route_pb.RollbackRouteRequest] = []
+        self.ejections = route_pb.ListEjectionsResponse()
         self.ignoring: list[bool] = []
         """What updates said of contracts."""
+
+    def ListEjections(self, request: Any, context: Any) -> route_pb.ListEjectionsResponse:
+        return self.ejections
 
     def ListRoutes(self, request: Any, context: Any) -> route_pb.ListRoutesResponse:
         return route_pb.ListRoutesResponse(routes=[self._serving("http.request")])

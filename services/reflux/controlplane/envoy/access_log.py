@@ -30,6 +30,8 @@ BUFFER_BYTES: Final = 64 << 10
 
 RUN, STEP, ATTEMPT, BATCH = "x-reflux-run-id", "x-reflux-step", "x-reflux-attempt", "x-reflux-batch-id"
 STATUS: Final = "grpc-status"
+UNANSWERED: Final = "x-reflux-unanswered"
+"""Header of what no version has answered (`faults`): the flags, FI for an abort that the call asked for."""
 
 
 def router() -> dict[str, Any]:
@@ -59,7 +61,7 @@ def logger(name: str) -> dict[str, Any]:
                 "common_config": common,
                 "additional_request_headers_to_log": [RUN, STEP, ATTEMPT, BATCH],
                 # A failure is trailers-only (a header then) or, of a TargetFault, in the trailers.
-                "additional_response_headers_to_log": [STATUS],
+                "additional_response_headers_to_log": [STATUS, UNANSWERED],
                 "additional_response_trailers_to_log": [STATUS],
             },
         ),

@@ -885,7 +885,7 @@ class Attempt(_message.Message):
     """Revision of the route."""
     answered_by: _builtins.str
     """Version whose answer this is, an error too; another one than chosen after a fallback. When nobody answered:
-    the version that had claimed the effect, else empty; flags say why.
+    the version that had claimed the effect, else empty; flags say why (FI: a fault of the test run aborted it).
     """
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
@@ -991,7 +991,8 @@ class Try(_message.Message):
     """host:port that it went to; empty when there was no connection, and of the try that answered with OK."""
     code: _builtins.str
     """gRPC code that was answered, e.g. UNAVAILABLE; empty when nothing was, then flags say why. OK says that the
-    call was answered; of a batch, what each attempt got stands in its own error.
+    call was answered; of a batch, what each attempt got stands in its own error. With flags FI the version was not
+    asked: a fault of the test run gave this code in its place.
     """
     flags: _builtins.str
     """Envoy's response flags of this try, e.g. UT."""
