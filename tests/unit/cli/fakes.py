@@ -15,12 +15,8 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.empty_pb2 import Empty
 from grpc_status import rpc_status
 
-from reflux.api.flow.v1 import contract_service_pb2 as contract_pb
 from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
-from reflux.api.flow.v1.contract_service_pb2_grpc import (
-    ContractServiceServicer,
-    add_ContractServiceServicer_to_server,
-)
+from reflux.api.flow.v1.contract_service_pb2_grpc import add_ContractServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceServicer, add_FlowServiceServicer_to_server
 from reflux.api.node.v1.node_service_pb2 import Effect
 from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
@@ -36,11 +32,7 @@ from reflux.api.routing.v1.routing_service_pb2_grpc import (
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
-from reflux.api.shadow.v1 import shadow_service_pb2 as shadow_pb
-from reflux.api.shadow.v1.shadow_service_pb2_grpc import (
-    ShadowServiceServicer,
-    add_ShadowServiceServicer_to_server,
-)
+from reflux.api.shadow.v1.shadow_service_pb2_grpc import add_ShadowServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.controlplane import document, views
 from reflux.core.errors import (
@@ -49,13 +41,13 @@ from reflux.core.errors import (
     InvalidArgument,
     NotFound,
     RefluxError,
-    Unavailable,
     Violation,
 )
 from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, rpc
 from tests.unit.cli.fake_triggers import Triggers
+from tests.unit.cli.fake_verdicts import Contracts, Shadows
 from tests.unit.cli.operation_fakes import Operations
 from tests.unit.cli.shapes import RUN, TIME, a_run
 
@@ -428,44 +420,6 @@ class Routes(RoutingServiceServicer):
         if not 1 <= number <= len(self.revisions):
             raise NotFound(Reason.ROUTE_NOT_FOUND, f"there is no revision {number}")
         return self.revisions[number - 1]
-
-
-class Shadows(ShadowServiceServicer):
-    """What is known of shadows."""
-
-    def __init__(self) -> None:
-        self.answer = shadow_pb.ListShadowsResponse()
-
-    def ListShadows(self, request: Any, context: Any) -> shadow_pb.ListShadowsResponse:
-        return self.answer
-
-
-class Contracts(ContractServiceServicer):
-    """The second version does not fit a flow, until a test says otherwise."""
-
-    def __init__(self) -> None:
-        self.misfits = [
-            contract_pb.Misfit(
-                flow="checkout",
-                flow_version=3,
-                step="ask",
-                pointer="/spec/steps/0/with/url",
-                code=contract_pb.Misfit.INPUT_NARROWER,
-                message="it takes string and no longer null",
-                hint="let it name http.request@1.0.0",
-            )
-        ]
-
-        self.away = False
-
-    def CheckContracts(self, request: Any, context: Any) -> contract_pb.CheckContractsResponse:
-        if self.away:
-            raise Unavailable(Reason.NOT_ACCEPTING, "this orchestrator does not know the mesh yet; try again")
-        versions = [
-            contract_pb.VersionContract(version="2.0.0", misfits=self.misfits, total=len(self.misfits)),
-            contract_pb.VersionContract(version="1.0.0"),
-        ]
-        return contract_pb.CheckContractsResponse(versions=versions, serving=["1.0.0"], flow_versions=1)
 
 
 class FakeServer:

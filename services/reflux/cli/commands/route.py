@@ -9,7 +9,7 @@ from reflux.cli.commands import route_set, route_shadow
 from reflux.cli.commands.route_set import document_of, get_route, show_applied, show_targets
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.options import AsJson, DataDir, IgnoreContracts, Server
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, session, to_dict
 
@@ -185,10 +185,7 @@ def rollback(
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="Why, in your words.")] = "",
-    ignore_contracts: Annotated[
-        bool,
-        typer.Option("--ignore-contracts", help="Also to versions that flows in use do not fit."),
-    ] = False,
+    ignore_contracts: IgnoreContracts = False,
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -11,7 +11,7 @@ from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_watch import follow, get_run
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.options import AsJson, DataDir, Server, Tests
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
 from reflux.cli.spoken import ago, local, took
@@ -53,10 +53,7 @@ def list_runs(
             metavar="DURATION|TIME", help="Only those created since, such as 15m, 2d or 2026-01-31T12:00:00Z."
         ),
     ] = None,
-    test: Annotated[
-        bool | None,
-        typer.Option("--test/--no-test", help="Only tests and what comes of them; or only what is none."),
-    ] = None,
+    test: Tests = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     server: Server = None,
     data_dir: DataDir = None,

@@ -297,7 +297,7 @@ def _one_try(each: dict[str, Any], faults: Sequence[str]) -> str:
         return f"of {each['version']}: not sent to it, a fault gave {each['code']} in its place, {length}"
     where = f" at {each['endpoint']}" if each["endpoint"] else ""
     how = each["code"] or spoken.flags(each["flags"]) or "no answer"
-    if not each["code"] and any(_loses_reply(fault, each["version"]) for fault in faults):
+    if each["flags"] == "UR" and any(_loses_reply(fault, each["version"]) for fault in faults):
         how = f"it has answered, and a fault lost its reply ({each['flags']})"
     return f"of {each['version']}{where}: {how}, {length}"
 
