@@ -65,10 +65,10 @@ def set_route(
 ) -> None:
     """Change a node's route, live; answers when Envoy serves it.
 
-    Shares alone keep everything else as it is; a version that is not named gets 0. If somebody else changed
-    the route meanwhile, nothing happens and the exit status is 4. It is 7 when some proxies have not answered
-    yet, and 1 when one refused the route, or a version would take calls of flows that it does not fit: then the
-    former one serves on.
+    Shares alone keep everything else as it is; a version that is not named gets 0. Exit status 4: somebody
+    else changed the route meanwhile, and nothing happened. 7: some proxies have not answered yet. 1: one
+    refused the route, or a version would take calls of flows that it does not fit; the former route serves
+    on.
 
     [bold]reflux route set http.request 1.0.0=90 2.0.0=10 --fallback 2.0.0:1.0.0 --note "try the new one"[/]
     """
