@@ -21,6 +21,13 @@ from reflux.cli.session import SECONDS, Session, session, to_dict
 
 PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%?", re.ASCII)
 _TOTAL = 10_000
+TryTimeouts = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VERSION:DURATION",
+        help="Limit of one try, such as 2s; `VERSION:` for none. May be given again.",
+    ),
+]
 
 
 def set_route(
@@ -45,13 +52,7 @@ def set_route(
         list[str] | None,
         typer.Option(metavar="VERSION:N", help="Tries of VERSION before the next one. May be given again."),
     ] = None,
-    try_timeout: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VERSION:DURATION",
-            help="Limit of one try, such as 2s; `VERSION:` for none. May be given again.",
-        ),
-    ] = None,
+    try_timeout: TryTimeouts = None,
     sticky: Annotated[
         str | None,
         typer.Option(help="What keeps calls with one version, such as input.customer; `` for nothing."),
