@@ -39,13 +39,14 @@ class _Envoy(NodeServiceServicer):
     labels: dict[str, str] = field(default_factory=dict)
     code: grpc.StatusCode = grpc.StatusCode.OK
     output: bytes = b"{}"
+    cost: int | None = None
 
     async def Execute(self, request: Any, context: Any) -> pb.ExecuteResponse:
         metadata = tuple(self.labels.items())
         if self.code is not grpc.StatusCode.OK:
             await context.abort(self.code, "words", metadata)
         await context.send_initial_metadata(metadata)
-        return pb.ExecuteResponse(output=self.output)
+        return pb.ExecuteResponse(output=self.output, cost_nanos=self.cost)
 
 
 @asynccontextmanager
@@ -67,6 +68,7 @@ async def _call(
     lane: Lane = Lane.BROAD,
     output: bytes = b"{}",
     faults: tuple[tuple[str, str], ...] = (),
+    cost: int | None = None,
 ) -> AttemptResult:
     effect = EffectClass.PURE if lane is Lane.BROAD else EffectClass.IDEMPOTENT
     order = Order(
@@ -83,7 +85,7 @@ async def _call(
         total_deadline=None,
         faults=faults,
     )
-    async with _caller(_Envoy(labels, code, output)) as caller:
+    async with _caller(_Envoy(labels, code, output, cost)) as caller:
         return await caller.call(order)
 
 
@@ -218,3 +220,10 @@ async def test_what_no_version_has_answered_says_so(flags: str, answered: str, o
     assert (met.assignment.answered_by, met.assignment.flags, met.outcome) == (answered, flags, outcome)
     other = await _call(labels, code=UNAVAILABLE)
     assert (other.assignment.answered_by, other.assignment.flags) == ("1.0.0", "")
+
+
+@pytest.mark.parametrize(("told", "kept"), [(None, None), (0, 0), (12, 12), (-1, None), (1 << 62, None)])
+async def test_a_reply_tells_what_the_call_cost(told: int | None, kept: int | None) -> None:
+    """What cannot be a cost counts as not told, and the output stands."""
+    result = await _call({}, cost=told)
+    assert (result.outcome, result.cost_nanos) == (Outcome.DONE, kept)

@@ -230,6 +230,9 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
         yield f"an earlier output of {attempt['answered_by']} was used again, and nobody was called."
     else:
         yield _choice(node, attempt)
+        own = [each for each in attempt.get("override", ()) if each != "versions"]
+        if own:
+            yield f"The step's own route says: {'; '.join(own)}."
         yield from _answer(attempt)
     yield from _tries(attempt)
     if attempt["flags"]:
@@ -250,8 +253,8 @@ def _choice(node: str, attempt: dict[str, Any]) -> str:
     if attempt["reason"] == "pin":
         return f"the step pins {chosen}."
     if attempt["reason"] == "fallback" and attempt["answered_by"] in ("", chosen):
-        return f"{chosen} is asked in place of the version before it, which surely did nothing."
-    if attempt["reason"] == "override":
+        return f"{chosen} is asked in place of the version before it."
+    if attempt["reason"] == "override" and "versions" in attempt.get("override", ["versions"]):
         share = spoken.percent(attempt["weight"])
         return f"the step itself gives {chosen} {share}, and {draw} chose it."
     by = " of its sticky value" if attempt.get("sticky") else ""
@@ -327,6 +330,8 @@ def _outcome(attempt: dict[str, Any]) -> Iterator[str]:
     error = attempt["error"]
     why = f": {error['reason']}: {error['message']}" if error else ""
     yield f"{said} ({attempt['outcome']}), after {length}{why}."
+    if attempt.get("cost") is not None:
+        yield f"It cost {spoken.money(attempt['cost'])}."
 
 
 def _because(run: dict[str, Any]) -> str:
