@@ -117,7 +117,7 @@ def test_a_run_that_is_not_there_is_not_waited_for(server: FakeServer, reflux: R
 
 
 def test_lists_ask_for_what_was_asked(server: FakeServer, reflux: Reflux) -> None:
-    """Flow, state in any case, since as a duration or a time, and the limit."""
+    """Flow, state in any case, since as a duration or a time, tests or what is none, and the limit."""
     reflux(
         "run",
         "list",
@@ -130,7 +130,14 @@ def test_lists_ask_for_what_was_asked(server: FakeServer, reflux: Reflux) -> Non
         ok=True,
     )
     reflux("run", "list", "--since", "1h", "--limit", "3", ok=True)
-    first, second = server.runs.listed
+    reflux("run", "list", "--no-test", ok=True)
+    reflux("run", "list", "--test", ok=True)
+    first, second, *others = server.runs.listed
+    assert [(each.HasField("test"), each.test) for each in (first, *others)] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
     assert (first.flow_id, first.state, first.page_size) == ("orders", 4, 20)
     assert first.created_after.ToJsonString() == "2026-01-31T11:00:00Z"
     assert second.page_size == 3
