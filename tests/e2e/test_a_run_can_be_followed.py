@@ -126,6 +126,7 @@ def test_reflection_shows_the_public_services_and_no_other(edge_url: str):
         }
 
     assert set(methods) == {
+        "reflux.api.flow.v1.ContractService",
         "reflux.api.flow.v1.FlowService",
         "reflux.api.run.v1.RunService",
         "reflux.api.operation.v1.OperationService",

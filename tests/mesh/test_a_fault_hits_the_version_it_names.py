@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import grpc
 import pytest
 
 from reflux.controlplane.routes import Target
+from reflux.core.route import shadow_cluster
+from tests.mesh.support.mesh import NODE
 
 if TYPE_CHECKING:
     from tests.mesh.support.mesh import Mesh
@@ -132,3 +135,25 @@ async def test_where_faults_are_not_allowed_the_call_fails_and_says_so(mesh: Mes
     reply = await mesh.call(x_reflux_fault="1", x_reflux_fault_abort="14")
     assert (reply.code, reply.headers["x-reflux-missing"]) == (grpc.StatusCode.UNIMPLEMENTED, "faults")
     assert not mesh.nodes[0].calls
+
+
+async def test_a_copy_meets_no_fault_and_hears_of_none(mesh: Mesh) -> None:
+    """Neither does a version in the shadow change what becomes of a call with faults."""
+    mesh.allow_faults = True
+    for version in ("1.0.0", "2.0.0", "3.0.0"):
+        await mesh.node(version)
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",)), Target("3.0.0", 0, shadow=500))
+    reply = await mesh.call(
+        lane="broad",
+        x_reflux_fault="1",
+        x_reflux_shadow=shadow_cluster(NODE, "3.0.0"),
+        **{"x-reflux-fault-abort-1.0.0": UNAVAILABLE, "x-reflux-fault-abort-3.0.0": UNAVAILABLE},
+    )
+    assert (reply.answer, reply.chosen, reply.tries) == ("2.0.0", "1.0.0", 2)
+    async with asyncio.timeout(10):
+        while not mesh.nodes[2].calls:
+            await asyncio.sleep(0.01)
+    assert not mesh.nodes[0].calls
+    for node in mesh.nodes[1:]:
+        (seen,) = node.calls
+        assert not [name for name in seen if name.startswith(("x-reflux-fault", "x-envoy-fault"))]

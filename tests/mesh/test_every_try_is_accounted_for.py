@@ -44,7 +44,14 @@ class Caller:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._caller = NodeCaller(channel, "127.0.0.1:1", ManualClock(datetime.now(UTC)))
 
-    async def call(self, step: str, *, draw: int = 0, lane: Lane = Lane.BROAD) -> dict[str, Any]:
+    async def call(
+        self,
+        step: str,
+        *,
+        draw: int = 0,
+        lane: Lane = Lane.BROAD,
+        faults: tuple[tuple[str, str], ...] = (),
+    ) -> dict[str, Any]:
         order = Order(
             run_id=RUN,
             step=StepPath(step),
@@ -57,6 +64,7 @@ class Caller:
             assignment=Assignment(EffectClass.PURE, lane, draw=draw),
             limit=timedelta(seconds=20),
             total_deadline=None,
+            faults=faults,
         )
         result = await self._caller.call(order)
         return {
@@ -184,6 +192,28 @@ async def test_a_refused_connection_is_a_try(mesh: Mesh) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{mesh.proxy.mesh}") as channel:
         attempt = await Caller(channel).call("s", lane=Lane.SAFE)
     assert outcomes(await heard(mesh, "s", attempt)) == [("1.0.0", "", "UF"), ("2.0.0", "OK", "")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "first"),
+    [("abort", ("1.0.0", "UNAVAILABLE", "FI")), ("drop", ("1.0.0", "", "UR"))],
+)
+async def test_a_try_with_a_fault_says_that_no_version_answered(
+    mesh: Mesh, fault: str, first: tuple[str, str, str]
+) -> None:
+    """Aborted in its place, with the code that was asked for; or its reply was lost."""
+    mesh.allow_faults = True
+    await mesh.node("1.0.0")
+    await mesh.node("2.0.0")
+    await mesh.route(Target("1.0.0", 10_000, fallback=("2.0.0",)))
+    met = (("x-reflux-fault", "1"), (f"x-reflux-fault-{fault}-1.0.0", "14"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{mesh.proxy.mesh}") as channel:
+        attempt = await Caller(channel).call("s", faults=met)
+        both = (met[0], (f"x-reflux-fault-{fault}", "14"))
+        nobody = await Caller(channel).call("n", faults=both)
+    assert outcomes(await heard(mesh, "s", attempt)) == [first, ("2.0.0", "OK", "")]
+    assert (attempt["answered_by"], nobody["answered_by"], nobody["tries"]) == ("2.0.0", "", 2)
+    assert nobody["flags"] == first[2]
 
 
 async def test_a_failure_that_nobody_made_good_is_told_with_its_last_try(mesh: Mesh) -> None:

@@ -18,7 +18,7 @@ from reflux.cli.stack import ports
 from reflux.runtime import health, proxies, rpc, secure_channel, tls
 from reflux.runtime.settings import Address
 from reflux.runtime.tls import Identity, Role
-from tests.mesh.support.secured import certificates, code_of, expired, node_process, secured_on
+from tests.mesh.support.secured import VERSION, certificates, code_of, expired, node_process, secured_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,6 +71,19 @@ async def test_who_shows_no_good_certificate_gets_no_connection(secured: Secured
             }
             assert found == dict.fromkeys(found, UNREACHED), listener
             assert await health_of(right) is not UNREACHED, listener
+
+
+async def test_a_call_with_faults_knows_the_node_by_its_certificate(secured: Secured) -> None:
+    """The way through the internal listener ends in TLS as every other; what is lost on it was acted on."""
+    assert await secured.with_faults() is grpc.StatusCode.OK
+    assert await secured.with_faults(abort="8") is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await secured.with_faults(delay="1") is grpc.StatusCode.OK
+    assert await secured.with_faults(drop="1") is grpc.StatusCode.UNAVAILABLE
+    shown = await secured.proxy.admin_get("/clusters")
+    for cluster in (VERSION, f"{VERSION}!drop"):
+        assert f"{cluster}::" in shown
+    stats = await secured.proxy.admin_get(f"/stats?filter={VERSION}!drop.ssl.handshake")
+    assert stats.strip().endswith(": 1")
 
 
 async def test_a_role_may_call_only_what_it_needs(secured: Secured) -> None:

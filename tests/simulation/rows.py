@@ -46,7 +46,7 @@ class Run:
     """When somebody was told last to take it on; for the auditor."""
     folded: list[tuple[str, datetime]] = field(default_factory=list)
     """Kinds of the words that its owner took away, and when; for the auditor."""
-    made_by: tuple[str | None, ...] = (None, None, None, None)
+    made_by: tuple[str | bool | None, ...] = (None, None, None, None, False)
     """Search key, trigger, origin and operation."""
     limited: bool = False
     """It has a row in `slots`, until its end."""

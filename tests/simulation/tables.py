@@ -238,7 +238,7 @@ class Tables:
         now, held, fresh = self.now(), self._held(p), []
         columns = ("leases", "run_ids", "scopes", "keys", "digests", "flow_ids", "flow_names")
         more = ("flow_versions", "actors", "created", "payloads", "priorities")
-        found_by = ("search_keys", "triggers", "origins", "operations")
+        found_by = ("search_keys", "triggers", "origins", "operations", "tests")
         requests = zip(*(p[column] for column in (*columns, *more, *found_by)), strict=True)
         for request in sorted(requests, key=lambda request: (request[2], request[3] or "")):
             known = self.start_keys.get((request[2], request[3]))

@@ -53,6 +53,7 @@ _PACKED: dict[str, Callable[[Any], bytes]] = {
          "rate_overflows", "search_keys", "triggers", "operations"), arrays.texts
     ),
     "run_progresses": arrays.bools,
+    "tests": arrays.bools,
 }  # fmt: skip
 
 
@@ -294,6 +295,7 @@ def _starts(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
         "triggers": [None] * len(fresh),
         "origins": [rng.choice((None, RUNS[0])) for _ in fresh],
         "operations": [None] * len(fresh),
+        "tests": [False] * len(fresh),
         **_claims(rng, fresh, tables),
     }
 

@@ -21,3 +21,11 @@ DataDir = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout, an error as google.rpc.Status on stderr.")
 ]
+
+IgnoreContracts = Annotated[
+    bool, typer.Option("--ignore-contracts", help="Also to versions that flows in use do not fit.")
+]
+Tests = Annotated[
+    bool | None,
+    typer.Option("--test/--no-test", help="Only tests and what comes of them; or only what is none."),
+]

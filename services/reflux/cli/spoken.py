@@ -24,7 +24,7 @@ FLAGS: Final = {
     "UF": "could not connect to the version",
     "UH": "no healthy endpoint",
     "UMSDR": "the try took too long",
-    "UO": "over a limit",
+    "UO": "the version was at its limit of calls",
     "UPE": "the version broke the protocol",
     "UR": "the version reset the call",
     "URX": "no try was left",
@@ -38,6 +38,7 @@ _REASONS: Final = {
     "override": "by its weight, for the step",
     "pin": "pinned by the step",
     "fallback": "as a fallback",
+    "ejected": "because the chosen one had no healthy endpoint and was passed over",
 }
 
 

@@ -2,7 +2,8 @@
 
 It watches the catalog of the registry (`EndpointService.WatchCatalog`) and its own table of routes, turns
 both into Envoy's configuration and pushes that over ADS. Envoys and callers of `RoutingService` call it; it
-calls the registry only. When it is down every proxy goes on with the configuration it has.
+calls the registry, and an orchestrator when a version is to take calls of flows. When it is down every proxy
+goes on with the configuration it has.
 
     catalog + routes → graph → envoy/{cluster,endpoint,listener,route} → snapshot → subscription → server
 

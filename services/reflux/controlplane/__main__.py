@@ -10,6 +10,7 @@ from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import add_RoutingServiceServicer_to_server
 from reflux.api.routing.v1.try_service_pb2_grpc import add_TryServiceServicer_to_server
 from reflux.controlplane import access_log, catalog, ejections, metrics, server
+from reflux.controlplane.contracts import Contracts
 from reflux.controlplane.controller import Controller
 from reflux.controlplane.envoy.access_log import NAME as TRIES
 from reflux.controlplane.routing_servicer import RoutingServicer
@@ -43,15 +44,16 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         controller = Controller(store, Collector.of(settings), allow_faults=settings.faults == "test")
         watched = [ejections.ProxyWatch(address) for address in settings.proxy_stats_addresses]
         tries = TryKeeper(pool)
+        identity = Identity.of(settings)
+        contracts = Contracts(settings.orchestrator_address, identity)
 
         def register(to: grpc.aio.Server) -> None:
-            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller, watched), to)
+            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller, contracts, watched), to)
             add_TryServiceServicer_to_server(TryServicer(tries), to)
             logs = access_log.handler({TRIES: tries.take})
             to.add_generic_rpc_handlers((server.handler(controller.fleet), logs))
 
         address = places.listening(settings, settings.controlplane_address)
-        identity = Identity.of(settings)
         listening = grpc_server(address=address, register=[register], services=_SERVICES, identity=identity)
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(catalog.watch(settings.registry_address, controller.know, identity))
@@ -61,7 +63,10 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
             if ready is not None:
                 ready.set()
             with metrics.PROXIES_CONNECTED.watched(controller.fleet.connections):
-                await asyncio.get_running_loop().create_future()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    await contracts.close()
 
 
 if __name__ == "__main__":

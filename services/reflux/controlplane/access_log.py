@@ -72,14 +72,19 @@ def read(entries: Any) -> Iterator[Try]:
         status = response.response_headers.get(access_log.STATUS) or response.response_trailers.get(
             access_log.STATUS, ""
         )
+        gate = response.response_headers.get(access_log.GATE, "")
+        unanswered = ""
+        if faults.is_twin(common.upstream_cluster):
+            unanswered = response.response_headers.get(access_log.UNANSWERED, "")
         yield Try(
             call=call,
             leaf=faults.tried_leaf(common.upstream_cluster),
             endpoint=_endpoint(common.upstream_remote_address.socket_address),
             started_at=common.start_time.ToDatetime(tzinfo=UTC),
             took_us=common.duration.ToMicroseconds(),
-            code=_code(status),
-            flags=response.response_headers.get(access_log.GATE) or _flags(common.response_flags),
+            # What the internal listener says is no answer, but for an abort: then it says what was asked for.
+            code="" if unanswered not in ("", faults.ABORTED) else _code(status),
+            flags=unanswered or gate or _flags(common.response_flags),
         )
 
 

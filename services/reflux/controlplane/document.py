@@ -35,7 +35,9 @@ MAX_SALT: Final = 64
 """Characters."""
 
 _READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
-_OUTPUT_ONLY: Final = frozenset({"state", "waiting_for", "author", "update_time", "refusal"})
+_OUTPUT_ONLY: Final = frozenset(
+    {"state", "waiting_for", "author", "update_time", "refusal", "contracts_ignored"}
+)
 _TARGET: Final = frozenset(
     {"version", "weight", "fallback", "tries", "try_timeout", "ejection", "shadow", "limits"}
 )

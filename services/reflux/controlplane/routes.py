@@ -105,6 +105,15 @@ class Route:
         """How many calls this version may have under way, whoever chose it."""
         return next((each.limits for each in self.targets if each.version == version), None)
 
+    def weight(self, version: str) -> int:
+        """Basis points of a version; 0 for one that is no target."""
+        return next((each.weight for each in self.targets if each.version == version), 0)
+
+    def reachable(self) -> tuple[str, ...]:
+        """Versions that a call can meet without a pin: targets with weight, and their chains."""
+        drawn = [target for target in self.targets if target.weight]
+        return tuple(dict.fromkeys(name for target in drawn for name in (target.version, *target.fallback)))
+
     def versions(self) -> frozenset[str]:
         """Every version that the route can reach."""
         return frozenset(version for target in self.targets for version in (target.version, *target.fallback))

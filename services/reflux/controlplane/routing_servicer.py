@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from reflux.controlplane.catalog import Catalog
+    from reflux.controlplane.contracts import Contracts
     from reflux.controlplane.controller import Controller
     from reflux.controlplane.ejections import ProxyWatch
     from reflux.controlplane.store import RouteStore, StoredRevision, StoredRoute
@@ -33,7 +34,14 @@ _NO_REVISION: Final = (1 << 31) - 1
 class RoutingServicer(RoutingServiceServicer):
     """Every method may also raise psycopg.Error when the database is away."""
 
-    def __init__(self, store: RouteStore, controller: Controller, watched: Sequence[ProxyWatch] = ()) -> None:
+    def __init__(
+        self,
+        store: RouteStore,
+        controller: Controller,
+        contracts: Contracts,
+        watched: Sequence[ProxyWatch] = (),
+    ) -> None:
+        self._contracts = contracts
         self._watched = watched
         self._store = store
         self._controller = controller
@@ -65,7 +73,7 @@ class RoutingServicer(RoutingServiceServicer):
             message = f"the route has {len(read.violations)} problem(s): {read.violations[0].message}"
             raise InvalidArgument(Reason.ROUTE_INVALID, message, violations=read.violations)
         route = Route(request.node, read.revision, read.targets, read.sticky, read.salt)
-        return await self._make(route, read.note, context)
+        return await self._make(route, read.note, context, ignore_contracts=request.ignore_contracts)
 
     async def ListRouteRevisions(  # noqa: N802
         self, request: pb.ListRouteRevisionsRequest, context: Any
@@ -129,7 +137,7 @@ class RoutingServicer(RoutingServiceServicer):
             )
         # The salt of today: going back to older shares deals nobody anew who was not dealt anew since.
         route = replace(former.route, revision=request.expected_revision, salt=None)
-        return await self._make(route, note, context)
+        return await self._make(route, note, context, ignore_contracts=request.ignore_contracts)
 
     async def ListEjections(  # noqa: N802
         self, request: pb.ListEjectionsRequest, context: Any
@@ -163,15 +171,22 @@ class RoutingServicer(RoutingServiceServicer):
             raise Unavailable(Reason.SERVICE_UNREACHABLE, "the registry has not been heard yet; try again")
         return self._controller.catalog
 
-    async def _make(self, route: Route, note: str, context: Any) -> pb.Route:
+    async def _make(self, route: Route, note: str, context: Any, *, ignore_contracts: bool) -> pb.Route:
         """A new revision, as it stands when the proxies have answered or the wait is over."""
-        revision = await self._updates.make(route, author=actor(context), note=note)
+        before = await self._store.serving_route(route.node)
+        fresh = before is not None and route.revision in (0, before.route.revision)
+        if before is not None and fresh and not ignore_contracts:
+            await self._contracts.judge(route, before.route, self._catalog().of(route.node))
+        revision = await self._updates.make(
+            route, author=actor(context), note=note, contracts_ignored=ignore_contracts
+        )
         return await self._describe_revision(await self._revision(route.node, revision))
 
     async def _serving(self, node: str) -> StoredRoute:
-        for each in await self._store.serving(node):
-            return each
-        raise _route_not_found(node)
+        found = await self._store.serving_route(node)
+        if found is None:
+            raise _route_not_found(node)
+        return found
 
     async def _revision(self, node: str, revision: int) -> StoredRevision:
         found = await self._store.revision(node, revision)

@@ -54,6 +54,8 @@ class StoredRevision:
     """Of this revision."""
     refusal: str
     """A proxy's own words when it is REJECTED."""
+    contracts_ignored: bool
+    """It was made whether flows fit the versions that came to take calls, or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,16 @@ class RouteStore:
 
     async def salt(self, node: str) -> str | None:
         """The salt of the route that serves; None when the node has none."""
-        served = await self.serving(node)
-        return served[0].route.salt if served else None
+        found = await self.serving_route(node)
+        return None if found is None else found.route.salt
 
-    async def propose(self, route: Route, *, author: str, note: str) -> int | None:
+    async def serving_route(self, node: str) -> StoredRoute | None:
+        """The route of a node that proxies are led to; None when it has none."""
+        return next(iter(await self.serving(node)), None)
+
+    async def propose(
+        self, route: Route, *, author: str, note: str, contracts_ignored: bool = False
+    ) -> int | None:
         """Add a PENDING revision; return its number, or None if `route.revision` (0: any) is not serving."""
         values = {
             "node": route.node,
@@ -118,6 +126,7 @@ class RouteStore:
             "document": Jsonb(document.write_policy(route)),
             "author": author,
             "note": note,
+            "contracts_ignored": contracts_ignored,
         }
         rows = await self._all("propose", values)
         return int(rows[0][0]) if rows else None
@@ -173,7 +182,7 @@ def _columns(revisions: Mapping[str, int]) -> dict[str, list[Any]]:
 
 def _revision(row: tuple[Any, ...]) -> dict[str, Any]:
     """The members of a StoredRevision, from the columns that every statement on revisions gives."""
-    node, revision, policy, author, note, created_at, state, refusal = row
+    node, revision, policy, author, note, created_at, state, refusal, contracts_ignored = row
     return {
         "route": document.read_policy(node, revision, policy),
         "author": author,
@@ -181,4 +190,5 @@ def _revision(row: tuple[Any, ...]) -> dict[str, Any]:
         "created_at": created_at,
         "state": State(state),
         "refusal": refusal,
+        "contracts_ignored": contracts_ignored,
     }

@@ -34,8 +34,11 @@ class Updates:
         self._controller = controller
         self._turn = asyncio.Lock()
 
-    async def make(self, route: Route, *, author: str, note: str) -> int:
+    async def make(self, route: Route, *, author: str, note: str, contracts_ignored: bool = False) -> int:
         """Make `route` the newest revision, if `route.revision` (0: any) is the one that serves.
+
+        Whether versions fit what flows use is judged before (`contracts`); `contracts_ignored` says that it
+        was not.
 
         Returns:
             The number of the new revision, once every connected proxy serves it or the wait is over.
@@ -48,7 +51,9 @@ class Updates:
             if route.salt is None:
                 salt = await self._store.salt(route.node)
                 route = replace(route, salt=new_salt() if salt is None else salt)
-            revision = await self._store.propose(route, author=author, note=note)
+            revision = await self._store.propose(
+                route, author=author, note=note, contracts_ignored=contracts_ignored
+            )
             if revision is None:
                 message = (
                     f"the route of {route.node} is no longer at revision {route.revision}; read it again"

@@ -53,6 +53,7 @@ def revision(stored: StoredRevision, waiting_for: Iterable[str] = ()) -> pb.Rout
         refusal=stored.refusal,
         sticky=stored.route.sticky,
         salt=stored.route.salt,
+        contracts_ignored=stored.contracts_ignored,
     )
 
 

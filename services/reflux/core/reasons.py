@@ -120,6 +120,9 @@ class Reason(StrEnum):
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
     ROUTE_INVALID = "ROUTE_INVALID"  # each problem is a field violation
     ROUTE_REJECTED = "ROUTE_REJECTED"  # a proxy refused it, in its own words; the former route serves
+    CONTRACT_BROKEN = (
+        "CONTRACT_BROKEN"  # flows count on what a version that would take their calls does not do
+    )
     REVISION_NOT_FOUND = "REVISION_NOT_FOUND"  # the route has no revision of this number
     REVISION_REJECTED = "REVISION_REJECTED"  # a proxy refused this revision: nobody can go back to it
     REVISION_STALE = "REVISION_STALE"

@@ -13,6 +13,7 @@ import grpc
 import psycopg
 
 from reflux.api.effect.v1.effect_service_pb2_grpc import add_EffectServiceServicer_to_server
+from reflux.api.flow.v1.contract_service_pb2_grpc import add_ContractServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
 from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
 from reflux.api.run.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
@@ -24,6 +25,11 @@ from reflux.orchestrator.caller import NodeCaller
 from reflux.orchestrator.census import Census
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.children import Children
+from reflux.orchestrator.contracts.catalog import SchemaReader
+from reflux.orchestrator.contracts.desk import ContractDesk
+from reflux.orchestrator.contracts.servicer import ContractServicer
+from reflux.orchestrator.contracts.uses import UseReader
+from reflux.orchestrator.contracts.watch import NewVersions
 from reflux.orchestrator.effect_servicer import EffectServicer
 from reflux.orchestrator.faulting import FaultDesk
 from reflux.orchestrator.flows.cache import FlowCache
@@ -64,6 +70,7 @@ from reflux.runtime.trace_export import exporting
 
 SERVICES: Final = (
     "reflux.api.flow.v1.FlowService",
+    "reflux.api.flow.v1.ContractService",
     "reflux.api.run.v1.RunService",
     "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
@@ -72,6 +79,7 @@ SERVICES: Final = (
 )
 PUBLIC: Final = (
     "reflux.api.flow.v1.FlowService",
+    "reflux.api.flow.v1.ContractService",
     "reflux.api.run.v1.RunService",
     "reflux.api.operation.v1.OperationService",
     "reflux.api.trigger.v1.TriggerService",
@@ -139,6 +147,8 @@ class Orchestrator:
         self._allow_faults = settings.faults == "test"
         self._results = ResultCache(settings.redis_url)
         self._tries = Tries(settings.controlplane_address, self._identity)
+        self._schemas = SchemaReader(settings.registry_address, self._identity)
+        self._contracts = ContractDesk(UseReader(pool), self._schemas, self.mesh)
         self._desk = Desk(pool)
         self._children = Children(
             pool=pool, reader=reader, flows=flows, starter=self._starter, clock=self._clock
@@ -267,6 +277,7 @@ class Orchestrator:
                     self._triggers.scheduler.run(),
                     self._upkeep.run(),
                     self._desk.run(),
+                    NewVersions(self._contracts, self.mesh).run(),
                 )
             ]
             lease: asyncio.Task[None] | None = None
@@ -285,6 +296,7 @@ class Orchestrator:
                 await asyncio.wait(lanes, timeout=LANES_SECONDS)
                 await self._results.close()
                 await self._tries.close()
+                await self._schemas.close()
                 for task in [*([lease] if lease else []), *others, mesh]:
                     task.cancel()
 
@@ -293,6 +305,7 @@ class Orchestrator:
         """The servicers; left, the worker drains while claims can still be made."""
         register = [
             lambda server: add_FlowServiceServicer_to_server(self._flow_servicer, server),
+            lambda server: add_ContractServiceServicer_to_server(ContractServicer(self._contracts), server),
             lambda server: add_RunServiceServicer_to_server(self._run_servicer, server),
             lambda server: add_OperationServiceServicer_to_server(self._operation_servicer, server),
             lambda server: add_TriggerServiceServicer_to_server(self._triggers.servicer, server),

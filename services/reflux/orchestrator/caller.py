@@ -18,6 +18,8 @@ What the labels prove, and no more:
     gate              Envoy speaks for itself before a version with limits: nobody answered, and these are
                       the flags
     flags             how the last try ended; of those before it they say nothing
+    unanswered        of a call with faults: no version has said this, and these are the flags. FI: it was
+                      aborted as asked for; `answered_by` is then in whose place, as if it had failed itself
 """
 
 from collections.abc import Iterable, Mapping
@@ -77,6 +79,8 @@ _NOT_TAKEN: Final = frozenset({Reason.NODE_FULL, Reason.NODE_DRAINING, Reason.CL
 """The node's own words for: not now, and nothing was done. An attempt that is still ours is refused its claim
 only while the node cannot reach us, or we could not record it."""
 
+ABORTED: Final = "FI"
+"""Envoy's flag for: a fault was injected."""
 _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
@@ -346,7 +350,9 @@ def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
     """The assignment as Envoy labelled the reply."""
     chosen = labels.get("x-reflux-chosen", "")
     gate = labels.get("x-reflux-gate", "")
-    answered = labels.get("x-reflux-answered-by", "") if _SERVED in labels and not gate else ""
+    unanswered = labels.get("x-reflux-unanswered", "") if order.faults else ""
+    from_node = _SERVED in labels and not gate and unanswered in ("", ABORTED)
+    answered = labels.get("x-reflux-answered-by", "") if from_node else ""
     tries = _number(labels.get("x-envoy-attempt-count"))
     own = order.assignment.reason in (OVERRIDE, STICKY)
     return replace(
@@ -358,7 +364,7 @@ def assignment_of(order: Order, labels: Mapping[str, str]) -> Assignment:
         answered_by=answered,
         reason=_why(order, chosen, answered, tries),
         tries=tries,
-        flags=gate or labels.get("x-reflux-flags", ""),
+        flags=unanswered or gate or labels.get("x-reflux-flags", ""),
     )
 
 

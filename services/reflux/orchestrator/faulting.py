@@ -85,9 +85,13 @@ class FaultDesk:
 
 
 def under_faults(state: RunState, order: Order) -> Order:
-    """The order with the faults that its run gives it. It travels alone then, and no output is used again."""
+    """The order with the faults that its run gives it.
+
+    It travels alone then, no output is used again, and nobody gets a copy: how a version in the shadow
+    compares is told of answers that nothing has kept from coming.
+    """
     met = met_by(state, order.step, order.attempt)
-    return replace(order, group=None, cache=None, faults=headers(met)) if met else order
+    return replace(order, group=None, cache=None, shadow=None, faults=headers(met)) if met else order
 
 
 def met_by(state: RunState, step: Any, attempt: int) -> tuple[Fault, ...]:

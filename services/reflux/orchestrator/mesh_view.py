@@ -43,7 +43,7 @@ BATCH_SHARE: Final = 4
 """One call carries at most this part, a quarter, of what an endpoint handles at once: there is room for
 others, and many attempts still spread over the endpoints."""
 MAX_SCHEMAS: Final = 1000
-"""Input schemas kept, by digest of their version; the oldest goes first."""
+"""Schemas kept, by digest of their version; the oldest goes first."""
 
 _CLASSES: Final = {
     Effect.PURE: EffectClass.PURE,
@@ -265,21 +265,29 @@ class MeshView:
 
     async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
         """The JSON Schema of a version's input; None when the version or the registry is not there."""
+        return await self._schema("Input", node, version)
+
+    async def output_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
+        """That of its output, likewise."""
+        return await self._schema("Output", node, version)
+
+    async def _schema(self, of: str, node: str, version: str) -> dict[str, JsonValue] | None:
         known = self.versions(node).get(version)
         if known is None or self._registry_channel is None:
             return None
-        if known.digest not in self._schemas:
+        key = f"{known.digest}/{of}"
+        if key not in self._schemas:
             stub: Any = RegistryServiceStub(self._registry_channel)
-            request = registry_pb.GetInputSchemaRequest(node=node, version=version)
+            request = getattr(registry_pb, f"Get{of}SchemaRequest")(node=node, version=version)
             try:
-                body = await stub.GetInputSchema(request, timeout=SCHEMA_TIMEOUT_SECONDS)
+                body = await getattr(stub, f"Get{of}Schema")(request, timeout=SCHEMA_TIMEOUT_SECONDS)
             except grpc.RpcError as error:
                 log.warning("schema_unavailable", node=node, version=version, error=str(rpc.to_error(error)))
                 return None
             while len(self._schemas) >= MAX_SCHEMAS:
                 self._schemas.pop(next(iter(self._schemas)))
-            self._schemas[known.digest] = orjson.loads(body.data)
-        return self._schemas[known.digest]
+            self._schemas[key] = orjson.loads(body.data)
+        return self._schemas[key]
 
     def _on_catalog(self, catalog: registry_pb.Catalog) -> None:
         versions: dict[str, dict[str, VersionView]] = {}

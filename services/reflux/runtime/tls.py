@@ -77,6 +77,7 @@ CALLERS: Final[Mapping[str, frozenset[Role]]] = {
     "envoy.service.accesslog.v3.AccessLogService": frozenset({Role.MESH, Role.EDGE}),
     "envoy.service.discovery.v3.AggregatedDiscoveryService": frozenset({Role.MESH, Role.EDGE}),
     "reflux.api.effect.v1.EffectService": frozenset({Role.NODE}),
+    "reflux.api.flow.v1.ContractService": _PUBLIC | {Role.CONTROLPLANE},
     "reflux.api.flow.v1.FlowService": _PUBLIC,
     "reflux.api.node.v1.NodeService": frozenset({Role.MESH}),
     "reflux.api.operation.v1.OperationService": _PUBLIC,

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 from jsonschema import Draft202012Validator
 
-from reflux.api.flow.v1 import flow_service_pb2
+from reflux.api.flow.v1 import contract_service_pb2, flow_service_pb2
 from reflux.api.operation.v1 import operation_service_pb2
 from reflux.api.registry.v1 import registry_service_pb2
 from reflux.api.routing.v1 import routing_service_pb2
@@ -22,6 +22,7 @@ from reflux.gateway.openapi.descriptors import HTTP, Api
 from reflux.runtime import rpc
 
 FILES = (
+    contract_service_pb2,
     flow_service_pb2,
     operation_service_pb2,
     registry_service_pb2,
@@ -117,6 +118,7 @@ def test_what_is_neither_path_nor_body_is_a_query_parameter(document: dict[str, 
             "key",
             "trigger",
             "origin_run_id",
+            "test",
         ),
         "query",
     )

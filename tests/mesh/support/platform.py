@@ -22,6 +22,7 @@ from reflux.controlplane import __main__ as controlplane
 from reflux.registry import __main__ as registry
 from reflux.runtime import rpc
 from reflux.runtime.settings import Address, Settings
+from tests.mesh.support.flows import flows_at
 from tests.mesh.support.proxy import envoy
 from tests.support.rest import Rest
 from tests.support.service import serving
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.mesh.support.flows import Flows
     from tests.mesh.support.node import Node
     from tests.mesh.support.proxy import Proxy
     from tests.support.rest import Answer
@@ -47,6 +49,7 @@ class Platform:
     routing: RoutingServiceStub
     mesh: NodeServiceStub
     proxy: Proxy
+    flows: Flows
     _registry_life: AsyncExitStack
     _controlplane_life: AsyncExitStack
 
@@ -116,9 +119,11 @@ class Platform:
 @asynccontextmanager
 async def platform_on(dsn: str, folder: Path, **more: Any) -> AsyncIterator[Platform]:
     """Everything, on a migrated database; `more` are settings."""
-    one, two = (Address("127.0.0.1", port) for port in ports.free_ports(2))
-    settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two, **more)
+    one, two, three = (Address("127.0.0.1", port) for port in ports.free_ports(3))
+    addresses = {"registry_address": one, "controlplane_address": two, "orchestrator_address": three}
+    settings = Settings.load(postgres_dsn=dsn, **addresses, **more)
     async with (
+        flows_at(three) as flows,
         AsyncExitStack() as registry_life,
         AsyncExitStack() as controlplane_life,
         rpc.channel(one) as to_registry,
@@ -136,6 +141,7 @@ async def platform_on(dsn: str, folder: Path, **more: Any) -> AsyncIterator[Plat
                 RoutingServiceStub(to_controlplane),
                 NodeServiceStub(to_mesh),
                 proxy,
+                flows,
                 registry_life,
                 controlplane_life,
             )

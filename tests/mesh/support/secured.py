@@ -56,6 +56,17 @@ class Secured:
         async with rpc.channel(self.addresses[Role.MESH], role, shown) as channel:
             return await code_of(channel)
 
+    async def with_faults(self, **faults: str) -> grpc.StatusCode:
+        """What becomes of a call that says what it shall meet, such as abort="8"."""
+        said = (
+            ("x-reflux-fault", "1"),
+            *((f"x-reflux-fault-{kind}", value) for kind, value in faults.items()),
+        )
+        identity = self.identity(Role.ORCHESTRATOR)
+        async with rpc.channel(self.addresses[Role.MESH], Role.MESH, identity) as channel:
+            call = NodeServiceStub(channel).Execute(CALL, timeout=20, metadata=(*HEADERS, *said))
+            return await call.code()
+
     async def answered(self) -> None:
         """Wait until a call of the orchestrator is answered."""
         async with asyncio.timeout(60):
@@ -116,7 +127,7 @@ async def secured_on(dsn: str, folder: Path, *, node_role: Role = Role.NODE) -> 
     """Everything, on a migrated database; the node shows the certificate of `node_role`."""
     certs = certificates(folder / "certs")
     one, two, three = (Address("127.0.0.1", port) for port in ports.free_ports(3))
-    settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two)
+    settings = Settings.load(postgres_dsn=dsn, registry_address=one, controlplane_address=two, faults="test")
 
     def own(role: Role) -> Settings:
         return settings.model_copy(update={"tls_dir": certs / role})

@@ -39,6 +39,7 @@ class Mesh:
     known: dict[str, dict[str, VersionView]] = field(default_factory=dict)
     routes: dict[str, RouteView] = field(default_factory=dict)
     schemas: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    outputs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def add(
         self,
@@ -48,11 +49,14 @@ class Mesh:
         effect: EffectClass | Expression = EffectClass.PURE,
         schema: dict[str, Any] | None = None,
         slots: tuple[str, ...] = (),
+        output: dict[str, Any] | None = None,
     ) -> None:
         view = VersionView(node, version, f"{node}@{version}", effect, None, endpoints=2, slots=slots)
         self.known.setdefault(node, {})[version] = view
         if schema is not None:
             self.schemas[node, version] = schema
+        if output is not None:
+            self.outputs[node, version] = output
 
     def send(self, node: str, *targets: TargetView) -> None:
         self.routes[node] = RouteView(node, 1, targets)
@@ -73,6 +77,9 @@ class Mesh:
 
     async def input_schema(self, node: str, version: str) -> dict[str, Any] | None:
         return self.schemas.get((node, version))
+
+    async def output_schema(self, node: str, version: str) -> dict[str, Any] | None:
+        return self.outputs.get((node, version))
 
 
 @dataclass

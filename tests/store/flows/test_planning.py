@@ -252,6 +252,22 @@ async def test_a_cache_of_a_call_that_may_have_an_effect_is_a_problem(flows, mes
     assert (await flows.plan(calling(cache=cache, effect="pure"))).valid
 
 
+async def test_what_is_read_of_an_output_must_be_there(flows, mesh):
+    """In every version that the call can meet, the newest or not; what may be missing may."""
+    closed = {"type": "object", "properties": {"status": {"type": "integer"}}, "additionalProperties": False}
+    mesh.add("http.request", "2.0.0", schema=SCHEMA, output=closed)
+    document = calling()
+    document["spec"]["steps"].append(
+        {"id": "b", "set": {"x": "{{ steps.a.output.body.total }}", "y": "{{ steps.a.output.?body }}"}}
+    )
+    plan = await flows.plan(document)
+    assert problems_of(plan) == [("OUTPUT_UNKNOWN", "/spec/steps/1/set/x")]
+    assert plan.problems[0].message == "body is not in the output of a"
+    assert "http.request@2.0.0" in plan.problems[0].hint
+    document["spec"]["steps"][0]["node"] = "http.request@1.0.0"
+    assert (await flows.plan(document)).valid
+
+
 async def test_a_steps_own_chain_is_resolved(flows, mesh):
     """Each version of it is shown, without weight; one that is not registered is a problem at its place."""
     plan = await flows.plan(calling(route={"fallback": ["3.0.0"], "tries": 2}))

@@ -104,6 +104,29 @@ async def test_runs_are_found_by_where_they_come_from(begin, mesh):
     ]
 
 
+async def test_tests_are_found_and_left_out(begin, mesh):
+    """They are marked in lists, with what comes of them; failures are those of others."""
+    mesh.script = fail_odd
+    async with begin() as client:
+        flow = await client.save("tried", {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}})
+        test = await client.start(flow, {"n": 1}, wait="10s", test=True)
+        again = (await retry(client, test["id"]))["run"]["id"]
+        await client.until(again, "FAILED")
+        real = await client.start(flow, {"n": 2}, wait="10s")
+        tests, others = await found(client, test=True), await found(client, test=False)
+        both = (await client.runs.ListRuns(pb.ListRunsRequest())).runs
+        groups = await failures(client)
+
+    assert tests == [again, test["id"]]
+    assert others == [real["id"]]
+    assert [(one.id, one.test) for one in both] == [
+        (real["id"], False),
+        (again, True),
+        (test["id"], True),
+    ]
+    assert groups == []
+
+
 async def test_a_filter_that_is_none_is_refused(begin, mesh):
     """Rather than to find nothing, or everything."""
     async with begin() as client:

@@ -16,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_status import rpc_status
 
 from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
+from reflux.api.flow.v1.contract_service_pb2_grpc import add_ContractServiceServicer_to_server
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceServicer, add_FlowServiceServicer_to_server
 from reflux.api.node.v1.node_service_pb2 import Effect
 from reflux.api.operation.v1.operation_service_pb2_grpc import add_OperationServiceServicer_to_server
@@ -31,18 +32,22 @@ from reflux.api.routing.v1.routing_service_pb2_grpc import (
 )
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.api.run.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
-from reflux.api.shadow.v1 import shadow_service_pb2 as shadow_pb
-from reflux.api.shadow.v1.shadow_service_pb2_grpc import (
-    ShadowServiceServicer,
-    add_ShadowServiceServicer_to_server,
-)
+from reflux.api.shadow.v1.shadow_service_pb2_grpc import add_ShadowServiceServicer_to_server
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import add_TriggerServiceServicer_to_server
 from reflux.controlplane import document, views
-from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, RefluxError, Violation
+from reflux.core.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    RefluxError,
+    Violation,
+)
 from reflux.core.flow import compile_flow
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, rpc
 from tests.unit.cli.fake_triggers import Triggers
+from tests.unit.cli.fake_verdicts import Contracts, Shadows
 from tests.unit.cli.operation_fakes import Operations
 from tests.unit.cli.shapes import RUN, TIME, a_run
 
@@ -90,6 +95,8 @@ class Flows(FlowServiceServicer):
     """Saves what compiles; every save of another spec is a version."""
 
     def __init__(self) -> None:
+        self.unfit: list[flow_pb.Problem] = []
+        """What the nodes say against any flow."""
         self.flows: dict[str, list[dict[str, Any]]] = {}
 
     def CreateFlow(self, request: flow_pb.CreateFlowRequest, context: Any) -> HttpBody:
@@ -134,10 +141,15 @@ class Flows(FlowServiceServicer):
         value = value or documents.parse(request.document, what="the flow")
         result = compile_flow(value)
         return flow_pb.PlanFlowResponse(
-            valid=not result.problems,
+            valid=not (result.problems or self.unfit),
             problems=[
-                flow_pb.Problem(code=each.code, pointer=each.pointer, message=each.message, hint=each.hint)
-                for each in result.problems
+                *self.unfit,
+                *(
+                    flow_pb.Problem(
+                        code=each.code, pointer=each.pointer, message=each.message, hint=each.hint
+                    )
+                    for each in result.problems
+                ),
             ],
             steps=[
                 flow_pb.PlannedStep(
@@ -330,6 +342,12 @@ class Routes(RoutingServiceServicer):
         self.before_update: Any = lambda: None
         """What somebody else does between a client's reading and its update."""
         self.rollbacks: list[route_pb.RollbackRouteRequest] = []
+        self.ejections = route_pb.ListEjectionsResponse()
+        self.ignoring: list[bool] = []
+        """What updates said of contracts."""
+
+    def ListEjections(self, request: Any, context: Any) -> route_pb.ListEjectionsResponse:
+        return self.ejections
 
     def ListRoutes(self, request: Any, context: Any) -> route_pb.ListRoutesResponse:
         return route_pb.ListRoutesResponse(routes=[self._serving("http.request")])
@@ -339,6 +357,7 @@ class Routes(RoutingServiceServicer):
 
     def UpdateRoute(self, request: Any, context: Any) -> route_pb.Route:
         self.before_update()
+        self.ignoring.append(request.ignore_contracts)
         value: Any = documents.parse(request.document, what="the route")
         read = document.read(request.node, value, self.known)
         if read.violations:
@@ -403,16 +422,6 @@ class Routes(RoutingServiceServicer):
         return self.revisions[number - 1]
 
 
-class Shadows(ShadowServiceServicer):
-    """What is known of shadows."""
-
-    def __init__(self) -> None:
-        self.answer = shadow_pb.ListShadowsResponse()
-
-    def ListShadows(self, request: Any, context: Any) -> shadow_pb.ListShadowsResponse:
-        return self.answer
-
-
 class FakeServer:
     """All of them on one port."""
 
@@ -429,6 +438,7 @@ class FakeServer:
         )
         self.operations = Operations()
         self.shadows = Shadows()
+        self.contracts = Contracts()
         self.address = ""
 
     @contextmanager
@@ -442,6 +452,7 @@ class FakeServer:
         add_TriggerServiceServicer_to_server(self.triggers, server)
         add_OperationServiceServicer_to_server(self.operations, server)
         add_ShadowServiceServicer_to_server(self.shadows, server)
+        add_ContractServiceServicer_to_server(self.contracts, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+
+from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,3 +197,16 @@ def test_delete(reflux: Reflux) -> None:
     reflux("flow", "apply", "one.yaml", ok=True)
     assert reflux("flow", "delete", "orders", ok=True).stdout == "flow orders is deleted\n"
     assert reflux("flow", "delete", "orders").status == 3
+
+
+def test_apply_says_what_does_not_fit_the_nodes(server: FakeServer, reflux: Reflux) -> None:
+    """It is saved all the same: nodes may come later. Programs get it too."""
+    server.flows.unfit = [
+        flow_pb.Problem(code="INPUT_INVALID", pointer="/spec/steps/0", message="'url' is missing")
+    ]
+    ended = reflux("flow", "apply", "one.yaml", ok=True)
+    assert "flow orders created, version 1" in ended.stdout
+    assert "is saved, and does not fit the nodes as they are now" in ended.stderr
+    assert "'url' is missing" in ended.stdout
+    (shown,) = json.loads(reflux("flow", "apply", "one.yaml", "--json", ok=True).stdout)["flows"]
+    assert (shown["result"], shown["problems"][0]["code"]) == ("unchanged", "INPUT_INVALID")

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def test_versions_are_shown_with_their_share(server: FakeServer, reflux: Reflux) -> None:
-    """State, endpoints, effect and share; one that no route names has none."""
+    """State, endpoints, effect and share; and the flows that it does not fit."""
     lines = reflux("node", "list", ok=True).stdout.splitlines()
     found = [" ".join(line.split()) for line in lines[1:]]
     assert found == [
-        "http.request 2.0.0 ABSENT 0 by input Sends one request.",
+        "http.request 2.0.0 ABSENT 0 by input checkout@3 Sends one request.",
         "http.request 1.0.0 LIVE 1 100 % by input Sends one request.",
     ]
 
@@ -40,6 +40,17 @@ def test_one_version_with_everything(server: FakeServer, reflux: Reflux) -> None
     assert facts["endpoints"] == "127.0.0.1:7001"
     assert facts["share"] == "100 %"
     assert facts["tries"] == "2"
+
+
+def test_the_flows_that_a_version_does_not_fit_are_shown(server: FakeServer, reflux: Reflux) -> None:
+    """With step, place and what to do; whoever cannot say keeps nobody from looking at the rest."""
+    text = " ".join(reflux("node", "get", "http.request@2.0.0", ok=True).stdout.split())
+    assert "checkout@3 ask /spec/steps/0/with/url some, perhaps it takes string and no longer null" in text
+    assert "does not fit" not in reflux("node", "get", "http.request@1.0.0", ok=True).stdout
+    server.contracts.away = True
+    ended = reflux("node", "list", ok=True)
+    assert "is not known: UNAVAILABLE" in ended.stderr
+    assert "http.request 1.0.0 LIVE 1 100 % by input ? Sends" in " ".join(ended.stdout.split())
 
 
 def test_an_unknown_version_names_the_known(server: FakeServer, reflux: Reflux) -> None:

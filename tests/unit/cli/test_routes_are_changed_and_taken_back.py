@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
-from reflux.core.errors import Refused
+from reflux.core.errors import Refused, Violation
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -260,3 +260,27 @@ def test_limits_are_set_one_by_one(server: FakeServer, reflux: Reflux) -> None:
     assert not limits()
     assert set_route(reflux, "--limit", "1.0.0:many").status != 0
     assert set_route(reflux, "--limit", "9.9.9:1").status != 0
+
+
+def test_contracts_are_ignored_only_when_it_is_said(server: FakeServer, reflux: Reflux) -> None:
+    """By a change, and by going back."""
+    set_route(reflux, "1.0.0=90", "2.0.0=10")
+    set_route(reflux, "1.0.0=80", "2.0.0=20", "--ignore-contracts")
+    assert server.routes.ignoring == [False, True]
+    reflux("route", "rollback", NODE, "1", ok=True)
+    reflux("route", "rollback", NODE, "2", "--ignore-contracts", ok=True)
+    assert [each.ignore_contracts for each in server.routes.rollbacks] == [False, True]
+
+
+def test_flows_that_a_version_does_not_fit_are_named(server: FakeServer, reflux: Reflux) -> None:
+    """Each with its place and what to do; the exit status is 1."""
+
+    def refuse() -> None:
+        place = Violation("checkout@3/spec/steps/0/with/url", "it takes string (let it name 1.0.0)")
+        raise Refused(Reason.CONTRACT_BROKEN, "2.0.0 does not fit checkout@3", violations=[place])
+
+    server.routes.before_update = refuse
+    ended = set_route(reflux, "1.0.0=90", "2.0.0=10")
+    assert ended.status == 1
+    assert "CONTRACT_BROKEN: 2.0.0 does not fit checkout@3" in ended.stderr
+    assert "checkout@3/spec/steps/0/with/url: it takes string (let it name 1.0.0)" in ended.stderr

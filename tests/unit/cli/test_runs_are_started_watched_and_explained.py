@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
+from reflux.api.routing.v1 import routing_service_pb2 as route_pb
 from reflux.core.errors import Unavailable
 from reflux.core.reasons import Reason
 from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_run, a_step, a_try, an_attempt, finished
@@ -116,7 +117,7 @@ def test_a_run_that_is_not_there_is_not_waited_for(server: FakeServer, reflux: R
 
 
 def test_lists_ask_for_what_was_asked(server: FakeServer, reflux: Reflux) -> None:
-    """Flow, state in any case, since as a duration or a time, and the limit."""
+    """Flow, state in any case, since as a duration or a time, tests or what is none, and the limit."""
     reflux(
         "run",
         "list",
@@ -129,7 +130,14 @@ def test_lists_ask_for_what_was_asked(server: FakeServer, reflux: Reflux) -> Non
         ok=True,
     )
     reflux("run", "list", "--since", "1h", "--limit", "3", ok=True)
-    first, second = server.runs.listed
+    reflux("run", "list", "--no-test", ok=True)
+    reflux("run", "list", "--test", ok=True)
+    first, second, *others = server.runs.listed
+    assert [(each.HasField("test"), each.test) for each in (first, *others)] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
     assert (first.flow_id, first.state, first.page_size) == ("orders", 4, 20)
     assert first.created_after.ToJsonString() == "2026-01-31T11:00:00Z"
     assert second.page_size == 3
@@ -234,3 +242,109 @@ def test_cancel_gives_the_reason_and_says_when_it_is_not_over(server: FakeServer
     assert orjson.loads(server.runs.cancelled[0]) == {"reason": "wrong order"}
     server.runs.run = a_run("CANCELED")
     assert reflux("run", "cancel", RUN).status == 0
+
+
+@pytest.mark.parametrize(
+    ("attempt", "words"),
+    [
+        (
+            an_attempt(reason="cache", chosen="", answered_by="1.0.0", tries=0),
+            "Attempt 1: an earlier output of 1.0.0 was used again, and nobody was called. It is done",
+        ),
+        (
+            an_attempt(outcome="NOT_SENT", reason="", chosen="", answered_by="", tries=0),
+            "Attempt 1: drew 7312 of 10000, and was not sent. It was not sent (NOT_SENT)",
+        ),
+        (
+            an_attempt(
+                outcome="NOT_SENT",
+                answered_by="",
+                tries=1,
+                flags="UH",
+                tried=[a_try(version="", code="", flags="UH")],
+            ),
+            "No version answered. Try 1 reached nobody: no healthy endpoint (UH).",
+        ),
+        (
+            an_attempt(
+                outcome="NOT_SENT",
+                answered_by="",
+                tries=1,
+                flags="UO",
+                tried=[a_try(version="", code="", flags="UO")],
+            ),
+            "Try 1 reached nobody: the version was at its limit of calls (UO).",
+        ),
+        (
+            an_attempt(
+                outcome="AMBIGUOUS",
+                answered_by="",
+                tries=1,
+                flags="FI",
+                faults=["step=pay,abort=UNAVAILABLE"],
+                tried=[a_try(code="UNAVAILABLE", flags="FI", duration="0.001000s")],
+            ),
+            "No version answered. Try 1 of 1.0.0: not sent to it, a fault gave UNAVAILABLE in its place",
+        ),
+        (
+            an_attempt(
+                outcome="AMBIGUOUS",
+                answered_by="",
+                tries=2,
+                flags="UR",
+                faults=["step=pay,version=1.0.0,drop=reply"],
+                tried=[a_try(flags="UR"), a_try(version="2.0.0", flags="UR")],
+            ),
+            "Try 1 of 1.0.0: it has answered, and a fault lost its reply (UR), 1.0 ms. Try 2 of 2.0.0: the",
+        ),
+        (
+            an_attempt(answered_by="2.0.0", reason="ejected", tries=1),
+            "2.0.0 answered at the first try, because the chosen one had no healthy endpoint and was",
+        ),
+        (
+            an_attempt(chosen="2.0.0", answered_by="2.0.0", reason="fallback", weight=0, tries=1),
+            "Attempt 1: 2.0.0 is asked in place of the version before it. 2.0.0 answered at the first try.",
+        ),
+    ],
+    ids=[
+        "cache",
+        "never sent",
+        "nobody healthy",
+        "full",
+        "a fault",
+        "a lost reply",
+        "passed over",
+        "an attempt of its own",
+    ],
+)
+def test_why_says_who_spoke_and_no_more(
+    server: FakeServer, reflux: Reflux, attempt: dict[str, Any], words: str
+) -> None:
+    """A version has answered when it has; else Envoy, a fault of the test, or nobody."""
+    server.runs.steps = [a_step(attempts=[attempt])]
+    text = " ".join(reflux("run", "why", RUN, "pay", ok=True).stdout.split())
+    assert words in text
+
+
+def test_why_names_who_is_ejected_now(server: FakeServer, reflux: Reflux) -> None:
+    """Of the version that was passed over, with the reason; or that it is not, any more."""
+    server.runs.steps = [a_step(attempts=[an_attempt(answered_by="2.0.0", reason="ejected")])]
+    proxy = route_pb.WatchedProxy(address="10.0.0.9:9902", reachable=True)
+    out = {"proxy": proxy.address, "node": "http.request", "endpoint": "10.0.0.7:80"}
+    server.routes.ejections = route_pb.ListEjectionsResponse(
+        proxies=[proxy],
+        ejections=[
+            route_pb.EjectedEndpoint(version="1.0.0", reason=route_pb.EjectedEndpoint.CONSECUTIVE, **out),
+            route_pb.EjectedEndpoint(version="2.0.0", **out),
+        ],
+    )
+    text = " ".join(reflux("run", "why", RUN, "pay", ok=True).stdout.split())
+    assert "1.0.0 at 10.0.0.7:80 is ejected now, by 10.0.0.9:9902 since" in text
+    assert "because calls in a row failed." in text
+    assert "2.0.0 at" not in text
+    del server.routes.ejections.ejections[:]
+    text = " ".join(reflux("run", "why", RUN, "pay", ok=True).stdout.split())
+    assert "No endpoint of 1.0.0 is ejected now: it was then, or was not there." in text
+    server.routes.ejections = route_pb.ListEjectionsResponse()
+    text = " ".join(reflux("run", "why", RUN, "pay", ok=True).stdout.split())
+    assert "Whom any proxy has ejected is not known." in text

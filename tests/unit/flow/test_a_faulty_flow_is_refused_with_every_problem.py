@@ -21,6 +21,7 @@ FROM_PLAN = {
     ProblemCode.UNKNOWN_FLOW,
     ProblemCode.SECRET_MISSING,
     ProblemCode.INPUT_INVALID,
+    ProblemCode.OUTPUT_UNKNOWN,
 }
 
 

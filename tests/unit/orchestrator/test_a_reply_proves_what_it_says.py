@@ -67,6 +67,7 @@ async def _call(
     pin: str | None = None,
     lane: Lane = Lane.BROAD,
     output: bytes = b"{}",
+    faults: tuple[tuple[str, str], ...] = (),
     cost: int | None = None,
 ) -> AttemptResult:
     effect = EffectClass.PURE if lane is Lane.BROAD else EffectClass.IDEMPOTENT
@@ -82,6 +83,7 @@ async def _call(
         assignment=Assignment(effect, lane, draw=7),
         limit=timedelta(seconds=20),
         total_deadline=None,
+        faults=faults,
     )
     async with _caller(_Envoy(labels, code, output, cost)) as caller:
         return await caller.call(order)
@@ -205,6 +207,19 @@ async def test_a_node_that_gives_up_a_call_may_be_asked_again() -> None:
     assert result.failure is not None
     assert (result.failure.reason, result.failure.retryable) == (Reason.NODE_FAULT, True)
     assert result.counted
+
+
+@pytest.mark.parametrize(
+    ("flags", "answered", "outcome"),
+    [("FI", "1.0.0", Outcome.AMBIGUOUS), ("UR", "", Outcome.AMBIGUOUS), ("UH", "", Outcome.NOT_SENT)],
+)
+async def test_what_no_version_has_answered_says_so(flags: str, answered: str, outcome: Outcome) -> None:
+    """A call with faults was aborted, lost, or did not reach; of any other the label says nothing."""
+    labels = _labels("1.0.0", 1) | {"x-reflux-unanswered": flags}
+    met = await _call(labels, code=UNAVAILABLE, faults=(("x-reflux-fault", "1"),))
+    assert (met.assignment.answered_by, met.assignment.flags, met.outcome) == (answered, flags, outcome)
+    other = await _call(labels, code=UNAVAILABLE)
+    assert (other.assignment.answered_by, other.assignment.flags) == ("1.0.0", "")
 
 
 @pytest.mark.parametrize(("told", "kept"), [(None, None), (0, 0), (12, 12), (-1, None), (1 << 62, None)])

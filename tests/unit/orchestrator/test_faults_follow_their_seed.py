@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,10 +15,11 @@ from reflux.core.errors import InvalidArgument, Refused
 from reflux.core.faultrules import parse
 from reflux.core.faults import FaultKind, FaultPlan, headers
 from reflux.core.flow import compile_flow
-from reflux.core.names import FlowId, StepPath
+from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
 from reflux.orchestrator import codec
-from reflux.orchestrator.faulting import NO_FAULTS, FaultDesk, marked
+from reflux.orchestrator.caller import Order
+from reflux.orchestrator.faulting import NO_FAULTS, FaultDesk, marked, under_faults
 
 if TYPE_CHECKING:
     from reflux.orchestrator.mesh_view import MeshView
@@ -184,3 +185,31 @@ def test_what_comes_of_a_test_is_a_test_without_its_faults() -> None:
     plain = replace(tested, faults=None)
     assert marked(plain, tested).faults == NO_FAULTS
     assert marked(plain, plain).faults is None
+
+
+def test_an_attempt_with_faults_is_alone_and_like_no_other() -> None:
+    """No company, no cache, and no copy for a version in the shadow; one that is not hit has all of them."""
+    usual = Order(
+        run_id=RunId("r"),
+        step=CHARGE,
+        attempt=1,
+        fencing_token=1,
+        idempotency_key="k",
+        node="payment.charge",
+        version=None,
+        input=Json(b"{}"),
+        assignment=cast("Any", None),
+        limit=timedelta(seconds=1),
+        total_deadline=None,
+        group=cast("Any", object()),
+        cache=cast("Any", object()),
+        shadow="3.0.0",
+    )
+    plan = FaultPlan((parse("step=charge,abort=UNAVAILABLE"),), "s")
+    hit_one = under_faults(cast("Any", SimpleNamespace(id="r", created=created(plan))), usual)
+    other = under_faults(
+        cast("Any", SimpleNamespace(id="r", created=created(plan))), replace(usual, step=StepPath("x"))
+    )
+    assert (hit_one.group, hit_one.cache, hit_one.shadow) == (None, None, None)
+    assert hit_one.faults == headers(plan.of(RunId("r"), CHARGE, 1))
+    assert (other.group, other.cache, other.shadow, other.faults) == (usual.group, usual.cache, "3.0.0", ())

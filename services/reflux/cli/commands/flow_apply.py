@@ -29,6 +29,9 @@ def apply(
 ) -> None:
     """Save flows: each is created, or becomes a new version if it differs.
 
+    What is saved may still not fit the nodes as they are now: every version that takes calls is looked at,
+    and what is found is shown.
+
     A document with problems is not saved; all of them are shown, with places and hints. The other files are
     saved nevertheless, and the exit status is that of the first failure.
     """
@@ -66,7 +69,24 @@ def _apply(reflux: Session, document: Document) -> tuple[dict[str, Any], Exit]:
     if not reflux.out.as_json:
         reflux.out.line(f"flow {flow['name']} {result}, version {flow['version']}")
     shown = {key: flow[key] for key in ("id", "name", "version", "digest")}
-    return {"file": document.name, "result": result, **shown}, Exit.OK
+    problems = _found_in_the_mesh(reflux, flow["name"], document)
+    return {"file": document.name, "result": result, **shown, "problems": problems}, Exit.OK
+
+
+def _found_in_the_mesh(reflux: Session, flow: str, document: Document) -> list[dict[str, Any]]:
+    """What keeps a flow that is saved from being done as the mesh is now."""
+    import grpc
+
+    try:
+        plan = _plan(reflux, flow, None)
+    except grpc.RpcError as error:  # it is saved, whatever else
+        reflux.out.note(f"reflux: whether {flow} fits the nodes is not known: {error.code().name}")
+        return []
+    if plan["problems"] and not reflux.out.as_json:
+        reflux.out.note(f"reflux: {flow} is saved, and does not fit the nodes as they are now:")
+        _show_problems(reflux, plan, document)
+    problems: list[dict[str, Any]] = plan["problems"]
+    return problems
 
 
 def _save(reflux: Session, document: Document) -> tuple[int | None, dict[str, Any]]:

@@ -1,10 +1,11 @@
 """`reflux node`: what can be called, where it lives, and how much traffic it gets."""
 
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 
-from reflux.cli import completion, spoken
+from reflux.cli import completion, contracts, spoken
 from reflux.cli.failures import not_found
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column
@@ -15,9 +16,13 @@ app = typer.Typer(no_args_is_help=True, help="What can be called: nodes, their v
 
 @app.command("list")
 def list_nodes(server: Server = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List every version of every node, with its endpoints and its share of the traffic."""
+    """List every version of every node: endpoints, share of the traffic, and flows that it does not fit."""
     with session(server, data_dir, as_json=as_json) as reflux:
-        versions = all_versions(reflux)
+        versions = [
+            each
+            for name, group in groupby(all_versions(reflux), key=lambda each: str(each["node"]))
+            for each in contracts.with_misfits(reflux, name, list(group))
+        ]
         if as_json:
             reflux.out.json({"versions": versions})
             return
@@ -28,6 +33,7 @@ def list_nodes(server: Server = None, data_dir: DataDir = None, as_json: AsJson 
             Column("ENDPOINTS", right=True),
             Column("SHARE", right=True),
             Column("EFFECT"),
+            Column("UNFIT FOR", wraps=True),
             Column("DESCRIPTION", wraps=True),
         ]
         rows = [
@@ -38,6 +44,7 @@ def list_nodes(server: Server = None, data_dir: DataDir = None, as_json: AsJson 
                 len(each["endpoints"]),
                 share_of(each),
                 spoken.effect(each.get("effect", {})),
+                contracts.flows_of(each["misfits"]),
                 each["description"].partition("\n")[0],
             )
             for each in versions
@@ -54,10 +61,10 @@ def get(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a node, or one version of it: effect, limits, endpoints and its part in the route."""
+    """Show a node, or one version of it: effect, limits, endpoints, its part in the route, unfit flows."""
     name, _, version = node.partition("@")
     with session(server, data_dir, as_json=as_json) as reflux:
-        versions = versions_of(reflux, name, targets_of(reflux))
+        versions = contracts.with_misfits(reflux, name, versions_of(reflux, name, targets_of(reflux)))
         if version:
             known = ", ".join(each["version"] for each in versions)
             versions = [each for each in versions if each["version"] == version]
@@ -70,6 +77,7 @@ def get(
             if index:
                 reflux.out.line()
             _show(reflux, each)
+            contracts.show_misfits(reflux, each["misfits"])
 
 
 def _show(reflux: Session, version: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from reflux.cli.commands import route_set, route_shadow
 from reflux.cli.commands.route_set import document_of, get_route, show_applied, show_targets
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.options import AsJson, DataDir, IgnoreContracts, Server
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, session, to_dict
 
@@ -78,6 +78,7 @@ def get(
                     ("refused", route["refusal"]),
                     ("sticky", route["sticky"]),
                     ("note", route["note"]),
+                    ("contracts", "ignored" if route["contracts_ignored"] else ""),
                     ("author", route["author"]),
                     ("changed", spoken.local(route.get("update_time"))),
                 )
@@ -184,6 +185,7 @@ def rollback(
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="Why, in your words.")] = "",
+    ignore_contracts: IgnoreContracts = False,
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -204,7 +206,13 @@ def rollback(
                 raise wrong(
                     f"nothing served {node} before revision {serving}: there is nothing to go back to"
                 )
-        request = RollbackRouteRequest(node=node, revision=revision, expected_revision=serving, note=note)
+        request = RollbackRouteRequest(
+            node=node,
+            revision=revision,
+            expected_revision=serving,
+            note=note,
+            ignore_contracts=ignore_contracts,
+        )
         route = to_dict(reflux.routes.RollbackRoute(request, timeout=SECONDS))
         show_applied(reflux, route, f"it equals revision {revision}")
 

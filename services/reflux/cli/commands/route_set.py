@@ -15,7 +15,7 @@ import typer
 from reflux.cli import completion, documents, failures, spoken
 from reflux.cli.exits import Exit
 from reflux.cli.failures import CommandError, wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.options import AsJson, DataDir, IgnoreContracts, Server
 from reflux.cli.output import Column, Output
 from reflux.cli.session import SECONDS, Session, session, to_dict
 
@@ -75,15 +75,17 @@ def set_route(
     ] = None,
     reshuffle: Annotated[bool, typer.Option("--reshuffle", help="Deal sticky values anew.")] = False,
     note: Annotated[str | None, typer.Option(help="Why, in your words; kept with the revision.")] = None,
+    ignore_contracts: IgnoreContracts = False,
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a node's route, live; answers when Envoy serves it.
 
-    Shares alone keep everything else as it is; a version that is not named gets 0. If somebody else changed
-    the route meanwhile, nothing happens and the exit status is 4. It is 7 when some proxies have not answered
-    yet, and 1 when one refused the route: then the former one serves on.
+    Shares alone keep everything else as it is; a version that is not named gets 0. Exit status 4: somebody
+    else changed the route meanwhile, and nothing happened. 7: some proxies have not answered yet. 1: one
+    refused the route, or a version would take calls of flows that it does not fit; the former route serves
+    on.
 
     [bold]reflux route set http.request 1.0.0=90 2.0.0=10 --fallback 2.0.0:1.0.0 --note "try the new one"[/]
     """
@@ -110,7 +112,7 @@ def set_route(
             document = documents.of_value({**route, "note": note or ""}, "the route")
         else:
             document = _from_file(given[0], present["revision"], note)
-        request = UpdateRouteRequest(node=node, document=document.body())
+        request = UpdateRouteRequest(node=node, document=document.body(), ignore_contracts=ignore_contracts)
         show_applied(reflux, _update(reflux, request, document))
 
 

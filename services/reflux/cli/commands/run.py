@@ -11,7 +11,7 @@ from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_watch import follow, get_run
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.options import AsJson, DataDir, Server, Tests
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
 from reflux.cli.spoken import ago, local, money, took
@@ -53,6 +53,7 @@ def list_runs(
             metavar="DURATION|TIME", help="Only those created since, such as 15m, 2d or 2026-01-31T12:00:00Z."
         ),
     ] = None,
+    test: Tests = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     server: Server = None,
     data_dir: DataDir = None,
@@ -63,7 +64,12 @@ def list_runs(
 
     with session(server, data_dir, as_json=as_json) as reflux:
         request = ListRunsRequest(
-            flow_id=flow or "", key=key, fingerprint=fingerprint, trigger=trigger, origin_run_id=origin
+            flow_id=flow or "",
+            key=key,
+            fingerprint=fingerprint,
+            trigger=trigger,
+            origin_run_id=origin,
+            test=test,
         )
         for each in state or ():
             if each.upper() not in STATES:
@@ -98,7 +104,7 @@ def _row(run: dict[str, Any]) -> tuple[object, ...]:
         run["state"],
         ago(run.get("create_time")),
         took(run.get("create_time"), run.get("finish_time")),
-        " ".join(filter(None, (error.get("step"), error.get("reason")))),
+        " ".join(filter(None, ("(test)" if run["test"] else "", error.get("step"), error.get("reason")))),
     )
 
 

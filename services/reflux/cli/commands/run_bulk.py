@@ -11,7 +11,7 @@ from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_operations import pins
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.options import AsJson, DataDir, Server, Tests
 from reflux.cli.output import Column
 from reflux.cli.session import Session, read, session
 
@@ -60,6 +60,7 @@ def bulk(
     fingerprint: Annotated[str, typer.Option(help="Only with this failure.")] = "",
     trigger: Annotated[str, typer.Option(help="Only started by this trigger; needs --flow.")] = "",
     origin: Annotated[str, typer.Option(metavar="RUN", help="Only those that go on from this run.")] = "",
+    test: Tests = None,
     expect: Expect = None,
     reason: Annotated[str, typer.Option(help="Why, for the journal; not of a signal, retry or fork.")] = "",
     step: Annotated[str, typer.Option(metavar="STEP", help="Of a skip: the path of the step.")] = "",
@@ -86,6 +87,7 @@ def bulk(
             "fingerprint": fingerprint,
             "trigger": trigger,
             "origin_run_id": origin,
+            "test": test,
         }
         arguments = {
             "reason": reason,
@@ -115,7 +117,7 @@ def bulk(
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value}
+    return {name: value for name, value in values.items() if value or value is False}
 
 
 def _all_pages(reflux: Session, said: dict[str, Any], request_id: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from reflux.cli.commands.run_watch import get_run
 from reflux.cli.failures import not_found
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column, Output
-from reflux.cli.session import SECONDS, Session, read, session
+from reflux.cli.session import SECONDS, Session, read, session, to_dict
 
 
 def why(
@@ -56,8 +56,11 @@ def why(
             )
             return
         reflux.out.line(f"Run {run['id']} of {run['flow_name']} is {run['state']}{_because(run)}", "bold")
+        out_now = _Ejected(reflux)
         for each in steps:
             _explain(reflux.out, each)
+            for sentence in out_now.of(each):
+                reflux.out.prose(sentence)
         rows = [(each["id"], *_attempt_row(attempt)) for each in steps for attempt in each["attempts"]]
         if rows:
             reflux.out.line()
@@ -166,43 +169,115 @@ def _explain(out: Output, step: dict[str, Any]) -> None:
         out.prose(f"It waits: {step['waiting']['why']}{until}.")
 
 
+class _Ejected:
+    """Who is ejected now, asked once and only when an attempt passed somebody over."""
+
+    def __init__(self, reflux: Session) -> None:
+        self._reflux = reflux
+        self._known: dict[str, Any] | None = None
+
+    def of(self, step: dict[str, Any]) -> Iterator[str]:
+        """A sentence for each version that an attempt of the step found without a healthy endpoint."""
+        passed = [each for each in step["attempts"] if each["chosen"] and _passed_over(each)]
+        for version in dict.fromkeys(each["chosen"] for each in passed):
+            yield from self._now(step["node"], version)
+
+    def _now(self, node: str, version: str) -> Iterator[str]:
+        found = self._ask()
+        out = [each for each in found["ejections"] if (each["node"], each["version"]) == (node, version)]
+        for each in out:
+            why = _CAUSES.get(each["reason"], "")
+            since = spoken.ago(each.get("since"))
+            yield f"{version} at {each['endpoint']} is ejected now, by {each['proxy']} since {since}{why}."
+        deaf = [each["address"] for each in found["proxies"] if not each["reachable"]]
+        if deaf or not found["proxies"]:
+            yield f"Whom {', '.join(deaf) or 'any proxy'} has ejected is not known."
+        elif not out:
+            yield f"No endpoint of {version} is ejected now: it was then, or was not there."
+
+    def _ask(self) -> dict[str, Any]:
+        import grpc
+
+        from reflux.api.routing.v1.routing_service_pb2 import ListEjectionsRequest
+
+        if self._known is None:
+            try:
+                self._known = to_dict(
+                    self._reflux.routes.ListEjections(ListEjectionsRequest(), timeout=SECONDS)
+                )
+            except grpc.RpcError:  # the rest of the answer is worth showing
+                self._known = {"ejections": [], "proxies": []}
+        return self._known
+
+
+_CAUSES = {
+    "CONSECUTIVE": ", because calls in a row failed",
+    "FAILURE_PERCENTAGE": ", because too large a share of its calls failed",
+}
+
+
+def _passed_over(attempt: dict[str, Any]) -> bool:
+    """Whether no endpoint of the chosen version was healthy, as far as that is known."""
+    return attempt["reason"] == "ejected" or (
+        not attempt["answered_by"] and "UH" in attempt["flags"].split(",")
+    )
+
+
 def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     """An attempt in words."""
     yield f"Attempt {attempt['attempt']}:"
-    chosen, answered = attempt["chosen"], attempt["answered_by"]
-    if attempt["reason"] == "pin" and chosen:
-        yield f"the step pins {chosen}."
-    elif attempt["reason"] == "override" and chosen and "versions" in attempt.get("override", ["versions"]):
-        yield (
-            f"the step itself gives {chosen} {spoken.percent(attempt['weight'])}, "
-            f"and the draw {attempt['draw']} of 10000 chose it."
-        )
-    elif chosen:
-        by = " of its sticky value" if attempt.get("sticky") else ""
-        yield (
-            f"revision {attempt['revision']} of the route of {node} gives {chosen} "
-            f"{spoken.percent(attempt['weight'])}, and the draw {attempt['draw']} of 10000{by} chose it."
-        )
-    elif attempt["outcome"]:
-        yield f"drew {attempt['draw']} of 10000; no reply said which version that chose."
+    if attempt["reason"] == "cache":
+        yield f"an earlier output of {attempt['answered_by']} was used again, and nobody was called."
     else:
-        yield f"drew {attempt['draw']} of 10000 and is in flight."
-    own = [each for each in attempt.get("override", ()) if each != "versions"]
-    if own:
-        yield f"The step's own route says: {'; '.join(own)}."
-    if answered:
-        tries = attempt["tries"]
-        count = f" in try {tries}" if tries > 1 else " at the first try" if tries else ""
-        how = spoken.choice(attempt["reason"])
-        yield f"{answered} answered{count}" + (f", {how}." if answered != chosen else ".")
-    elif attempt["outcome"]:
-        yield "No version answered" + (f" in {attempt['tries']} tries." if attempt["tries"] else ".")
+        yield _choice(node, attempt)
+        own = [each for each in attempt.get("override", ()) if each != "versions"]
+        if own:
+            yield f"The step's own route says: {'; '.join(own)}."
+        yield from _answer(attempt)
     yield from _tries(attempt)
     if attempt["flags"]:
         yield f"Envoy says: {spoken.flags(attempt['flags'])}."
     if attempt.get("faults"):
         yield f"Fault injected: {'; '.join(attempt['faults'])}."
     yield from _outcome(attempt)
+
+
+def _choice(node: str, attempt: dict[str, Any]) -> str:
+    """Who was chosen, and from what."""
+    chosen, draw = attempt["chosen"], f"the draw {attempt['draw']} of 10000"
+    if not chosen:
+        known = " and is in flight"
+        if attempt["outcome"]:
+            known = ", and was not sent" if _unsent(attempt) else "; no reply said which version that chose"
+        return f"drew {attempt['draw']} of 10000{known}."
+    if attempt["reason"] == "pin":
+        return f"the step pins {chosen}."
+    if attempt["reason"] == "fallback" and attempt["answered_by"] in ("", chosen):
+        return f"{chosen} is asked in place of the version before it."
+    if attempt["reason"] == "override" and "versions" in attempt.get("override", ["versions"]):
+        share = spoken.percent(attempt["weight"])
+        return f"the step itself gives {chosen} {share}, and {draw} chose it."
+    by = " of its sticky value" if attempt.get("sticky") else ""
+    return (
+        f"revision {attempt['revision']} of the route of {node} gives {chosen} "
+        f"{spoken.percent(attempt['weight'])}, and {draw}{by} chose it."
+    )
+
+
+def _answer(attempt: dict[str, Any]) -> Iterator[str]:
+    """Who answered, and with what; or that nobody did."""
+    answered, tries = attempt["answered_by"], attempt["tries"]
+    if answered:
+        count = f" in try {tries}" if tries > 1 else " at the first try" if tries else ""
+        how = f", {spoken.choice(attempt['reason'])}" if answered != attempt["chosen"] else ""
+        yield f"{answered} answered{count}{how}."
+    elif attempt["outcome"] and not _unsent(attempt):
+        yield "No version answered" + (f" in {tries} tries." if tries > 1 else ".")
+
+
+def _unsent(attempt: dict[str, Any]) -> bool:
+    """Whether it never came as far as a version."""
+    return attempt["outcome"] == "NOT_SENT" and not attempt["tries"] and not attempt["flags"]
 
 
 def _tries(attempt: dict[str, Any]) -> Iterator[str]:
@@ -212,17 +287,29 @@ def _tries(attempt: dict[str, Any]) -> Iterator[str]:
         yield "It shared its call with other attempts."
     if [each["code"] for each in tried] not in ([], ["OK"]):
         for number, each in enumerate(tried, start=1):
-            yield f"Try {number} {_one_try(each)}."
+            yield f"Try {number} {_one_try(each, attempt.get('faults') or ())}."
     if attempt["outcome"] and attempt["tries"] and not attempt.get("tried_known", True):
         yield f"Not all of its {attempt['tries']} tries are known."
 
 
-def _one_try(each: dict[str, Any]) -> str:
-    if not each["version"]:
-        return "found no healthy endpoint"
+def _one_try(each: dict[str, Any], faults: Sequence[str]) -> str:
+    length = f"{float(each['duration'].removesuffix('s')) * 1000:.1f} ms"
+    if not each["version"]:  # Envoy sent nothing
+        return f"reached nobody: {spoken.flags(each['flags']) or 'no healthy endpoint'}"
+    if each["flags"] == "FI":
+        return f"of {each['version']}: not sent to it, a fault gave {each['code']} in its place, {length}"
     where = f" at {each['endpoint']}" if each["endpoint"] else ""
     how = each["code"] or spoken.flags(each["flags"]) or "no answer"
-    return f"of {each['version']}{where}: {how}, {float(each['duration'].removesuffix('s')) * 1000:.1f} ms"
+    if each["flags"] == "UR" and any(_loses_reply(fault, each["version"]) for fault in faults):
+        how = f"it has answered, and a fault lost its reply ({each['flags']})"
+    return f"of {each['version']}{where}: {how}, {length}"
+
+
+def _loses_reply(fault: str, version: str) -> bool:
+    """Whether a fault, as it is written, loses the replies of a version."""
+    parts = fault.split(",")
+    named = [part for part in parts if part.startswith("version=")]
+    return "drop=reply" in parts and named in ([], [f"version={version}"])
 
 
 _OUTCOMES = {

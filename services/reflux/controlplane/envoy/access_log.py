@@ -32,6 +32,8 @@ RUN, STEP, ATTEMPT, BATCH = "x-reflux-run-id", "x-reflux-step", "x-reflux-attemp
 STATUS: Final = "grpc-status"
 GATE: Final = "x-reflux-gate"
 """Flags of a try that ended behind the gate of a version with limits."""
+UNANSWERED: Final = "x-reflux-unanswered"
+"""Header of what no version has answered (`faults`): the flags, FI for an abort that the call asked for."""
 
 
 def router() -> dict[str, Any]:
@@ -61,7 +63,7 @@ def logger(name: str) -> dict[str, Any]:
                 "common_config": common,
                 "additional_request_headers_to_log": [RUN, STEP, ATTEMPT, BATCH],
                 # A failure is trailers-only (a header then) or, of a TargetFault, in the trailers.
-                "additional_response_headers_to_log": [STATUS, GATE],
+                "additional_response_headers_to_log": [STATUS, GATE, UNANSWERED],
                 "additional_response_trailers_to_log": [STATUS],
             },
         ),

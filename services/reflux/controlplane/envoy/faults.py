@@ -16,6 +16,8 @@ So a fault is met by the tries that reach its version, and by no other: A fails,
   only of calls that got there. A! is never ejected, so a call meets the fault of a version that is.
 - An abort did nothing, and says so (`x-reflux-retry: safe`), as does a version that could not be reached:
   both lanes fall on. A lost reply says nothing.
+- Whatever the internal listener says by itself it marks with its flags (`x-reflux-unanswered`): to the mesh
+  listener it is an answer like any other, and no version has given it.
 - A reply is lost by A!drop, a cluster over the same endpoints that takes no response with more than one
   header: the node has answered, and its answer is refused. There is no other filter in this build that does.
 - Everything is derived from the real routes and clusters, so it cannot differ from them.
@@ -27,6 +29,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.controlplane.envoy import cluster, route
+from reflux.controlplane.envoy.access_log import UNANSWERED
 from reflux.controlplane.envoy.xds import ADS, typed
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "faults"
 """Of the internal listener and of its route configuration."""
+ABORTED: Final = "FI"
+"""Envoy's flag for: a fault was injected."""
 CALL: Final = "x-reflux-fault"
 """Header of a call that takes this way; its value says nothing."""
 
@@ -44,6 +49,7 @@ _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.H
 _TWIN: Final = "!"
 _DROP: Final = f"{_TWIN}drop"
 _ALWAYS: Final = {"numerator": 100}
+_UNSAID: Final = {"remove_on_match": {"key_matcher": {"prefix": CALL}}}
 
 
 def chain(of: Composite) -> dict[str, Any]:
@@ -98,6 +104,10 @@ def entries(node: NodeGraph) -> list[dict[str, Any]]:
         if "name" in twin:
             twin["name"] += " faults"
         action["auto_host_rewrite"] = True
+        for copy in action.get(
+            "request_mirror_policies", ()
+        ):  # it goes to the version itself, and meets no fault
+            copy["request_headers_mutations"].append(_UNSAID)
         if "cluster" in action:
             action["cluster"] = _chain(action["cluster"])
         for share in action.get("weighted_clusters", {}).get("clusters", ()):
@@ -118,8 +128,7 @@ def host(of: Leaf) -> dict[str, Any]:
     mutations = [
         _said("x-envoy-fault-abort-grpc-request", names["abort"], of.version),
         _said("x-envoy-fault-delay-request", names["delay"], of.version),
-        # The route is found by now, and the node sees a call like any other.
-        {"remove_on_match": {"key_matcher": {"prefix": CALL}}},
+        _UNSAID,  # the route is found by now, and the node sees a call like any other
     ]
     action = {
         "timeout": "0s",
@@ -169,12 +178,14 @@ def listener() -> dict[str, Any]:
                     # cluster, over a limit.
                     "filter": {"response_flag_filter": {"flags": ["FI", "UH", "UF", "NC", "UO"]}},
                     "headers_to_add": [
-                        {
-                            "header": {"key": "x-reflux-retry", "value": "safe"},
-                            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                        }
+                        _added("x-reflux-retry", "safe"),
+                        _added(UNANSWERED, "%RESPONSE_FLAGS%"),
                     ],
-                }
+                },
+                {
+                    "filter": {"response_flag_filter": {}},  # with any flag
+                    "headers_to_add": [_added(UNANSWERED, "%RESPONSE_FLAGS%")],
+                },
             ]
         },
         "http_filters": [
@@ -211,6 +222,10 @@ def listener() -> dict[str, Any]:
     }
 
 
+def _added(header: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
 def _said(header: str, name: str, version: str) -> dict[str, Any]:
     """The fault filter's header from ours; without ours it is `-`, which the filter takes for nothing."""
     value = f"%REQ({name}-{version}?{name})%"
@@ -226,6 +241,11 @@ def _authority(of: Leaf) -> str:
 def leaf_of(cluster_name: str) -> str:
     """The leaf whose endpoints a cluster has: that of one that loses replies; else its own name."""
     return cluster_name.removesuffix(_DROP)
+
+
+def is_twin(cluster_name: str) -> bool:
+    """Whether a try at it went to the internal listener."""
+    return cluster_name.endswith(_TWIN)
 
 
 def tried_leaf(cluster_name: str) -> str:

@@ -7,6 +7,6 @@ WITH head AS (
      WHERE %(expected)s IN (0, r.serving)
     RETURNING newest
 )
-INSERT INTO route_revisions (node, revision, document, author, note)
-SELECT %(node)s, newest, %(document)s, %(author)s, %(note)s FROM head
+INSERT INTO route_revisions (node, revision, document, author, note, contracts_ignored)
+SELECT %(node)s, newest, %(document)s, %(author)s, %(note)s, %(contracts_ignored)s FROM head
 RETURNING revision

@@ -96,7 +96,7 @@ from reflux.core.flow.model import (
     branches_of,
 )
 from reflux.core.flow.problems import Problem, ProblemCode, in_document_order, nearest
-from reflux.core.flow.schema import Schema, SchemaProblem
+from reflux.core.flow.schema import Schema, SchemaProblem, written_out
 
 __all__ = [
     "DOCUMENT_KEYS",
@@ -138,4 +138,5 @@ __all__ = [
     "digest",
     "in_document_order",
     "nearest",
+    "written_out",
 ]

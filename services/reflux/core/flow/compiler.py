@@ -15,6 +15,7 @@ from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
 from reflux.core.flow.limits import read_limits
 from reflux.core.flow.model import Flow, ForeachAction, NodeAction, ScopeId, WhileAction
 from reflux.core.flow.order import order_steps
+from reflux.core.flow.outputreads import output_reads
 from reflux.core.flow.policies import read_policies
 from reflux.core.flow.problems import Path, Place, Problem, ProblemCode, Problems
 from reflux.core.flow.reading import Reader
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from reflux.core.expression import Template
     from reflux.core.flow.model import Step, Subflow
     from reflux.core.flow.order import Order
+    from reflux.core.flow.outputreads import OutputRead
     from reflux.core.flow.steps import Draftbook
     from reflux.core.flow.triggers import Trigger
 
@@ -67,6 +69,8 @@ class CompileResult:
     """The triggers, also when there are problems, as far as they could be read: for `plan`."""
     subflows: tuple[Subflow, ...] = ()
     """The flows it names, likewise."""
+    reads: tuple[OutputRead, ...] = ()
+    """What is read of the outputs of steps, likewise."""
 
 
 def compile_flow(document: JsonValue) -> CompileResult:
@@ -167,9 +171,11 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     inputs = {
         step.path: given.value for step in calls if (given := _written_input(steps.book, step)) is not None
     }
+    read = output_reads(steps.book, reads, reader.problems)
     subflows = (*subflows_of(assembled.values()), *([on_failure] if on_failure and on_failure.flow else []))
     if reader.problems:
-        return CompileResult(None, reader.problems.in_order(), spec.value, calls, inputs, triggers, subflows)
+        found = reader.problems.in_order()
+        return CompileResult(None, found, spec.value, calls, inputs, triggers, subflows, read)
     flow = Flow(
         name=name,
         digest=digest(spec.value),
@@ -185,7 +191,7 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
         on_failure=on_failure,
         search_key=search_key,
     )
-    return CompileResult(flow, (), spec.value, calls, inputs, triggers, subflows)
+    return CompileResult(flow, (), spec.value, calls, inputs, triggers, subflows, read)
 
 
 def _calls(steps: Iterable[Step]) -> Iterator[Step]:

@@ -45,5 +45,6 @@ HINTS: Final[Mapping[str, str]] = {
     "CACHE_NOT_PURE": "remove cache, or call a node that is pure",
     "EFFECT_WEAKER": "remove effect, or declare a class that allows more",
     "INPUT_INVALID": "give the node what its input schema asks for",
+    "OUTPUT_UNKNOWN": "read what is there, or read it with .? or ??",
 }
 """By `ProblemCode`."""

@@ -44,6 +44,10 @@ _REFUSED: Final = {
     "$dynamicRef": _INSIDE_ONLY,
     "$dynamicAnchor": _INSIDE_ONLY,
 }
+_OF_THE_REST: Final = frozenset({"additionalProperties", "unevaluatedProperties"})
+_EITHER_WAY: Final = frozenset(
+    {"not", "if", "oneOf", "contains"}
+)  # may refuse what less inside them would take
 _VALUES: Final = frozenset({"const", "enum", "default", "examples"})  # hold values, not schemas
 _NAMED: Final = frozenset({"properties", "$defs", "dependentSchemas"})  # hold schemas by names of people
 _SHAPE: Final = frozenset(
@@ -113,6 +117,16 @@ class Schema:
         )
 
 
+def written_out(source: JsonValue) -> JsonValue:
+    """A node's schema as a tree to be looked at, not applied: references written out, `pattern` kept.
+
+    Raises:
+        SchemaProblem: as `Schema.compile` with `lenient`.
+    """
+    Schema.compile(source, lenient=True)
+    return _Writer(source, lenient=True, patterns=True).write(source, (), ())
+
+
 def _refuse_large(source: JsonValue) -> None:
     """Count before anything walks the schema; without recursion, for nobody has looked at its depth."""
     rest, places = [source], 0
@@ -145,10 +159,12 @@ def _shorten(message: str) -> str:
 class _Writer:
     """Writes out a valid schema as a tree."""
 
-    def __init__(self, root: JsonValue, *, lenient: bool) -> None:
+    def __init__(self, root: JsonValue, *, lenient: bool, patterns: bool = False) -> None:
         self._root = root
         self._lenient = lenient
+        self._patterns = patterns
         self._places = 0
+        self._left_out = 0
 
     def write(self, node: JsonValue, path: Path, inside: tuple[str, ...], depth: int = 0) -> JsonValue:
         """What stands at `path`; `inside` are the references that are being written out around it."""
@@ -163,7 +179,11 @@ class _Writer:
         tree: dict[str, JsonValue] = {}
         for key, value in node.items():
             here = (*path, key)
-            if key in _REFUSED:
+            if key == "pattern" and self._patterns:
+                tree[key] = value
+            elif key in _OF_THE_REST and "patternProperties" in node:
+                continue  # which members are the rest cannot be said without the patterns
+            elif key in _REFUSED:
                 self._refuse(here, _REFUSED[key])
             elif key in _VALUES:
                 tree[key] = value
@@ -173,7 +193,10 @@ class _Writer:
                     for name, schema in value.items()
                 }
             elif key != "$ref":
-                tree[key] = self.write(value, here, inside, depth + 1)
+                left_out = self._left_out
+                written = self.write(value, here, inside, depth + 1)
+                if key not in _EITHER_WAY or left_out == self._left_out:
+                    tree[key] = written
         if "$ref" in node:
             beside = tree.get("allOf", [])
             named = self._follow(node["$ref"], (*path, "$ref"), inside, depth)
@@ -198,3 +221,4 @@ class _Writer:
     def _refuse(self, path: Path, message: str) -> None:
         if not self._lenient:
             raise SchemaProblem(path, message)
+        self._left_out += 1

@@ -2,8 +2,9 @@
 
 A flow may be saved before its nodes are deployed, so these checks are not part of compiling. They use what
 the orchestrator itself starts attempts with (`Catalog`), so the plan and the run cannot disagree about
-versions and effect classes. Only what is constant in `with` is checked against the nodes' input schemas; the
-nodes check the rest, when it is known.
+versions and effect classes. Every version is looked at that a call can meet, not only the newest. Of `with`
+only what is constant is checked against their input schemas; the nodes check the rest, when it is known. What
+is read of an output must not be ruled out by their output schemas.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from reflux.core.contract import missing, templates, uses_of
 from reflux.core.effect import EffectClass, Lane, is_weaker, lane_of, weakest
 from reflux.core.flow import (
     NodeAction,
@@ -20,6 +22,7 @@ from reflux.core.flow import (
     SchemaProblem,
     in_document_order,
     nearest,
+    written_out,
 )
 from reflux.core.flow.durations import format_duration
 from reflux.orchestrator.credentials import explain, misplaced
@@ -27,8 +30,9 @@ from reflux.orchestrator.dispatch import DEFAULT_ATTEMPT
 from reflux.orchestrator.mesh_view import Reach, longest_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from reflux.core.contract import NodeUse
     from reflux.core.document import JsonValue
     from reflux.core.errors import Violation
     from reflux.core.flow import CompileResult, Step
@@ -60,6 +64,10 @@ class Catalog(Protocol):
 
     async def input_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
         """The JSON Schema of a version's input, or None."""
+        ...
+
+    async def output_schema(self, node: str, version: str) -> dict[str, JsonValue] | None:
+        """The JSON Schema of a version's output, or None."""
         ...
 
 
@@ -105,7 +113,8 @@ async def plan_flow(
     document: JsonValue, result: CompileResult, catalog: Catalog, others: Sequence[Problem] = ()
 ) -> Plan:
     """Resolve the compiled `document` in the mesh; `others` are problems that are known already."""
-    planner = _Planner(result.inputs, catalog)
+    uses = {use.step: use for use in uses_of(result)}
+    planner = _Planner(result.inputs, uses, catalog)
     steps = [await planner.plan(step) for step in result.calls]
     return Plan(in_document_order(document, [*result.problems, *planner.problems, *others]), tuple(steps))
 
@@ -113,6 +122,7 @@ async def plan_flow(
 @dataclass(slots=True)
 class _Planner:
     inputs: Mapping[StepPath, JsonValue]
+    uses: Mapping[str, NodeUse]
     catalog: Catalog
     problems: list[Problem] = field(default_factory=list)
     _schemas: dict[tuple[str, str], Schema | None] = field(default_factory=dict)
@@ -130,6 +140,7 @@ class _Planner:
         self._resolve(step, action, reach)
         self._check_way(step, action, reach)
         await self._check_input(step, action, reach)
+        await self._check_output(step, action, reach)
         effect, lane = _effect(action, reach)
         if step.effect is not None:
             self._check_effect(step, step.effect, effect)
@@ -230,7 +241,7 @@ class _Planner:
         given = self.inputs.get(step.path)
         at = step.pointer if given is None else f"{step.pointer}/with"
         value: JsonValue = {} if given is None else given
-        unknown = tuple(_templates(value, ""))
+        unknown = tuple(pointer for pointer, _ in templates(value))
         misfits: dict[Violation, list[str]] = {}
         for version in reach.versions:
             schema = await self._schema(action.node, version.version)
@@ -241,6 +252,20 @@ class _Planner:
             self.problems.append(
                 Problem(ProblemCode.INPUT_INVALID, violation.pointer, violation.message, hint)
             )
+
+    async def _check_output(self, step: Step, action: NodeAction, reach: Reach) -> None:
+        """Record what is read of the output, and what none, or not all, of the versions can give."""
+        use = self.uses.get(step.path)
+        lacks: dict[tuple[str, str], list[str]] = {}
+        for version in reach.versions if use is not None and use.reads else ():
+            source = await self.catalog.output_schema(action.node, version.version)
+            for read in use.reads if use is not None and source is not None else ():
+                if what := missing(read, _tree(source)):
+                    lacks.setdefault((read.pointer, what), []).append(version.version)
+        for (pointer, what), versions in lacks.items():
+            message = f"{what.removeprefix('output.')} is not in the output of {step.path}"
+            hint = f"the output of {action.node}@{', '.join(versions)}: read what is there, or with .? or ??"
+            self.problems.append(Problem(ProblemCode.OUTPUT_UNKNOWN, pointer, message, hint))
 
     async def _schema(self, node: str, version: str) -> Schema | None:
         key = (node, version)
@@ -265,14 +290,8 @@ def _effect(action: NodeAction, reach: Reach) -> tuple[str, str]:
     return BY_INPUT, Lane.SAFE if safe_anyway else BY_INPUT
 
 
-def _templates(value: JsonValue, at: str) -> Iterator[str]:
-    """Pointers to the texts whose value is not known before the run."""
-    if isinstance(value, str):
-        if "{{" in value:
-            yield at
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _templates(inner, f"{at}/{key.replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _templates(inner, f"{at}/{number}")
+def _tree(source: JsonValue) -> JsonValue:
+    try:
+        return written_out(source)
+    except SchemaProblem:  # the node's own matter
+        return True

@@ -54,6 +54,7 @@ _FILTER: Final = (
     "key",
     "trigger",
     "origin_run_id",
+    "test",
 )
 
 
@@ -178,6 +179,7 @@ class Bulks:
             key=fields.text("key") or None,
             trigger=search.trigger_of(trigger),
             origin=run_id_of(origin) if origin else None,
+            test=fields.flag("test") if fields.has("test") else None,
             created_from=fields.time("created_after"),
             created_before=fields.time("created_before"),
         )

@@ -84,4 +84,5 @@ def row_of(flow: Flow, created: ev.RunCreated) -> dict[str, Any]:
         "trigger": created.trigger or None,
         "origin": (origin.run_id or None) if origin else None,
         "operation": origin.operation if origin else None,
+        "test": created.faults is not None,
     }

@@ -51,6 +51,7 @@ async def filter_of(request: pb.ListRunsRequest, flows: FlowCache) -> RunFilter:
         key=_text("key", request.key),
         trigger=trigger_of(request.trigger),
         origin=run_id_of(request.origin_run_id) if request.origin_run_id else None,
+        test=request.test if request.HasField("test") else None,
         created_from=time_of(request, "created_after"),
         created_before=time_of(request, "created_before"),
     )
@@ -105,6 +106,7 @@ def summary(row: RunRow) -> pb.Run:
         trigger=row.trigger or "",
         key=row.search_key or "",
         fingerprint=row.fingerprint or "",
+        test=row.test,
     )
     run.create_time.FromDatetime(row.created_at)
     if row.finished_at is not None:

@@ -75,6 +75,7 @@ class RunRow:
     trigger: str | None = None
     origin: RunId | None = None
     operation: str | None = None
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class RunFilter:
     key: str | None = None
     trigger: str | None = None
     origin: RunId | None = None
+    test: bool | None = None
     created_from: datetime | None = None
     """Included."""
     created_before: datetime | None = None
@@ -229,6 +231,7 @@ def _parameters(which: RunFilter) -> dict[str, object]:
         "key": which.key,
         "trigger": which.trigger,
         "origin": which.origin,
+        "test": which.test,
         "created_from": which.created_from,
         "first_id": which.created_from and first_id(which.created_from - _SLACK),
         "created_before": which.created_before,
@@ -246,7 +249,7 @@ def _row(row: TupleRow) -> RunRow:
     run_id, shard, flow_id, flow_name, flow_version, state, actor, created_at, finished_at, wake_at, *rest = (
         row
     )
-    recoveries, code, reason, message, step, fingerprint, key, trigger, origin, operation = rest
+    recoveries, code, reason, message, step, fingerprint, key, trigger, origin, operation, test = rest
     failure = None if code is None else Failure(code, reason, message, step=StepPath(step or ""))
     return RunRow(
         run_id=RunId(str(run_id)),
@@ -266,4 +269,5 @@ def _row(row: TupleRow) -> RunRow:
         trigger=trigger,
         origin=None if origin is None else RunId(str(origin)),
         operation=operation,
+        test=test,
     )

@@ -69,6 +69,8 @@ class StartRequest:
     """The run it goes on from."""
     operation: str | None = None
     """What makes it; None: it is just started."""
+    test: bool = False
+    """It is a test, or comes of one."""
     claim: Claim = NO_CLAIM
     """What it asks for before it may begin."""
     queued_tail: bytes = b""
@@ -214,6 +216,7 @@ async def _insert(
             "triggers": arrays.texts([one.trigger for one in requests]),
             "origins": arrays.uuids([one.origin for one in requests]),
             "operations": arrays.texts([one.operation for one in requests]),
+            "tests": arrays.bools([one.test for one in requests]),
         },
         prepare=True,
         binary=True,

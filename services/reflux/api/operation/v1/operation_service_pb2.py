@@ -30,7 +30,7 @@ from reflux.api.document.v1 import document_pb2 as reflux_dot_api_dot_document_d
 from reflux.api.run.v1 import run_service_pb2 as reflux_dot_api_dot_run_dot_v1_dot_run__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/reflux/api/operation/v1/operation_service.proto\x12\x17reflux.api.operation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\x1a#reflux/api/run/v1/run_service.proto\"a\n\x0f\x42ulkRunsRequest\x12&\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb1\x01\n\x04\x42ulk\x12\x33\n\x06\x66ilter\x18\x01 \x01(\x0b\x32#.reflux.api.operation.v1.BulkFilter\x12\x11\n\toperation\x18\x02 \x01(\t\x12)\n\targuments\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x16\n\x0e\x65xpected_count\x18\x04 \x01(\x05\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\"\xde\x01\n\nBulkFilter\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0e\n\x06states\x18\x02 \x03(\t\x12\x31\n\rcreated_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x0f\n\x07trigger\x18\x07 \x01(\t\x12\x15\n\rorigin_run_id\x18\x08 \x01(\t\"\xaf\x01\n\nBulkResult\x12\x0f\n\x07matched\x18\x01 \x01(\x05\x12\x0f\n\x07handled\x18\x02 \x01(\x05\x12\x36\n\x08outcomes\x18\x03 \x03(\x0b\x32$.reflux.api.operation.v1.BulkOutcome\x12.\n\x04runs\x18\x04 \x03(\x0b\x32 .reflux.api.operation.v1.BulkRun\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"M\n\x0b\x42ulkOutcome\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"j\n\x07\x42ulkRun\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nnew_run_id\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\"\xb8\x01\n\x17ListFingerprintsRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x31\n\rcreated_after\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"o\n\x18ListFingerprintsResponse\x12:\n\x0c\x66ingerprints\x18\x01 \x03(\x0b\x32$.reflux.api.operation.v1.Fingerprint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x0b\x46ingerprint\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07\x65xample\x18\x05 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\"}\n\x12\x45xecuteStepRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"{\n\x11ReplayStepRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"\x99\x01\n\rStepExecution\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12\x14\n\x0cnode_version\x18\x02 \x01(\t\x12%\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0c\n\x04path\x18\x05 \x01(\t\"\\\n\x0e\x46orkRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd7\x01\n\x04\x46ork\x12\x11\n\tfrom_step\x18\x01 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x02 \x01(\t\x12=\n\x08versions\x18\x03 \x03(\x0b\x32+.reflux.api.operation.v1.Fork.VersionsEntry\x12%\n\x05input\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0fRetryRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x9f\x01\n\x05Retry\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12>\n\x08versions\x18\x02 \x03(\x0b\x32,.reflux.api.operation.v1.Retry.VersionsEntry\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\tForkedRun\x12#\n\x03run\x18\x01 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\x12/\n\x04plan\x18\x02 \x01(\x0b\x32!.reflux.api.operation.v1.ForkPlan\"\xcd\x01\n\x08\x46orkPlan\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nfrom_steps\x18\x02 \x03(\t\x12\x14\n\x0c\x66low_version\x18\x03 \x01(\x05\x12/\n\x04kept\x18\x04 \x03(\x0b\x32!.reflux.api.operation.v1.KeptStep\x12\x12\n\nkept_count\x18\x05 \x01(\x05\x12.\n\x04\x61new\x18\x06 \x03(\x0b\x32 .reflux.api.operation.v1.NewStep\x12\x12\n\nanew_count\x18\x07 \x01(\x05\"j\n\x08KeptStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\x08\"m\n\x07NewStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x16\n\x0erepeats_effect\x18\x04 \x01(\x08\x32\xfb\x08\n\x10OperationService\x12\xb8\x01\n\x07\x46orkRun\x12\'.reflux.api.operation.v1.ForkRunRequest\x1a\x14.google.api.HttpBody\"n\xca\xf3\x18\x1creflux.api.operation.v1.Fork\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02#\"\x17/api/runs/{run_id}:fork:\x08\x64ocument\x12\xbc\x01\n\x08RetryRun\x12(.reflux.api.operation.v1.RetryRunRequest\x1a\x14.google.api.HttpBody\"p\xca\xf3\x18\x1dreflux.api.operation.v1.Retry\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02$\"\x18/api/runs/{run_id}:retry:\x08\x64ocument\x12\xb2\x01\n\x08\x42ulkRuns\x12(.reflux.api.operation.v1.BulkRunsRequest\x1a\x14.google.api.HttpBody\"f\xca\xf3\x18\x1creflux.api.operation.v1.Bulk\xd2\xf3\x18\"reflux.api.operation.v1.BulkResult\x82\xd3\xe4\x93\x02\x1a\"\x0e/api/runs:bulk:\x08\x64ocument\x12\x97\x01\n\x10ListFingerprints\x12\x30.reflux.api.operation.v1.ListFingerprintsRequest\x1a\x31.reflux.api.operation.v1.ListFingerprintsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/runs:fingerprints\x12\xcf\x01\n\x0b\x45xecuteStep\x12+.reflux.api.operation.v1.ExecuteStepRequest\x1a\x14.google.api.HttpBody\"}\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x35\")/api/flows/{flow_id}/steps/{step}:execute:\x08\x64ocument\x12\xcb\x01\n\nReplayStep\x12*.reflux.api.operation.v1.ReplayStepRequest\x1a\x14.google.api.HttpBody\"{\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x33\"\'/api/runs/{run_id}/steps/{step}:execute:\x08\x64ocumentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/reflux/api/operation/v1/operation_service.proto\x12\x17reflux.api.operation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\x1a#reflux/api/run/v1/run_service.proto\"a\n\x0f\x42ulkRunsRequest\x12&\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb1\x01\n\x04\x42ulk\x12\x33\n\x06\x66ilter\x18\x01 \x01(\x0b\x32#.reflux.api.operation.v1.BulkFilter\x12\x11\n\toperation\x18\x02 \x01(\t\x12)\n\targuments\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x16\n\x0e\x65xpected_count\x18\x04 \x01(\x05\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\"\xfa\x01\n\nBulkFilter\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0e\n\x06states\x18\x02 \x03(\t\x12\x31\n\rcreated_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x0f\n\x07trigger\x18\x07 \x01(\t\x12\x15\n\rorigin_run_id\x18\x08 \x01(\t\x12\x11\n\x04test\x18\t \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_test\"\xaf\x01\n\nBulkResult\x12\x0f\n\x07matched\x18\x01 \x01(\x05\x12\x0f\n\x07handled\x18\x02 \x01(\x05\x12\x36\n\x08outcomes\x18\x03 \x03(\x0b\x32$.reflux.api.operation.v1.BulkOutcome\x12.\n\x04runs\x18\x04 \x03(\x0b\x32 .reflux.api.operation.v1.BulkRun\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"M\n\x0b\x42ulkOutcome\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"j\n\x07\x42ulkRun\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nnew_run_id\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.reflux.api.run.v1.Run.State\"\xb8\x01\n\x17ListFingerprintsRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x31\n\rcreated_after\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"o\n\x18ListFingerprintsResponse\x12:\n\x0c\x66ingerprints\x18\x01 \x03(\x0b\x32$.reflux.api.operation.v1.Fingerprint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x0b\x46ingerprint\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07\x65xample\x18\x05 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\"}\n\x12\x45xecuteStepRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"{\n\x11ReplayStepRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12&\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04wait\x18\x05 \x01(\t\"\x99\x01\n\rStepExecution\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12\x14\n\x0cnode_version\x18\x02 \x01(\t\x12%\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\'\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0c\n\x04path\x18\x05 \x01(\t\"\\\n\x0e\x46orkRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd7\x01\n\x04\x46ork\x12\x11\n\tfrom_step\x18\x01 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x02 \x01(\t\x12=\n\x08versions\x18\x03 \x03(\x0b\x32+.reflux.api.operation.v1.Fork.VersionsEntry\x12%\n\x05input\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x0fRetryRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x9f\x01\n\x05Retry\x12\x14\n\x0c\x66low_version\x18\x01 \x01(\t\x12>\n\x08versions\x18\x02 \x03(\x0b\x32,.reflux.api.operation.v1.Retry.VersionsEntry\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"a\n\tForkedRun\x12#\n\x03run\x18\x01 \x01(\x0b\x32\x16.reflux.api.run.v1.Run\x12/\n\x04plan\x18\x02 \x01(\x0b\x32!.reflux.api.operation.v1.ForkPlan\"\xcd\x01\n\x08\x46orkPlan\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nfrom_steps\x18\x02 \x03(\t\x12\x14\n\x0c\x66low_version\x18\x03 \x01(\x05\x12/\n\x04kept\x18\x04 \x03(\x0b\x32!.reflux.api.operation.v1.KeptStep\x12\x12\n\nkept_count\x18\x05 \x01(\x05\x12.\n\x04\x61new\x18\x06 \x03(\x0b\x32 .reflux.api.operation.v1.NewStep\x12\x12\n\nanew_count\x18\x07 \x01(\x05\"j\n\x08KeptStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\x08\"m\n\x07NewStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .reflux.api.run.v1.StepRun.State\x12\x16\n\x0erepeats_effect\x18\x04 \x01(\x08\x32\xfb\x08\n\x10OperationService\x12\xb8\x01\n\x07\x46orkRun\x12\'.reflux.api.operation.v1.ForkRunRequest\x1a\x14.google.api.HttpBody\"n\xca\xf3\x18\x1creflux.api.operation.v1.Fork\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02#\"\x17/api/runs/{run_id}:fork:\x08\x64ocument\x12\xbc\x01\n\x08RetryRun\x12(.reflux.api.operation.v1.RetryRunRequest\x1a\x14.google.api.HttpBody\"p\xca\xf3\x18\x1dreflux.api.operation.v1.Retry\xd2\xf3\x18!reflux.api.operation.v1.ForkedRun\x82\xd3\xe4\x93\x02$\"\x18/api/runs/{run_id}:retry:\x08\x64ocument\x12\xb2\x01\n\x08\x42ulkRuns\x12(.reflux.api.operation.v1.BulkRunsRequest\x1a\x14.google.api.HttpBody\"f\xca\xf3\x18\x1creflux.api.operation.v1.Bulk\xd2\xf3\x18\"reflux.api.operation.v1.BulkResult\x82\xd3\xe4\x93\x02\x1a\"\x0e/api/runs:bulk:\x08\x64ocument\x12\x97\x01\n\x10ListFingerprints\x12\x30.reflux.api.operation.v1.ListFingerprintsRequest\x1a\x31.reflux.api.operation.v1.ListFingerprintsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/runs:fingerprints\x12\xcf\x01\n\x0b\x45xecuteStep\x12+.reflux.api.operation.v1.ExecuteStepRequest\x1a\x14.google.api.HttpBody\"}\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x35\")/api/flows/{flow_id}/steps/{step}:execute:\x08\x64ocument\x12\xcb\x01\n\nReplayStep\x12*.reflux.api.operation.v1.ReplayStepRequest\x1a\x14.google.api.HttpBody\"{\xca\xf3\x18%reflux.api.operation.v1.StepExecution\xd2\xf3\x18\x15reflux.api.run.v1.Run\x82\xd3\xe4\x93\x02\x33\"\'/api/runs/{run_id}/steps/{step}:execute:\x08\x64ocumentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,45 +58,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BULK']._serialized_start=372
   _globals['_BULK']._serialized_end=549
   _globals['_BULKFILTER']._serialized_start=552
-  _globals['_BULKFILTER']._serialized_end=774
-  _globals['_BULKRESULT']._serialized_start=777
-  _globals['_BULKRESULT']._serialized_end=952
-  _globals['_BULKOUTCOME']._serialized_start=954
-  _globals['_BULKOUTCOME']._serialized_end=1031
-  _globals['_BULKRUN']._serialized_start=1033
-  _globals['_BULKRUN']._serialized_end=1139
-  _globals['_LISTFINGERPRINTSREQUEST']._serialized_start=1142
-  _globals['_LISTFINGERPRINTSREQUEST']._serialized_end=1326
-  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_start=1328
-  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_end=1439
-  _globals['_FINGERPRINT']._serialized_start=1442
-  _globals['_FINGERPRINT']._serialized_end=1627
-  _globals['_EXECUTESTEPREQUEST']._serialized_start=1629
-  _globals['_EXECUTESTEPREQUEST']._serialized_end=1754
-  _globals['_REPLAYSTEPREQUEST']._serialized_start=1756
-  _globals['_REPLAYSTEPREQUEST']._serialized_end=1879
-  _globals['_STEPEXECUTION']._serialized_start=1882
-  _globals['_STEPEXECUTION']._serialized_end=2035
-  _globals['_FORKRUNREQUEST']._serialized_start=2037
-  _globals['_FORKRUNREQUEST']._serialized_end=2129
-  _globals['_FORK']._serialized_start=2132
-  _globals['_FORK']._serialized_end=2347
-  _globals['_FORK_VERSIONSENTRY']._serialized_start=2300
-  _globals['_FORK_VERSIONSENTRY']._serialized_end=2347
-  _globals['_RETRYRUNREQUEST']._serialized_start=2349
-  _globals['_RETRYRUNREQUEST']._serialized_end=2442
-  _globals['_RETRY']._serialized_start=2445
-  _globals['_RETRY']._serialized_end=2604
-  _globals['_RETRY_VERSIONSENTRY']._serialized_start=2300
-  _globals['_RETRY_VERSIONSENTRY']._serialized_end=2347
-  _globals['_FORKEDRUN']._serialized_start=2606
-  _globals['_FORKEDRUN']._serialized_end=2703
-  _globals['_FORKPLAN']._serialized_start=2706
-  _globals['_FORKPLAN']._serialized_end=2911
-  _globals['_KEPTSTEP']._serialized_start=2913
-  _globals['_KEPTSTEP']._serialized_end=3019
-  _globals['_NEWSTEP']._serialized_start=3021
-  _globals['_NEWSTEP']._serialized_end=3130
-  _globals['_OPERATIONSERVICE']._serialized_start=3133
-  _globals['_OPERATIONSERVICE']._serialized_end=4280
+  _globals['_BULKFILTER']._serialized_end=802
+  _globals['_BULKRESULT']._serialized_start=805
+  _globals['_BULKRESULT']._serialized_end=980
+  _globals['_BULKOUTCOME']._serialized_start=982
+  _globals['_BULKOUTCOME']._serialized_end=1059
+  _globals['_BULKRUN']._serialized_start=1061
+  _globals['_BULKRUN']._serialized_end=1167
+  _globals['_LISTFINGERPRINTSREQUEST']._serialized_start=1170
+  _globals['_LISTFINGERPRINTSREQUEST']._serialized_end=1354
+  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_start=1356
+  _globals['_LISTFINGERPRINTSRESPONSE']._serialized_end=1467
+  _globals['_FINGERPRINT']._serialized_start=1470
+  _globals['_FINGERPRINT']._serialized_end=1655
+  _globals['_EXECUTESTEPREQUEST']._serialized_start=1657
+  _globals['_EXECUTESTEPREQUEST']._serialized_end=1782
+  _globals['_REPLAYSTEPREQUEST']._serialized_start=1784
+  _globals['_REPLAYSTEPREQUEST']._serialized_end=1907
+  _globals['_STEPEXECUTION']._serialized_start=1910
+  _globals['_STEPEXECUTION']._serialized_end=2063
+  _globals['_FORKRUNREQUEST']._serialized_start=2065
+  _globals['_FORKRUNREQUEST']._serialized_end=2157
+  _globals['_FORK']._serialized_start=2160
+  _globals['_FORK']._serialized_end=2375
+  _globals['_FORK_VERSIONSENTRY']._serialized_start=2328
+  _globals['_FORK_VERSIONSENTRY']._serialized_end=2375
+  _globals['_RETRYRUNREQUEST']._serialized_start=2377
+  _globals['_RETRYRUNREQUEST']._serialized_end=2470
+  _globals['_RETRY']._serialized_start=2473
+  _globals['_RETRY']._serialized_end=2632
+  _globals['_RETRY_VERSIONSENTRY']._serialized_start=2328
+  _globals['_RETRY_VERSIONSENTRY']._serialized_end=2375
+  _globals['_FORKEDRUN']._serialized_start=2634
+  _globals['_FORKEDRUN']._serialized_end=2731
+  _globals['_FORKPLAN']._serialized_start=2734
+  _globals['_FORKPLAN']._serialized_end=2939
+  _globals['_KEPTSTEP']._serialized_start=2941
+  _globals['_KEPTSTEP']._serialized_end=3047
+  _globals['_NEWSTEP']._serialized_start=3049
+  _globals['_NEWSTEP']._serialized_end=3158
+  _globals['_OPERATIONSERVICE']._serialized_start=3161
+  _globals['_OPERATIONSERVICE']._serialized_end=4308
 # @@protoc_insertion_point(module_scope)

@@ -118,6 +118,7 @@ class BulkFilter(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """Id or name of a flow."""
     fingerprint: _builtins.str
@@ -128,6 +129,8 @@ class BulkFilter(_message.Message):
     """Trigger of the flow that started it; needs flow_id."""
     origin_run_id: _builtins.str
     """UUID of the run it goes on from."""
+    test: _builtins.bool
+    """true: only tests and what comes of them; false: only what is none; absent: all."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """States; by default those in which the operation means something."""
@@ -151,12 +154,15 @@ class BulkFilter(_message.Message):
         key: _builtins.str = ...,
         trigger: _builtins.str = ...,
         origin_run_id: _builtins.str = ...,
+        test: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_test", b"_test", "created_after", b"created_after", "created_before", b"created_before", "test", b"test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "states", b"states", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_test", b"_test", "created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "states", b"states", "test", b"test", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__test: _TypeAlias = _typing.Literal["test"]  # noqa: Y015
+    _WhichOneofArgType__test: _TypeAlias = _typing.Literal["_test", b"_test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__test) -> _WhichOneofReturnType__test | None: ...
 
 Global___BulkFilter: _TypeAlias = BulkFilter  # noqa: Y015
 

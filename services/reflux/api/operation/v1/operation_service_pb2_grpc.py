@@ -110,7 +110,7 @@ class OperationServiceServicer:
 
     def ListFingerprints(self, request, context):
         """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
-        their error, in the order of the fingerprints.
+        their error, in the order of the fingerprints. Tests are left out: they fail on purpose.
         Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -58,7 +58,7 @@ class OperationServiceStub:
     """
     ListFingerprints: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]
     """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
-    their error, in the order of the fingerprints.
+    their error, in the order of the fingerprints. Tests are left out: they fail on purpose.
     Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
     """
     ExecuteStep: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ExecuteStepRequest, _httpbody_pb2.HttpBody]
@@ -100,7 +100,7 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """
     ListFingerprints: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]  # type: ignore[assignment]
     """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
-    their error, in the order of the fingerprints.
+    their error, in the order of the fingerprints. Tests are left out: they fail on purpose.
     Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
     """
     ExecuteStep: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ExecuteStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -163,7 +163,7 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operation_service_pb2.ListFingerprintsResponse, _abc.Awaitable[_operation_service_pb2.ListFingerprintsResponse]]:
         """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
-        their error, in the order of the fingerprints.
+        their error, in the order of the fingerprints. Tests are left out: they fail on purpose.
         Errors: INVALID_ARGUMENT for a page token that is not ours or a time that is none; NOT_FOUND for the flow.
         """
 

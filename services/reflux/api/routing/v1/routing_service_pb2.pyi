@@ -66,6 +66,7 @@ class Route(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     STICKY_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
+    CONTRACTS_IGNORED_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     revision: _builtins.int
@@ -89,6 +90,8 @@ class Route(_message.Message):
     """Part of every sticky draw of this node, so that two nodes never share their luck: made once, at random, when the
     node gets its first route. In a request: absent keeps it; another one deals every sticky value anew.
     """
+    contracts_ignored: _builtins.bool
+    """Output only: the revision was made with ignore_contracts."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Target]:
         """In a fixed order: new ones are appended, so that a growing canary keeps its users."""
@@ -115,10 +118,11 @@ class Route(_message.Message):
         refusal: _builtins.str = ...,
         sticky: _builtins.str = ...,
         salt: _builtins.str | None = ...,
+        contracts_ignored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "salt", b"salt", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "author", b"author", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "salt", b"salt", "state", b"state", "sticky", b"sticky", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "author", b"author", "contracts_ignored", b"contracts_ignored", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "salt", b"salt", "state", b"state", "sticky", b"sticky", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__salt: _TypeAlias = _typing.Literal["salt"]  # noqa: Y015
     _WhichOneofArgType__salt: _TypeAlias = _typing.Literal["_salt", b"_salt"]  # noqa: Y015
@@ -352,8 +356,13 @@ class UpdateRouteRequest(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    IGNORE_CONTRACTS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
+    ignore_contracts: _builtins.bool
+    """Let versions take calls of flows that they do not fit, or that nobody has compared with them. The revision says
+    so for ever.
+    """
     @_builtins.property
     def document(self) -> _httpbody_pb2.HttpBody:
         """A Route as JSON or YAML."""
@@ -363,10 +372,11 @@ class UpdateRouteRequest(_message.Message):
         *,
         node: _builtins.str = ...,
         document: _httpbody_pb2.HttpBody | None = ...,
+        ignore_contracts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "ignore_contracts", b"ignore_contracts", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -566,6 +576,7 @@ class RollbackRouteRequest(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    IGNORE_CONTRACTS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     revision: _builtins.int
@@ -574,6 +585,8 @@ class RollbackRouteRequest(_message.Message):
     """The revision the caller saw serving; 0 means any."""
     note: _builtins.str
     """Why, in people's words, at most 1000 characters; absent: "back to revision N"."""
+    ignore_contracts: _builtins.bool
+    """As of UpdateRoute."""
     def __init__(
         self,
         *,
@@ -581,10 +594,11 @@ class RollbackRouteRequest(_message.Message):
         revision: _builtins.int = ...,
         expected_revision: _builtins.int = ...,
         note: _builtins.str = ...,
+        ignore_contracts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "node", b"node", "note", b"note", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_revision", b"expected_revision", "ignore_contracts", b"ignore_contracts", "node", b"node", "note", b"note", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

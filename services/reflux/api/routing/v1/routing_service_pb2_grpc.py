@@ -106,7 +106,8 @@ class RoutingServiceServicer:
         APPLYING and the names of those that have not.
         Errors: INVALID_ARGUMENT with every problem of the document; NOT_FOUND for an unknown node;
         ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
-        refused it, and then the former route serves on.
+        refused it, and then the former route serves on; FAILED_PRECONDITION (CONTRACT_BROKEN) with the flows, when a
+        version would come to take calls of flows that it does not fit; UNAVAILABLE when no orchestrator can say so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,8 +140,8 @@ class RoutingServiceServicer:
     def RollbackRoute(self, request, context):
         """Makes a new revision that equals an older one, answered as UpdateRoute is.
         Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
-        refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
-        expected_revision is set and stale.
+        refused by a proxy, or names a version that is not registered, or a proxy refuses it now, or for contracts as
+        UpdateRoute; ABORTED when expected_revision is set and stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

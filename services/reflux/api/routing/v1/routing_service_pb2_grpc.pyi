@@ -44,7 +44,8 @@ class RoutingServiceStub:
     APPLYING and the names of those that have not.
     Errors: INVALID_ARGUMENT with every problem of the document; NOT_FOUND for an unknown node;
     ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
-    refused it, and then the former route serves on.
+    refused it, and then the former route serves on; FAILED_PRECONDITION (CONTRACT_BROKEN) with the flows, when a
+    version would come to take calls of flows that it does not fit; UNAVAILABLE when no orchestrator can say so.
     """
     ListRouteRevisions: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.ListRouteRevisionsRequest, _routing_service_pb2.ListRouteRevisionsResponse]
     """Lists every revision a node's route had, newest first, refused ones included.
@@ -61,8 +62,8 @@ class RoutingServiceStub:
     RollbackRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.RollbackRouteRequest, _routing_service_pb2.Route]
     """Makes a new revision that equals an older one, answered as UpdateRoute is.
     Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
-    refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
-    expected_revision is set and stale.
+    refused by a proxy, or names a version that is not registered, or a proxy refuses it now, or for contracts as
+    UpdateRoute; ABORTED when expected_revision is set and stale.
     """
     ListEjections: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.ListEjectionsRequest, _routing_service_pb2.ListEjectionsResponse]
     """Lists the endpoints that proxies have ejected now, as each proxy told it in the last 2 s. A proxy that cannot
@@ -87,7 +88,8 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     APPLYING and the names of those that have not.
     Errors: INVALID_ARGUMENT with every problem of the document; NOT_FOUND for an unknown node;
     ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
-    refused it, and then the former route serves on.
+    refused it, and then the former route serves on; FAILED_PRECONDITION (CONTRACT_BROKEN) with the flows, when a
+    version would come to take calls of flows that it does not fit; UNAVAILABLE when no orchestrator can say so.
     """
     ListRouteRevisions: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.ListRouteRevisionsRequest, _routing_service_pb2.ListRouteRevisionsResponse]  # type: ignore[assignment]
     """Lists every revision a node's route had, newest first, refused ones included.
@@ -104,8 +106,8 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     RollbackRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.RollbackRouteRequest, _routing_service_pb2.Route]  # type: ignore[assignment]
     """Makes a new revision that equals an older one, answered as UpdateRoute is.
     Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
-    refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
-    expected_revision is set and stale.
+    refused by a proxy, or names a version that is not registered, or a proxy refuses it now, or for contracts as
+    UpdateRoute; ABORTED when expected_revision is set and stale.
     """
     ListEjections: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.ListEjectionsRequest, _routing_service_pb2.ListEjectionsResponse]  # type: ignore[assignment]
     """Lists the endpoints that proxies have ejected now, as each proxy told it in the last 2 s. A proxy that cannot
@@ -145,7 +147,8 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         APPLYING and the names of those that have not.
         Errors: INVALID_ARGUMENT with every problem of the document; NOT_FOUND for an unknown node;
         ABORTED when revision is set and stale; FAILED_PRECONDITION with Envoy's own words when a proxy
-        refused it, and then the former route serves on.
+        refused it, and then the former route serves on; FAILED_PRECONDITION (CONTRACT_BROKEN) with the flows, when a
+        version would come to take calls of flows that it does not fit; UNAVAILABLE when no orchestrator can say so.
         """
 
     @_abc_1.abstractmethod
@@ -186,8 +189,8 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_routing_service_pb2.Route, _abc.Awaitable[_routing_service_pb2.Route]]:
         """Makes a new revision that equals an older one, answered as UpdateRoute is.
         Errors: INVALID_ARGUMENT for a note that is too long; NOT_FOUND; FAILED_PRECONDITION when that revision was
-        refused by a proxy, or names a version that is not registered, or a proxy refuses it now; ABORTED when
-        expected_revision is set and stale.
+        refused by a proxy, or names a version that is not registered, or a proxy refuses it now, or for contracts as
+        UpdateRoute; ABORTED when expected_revision is set and stale.
         """
 
     @_abc_1.abstractmethod

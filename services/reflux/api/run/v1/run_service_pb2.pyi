@@ -901,7 +901,7 @@ class Attempt(_message.Message):
     """Revision of the route."""
     answered_by: _builtins.str
     """Version whose answer this is, an error too; another one than chosen after a fallback. When nobody answered:
-    the version that had claimed the effect, else empty; flags say why.
+    the version that had claimed the effect, else empty; flags say why (FI: a fault of the test run aborted it).
     """
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
@@ -1022,7 +1022,8 @@ class Try(_message.Message):
     """host:port that it went to; empty when there was no connection, and of the try that answered with OK."""
     code: _builtins.str
     """gRPC code that was answered, e.g. UNAVAILABLE; empty when nothing was, then flags say why. OK says that the
-    call was answered; of a batch, what each attempt got stands in its own error.
+    call was answered; of a batch, what each attempt got stands in its own error. With flags FI the version was not
+    asked: a fault of the test run gave this code in its place.
     """
     flags: _builtins.str
     """Envoy's response flags of this try, e.g. UT."""
@@ -1213,6 +1214,7 @@ class ListRunsRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """Id or name of a flow; empty: all."""
     state: Global___Run.State.ValueType
@@ -1229,6 +1231,8 @@ class ListRunsRequest(_message.Message):
     """Only runs that this trigger of the flow has started; needs flow_id."""
     origin_run_id: _builtins.str
     """Only runs that go on from this one. UUID."""
+    test: _builtins.bool
+    """true: only tests and what comes of them; false: only what is none; absent: all."""
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
         """Only runs created at or after this time."""
@@ -1255,12 +1259,15 @@ class ListRunsRequest(_message.Message):
         key: _builtins.str = ...,
         trigger: _builtins.str = ...,
         origin_run_id: _builtins.str = ...,
+        test: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_test", b"_test", "created_after", b"created_after", "created_before", b"created_before", "test", b"test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "states", b"states", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_test", b"_test", "created_after", b"created_after", "created_before", b"created_before", "fingerprint", b"fingerprint", "flow_id", b"flow_id", "key", b"key", "origin_run_id", b"origin_run_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "states", b"states", "test", b"test", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__test: _TypeAlias = _typing.Literal["test"]  # noqa: Y015
+    _WhichOneofArgType__test: _TypeAlias = _typing.Literal["_test", b"_test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__test) -> _WhichOneofReturnType__test | None: ...
 
 Global___ListRunsRequest: _TypeAlias = ListRunsRequest  # noqa: Y015
 

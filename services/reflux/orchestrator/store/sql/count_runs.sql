@@ -9,6 +9,7 @@ SELECT count(*)
            AND (%(key)s::text IS NULL OR search_key = %(key)s::text)
            AND (%(trigger)s::text IS NULL OR trigger_id = %(trigger)s::text)
            AND (%(origin)s::uuid IS NULL OR origin_run = %(origin)s::uuid)
+           AND (%(test)s::boolean IS NULL OR test = %(test)s::boolean)
            AND (%(created_from)s::timestamptz IS NULL
                 OR (id >= %(first_id)s::uuid AND created_at >= %(created_from)s::timestamptz))
            AND (%(created_before)s::timestamptz IS NULL

@@ -19,10 +19,10 @@ WITH held AS MATERIALIZED (
     SELECT *
       FROM unnest(%(leases)b, %(run_ids)b, %(scopes)b, %(keys)b, %(digests)b, %(flow_ids)b, %(flow_names)b,
                   %(flow_versions)b, %(actors)b, %(created)b, %(payloads)b, %(priorities)b,
-                  %(search_keys)b, %(triggers)b, %(origins)b, %(operations)b)
+                  %(search_keys)b, %(triggers)b, %(origins)b, %(operations)b, %(tests)b)
            AS request (place, run_id, scope, key, body_digest, flow_id, flow_name,
                        flow_version, actor, created_at, payload, priority,
-                       search_key, trigger_id, origin_run, operation)
+                       search_key, trigger_id, origin_run, operation, test)
       JOIN held USING (place)
 ), taken AS (
     INSERT INTO start_keys AS known (scope, key, body_digest, run_id, expires_at)
@@ -67,11 +67,11 @@ WITH held AS MATERIALIZED (
        AND coalesce(verdict.verdict, 'begin') IN ('begin', 'queue')
 ), begun AS (
     INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at, priority, limited,
-                      wake_at, search_key, trigger_id, origin_run, operation)
+                      wake_at, search_key, trigger_id, origin_run, operation, test)
     SELECT run_id, shard, flow_id, flow_name, flow_version, CASE WHEN queues THEN 'QUEUED' ELSE 'RUNNING' END,
            actor, created_at, priority, limited,
            CASE WHEN queues THEN wake_at ELSE now() + interval '5 seconds' END,
-           search_key, trigger_id, origin_run, operation
+           search_key, trigger_id, origin_run, operation, test
       FROM fresh
  RETURNING id
 ), recorded AS (
