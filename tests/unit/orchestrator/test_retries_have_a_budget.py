@@ -64,7 +64,7 @@ def paid(budget, number=1, *, repeats=False):
     """So many attempts came to the version."""
     for _ in range(number):
         one = budget.leaves(order(repeats=repeats))
-        budget.landed(one, result(own=True, tries=1 + one.reserved))
+        budget.landed(one, result(own=True, tries=1 + sum(more for _, more in one.reserved)))
 
 
 async def emptied(budget):
@@ -258,7 +258,7 @@ async def test_what_a_chain_surely_did_not_use_is_given_back(version, tries, kep
     call = budget.leaves(order())
     assert call.reserved == (("a", 2), ("b", 2), ("c", 2))
     budget.landed(call, answered(version, tries))
-    assert [BURST - budget._bucket("n", each).tokens for each in "abc"] == kept
+    assert [BURST - budget._budget("n", each).repeats.tokens for each in "abc"] == kept
 
 
 async def test_a_hand_over_earns_for_who_answered():
@@ -266,17 +266,17 @@ async def test_a_hand_over_earns_for_who_answered():
     budget = chain_of(Time(), a=1, b=2)
     for _ in range(5):
         budget.landed(budget.leaves(order()), answered("b", 2))
-    assert budget._bucket("n", "b")._lead == pytest.approx(-BURST + 5 * SHARE)
+    assert budget._budget("n", "b").repeats._lead == pytest.approx(-BURST + 5 * SHARE)
 
 
 @pytest.mark.parametrize("empty", ["a", "b"])
 async def test_one_empty_budget_makes_the_whole_chain_thin(empty):
     """Each version is tried once, and nothing is taken from the others for it."""
     budget = chain_of(Time(), a=2, b=2)
-    assert budget._bucket("n", empty).take(10)
+    assert budget._budget("n", empty).repeats.take(10)
     calls = [budget.leaves(order()) for _ in range(3)]
     assert [(call.single, call.reserved) for call in calls] == [(True, ())] * 3
     (other,) = {"a", "b"} - {empty}
-    assert budget._bucket("n", other).tokens == BURST
+    assert budget._budget("n", other).repeats.tokens == BURST
     assert [single_try(call) for call in calls] == [("x-reflux-tries", "once")] * 3
     assert single_try(replace(calls[0], version="a")) == ("x-envoy-max-retries", "0")
