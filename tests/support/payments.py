@@ -7,6 +7,9 @@ charge with its key. It is the judge: it knows nothing of journals, only of mone
     POST /odds      {"seed", "odds": {fault: share}}  the same by chance, the same for a key each time
     POST /refusing  {"provider", "refusing": bool}    whether it takes connections
     GET  /charges                                     every charge, in order
+    GET  /moves                                       the ledger: every charge and every refund, in order
+    GET  /count                                       how many charges there were
+    GET  /faults                                      how many keys each fault was drawn for
 
 Faults of a charge, by the first request with its key:
 
@@ -28,11 +31,13 @@ import json
 import random
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aiohttp import web
 
@@ -42,6 +47,18 @@ if TYPE_CHECKING:
 PROVIDERS = ("stripe", "paypal", "square")
 LATE_SECONDS = 2.0
 HANG_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Money that moved: to the merchant, or back."""
+
+    kind: Literal["charge", "refund"]
+    provider: str
+    key: str
+    order: str
+    id: str
+    """Of the charge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +93,24 @@ class Payments:
 
     def charges(self, order: str | None = None) -> list[dict[str, Any]]:
         """Every charge, or those of one order."""
-        with urllib.request.urlopen(f"{self.control}/charges", timeout=30) as response:
-            charges: list[dict[str, Any]] = json.load(response)
+        charges: list[dict[str, Any]] = self._get("charges")
         return [each for each in charges if order is None or each["order"] == order]
 
-    def effects(self) -> Counter[str]:
-        """How often each order is paid: charges that were not given back."""
-        return Counter(each["order"] for each in self.charges() if not each["refunded"])
+    def moves(self) -> list[Move]:
+        """All money that ever moved, in order: what was given back has moved twice."""
+        return [Move(**each) for each in self._get("moves")]
+
+    def count(self) -> int:
+        """How many charges there were."""
+        return int(self._get("count"))
+
+    def faults(self) -> Counter[str]:
+        """How often each fault was met; `ok` is none."""
+        return Counter(self._get("faults"))
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.control}/{path}", timeout=30) as response:
+            return json.load(response)
 
     def _post(self, path: str, body: object) -> None:
         data = json.dumps(body).encode()
@@ -128,6 +156,7 @@ class Charge:
     amount: int
     currency: str
     id: str
+    time: float
     refunded: bool = False
 
 
@@ -136,6 +165,7 @@ class World:
     """What all providers remember."""
 
     charges: list[Charge] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     by_key: dict[tuple[str, str], Charge] = field(default_factory=dict)
     fault_of: dict[tuple[str, str], str] = field(default_factory=dict)
     plans: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -164,14 +194,24 @@ class World:
     def charge(self, provider: str, wanted: Wanted) -> Charge:
         """Moves the money; under a key only once."""
         if (provider, wanted.key) not in self.by_key:
-            made = Charge(provider, *wanted, f"{provider}_{len(self.charges) + 1}")
+            made = Charge(provider, *wanted, f"{provider}_{len(self.charges) + 1}", time.time())
             self.charges.append(made)
+            self.moves.append(Move("charge", provider, wanted.key, wanted.order, made.id))
             self.by_key[provider, wanted.key] = made
         return self.by_key[provider, wanted.key]
 
-    def listed(self, provider: str) -> list[Charge]:
-        """What its search shows."""
-        mine = (each for each in self.charges if each.provider == provider)
+    def give_back(self, charge_id: str) -> Charge:
+        """Moves the money back; once."""
+        charge = next(each for each in self.charges if each.id == charge_id)
+        if not charge.refunded:
+            charge.refunded = True
+            self.moves.append(Move("refund", charge.provider, charge.key, charge.order, charge.id))
+        return charge
+
+    def listed(self, provider: str, since: str = "") -> list[Charge]:
+        """What its search shows of the time since then."""
+        begin = datetime.fromisoformat(since).timestamp() if since else 0.0
+        mine = (each for each in self.charges if each.provider == provider and each.time >= begin)
         return [each for each in mine if self.fault_of.get((provider, each.key)) != "dead"]
 
 
@@ -252,8 +292,7 @@ class Provider:
 
     def refund(self, charge_id: str) -> web.Response:
         """Gives a charge back."""
-        charge = next(each for each in self.world.charges if each.id == charge_id)
-        charge.refunded = True
+        charge = self.world.give_back(charge_id)
         state = "succeeded" if self.name == "stripe" else "COMPLETED"
         refund = {"id": f"re-{charge.id}", "status": state}
         return web.json_response({"refund": refund} if self.name == "square" else refund)
@@ -344,7 +383,7 @@ def paypal(provider: Provider) -> web.Application:
                     "transaction_amount": _value(each),
                 }
             }
-            for each in provider.world.listed("paypal")
+            for each in provider.world.listed("paypal", request.query["start_date"])
         ]
         size, page = int(request.query["page_size"]), int(request.query["page"])
         pages = max(1, -(-len(details) // size))
@@ -376,7 +415,7 @@ def square(provider: Provider) -> web.Application:
     async def listed(request: web.Request) -> web.Response:
         _authorized(request, "Bearer square-nobody")
         begin = int(request.query.get("cursor", "0"))
-        mine = provider.world.listed("square")
+        mine = provider.world.listed("square", request.query["begin_time"])
         body: dict[str, Any] = {"payments": [_payment(each) for each in mine[begin : begin + 100]]}
         if len(mine) > begin + 100:
             body["cursor"] = str(begin + 100)
@@ -451,7 +490,19 @@ async def _serve() -> None:
     async def charges(_: web.Request) -> web.Response:
         return web.json_response([asdict(each) for each in world.charges])
 
+    async def moves(_: web.Request) -> web.Response:
+        return web.json_response([asdict(each) for each in world.moves])
+
+    async def faults(_: web.Request) -> web.Response:
+        return web.json_response(Counter(world.fault_of.values()))
+
     control = web.Application()
+    control.router.add_get("/moves", moves)
+    async def count(_: web.Request) -> web.Response:
+        return web.json_response(len(world.charges))
+
+    control.router.add_get("/faults", faults)
+    control.router.add_get("/count", count)
     control.router.add_post("/plan", plan)
     control.router.add_post("/odds", odds)
     control.router.add_post("/refusing", refusing)

@@ -1,0 +1,148 @@
+"""Shipped node versions in processes of their own, which stop themselves right after a claim was granted.
+
+It is SIGSTOP, so nothing of the process goes on: deadlines pass, its lease runs out, and what it was about
+to send is sent when SIGCONT comes, after whatever happened meanwhile.
+
+with pausing_node(stack, "payment.charge@stripe", environment, stops=1) as node:
+    …
+    node.wait_until_stopped()
+    …
+    node.go_on()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.support.stack import Stack  # noqa: TC001 - a field's type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+START_SECONDS: Final = 90.0
+STOP_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(slots=True)
+class PausingNode:
+    """One process of a node version.
+
+    Args:
+        version: `name@version`.
+        chance: with which it stops after a claim.
+        stops: how often at most.
+        seed: of that.
+    """
+
+    stack: Stack
+    version: str
+    environment: Mapping[str, str]
+    chance: float = 1.0
+    stops: int = 1_000_000
+    seed: int = 1
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self.process is not None, "it has not been started"
+        return self.process.pid
+
+    def start(self) -> None:
+        """Starts it; it may be unknown to the mesh yet."""
+        registry = f"127.0.0.1:{self.stack.state['ports']['registry']}"
+        environment = {**os.environ, **self.environment, "REFLUX_REGISTRY_ADDRESS": registry}
+        given = [self.version, str(self.chance), str(self.stops), str(self.seed)]
+        command = [sys.executable, "-m", "tests.support.pausing_node", *given]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def stopped(self) -> bool:
+        """Whether it stands still; told once for each time."""
+        try:
+            told = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return False
+        return told is not None
+
+    def wait_until_stopped(self, seconds: float = STOP_SECONDS) -> None:
+        """Until it has claimed something and stands still."""
+        deadline = time.monotonic() + seconds
+        while not self.stopped():
+            assert time.monotonic() < deadline, f"{self.version} has claimed nothing"
+            time.sleep(_LOOK_SECONDS)
+
+    def go_on(self) -> None:
+        """Wakes it up."""
+        if self.process is not None and self.process.poll() is None:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Ends it with SIGKILL, whether it stands or runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_until_known(self) -> None:
+        """Until the registry has as many endpoints of the version as processes serve it."""
+        node, _, version = self.version.partition("@")
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for each in self.stack.rest.get(f"/api/nodes/{node}/versions")["versions"]:
+                if each["version"] == version and len(each["endpoints"]) > 1:
+                    return
+            assert self.process is not None
+            assert self.process.poll() is None, f"{self.version} has ended"
+            time.sleep(0.1)
+        raise AssertionError(f"{self.version} did not register")
+
+
+@contextmanager
+def pausing_node(
+    stack: Stack, version: str, environment: Mapping[str, str], **options: Any
+) -> Iterator[PausingNode]:
+    """One more process of a version that the stack serves too, in the mesh within the body."""
+    node = PausingNode(stack, version, environment, **options)
+    node.start()
+    try:
+        node.wait_until_known()
+        yield node
+    finally:
+        node.kill()
+
+
+def _main(version: str, chance: float, stops: int, seed: int) -> None:
+    from reflux import sdk
+    from reflux.nodes import load
+    from reflux.runtime import process
+    from reflux.runtime.settings import Settings
+    from reflux.sdk import Context
+
+    drawn, left = random.Random(seed), [stops]
+    granted = Context.claim
+
+    async def claim(self: Context[Any], *args: Any, **keys: Any) -> None:
+        await granted(self, *args, **keys)
+        if left[0] and drawn.random() < chance:
+            left[0] -= 1
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Context.claim = claim  # type: ignore[method-assign]
+    settings, ready = Settings.load(), asyncio.Event()
+    served = sdk.serve([load(version)], settings, ready=ready)
+    process.run(served, name=version, settings=settings, ready=ready)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
