@@ -1,7 +1,9 @@
-"""Shipped node versions in processes of their own, which stop themselves right after a claim was granted.
+"""Shipped node versions in processes of their own, which stop themselves after a claim, right before they
+send.
 
-It is SIGSTOP, so nothing of the process goes on: deadlines pass, its lease runs out, and what it was about
-to send is sent when SIGCONT comes, after whatever happened meanwhile.
+It is SIGSTOP, so nothing of the process goes on: deadlines pass, its lease runs out. It stops at the last
+moment, after every check of deadlines and right before the request is written to the connection, so what it
+had claimed is sent when SIGCONT comes, after whatever happened meanwhile.
 
 with pausing_node(stack, "payment.charge@stripe", environment, stops=1) as node:
     …
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,6 +126,8 @@ def pausing_node(
 
 
 def _main(version: str, chance: float, stops: int, seed: int) -> None:
+    from aiohttp.http_writer import StreamWriter
+
     from reflux import sdk
     from reflux.nodes import load
     from reflux.runtime import process
@@ -130,15 +135,30 @@ def _main(version: str, chance: float, stops: int, seed: int) -> None:
     from reflux.sdk import Context
 
     drawn, left = random.Random(seed), [stops]
-    granted = Context.claim
+    armed = ContextVar("armed", default=False)
+    granted, write, writelines = Context.claim, StreamWriter._write, StreamWriter._writelines
 
     async def claim(self: Context[Any], *args: Any, **keys: Any) -> None:
         await granted(self, *args, **keys)
-        if left[0] and drawn.random() < chance:
+        armed.set(drawn.random() < chance)
+
+    def stop() -> None:
+        if armed.get() and left[0]:
             left[0] -= 1
+            armed.set(False)
             os.kill(os.getpid(), signal.SIGSTOP)
 
+    def stop_then_write(self: StreamWriter, *args: Any) -> None:
+        stop()
+        write(self, *args)
+
+    def stop_then_write_lines(self: StreamWriter, *args: Any) -> None:
+        stop()
+        writelines(self, *args)
+
     Context.claim = claim  # type: ignore[method-assign]
+    StreamWriter._write = stop_then_write  # type: ignore[method-assign]
+    StreamWriter._writelines = stop_then_write_lines  # type: ignore[method-assign]
     settings, ready = Settings.load(), asyncio.Event()
     served = sdk.serve([load(version)], settings, ready=ready)
     process.run(served, name=version, settings=settings, ready=ready)

@@ -9,6 +9,7 @@ charge with its key. It is the judge: it knows nothing of journals, only of mone
     GET  /charges                                     every charge, in order
     GET  /moves                                       the ledger: every charge and every refund, in order
     GET  /count                                       how many charges there were
+    GET  /requests                                    how many requests to charge each provider got
     GET  /faults                                      how many keys each fault was drawn for
 
 Faults of a charge, by the first request with its key:
@@ -21,6 +22,7 @@ Faults of a charge, by the first request with its key:
     hang      charges, and answers the first request never
     broken    charges, and answers 500, also when it is repeated
     dead      charges, breaks off, and does so with every later request for this key; lists it nowhere
+    hidden    the same, but lists it from the fifth time on that anybody looks: too late for `verify`
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("stripe", "paypal", "square")
 LATE_SECONDS = 2.0
+LOOKS = 4
+"""In vain, for a charge that is hidden."""
 HANG_SECONDS = 60.0
 
 
@@ -103,6 +107,10 @@ class Payments:
     def count(self) -> int:
         """How many charges there were."""
         return int(self._get("count"))
+
+    def requests(self, provider: str) -> int:
+        """How many requests to charge it got, repeated ones too."""
+        return int(self._get("requests").get(provider, 0))
 
     def faults(self) -> Counter[str]:
         """How often each fault was met; `ok` is none."""
@@ -171,6 +179,9 @@ class World:
     plans: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     seed: int = 0
     odds: dict[str, float] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)
+    looks: Counter[str] = field(default_factory=Counter)
+    """By key, of those hidden."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def fault(self, provider: str, key: str) -> tuple[str, bool]:
@@ -212,7 +223,14 @@ class World:
         """What its search shows of the time since then."""
         begin = datetime.fromisoformat(since).timestamp() if since else 0.0
         mine = (each for each in self.charges if each.provider == provider and each.time >= begin)
-        return [each for each in mine if self.fault_of.get((provider, each.key)) != "dead"]
+        return [each for each in mine if self._is_shown(provider, each.key)]
+
+    def _is_shown(self, provider: str, key: str) -> bool:
+        fault = self.fault_of.get((provider, key))
+        if fault == "hidden":
+            self.looks[key] += 1
+            return self.looks[key] > LOOKS
+        return fault != "dead"
 
 
 def _cut(request: web.Request) -> web.Response:
@@ -231,6 +249,7 @@ class Provider:
     async def take(self, request: web.Request, wanted: Wanted) -> web.Response:
         """A request to charge."""
         key = wanted.key
+        self.world.requests[self.name] += 1
         fault, first = self.world.fault(self.name, key)
         if fault == "limited" and first:
             return web.json_response(
@@ -241,7 +260,7 @@ class Provider:
         if fault == "late":
             return await self._late(request, wanted, first=first)
         charge = self.world.charge(self.name, wanted)
-        if fault == "dead" or (fault == "lose" and first):
+        if fault in {"dead", "hidden"} or (fault == "lose" and first):
             return _cut(request)
         if fault == "hang" and first:
             await asyncio.sleep(HANG_SECONDS)
@@ -498,11 +517,17 @@ async def _serve() -> None:
 
     control = web.Application()
     control.router.add_get("/moves", moves)
+
     async def count(_: web.Request) -> web.Response:
         return web.json_response(len(world.charges))
 
     control.router.add_get("/faults", faults)
+
+    async def requests(_: web.Request) -> web.Response:
+        return web.json_response(world.requests)
+
     control.router.add_get("/count", count)
+    control.router.add_get("/requests", requests)
     control.router.add_post("/plan", plan)
     control.router.add_post("/odds", odds)
     control.router.add_post("/refusing", refusing)

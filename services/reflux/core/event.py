@@ -6,7 +6,7 @@ database.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reflux.core.document import Json
@@ -203,6 +203,8 @@ class EffectClaimed:
     execution_id: str
     scope: str
     node_version: str
+    key_ttl: timedelta | None = None
+    """How long the provider keeps the key, as the claimer says; None: it did not."""
 
 
 @dataclass(frozen=True, slots=True)

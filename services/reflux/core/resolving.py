@@ -3,11 +3,17 @@
 It was claimed and no answer came. What is done then, in this order and never back:
 
 1. It is asked for again with the same key in the same scope (`reflux.core.attempt`), a few times, and only
-   while the key surely holds: after `KEY_HOLDS` the same request may be a second effect.
+   while the key surely holds.
 2. The version that claimed it is asked what became of it: `verify`.
 3. When its class is `compensatable`, it is asked to undo it: `cancel`. From then on it is never asked for
    again, for it would be there after having been undone.
 4. A person decides: the step is PARKED, and what was asked and answered stands beside it.
+
+A key holds as long as its provider keeps it, which the claim says; without a word, for six hours. A
+provider that has forgotten a key takes the same request for a new one. So once it may have been forgotten,
+nothing that acts is sent under it any more, neither the effect nor a cancel, and VOIDED is no proof any
+more, because a request that was on its way all the time would be a new effect: what is left is `verify`,
+and a person.
 
 FOUND is the outcome of the step. VOIDED is proof that there is no effect and will be none under this key: the
 next attempt is a new effect with a key of its own, and goes to the next provider. UNKNOWN proves nothing,
@@ -18,7 +24,7 @@ again: both are idempotent.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -40,7 +46,10 @@ ASK_DELAY: Final = timedelta(seconds=1)
 """Pause before it is asked again, doubled each time; and before it is asked first."""
 
 KEY_HOLDS: Final = timedelta(hours=6)
-"""How long after the first call with a key it is used again: as long as any provider shipped keeps one."""
+"""How long a key is taken to be kept where its claim does not say."""
+
+KEY_MARGIN: Final = 10
+"""The last part, a tenth, of that time is not used: a request takes its time, and clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +87,18 @@ def due_question(run: StepRun, now: datetime) -> Question | None:
     """What must be asked before anything else may be done for the step; None: nothing."""
     if run.unresolved is None:
         return None
-    if run.next_question is None and now - first_sent(run) > KEY_HOLDS:
-        return Question.VERIFY
-    return run.next_question
+    return Question.VERIFY if is_forgotten(run, now) else run.next_question
+
+
+def is_forgotten(run: StepRun, at: datetime) -> bool:
+    """Whether the key of the step's ambiguous effect may have been forgotten by its provider by then."""
+    held = [
+        claim.key_ttl or KEY_HOLDS
+        for attempt, claim in run.claims.items()
+        if attempt in _attempts(run) or (run.flight is not None and attempt == run.flight.started.attempt)
+    ]
+    holds = min(held, default=KEY_HOLDS)
+    return at - first_sent(run) > holds - holds / KEY_MARGIN
 
 
 def first_sent(run: StepRun) -> datetime:
@@ -110,13 +128,14 @@ def answered(
         failure = given if isinstance(given, ev.Failure) else None
         output = None if isinstance(given, ev.Failure) else given
         to = StepState.SUCCEEDED if failure is None else StepState.FAILED
-    elif answer.knowledge is Knowledge.VOIDED:
+    elif answer.knowledge is Knowledge.VOIDED and not (is_forgotten(run, now) and not run.ending):
         to, at, version = _after_void(run, last, abilities, now)
         if to is StepState.FAILED:
             message = f"{asked.node_version} did not answer, and its effect is void: {answer.detail}"
             failure = ev.Failure("UNAVAILABLE", Reason.NODE_FAULT, message, retryable=True, step=path)
-    elif not run.ending:
-        question, at = _next(asked, last.assignment.effect, answer, abilities, now)
+    elif not run.ending and answer.knowledge is not Knowledge.VOIDED:
+        able = replace(abilities, cancelable=False) if is_forgotten(run, now) else abilities
+        question, at = _next(asked, last.assignment.effect, answer, able, now)
         to = StepState.RETRYING if question is not None else StepState.PARKED
     return ev.EffectAnswered(
         step=path,
@@ -253,8 +272,13 @@ def _cancel(effect: EffectClass, abilities: Abilities) -> Question | None:
 
 def _asked(run: StepRun, question: Question) -> list[ev.EffectAnswered]:
     """The answers to a question about the effect that is unknown now."""
-    attempts = {each.attempt for each in run.finished if each.generation == run.generation}
+    attempts = _attempts(run)
     return [each for each in run.answers if each.question is question and each.attempt in attempts]
+
+
+def _attempts(run: StepRun) -> set[int]:
+    """At the effect that is unknown now."""
+    return {each.attempt for each in run.finished if each.generation == run.generation}
 
 
 def _claimer(run: StepRun) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import orjson
@@ -16,13 +17,13 @@ from reflux.sdk.effects import Effect
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
-    from datetime import timedelta
 
     from reflux.core.effect import EffectClass
     from reflux.runtime.settings import Settings
     from reflux.sdk.verifying import Asking
 
 MAX_CONCURRENCY: Final = 1000
+MAX_KEY_TTL: Final = timedelta(days=366)
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -90,6 +91,7 @@ def node(
     max_concurrency: int = 64,
     batchable: bool = False,
     scope: str = "",
+    key_ttl: timedelta | None = None,
     claims_itself: bool = False,
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
     verify: Asking | None = None,
@@ -115,6 +117,8 @@ def node(
             count or fall back (see `reflux.sdk.batches`). For work that takes milliseconds; not for a version
             whose provider may fail call by call.
         scope: within which the idempotency key holds, e.g. one provider account.
+        key_ttl: how long the provider keeps an idempotency key, from the first request with it, as its
+            documentation says; later no call comes with that key. None: not known, and taken for six hours.
         claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
             the function runs: safe, but a failure before the effect then counts as possibly done.
         verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
@@ -125,6 +129,8 @@ def node(
         TypeError, ValueError: the function or an argument does not fit.
     """
     _check(name, version, max_concurrency, attempt_timeout)
+    if key_ttl is not None and not timedelta() < key_ttl <= MAX_KEY_TTL:
+        raise ValueError(f"key_ttl is above 0, at most {MAX_KEY_TTL.days} days, not {key_ttl}")
 
     def make(function: Callable[..., Any]) -> NodeVersion:
         hints = get_type_hints(function)
@@ -137,7 +143,7 @@ def node(
             description=inspect.cleandoc(function.__doc__ or ""),
             input=_model(hints.get(parameters[0]), function),
             output=_model(hints.get("return"), function),
-            effect=Effect.declare(effect, scope=scope),
+            effect=Effect.declare(effect, scope=scope, key_ttl=key_ttl),
             attempt_timeout=attempt_timeout,
             max_concurrency=max_concurrency,
             batchable=batchable,
