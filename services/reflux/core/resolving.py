@@ -205,6 +205,7 @@ def fold(state: RunState, event: ev.EffectAsked | ev.EffectAnswered) -> None:
         state.due.pop(event.step, None)
         land(state, run)
         run.asking = event
+        run.questions.append(event)
         state.flights += 1
         return
     _fold_answer(state, run, event)
