@@ -77,8 +77,8 @@ def moves(providers: Payments, order: str) -> list[tuple[str, str]]:
 def claimed_and_paused(stack: Stack, providers: Payments, node: PausingNode, fault: str) -> tuple[str, str]:
     """A payment that this process of Stripe's version has claimed, and not sent: its order, and its run.
 
-    `fault` is what becomes of the first request for it. Which process gets a call is the mesh's to say, so some
-    payments may go by the other one.
+    `fault` is what becomes of the first request for it. Which process gets a call is the mesh's to say, so
+    some payments may go by the other one.
     """
     for number in range(20):
         order = f"sleepy-{fault}-{number}"
@@ -104,7 +104,7 @@ def wake(node: PausingNode, providers: Payments) -> None:
 
 
 def come_back(stack: Stack, route: dict[str, Any]) -> None:
-    """Ends the ejections of Stripe's version: with other settings the mesh begins anew, and so with its own."""
+    """Ends the ejections of Stripe's version: with other settings the mesh counts anew."""
     targets = route["targets"]
     for ejection in ({"consecutive": 6}, {}):
         first = {**targets[0], "ejection": ejection or None}
@@ -201,6 +201,7 @@ def test_who_sleeps_after_its_claim_is_followed_only_once_its_charge_is_void(
     stack: Stack, providers: Payments
 ):
     """A claims and is paused before it sends; Stripe answers nobody, and its search shows nothing at first.
+
     PayPal is asked after Stripe's charge was found and given back, not before; then A wakes up and sends: the
     key is used up, and nothing moves.
     """
@@ -234,7 +235,7 @@ def test_who_sleeps_after_its_claim_and_wakes_up_late_repeats_the_same_payment(
 
 
 def test_an_ejected_provider_is_passed_over_at_once(stack: Stack, providers: Payments):
-    """Five outages in a row eject Stripe's version; while it is out, nobody asks it, though Stripe is well."""
+    """Five outages in a row eject Stripe's version; while it is out nobody asks it, though Stripe is well."""
     route = stack.rest.get("/api/routes/payment.charge")
     providers.refuse("stripe")
     try:
@@ -257,3 +258,35 @@ def test_an_ejected_provider_is_passed_over_at_once(stack: Stack, providers: Pay
     assert charged(providers, "ejected") == ["paypal"]
     (claim,) = charge_step(stack, run_id)["evidence"]["claims"]
     assert claim["node_version"] == "payment.charge@paypal"
+
+
+def test_a_payment_is_given_back_once_when_its_flow_fails_later(stack: Stack, providers: Payments):
+    """`compensate` undoes the charge at the provider that took it, here PayPal; the reply is lost, and the
+    same key asks again: one refund.
+    """
+    charge = {
+        "id": "charge",
+        "node": "payment.charge",
+        "route": {"versions": {"paypal": 10_000}},
+        "with": {
+            "amount": 1999,
+            "currency": "USD",
+            "source": "{{ input.source }}",
+            "description": "{{ input.order }}",
+        },
+        "timeout": {"attempt": "2s"},
+        "compensate": {"node": "payment.refund", "with": "{{ self.output }}"},
+    }
+    out_of_stock = {"id": "ship", "fail": {"message": "out of stock"}}
+    spec = {"steps": [charge, out_of_stock]}
+    stack.rest("PUT", "/api/flows/order?allow_missing=true", {"name": "order", "spec": spec}).ok()
+    providers.plan("paypal:refund", "lose")
+    given = {"order": "returned", "source": SOURCE}
+    run_id = stack.rest.post("/api/flows/order/execute", given)["id"]
+    assert settled(stack, run_id)["state"] == "FAILED"
+    assert moves(providers, "returned") == [("charge", "paypal"), ("refund", "paypal")]
+    steps = stack.rest.get(f"/api/runs/{run_id}/steps")["steps"]
+    undone = next(step for step in steps if step.get("compensates") == "charge")
+    assert undone["state"] == "SUCCEEDED"
+    assert undone["output"]["provider"] == "paypal"
+    assert [each["outcome"] for each in undone["attempts"]] == ["AMBIGUOUS", "DONE"]

@@ -12,7 +12,8 @@ charge with its key. It is the judge: it knows nothing of journals, only of mone
     GET  /requests                                    how many requests to charge each provider got
     GET  /faults                                      how many keys each fault was drawn for
 
-Faults of a charge, by the first request with its key:
+A refund, whose plan is that of `stripe:refund` and so on, knows `ok` and `lose`. Faults of a charge, by the
+first request with its key:
 
     ok        charges, and answers
     limited   429 before it does anything; the next request with the key charges
@@ -180,6 +181,8 @@ class World:
     seed: int = 0
     odds: dict[str, float] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    refund_of: dict[str, str] = field(default_factory=dict)
+    """The key of its refund, by charge."""
     looks: Counter[str] = field(default_factory=Counter)
     """By key, of those hidden."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -191,6 +194,8 @@ class World:
             return known, False
         if self.plans[provider]:
             fault = self.plans[provider].pop(0)
+        elif provider not in PROVIDERS:
+            fault = "ok"
         else:
             drawn = random.Random(f"{self.seed}/{provider}/{key}").random()
             fault = "ok"
@@ -309,9 +314,15 @@ class Provider:
             case _:
                 return {"payment": _payment(charge)}
 
-    def refund(self, charge_id: str) -> web.Response:
-        """Gives a charge back."""
+    def refund(self, request: web.Request, charge_id: str, key: str) -> web.Response:
+        """Gives a charge back, once under a key; under another one it declines."""
+        known = self.world.refund_of.setdefault(charge_id, key)
+        if known != key:
+            return web.json_response({"error": {"code": "charge_already_refunded"}}, status=400)
         charge = self.world.give_back(charge_id)
+        fault, first = self.world.fault(f"{self.name}:refund", key)
+        if fault == "lose" and first:
+            return _cut(request)
         state = "succeeded" if self.name == "stripe" else "COMPLETED"
         refund = {"id": f"re-{charge.id}", "status": state}
         return web.json_response({"refund": refund} if self.name == "square" else refund)
@@ -360,8 +371,8 @@ def stripe(provider: Provider) -> web.Application:
         return web.json_response({"object": "search_result", "data": found, "has_more": False})
 
     async def refund(request: web.Request) -> web.Response:
-        assert request.headers["Idempotency-Key"]
-        return provider.refund(str((await request.post())["payment_intent"]))
+        key = request.headers["Idempotency-Key"]
+        return provider.refund(request, str((await request.post())["payment_intent"]), key)
 
     return _routes(
         ("POST", "/v1/payment_intents", charge),
@@ -411,7 +422,7 @@ def paypal(provider: Provider) -> web.Application:
 
     async def refund(request: web.Request) -> web.Response:
         _authorized(request, "Bearer A21")
-        return provider.refund(request.match_info["id"])
+        return provider.refund(request, request.match_info["id"], request.headers["PayPal-Request-Id"])
 
     return _routes(
         ("POST", "/v1/oauth2/token", token),
@@ -445,7 +456,8 @@ def square(provider: Provider) -> web.Application:
         return web.json_response({})
 
     async def refund(request: web.Request) -> web.Response:
-        return provider.refund((await request.json())["payment_id"])
+        body = await request.json()
+        return provider.refund(request, body["payment_id"], body["idempotency_key"])
 
     return _routes(
         ("POST", "/v2/payments", charge),

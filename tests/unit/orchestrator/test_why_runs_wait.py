@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
-from reflux.core.event import FINAL, SETTLED, Choice
+from reflux.core.event import FINAL, SETTLED, Choice, Knowledge
+from reflux.core.resolving import Abilities, Answer
 from reflux.core.run import evolve
 from reflux.core.word import Overrule, Pause, Resume, WordId
 from reflux.orchestrator.run_view import run_document, steps_document
@@ -98,6 +100,22 @@ def test_a_parked_step_waits_for_a_person():
     document = json.loads(run_document(walk.state))
     assert (document["state"], document["unresolved_effects"]) == ("PARKED", ["a"])
     assert document["error"]["reason"] == "EFFECT_AMBIGUOUS"
+
+
+def test_an_effect_whose_key_may_be_forgotten_is_told_so():
+    """So that nobody waits for it to be tried again."""
+    walk = Walk(
+        flow_of(node("a")),
+        {"a": [ambiguous("pay@stripe")]},
+        effects={"a": EffectClass.IDEMPOTENT},
+        abilities=Abilities(verifiable=True),
+        questions=[Answer(Knowledge.VOIDED, "canceled")],
+    ).run(until=0.5)
+    walk.now += timedelta(hours=6)
+    walk.run()
+    why = run_waits(walk)["why"]
+    assert "its key may be forgotten by the provider, so nothing is sent under it any more" in why
+    assert why.endswith("verify, asked 1 times, says VOIDED: canceled")
 
 
 def test_a_quarantined_run_waits_for_a_person_whatever_its_steps_say():
