@@ -6,6 +6,7 @@ charge with its key. It is the judge: it knows nothing of journals, only of mone
     POST /plan      {"provider", "faults": [...]}     what becomes of its next charges
     POST /odds      {"seed", "odds": {fault: share}}  the same by chance, the same for a key each time
     POST /refusing  {"provider", "refusing": bool}    whether it takes connections
+    POST /show      {}                                lists what was hidden
     GET  /charges                                     every charge, in order
     GET  /moves                                       the ledger: every charge and every refund, in order
     GET  /count                                       how many charges there were
@@ -23,7 +24,7 @@ first request with its key:
     hang      charges, and answers the first request never
     broken    charges, and answers 500, also when it is repeated
     dead      charges, breaks off, and does so with every later request for this key; lists it nowhere
-    hidden    the same, but lists it from the fifth time on that anybody looks: too late for `verify`
+    hidden    the same, but lists it once it is told to: too late for `verify`
 """
 
 from __future__ import annotations
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("stripe", "paypal", "square")
 LATE_SECONDS = 2.0
-LOOKS = 4
-"""In vain, for a charge that is hidden."""
 HANG_SECONDS = 60.0
 
 
@@ -95,6 +94,10 @@ class Payments:
     def refuse(self, provider: str, *, refusing: bool = True) -> None:
         """Whether a provider refuses connections."""
         self._post("refusing", {"provider": provider, "refusing": refusing})
+
+    def show(self) -> None:
+        """Lists what was hidden."""
+        self._post("show", {})
 
     def charges(self, order: str | None = None) -> list[dict[str, Any]]:
         """Every charge, or those of one order."""
@@ -183,8 +186,8 @@ class World:
     requests: Counter[str] = field(default_factory=Counter)
     refund_of: dict[str, str] = field(default_factory=dict)
     """The key of its refund, by charge."""
-    looks: Counter[str] = field(default_factory=Counter)
-    """By key, of those hidden."""
+    shown: bool = False
+    """What was hidden."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def fault(self, provider: str, key: str) -> tuple[str, bool]:
@@ -232,10 +235,7 @@ class World:
 
     def _is_shown(self, provider: str, key: str) -> bool:
         fault = self.fault_of.get((provider, key))
-        if fault == "hidden":
-            self.looks[key] += 1
-            return self.looks[key] > LOOKS
-        return fault != "dead"
+        return fault != "dead" and (fault != "hidden" or self.shown)
 
 
 def _cut(request: web.Request) -> web.Response:
@@ -518,6 +518,10 @@ async def _serve() -> None:
         sites[body["provider"]] = (runner, site, port)
         return web.Response()
 
+    async def show(_: web.Request) -> web.Response:
+        world.shown = True
+        return web.Response()
+
     async def charges(_: web.Request) -> web.Response:
         return web.json_response([asdict(each) for each in world.charges])
 
@@ -528,6 +532,7 @@ async def _serve() -> None:
         return web.json_response(Counter(world.fault_of.values()))
 
     control = web.Application()
+    control.router.add_post("/show", show)
     control.router.add_get("/moves", moves)
 
     async def count(_: web.Request) -> web.Response:

@@ -40,10 +40,16 @@ from reflux.core.reasons import Reason
 from reflux.core.state import RunState, StepRun
 
 ASKS: Final = 4
-"""How often a question is asked before the next thing is done."""
+"""How often a question is answered before the next thing is done."""
+
+UNHEARD: Final = timedelta(minutes=2)
+"""How long it is asked when nobody answers: a node that is started again, or a provider that is down for a
+moment, is no reason to call a person."""
 
 ASK_DELAY: Final = timedelta(seconds=1)
 """Pause before it is asked again, doubled each time; and before it is asked first."""
+
+MAX_ASK_DELAY: Final = timedelta(seconds=16)
 
 KEY_HOLDS: Final = timedelta(hours=6)
 """How long a key is taken to be kept where its claim does not say."""
@@ -135,7 +141,7 @@ def answered(
             failure = ev.Failure("UNAVAILABLE", Reason.NODE_FAULT, message, retryable=True, step=path)
     elif not run.ending and answer.knowledge is not Knowledge.VOIDED:
         able = replace(abilities, cancelable=False) if is_forgotten(run, now) else abilities
-        question, at = _next(asked, last.assignment.effect, answer, able, now)
+        question, at = _next(run, last.assignment.effect, answer, able, now)
         to = StepState.RETRYING if question is not None else StepState.PARKED
     return ev.EffectAnswered(
         step=path,
@@ -245,7 +251,7 @@ def _after_void(
 
 
 def _next(
-    asked: ev.EffectAsked,
+    run: StepRun,
     effect: EffectClass,
     answer: Answer,
     abilities: Abilities,
@@ -255,11 +261,27 @@ def _next(
     # FOUND in answer to a cancel, without an output: it cannot be undone, so a person must see to it.
     if answer.knowledge is Knowledge.FOUND:
         return None, None
-    if asked.number < ASKS and (answer.answered or _able(asked.question, abilities)):
-        return asked.question, now + ASK_DELAY * 2 ** (asked.number - 1)
+    asked = run.asking
+    assert asked is not None, "nothing was asked"
+    if _worth_asking(run, asked, answer, abilities, now):
+        return asked.question, now + min(ASK_DELAY * 2 ** (asked.number - 1), MAX_ASK_DELAY)
     if asked.question is Question.VERIFY and (question := _cancel(effect, abilities)) is not None:
         return question, now + ASK_DELAY
     return None, None
+
+
+def _worth_asking(
+    run: StepRun, asked: ev.EffectAsked, answer: Answer, abilities: Abilities, now: datetime
+) -> bool:
+    """Whether the same question is asked once more."""
+    heard = sum(each.answered for each in _asked(run, asked.question))
+    if answer.answered:
+        return heard + 1 < ASKS
+    attempts = _attempts(run)
+    since = next(
+        each.time for each in run.questions if each.question is asked.question and each.attempt in attempts
+    )
+    return _able(asked.question, abilities) and heard < ASKS and now - since < UNHEARD
 
 
 def _able(question: Question, abilities: Abilities) -> bool:

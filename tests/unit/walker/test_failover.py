@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -191,6 +192,26 @@ def test_a_key_that_may_be_forgotten_is_not_used_again():
     walk.run()
     assert [line for line in walk.trace if line.startswith("start")] == ["start a 1"]
     assert walk.state.phase is RunPhase.PARKED
+
+
+def test_who_does_not_answer_is_asked_for_longer():
+    """A node that is started again answers after a while; only answers use up the questions."""
+    silence = Answer(Knowledge.UNKNOWN, "UNAVAILABLE", answered=False)
+    found = Answer(Knowledge.FOUND, "listed", output=Json.of({"id": "p1"}))
+    walk = walk_of([LOST] * 3, ASKABLE, [silence] * 6 + [found])
+    asked = [at for at, line in walk.timed if " of pay@stripe" in line]
+    assert [after - before for before, after in pairwise(asked)] == [1, 2, 4, 8, 16, 16]
+    assert walk.states("a") == {"a": "SUCCEEDED"}
+
+
+def test_who_never_answers_is_left_to_a_person():
+    """After two minutes for each question."""
+    silence = Answer(Knowledge.UNKNOWN, "UNAVAILABLE", answered=False)
+    walk = walk_of([LOST] * 3, UNDOABLE, [silence] * 50, EffectClass.COMPENSATABLE)
+    assert walk.states("a") == {"a": "PARKED"}
+    for question in ("verify", "cancel"):
+        asked = [at for at, line in walk.timed if f"{question} " in line and " of pay@stripe" in line]
+        assert 120 <= asked[-1] - asked[0] < 120 + 16
 
 
 @pytest.mark.parametrize(("ttl", "hours", "again"), [(1, 0.8, True), (1, 0.95, False), (24, 12, True)])
