@@ -18,7 +18,7 @@ from tests.support.ill_node import VERSION as ILL
 from tests.support.ill_node import ill_version
 from tests.support.jaeger import jaeger_program, running_jaeger
 from tests.support.ledger import Ledger, running_ledger
-from tests.support.otlp import Receiver, Trace, deaf_collector, nobody, running_receiver
+from tests.support.otlp import Receiver, Trace, deaf_collector, running_receiver
 from tests.support.stack import Stack, running_stack
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -223,13 +223,13 @@ def test_no_span_tells_what_went_through_the_run(told: Told, ledger: Ledger):
     assert "secret" not in repr(told.trace.spans)
 
 
-@pytest.mark.parametrize("kind", ["refused", "deaf"])
-def test_a_dead_collector_harms_no_run(tmp_path: Path, ledger: Ledger, kind: str):
-    """Nothing listens, or nobody reads: runs start, call and end as ever, and so does the stack."""
-    with deaf_collector() as deaf:
-        endpoint = nobody() if kind == "refused" else deaf
-        with tracing_stack(tmp_path, endpoint) as (stack, _):
-            runs = [execute(stack, "dead", ledger) for _ in range(5)]
+def test_a_dead_collector_harms_no_run(tmp_path: Path, ledger: Ledger):
+    """Nobody reads what it is told: runs start, call and end as ever, and so does the stack.
+
+    `unit/tracing/test_exporting_harms_nobody.py` knows more ways to be dead.
+    """
+    with deaf_collector() as deaf, tracing_stack(tmp_path, deaf) as (stack, _):
+        runs = [execute(stack, "dead", ledger) for _ in range(5)]
 
     assert {run["state"] for run in runs} == {"SUCCEEDED"}
     # Both tried, and neither had anything to wait for when it was stopped.

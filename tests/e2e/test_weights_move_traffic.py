@@ -3,12 +3,8 @@
 import json
 import time
 
-import pytest
-
 from tests.support.ledger import Ledger
 from tests.support.rest import Rest
-
-pytestmark = pytest.mark.parametrize("stack", ["monolith", "processes"], indirect=True)
 
 NODE = "http.request"
 

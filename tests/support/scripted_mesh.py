@@ -102,6 +102,10 @@ class Mesh(NodeServiceServicer, EndpointServiceServicer, RoutingServiceServicer)
         """How often a step's node was called."""
         return sum(call["x-reflux-step"] == step for call in self.calls)
 
+    def runs(self, step: str) -> set[str]:
+        """The runs whose step's node was called, however often: a pure one may be called again."""
+        return {call["x-reflux-run-id"] for call in self.calls if call["x-reflux-step"] == step}
+
 
 def answer(request: node_pb.ExecuteBatchRequest, *places: int) -> node_pb.ExecuteBatchResponse:
     """Answers these items with their inputs."""

@@ -19,7 +19,7 @@ def main(data: Path) -> None:
     """Shows it all; a promise that does not hold ends it with an error."""
     begun = time.monotonic()
     console.print(Panel("REFLUX: durable flows whose steps are gRPC services behind Envoy", expand=False))
-    with running_ledger() as ledger, asking_stack(data, quiet=False) as (stack, openai):
+    with running_ledger() as ledger, asking_stack(data) as (stack, openai):
         delivery.show(stack, ledger)
         failover.show(stack.rest, stack.state["urls"]["admin"], openai)
         canary.show(stack, ledger)
@@ -28,11 +28,11 @@ def main(data: Path) -> None:
 
 
 @contextmanager
-def asking_stack(data: Path, *, quiet: bool = True) -> Iterator[tuple[Stack, Provider]]:
+def asking_stack(data: Path) -> Iterator[tuple[Stack, Provider]]:
     """A stack whose ai.chat has providers to ask, and the one behind ai.chat@openai, a process of its own."""
     with running_provider() as openai, running_provider() as others:
         environment = environment_of(openai=openai, anthropic=others, local=others)
-        with running_stack(data, environment=environment, quiet=quiet) as stack:
+        with running_stack(data, environment=environment, quiet=False) as stack:
             yield stack, openai
 
 

@@ -74,5 +74,6 @@ def _check(load: Load, back: float) -> None:
         assert call.state == "SUCCEEDED", call
         share = attempt["weight"] if attempt["chosen"] == "1.0.0" else 10_000 - attempt["weight"]
         assert (attempt["draw"] < share) == (attempt["chosen"] == "1.0.0"), call
+    assert {call.attempt["chosen"] for call in load.calls} == {"1.0.0", "2.0.0"}
     strays = [call for call in load.since(back + SETTLE_SECONDS) if call.attempt["chosen"] != "1.0.0"]
     assert not strays, strays

@@ -44,8 +44,8 @@ def show(rest: Rest, admin: str, openai: Provider) -> Load:
         load.until(lambda calls: any(_is_back(call) for call in calls))
         rows.add_row("it is back", *_counted(admin, load.until(lambda calls: len(calls) >= CALLS)))
     console.print(rows)
+    _check(load)
     _explain(load)
-    assert all(call.state == "SUCCEEDED" for call in load.calls), load.calls
     return load
 
 
@@ -92,6 +92,15 @@ def _counted(admin: str, calls: list[Call]) -> tuple[str, ...]:
         _are(calls, "ejected"),
     )
     return (*map(str, numbers), ", ".join(_ejected(admin)) or "-", str(failed))
+
+
+def _check(load: Load) -> None:
+    """No run failed; some fell back, then openai was passed over, then it came back."""
+    assert all(call.state == "SUCCEEDED" for call in load.calls), load.calls
+    by = {call.attempt["reason"]: call.attempt["answered_by"] for call in load.calls}
+    assert set(by) == {"weight", "fallback", "ejected"}, by
+    assert by["fallback"] == by["ejected"] == "anthropic", by
+    assert load.calls[-1].attempt["reason"] == "weight", load.calls[-1]
 
 
 def _explain(load: Load) -> None:

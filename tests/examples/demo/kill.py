@@ -34,6 +34,8 @@ def show(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
             time.sleep(0.1)
     console.print(f"restarted as process {stack.pid('orchestrator')}; every run has ended")
     console.print(_table(journals, ledger))
+    recovered = [run for run in journals if any(event["kind"] == "RunRecovered" for event in run["events"])]
+    assert recovered, "the kill came too late to be one"
     return journals
 
 
