@@ -42,8 +42,11 @@ WEIGHTS: Final = {
 }
 BETWEEN: Final = 0.3
 """Seconds from one thing to the next, at least."""
-LONGEST: Final = 15.0
+LONGEST: Final = 40.0
 """And at most, when no charge is made meanwhile."""
+REST: Final = 65.0
+"""Seconds from one end of a part of the stack to its next: who ends it sooner measures how long its supervisor
+waits, not what becomes of payments."""
 PAUSE: Final = (1.0, 6.0)
 PAUSES: Final = 0.08
 """Of the claims of an own node."""
@@ -68,12 +71,16 @@ class Storm:
     own: dict[str, PausingNode]
     pace: int
     broken: Broken = field(default_factory=Broken)
+    ended: dict[str, float] = field(default_factory=dict)
+    """When each part was ended last."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def break_things(self) -> None:
         """One thing after the other."""
         while self._time_has_come():
-            (what,) = self.chance.choices([*WEIGHTS], [*WEIGHTS.values()])
+            now = time.monotonic()
+            able = {name: w for name, w in WEIGHTS.items() if now - self.ended.get(name, 0.0) > REST}
+            (what,) = self.chance.choices([*able], [*able.values()])
             provider = self.chance.choice(PROVIDERS)
             self.broken.done[what] += 1
             match what:
@@ -85,6 +92,7 @@ class Storm:
                     self.over.wait(self.chance.uniform(*(REFUSAL if what == "refuse" else OUTAGE)))
                     self.providers.refuse(provider, refusing=False)
                 case part:
+                    self.ended[part] = now
                     # It may not have come back from the last time.
                     with suppress(ProcessLookupError, AssertionError):
                         self.stack.kill(part)
@@ -126,11 +134,12 @@ def storm(stack: Stack, providers: Payments, chance: random.Random, pace: int) -
     waker = threading.Thread(target=made.wake_up, args=(type(chance)(chance.random()),))
     breaker = threading.Thread(target=made.break_things)
     with ExitStack() as ends:
+        before = {name: node.addresses() for name, node in own.items()}
         for node in own.values():
             ends.callback(node.kill)
             node.start()
-        for node in own.values():
-            node.wait_until_known()
+        for name, node in own.items():
+            node.wait_until_known(before[name])
         breaker.start()
         waker.start()
         try:

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 60.0
+LEAVE_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -97,18 +98,29 @@ class PausingNode:
             self.process.kill()
             self.process.wait()
 
-    def wait_until_known(self) -> None:
-        """Until the registry has as many endpoints of the version as processes serve it."""
+    def addresses(self) -> set[str]:
+        """Where the registry knows the version to be served."""
         node, _, version = self.version.partition("@")
+        known = self.stack.rest.get(f"/api/nodes/{node}/versions")["versions"]
+        return {end["address"] for each in known if each["version"] == version for end in each["endpoints"]}
+
+    def wait_until_known(self, before: set[str]) -> None:
+        """Until it is served at an address where it was not `before`."""
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            for each in self.stack.rest.get(f"/api/nodes/{node}/versions")["versions"]:
-                if each["version"] == version and len(each["endpoints"]) > 1:
-                    return
+        while self.addresses() <= before:
+            assert time.monotonic() < deadline, f"{self.version} did not register"
             assert self.process is not None
             assert self.process.poll() is None, f"{self.version} has ended"
             time.sleep(0.1)
-        raise AssertionError(f"{self.version} did not register")
+
+    def leave(self) -> None:
+        """Drains it, so that the mesh sends nothing there any more."""
+        if self.process is not None:
+            self.go_on()
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(LEAVE_SECONDS)
+            self.kill()
 
 
 @contextmanager
@@ -117,12 +129,13 @@ def pausing_node(
 ) -> Iterator[PausingNode]:
     """One more process of a version that the stack serves too, in the mesh within the body."""
     node = PausingNode(stack, version, environment, **options)
+    before = node.addresses()
     node.start()
     try:
-        node.wait_until_known()
+        node.wait_until_known(before)
         yield node
     finally:
-        node.kill()
+        node.leave()
 
 
 def _main(version: str, chance: float, stops: int, seed: int) -> None:
