@@ -45,7 +45,7 @@ BETWEEN: Final = 0.3
 LONGEST: Final = 40.0
 """And at most, when no charge is made meanwhile."""
 REST: Final = 65.0
-"""Seconds from one end of a part of the stack to its next: who ends it sooner measures how long its supervisor
+"""Seconds from one end of a part of the stack to its next: who ends it sooner measures how long a supervisor
 waits, not what becomes of payments."""
 PAUSE: Final = (1.0, 6.0)
 PAUSES: Final = 0.08
