@@ -47,7 +47,7 @@ def ask(stack: Stack, runs: int) -> list[dict]:
 
 
 def test_the_shipped_route_asks_both_and_each_answer_tells_its_cost(asking: Stack):
-    """70/30 as the draw has it; model, tokens and cost are in the run's output."""
+    """70/30 as the draw has it; model, tokens and cost are in the run's output, and the cost is the run's."""
     runs = ask(asking, RUNS)
     for run in runs:
         (attempt,) = run["attempts"]
@@ -56,7 +56,7 @@ def test_the_shipped_route_asks_both_and_each_answer_tells_its_cost(asking: Stac
         model = {"openai": "gpt-6-luna", "anthropic": "claude-haiku-5-5"}[expected]
         assert run["output"]["model"] == model
         assert run["output"]["answer"] == "You said: Who are you?"
-        assert float(run["output"]["cost"]["amount"]) > 0
+        assert run["cost"] == attempt["cost"] == float(run["output"]["cost"]["amount"]) > 0
 
 
 def test_a_limit_at_one_provider_is_answered_by_the_next(asking: Stack, openai: Provider):

@@ -73,17 +73,24 @@ class Answer:
     scope: str = "account"
     key_ttl: timedelta | None = None
     """How long the claimer says that its provider keeps the key."""
+    cost: int | None = None
+    """Billionths of a dollar that the node tells."""
 
 
-def done(output: JsonValue = None, *, after: float = 0.0, claimed_by: str = "") -> Answer:
+def done(
+    output: JsonValue = None, *, after: float = 0.0, claimed_by: str = "", cost: int | None = None
+) -> Answer:
     """The node answered."""
-    return Answer(Outcome.DONE, output if output is not None else {}, after=after, claimed_by=claimed_by)
+    output = output if output is not None else {}
+    return Answer(Outcome.DONE, output, after=after, claimed_by=claimed_by, cost=cost)
 
 
-def failed(code: str = "FAILED_PRECONDITION", *, after: float = 0.0, claimed_by: str = "") -> Answer:
+def failed(
+    code: str = "FAILED_PRECONDITION", *, after: float = 0.0, claimed_by: str = "", cost: int | None = None
+) -> Answer:
     """The node says that it did nothing."""
     failure = ev.Failure(code, Reason.NODE_FAULT, "it says no")
-    return Answer(Outcome.NO_EFFECT, failure=failure, after=after, claimed_by=claimed_by)
+    return Answer(Outcome.NO_EFFECT, failure=failure, after=after, claimed_by=claimed_by, cost=cost)
 
 
 def ambiguous(claimed_by: str = "", *, code: str = "UNAVAILABLE", after: float = 0.0) -> Answer:
@@ -396,6 +403,7 @@ class Walk:
             counted=answer.counted,
             outage=answer.outage,
             abilities=self.abilities,
+            cost_nanos=answer.cost,
         )
         self._settle(started, result)
 

@@ -35,7 +35,7 @@ FLAGS: Final = {
 _REASONS: Final = {
     "weight": "by its weight",
     "sticky": "by its weight, sticky",
-    "override": "by its weight in the step",
+    "override": "by its weight, for the step",
     "pin": "pinned by the step",
     "fallback": "as a fallback",
 }
@@ -44,6 +44,14 @@ _REASONS: Final = {
 def percent(basis_points: int) -> str:
     """9950 as `99.5 %`."""
     return f"{basis_points / 100:g} %"
+
+
+def money(dollars: float | None) -> str:
+    """0.0000125 as `$0.0000125`, cut at a billionth; empty for a cost that nobody told."""
+    if dollars is None:
+        return ""
+    whole, _, rest = f"{dollars:,.9f}".partition(".")
+    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
 
 
 def ejection(settings: dict[str, Any] | None) -> str:

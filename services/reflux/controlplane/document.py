@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from reflux.controlplane.routes import TOTAL_WEIGHT, Ejection, Route, Target
 from reflux.core.errors import Violation
 from reflux.core.expression import ExpressionSyntaxError, compile_expression
+from reflux.core.route import MAX_TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from reflux.core.document import JsonValue
 
 MAX_TARGETS: Final = 32
-MAX_TRIES: Final = 5
-"""Of one version."""
 MAX_CHAIN: Final = 16
 """Tries of one call, over all versions of its chain."""
 MAX_TRY_TIMEOUT_MS: Final = 3_600_000

@@ -11,7 +11,8 @@ Rules:
   pointed at is ever missing.
 - A composite is named by the digest of its chain and lane, so equal chains share one and a changed chain
   never changes a cluster that is in use: it is another cluster.
-- A pin reaches that version alone: who pins wants an answer from it or none.
+- A pin reaches that version alone: who pins wants an answer from it or none. It may say itself how often it
+  is tried, so a chain of one version is as long as that can be, whatever its target says.
 - A version has one leaf, whoever reaches it: as a target, a fallback or a pin, of this step or that one. So
   its ejection is one too, and is read from the target of its own name in the node's route.
 - Everything is sorted, so the same catalog and routes give the same graph.
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Target
 from reflux.core.effect import Lane
+from reflux.core.route import MAX_TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +74,8 @@ class Composite:
     name: str
     lane: Lane
     members: tuple[str, ...]
+    retries: int
+    """Tries after the first. There are more members where a call may say that it wants more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ def _node(
     return NodeGraph(node, route.revision if route else 0, tuple(shares), tuple(pins), shadows)
 
 
-def _composite(node: str, lane: Lane, members: tuple[str, ...]) -> Composite:
-    digest = hashlib.sha256("\n".join((lane, *members)).encode()).hexdigest()[:12]
-    return Composite(f"{node}~{lane}~{digest}", lane, members)
+def _composite(node: str, lane: Lane, chain: tuple[str, ...]) -> Composite:
+    digest = hashlib.sha256("\n".join((lane, *chain)).encode()).hexdigest()[:12]
+    members = chain[:1] * MAX_TRIES if len(set(chain)) == 1 else chain
+    return Composite(f"{node}~{lane}~{digest}", lane, members, len(chain) - 1)

@@ -13,6 +13,8 @@ The rules, by what is known of the outside effect:
 - NO_EFFECT because the version or its provider is ill, and NOT_SENT, of a call that is not pure: the next
   version of the chain is asked at once, and each at most once; that uses up none of the step's attempts.
   A decline is no outage, and goes nowhere.
+- A pure call that failed because its version did: the same, for a step whose own route makes a chain that the
+  mesh does not know. For every other step the mesh has seen to it within the attempt.
 - AMBIGUOUS: asked for again with the same key in the same scope when the class allows it, and in no other
   way, then asked about (`reflux.core.resolving`); else the step is PARKED. An attempt that never got there
   costs patience here too. Neither `retry` nor `on_error` ever sees it. It stays AMBIGUOUS until DONE, or
@@ -32,7 +34,7 @@ from reflux.core.event import Outcome, StepState
 from reflux.core.mapping import mapped
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.resolving import NONE, Abilities, first_question, successor, version_of
+from reflux.core.resolving import NONE, Abilities, first_question, next_in_chain, successor, version_of
 from reflux.core.resolving import recover as recover_questions
 from reflux.core.state import Flight, RunState, StepRun
 
@@ -50,6 +52,11 @@ NOT_SENT_DELAY: Final = timedelta(milliseconds=200)
 
 NOT_SENT_PATIENCE: Final = timedelta(seconds=60)
 """How long a step waits for a mesh that takes no calls, when it has no total timeout."""
+
+HANDED_ON: Final = frozenset(
+    {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INTERNAL", "CANCELLED"}
+)
+"""Codes of a version that failed at a pure call: those for which the mesh tries the next one itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ class AttemptResult:
     """It failed because of what its input names (a TargetFault): nobody's illness."""
     abilities: Abilities = NONE
     """Of the version whose outcome it is."""
+    cost_nanos: int | None = None
+    """What it cost, as the node told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,7 @@ def settle(state: RunState, path: StepPath, result: AttemptResult, *, jitter: fl
         counted=result.counted and not to.version,
         next_version=to.version,
         next_question=to.question,
+        cost_nanos=result.cost_nanos,
     )
 
 
@@ -160,7 +170,7 @@ def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptR
     """The result with the output as the step maps it, or without one that the run cannot keep."""
     if result.output is None:
         return result
-    given = mapped(state, path, result.output, result.assignment.answered_by)
+    given = mapped(state, path, result.output, result.assignment.answered_by, result.cost_nanos)
     if isinstance(given, ev.Failure):
         return replace(result, output=None, failure=given)
     return replace(result, output=given)
@@ -168,17 +178,29 @@ def _bounded(state: RunState, path: StepPath, result: AttemptResult) -> AttemptR
 
 def _fall_over(run: StepRun, result: AttemptResult) -> _Next | None:
     """The next version at once, when this one surely did nothing and is not to be asked now."""
-    ill = result.outcome is Outcome.NOT_SENT or (result.outcome is Outcome.NO_EFFECT and result.outage)
+    pure = result.assignment.effect is EffectClass.PURE
     failed = version_of(result.assignment)
-    if not ill or run.ending or not failed or result.assignment.effect is EffectClass.PURE:
+    if run.ending or not failed or not _gave_nothing(result, pure=pure):
         return None
     if result.failure is not None and result.failure.reason == Reason.SUPERSEDED:
         return None
-    version = successor(run, failed, result.abilities)
+    to = next_in_chain if pure else successor
+    version = to(run, failed, result.abilities)
     deadline = total_deadline(run)
     if not version or (deadline is not None and result.finish_time >= deadline):
         return None
     return _Next(StepState.RETRYING, result.finish_time, version)
+
+
+def _gave_nothing(result: AttemptResult, *, pure: bool) -> bool:
+    """Whether the version is to blame, and another one may do what it did not."""
+    if result.outcome is Outcome.NOT_SENT:
+        return True
+    if result.outcome is not Outcome.NO_EFFECT:
+        return False
+    if pure:
+        return result.failure is not None and result.failure.code in HANDED_ON and not result.own
+    return result.outage
 
 
 def _follow_up(run: StepRun, result: AttemptResult, jitter: float) -> _Next:

@@ -44,6 +44,12 @@ class StartAttempt:
     """The class that the step declares for it; None: the weakest that the call can meet."""
     fallback: bool = False
     """It goes to `version` because another one could not."""
+    drawn: bool = False
+    """The mesh does not choose: among `versions`, or without them the targets of the node's route, we do."""
+    tries: int = 0
+    """Of the step itself: how often its version is tried; 0: as the node's route says."""
+    try_timeout: timedelta | None = None
+    """Of the step itself: the limit of each try."""
 
 
 @dataclass(frozen=True, slots=True)

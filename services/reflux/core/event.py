@@ -177,6 +177,8 @@ class OutcomeKept:
     version: str = ""
     items_digest: bytes = b""
     """Of the items of the iterations around it: it stands for these only. Empty outside of `foreach`."""
+    cost_nanos: int | None = None
+    """What it cost there (`reflux.core.cost`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,8 @@ class AttemptFinished:
     """When RETRYING: who is asked next, because this version could not; empty: as ever."""
     next_question: Question | None = None
     """When RETRYING an AMBIGUOUS effect: what is asked next; None: it is asked for again."""
+    cost_nanos: int | None = None
+    """What it cost, in billionths of a US dollar (`reflux.core.cost`); None: nobody told."""
 
 
 @dataclass(frozen=True, slots=True)

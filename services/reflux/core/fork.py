@@ -327,6 +327,7 @@ def _outcome(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept:
         attempts=former.attempts if former else len(run.finished),
         version=former.version if former else _version(run),
         items_digest=items_digest(origin, path),
+        cost_nanos=run.cost_nanos,
     )
 
 

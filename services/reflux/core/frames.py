@@ -18,7 +18,7 @@ Everything here follows from what was recorded and decides nothing: the same jou
 from collections.abc import Iterable
 from datetime import datetime
 
-from reflux.core import clocks, compensation
+from reflux.core import clocks, compensation, cost
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import RunPhase, StepState
@@ -177,6 +177,7 @@ def show(state: RunState, path: StepPath, run: StepRun) -> None:
         "attempts": len(run.finished),
         "error": None,
         "version": run.finished[-1].assignment.answered_by if run.finished else None,
+        "cost": cost.dollars(run.cost_nanos),
     }
     if run.kept is not None:
         shown |= {"attempts": run.kept.attempts, "version": run.kept.version or None}
@@ -219,6 +220,18 @@ def unpark(state: RunState, path: StepPath, time: datetime) -> None:
     del state.parked[path]
     state.parked_in = {container for other in state.parked for container in state.around(other)}
     clocks.go_on(state, time)
+
+
+def spend(state: RunState, path: StepPath, nanos: int | None, *, kept: bool = False) -> None:
+    """Adds a cost to a step and what is around it, and to the run unless it was kept from its origin."""
+    if nanos is None:
+        return
+    for each in (path, *state.around(path)):
+        if each != ROOT:
+            run = state.steps[each]
+            run.cost_nanos = cost.total(run.cost_nanos, nanos)
+    if not kept:
+        state.cost_nanos = cost.total(state.cost_nanos, nanos)
 
 
 def land(state: RunState, run: StepRun) -> None:

@@ -20,7 +20,7 @@ from reflux.core.command import Record
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import StepState
 from reflux.core.flow.model import ForeachAction, OnError, Scope, branches_of
-from reflux.core.frames import settle, show, skip_all
+from reflux.core.frames import settle, show, skip_all, spend
 from reflux.core.names import StepPath
 from reflux.core.state import RunState, StepRun
 
@@ -58,6 +58,7 @@ def take_over(state: RunState, event: ev.StepSettled) -> None:
         raise ValueError(f"the journal uses an outcome of step {event.step} that it does not hold")
     state.stored -= _size(kept)  # settling counts it
     _remember(run, kept)
+    spend(state, event.step, kept.cost_nanos, kept=True)
     scopes = branches_of(run.step.action)
     if scopes:
         run.branches = tuple(range(len(scopes)))
@@ -88,6 +89,7 @@ def _take_over_inside(state: RunState, scope: Scope, prefix: str, event: ev.Step
             run.state, run.skip_reason = StepState.SKIPPED, ev.SkipReason.BRANCH
         else:
             _remember(run, kept)
+            run.cost_nanos = kept.cost_nanos  # what is around it has counted it already
             run.state, run.output = kept.state, kept.output
         run.finish_time = event.time
         show(state, path, run)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from reflux.core import event as ev
+from reflux.core.cost import dollars, total
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.expression import ExpressionError, Template
 from reflux.core.flow.model import ForeachAction, WhileAction
@@ -18,12 +19,18 @@ from reflux.core.state import MAX_RUN_BYTES, RunState, StepRun, no_room
 _LOOPS: Final = ForeachAction | WhileAction
 
 
-def mapped(state: RunState, path: StepPath, output: Json, version: str | None = None) -> Json | ev.Failure:
-    """The output of a step whose action gave `output`, by this node version; or why there is none."""
+def mapped(
+    state: RunState, path: StepPath, output: Json, version: str | None = None, cost_nanos: int | None = None
+) -> Json | ev.Failure:
+    """The output of a step whose action gave `output`, by this node version and at this cost; or why there is
+    none.
+    """
     run = state.steps[path]
     template = run.step.result
     if template is not None and not isinstance(run.step.action, _LOOPS):
-        found = _made(template, {**state.values_of(path), "self": _self(run, output, version)}, path)
+        found = _made(
+            template, {**state.values_of(path), "self": _self(run, output, version, cost_nanos)}, path
+        )
         if isinstance(found, ev.Failure):
             return found
         output = found
@@ -36,13 +43,14 @@ def run_output(state: RunState) -> Json | ev.Failure | None:
     return None if template is None else _made(template, state.values, StepPath(""))
 
 
-def _self(run: StepRun, output: Json, version: str | None) -> dict[str, JsonValue]:
+def _self(run: StepRun, output: Json, version: str | None, cost_nanos: int | None) -> dict[str, JsonValue]:
     called = version is not None
     return {
         "state": ev.StepState.SUCCEEDED.value,
         "attempts": len(run.finished) + called,
         "error": None,
         "version": version,
+        "cost": dollars(total(run.cost_nanos, cost_nanos)),
         "output": output.value,
     }
 

@@ -23,7 +23,7 @@ Each question is journaled before it is asked, so whoever takes the run over kno
 again: both are idempotent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -66,6 +66,8 @@ class Abilities:
     cancelable: bool = False
     successors: tuple[str, ...] = ()
     """Versions that may take a call over from it, the first first."""
+    chain: tuple[str, ...] = ()
+    """The same where its step walks a chain that the mesh does not know: that chain and nobody else."""
 
 
 NONE: Final = Abilities()
@@ -174,15 +176,32 @@ def recover(state: RunState, now: datetime) -> Iterator[ev.EffectAnswered]:
 def successor(run: StepRun, failed: str, abilities: Abilities) -> str:
     """Who is asked instead of a version that surely did nothing; empty when all were.
 
-    Never for a step that names its version, nor for one that a person has given to a version.
+    Never for a step that names its version and no fallback, nor for one that a person has given to a version.
     """
-    action = run.step.action
-    if run.pinned or not isinstance(action, NodeAction) or action.version is not None:
+    action, route = run.step.action, run.step.route
+    chained = route is not None and route.fallback is not None
+    if run.pinned or not isinstance(action, NodeAction) or (action.version is not None and not chained):
         return ""
-    gone, others = {failed, *run.tried}, abilities.successors
-    if run.step.route is not None and run.step.route.versions:
-        own = [version for version, _ in run.step.route.versions]
+    others = abilities.chain if chained else abilities.successors
+    if not chained and route is not None and route.versions:
+        own = [version for version, _ in route.versions]
         others = tuple(sorted(own, key=lambda each: others.index(each) if each in others else len(others)))
+    return _untried(run, failed, others)
+
+
+def next_in_chain(run: StepRun, failed: str, abilities: Abilities) -> str:
+    """Who is asked instead of a version that failed at a pure call; empty: nobody, or the mesh sees to it.
+
+    The mesh does for every step but one that is `drawn`: that one is pinned, and here its chain is walked.
+    """
+    route = run.step.route
+    if run.pinned or route is None or not route.drawn:
+        return ""
+    return _untried(run, failed, abilities.chain)
+
+
+def _untried(run: StepRun, failed: str, others: Iterable[str]) -> str:
+    gone = {failed, *run.tried}
     return next((version for version in others if version not in gone), "")
 
 

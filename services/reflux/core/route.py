@@ -23,6 +23,9 @@ from reflux.core.names import RunId, StepPath
 TOTAL_WEIGHT: Final = 10_000
 """Basis points that the weights of a route sum to."""
 
+MAX_TRIES: Final = 5
+"""Of one version within one attempt."""
+
 DIGEST_BYTES: Final = 16
 """Of a sticky value."""
 

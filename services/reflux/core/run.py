@@ -38,6 +38,7 @@ from reflux.core.frames import (
     settle,
     size_of,
     skip_all,
+    spend,
     unpark,
 )
 from reflux.core.kept import keep, take_over
@@ -217,6 +218,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
     run.used += event.counted
     run.generation = event.generation + (event.outcome is ev.Outcome.NO_EFFECT)
     run.finished.append(event)
+    spend(state, event.step, event.cost_nanos)
     run.failure = event.failure
     resolving.follow(run, event)
     if event.state is StepState.RETRYING and event.retry_at is not None:

@@ -138,6 +138,8 @@ class StepRun:
     """It is the compensation of that step."""
     kept: ev.OutcomeKept | None = None
     """The outcome of another run that stands here."""
+    cost_nanos: int | None = None
+    """What it and the steps in it have cost (`reflux.core.cost`); None: nobody told."""
     start_time: datetime | None = None
     renewed: datetime | None = None
     """When a person had it done again: its total time counts from then."""
@@ -212,6 +214,8 @@ class RunState:
     flights: int = 0
     stored: int = 0
     """Bytes of the input and of all outputs."""
+    cost_nanos: int | None = None
+    """What its own attempts have cost; None: nobody told."""
     queued: bool = False
     """It waits for a limit of its flow: nothing of it may begin."""
     quarantine: ev.Failure | None = None

@@ -222,6 +222,9 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
         versions=route.versions,
         sticky=None if sticky is None else Json.of(sticky),
         own_sticky=template is not None,
+        drawn=route.drawn,
+        tries=route.tries,
+        try_timeout=route.try_timeout,
         cache_key=key if cache is not None else None,
         cache_ttl=cache.ttl if cache is not None else timedelta(0),
     )

@@ -31,6 +31,7 @@ from reflux.orchestrator.caller import (
     Order,
     answered,
     assignment_of,
+    cost_of,
     labels_of,
 )
 from reflux.runtime import rpc
@@ -125,7 +126,7 @@ class _Batch:
         if result.WhichOneof("outcome") == "failure":
             report = rpc.read_status(result.failure)
             return self._failed(order, report, now, own=report.metadata.get("fault") == TARGET)
-        return answered(order, self._assignment, result.output, self._start, now)
+        return answered(order, self._assignment, result, self._start, now)
 
     def _failed(self, order: Order, report: rpc.RpcFailure, now: datetime, *, own: bool) -> AttemptResult:
         late = (now - self._start).total_seconds() >= order.seconds(self._start) - LATE_SECONDS
@@ -140,7 +141,13 @@ class _Batch:
             step=order.step,
         )
         return AttemptResult(
-            Outcome.NO_EFFECT, self._assignment, self._start, now, failure=failure, counted=own
+            Outcome.NO_EFFECT,
+            self._assignment,
+            self._start,
+            now,
+            failure=failure,
+            counted=own,
+            cost_nanos=cost_of(report),
         )
 
 

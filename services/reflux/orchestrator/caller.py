@@ -27,6 +27,7 @@ import grpc
 
 from reflux.api.node.v1 import node_service_pb2 as pb
 from reflux.core.attempt import AttemptResult
+from reflux.core.cost import believable
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
@@ -41,8 +42,11 @@ from reflux.runtime.clock import Clock
 
 EXECUTE: Final = "/reflux.api.node.v1.NodeService/Execute"
 
-SINGLE_TRY: Final = ("x-envoy-max-retries", "0")
-"""Envoy hears it from internal addresses only."""
+MAX_RETRIES: Final = "x-envoy-max-retries"
+TRY_TIMEOUT: Final = "x-envoy-upstream-rq-per-try-timeout-ms"
+"""Both are heard by Envoy from internal addresses only, and go before what the node's route says."""
+
+SINGLE_TRY: Final = (MAX_RETRIES, "0")
 
 RETRYABLE: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"}
@@ -74,6 +78,9 @@ only while the node cannot reach us, or we could not record it."""
 _TOO_LARGE: Final = "message larger than max"
 """gRPC's words for an answer that is there and cannot be taken in: the node has done its work."""
 
+
+_LONGEST_COST: Final = 20
+"""Digits."""
 
 OVERRIDE: Final = "override"
 """Reason of a version that its step's own shares gave; by a sticky draw it is `STICKY`, as everywhere."""
@@ -130,6 +137,10 @@ class Order:
     """Tokens of that budget that Envoy may use up for further tries."""
     single: bool = False
     """The budget is empty: one try."""
+    tries: int = 0
+    """Of its version, by the step's own word; 0: as the node's route says."""
+    try_timeout: timedelta | None = None
+    """Limit of each of them, by the step's own word; None: as the node's route says."""
 
     def seconds(self, now: datetime) -> float:
         """What is left for the call when it is sent now."""
@@ -164,7 +175,7 @@ class NodeCaller:
         except grpc.aio.AioRpcError as error:
             return self._failed(order, error, start)
         assignment = assignment_of(order, labels_of(await call.initial_metadata()))
-        return answered(order, assignment, response.output, start, self._clock.now())
+        return answered(order, assignment, response, start, self._clock.now())
 
     def _envelope(self, order: Order) -> tuple[tuple[str, str], ...]:
         envelope = [
@@ -188,6 +199,10 @@ class NodeCaller:
             envelope.append(("x-reflux-version", order.version))
         if order.single:
             envelope.append(SINGLE_TRY)
+        elif order.tries:
+            envelope.append((MAX_RETRIES, str(order.tries - 1)))
+        if order.try_timeout is not None:
+            envelope.append((TRY_TIMEOUT, str(max(1, order.try_timeout // timedelta(milliseconds=1)))))
         if order.assignment.effect is not EffectClass.PURE:
             envelope.append(("x-reflux-claim-address", self._claim_address))
         if self._tracer is not None:
@@ -223,6 +238,7 @@ class NodeCaller:
             failure=failure,
             outage=report.metadata.get("fault") == "node",
             own=report.metadata.get("fault") == TARGET,
+            cost_nanos=cost_of(report),
             # Waiting helps with all that the mesh lacks, but not with a setting.
             counted=missing is Reason.FAULTS_NOT_ALLOWED
             or (sent and (reached or report.code not in _GAVE_UP)),
@@ -230,14 +246,25 @@ class NodeCaller:
 
 
 def answered(
-    order: Order, assignment: Assignment, output: bytes, start: datetime, now: datetime
+    order: Order,
+    assignment: Assignment,
+    reply: pb.ExecuteResponse | pb.BatchResult,
+    start: datetime,
+    now: datetime,
 ) -> AttemptResult:
     """A reply; one that is no JSON document of bearable size fails the step, but its effect is done."""
-    document = Json(output)
+    document = Json(reply.output)
+    told = believable(reply.cost_nanos) if reply.HasField("cost_nanos") else None
     problem = _unfit(order, document)
     if problem is None:
-        return AttemptResult(Outcome.DONE, assignment, start, now, output=document)
-    return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem)
+        return AttemptResult(Outcome.DONE, assignment, start, now, output=document, cost_nanos=told)
+    return AttemptResult(Outcome.DONE, assignment, start, now, failure=problem, cost_nanos=told)
+
+
+def cost_of(report: rpc.RpcFailure) -> int | None:
+    """What a call cost that failed."""
+    told = report.metadata.get("cost_nanos", "")
+    return believable(int(told)) if told.isdecimal() and len(told) < _LONGEST_COST else None
 
 
 def _never_left(assignment: Assignment) -> bool:

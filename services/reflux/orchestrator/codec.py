@@ -215,6 +215,8 @@ def _encode_finished(event: ev.AttemptFinished) -> pb.Event:
     finished.counted = event.counted
     if event.next_version:
         finished.next_version = event.next_version
+    if event.cost_nanos is not None:
+        finished.cost_nanos = event.cost_nanos
     if event.next_question is not None:
         finished.next_question = event.next_question
     return stored
@@ -236,6 +238,7 @@ def _decode_finished(stored: pb.AttemptFinished) -> ev.Event:
         counted=stored.counted,
         next_version=stored.next_version,
         next_question=knowledge_codec.question_in(stored.next_question),
+        cost_nanos=stored.cost_nanos if stored.HasField("cost_nanos") else None,
     )
 
 

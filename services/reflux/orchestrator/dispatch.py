@@ -110,6 +110,8 @@ def prepare(
         declared=command.effect is not None,
         fallback=command.fallback,
         repeats=repeats,
+        tries=command.tries,
+        try_timeout=command.try_timeout,
     )
     if shadow is not None:
         order = replace(order, shadow=shadow, group=None)
@@ -129,10 +131,11 @@ def _shadow(run_id: RunId, command: StartAttempt, reach: Reach, effect: EffectCl
 
 
 def choose(command: StartAttempt, run_id: RunId, reach: Reach) -> tuple[StartAttempt, Assignment]:
-    """The draw of an attempt, what it is made from, and, when its step has shares of its own, the version.
+    """The draw of an attempt, what it is made from, and, when its step has a way of its own, the version.
 
-    Such a version is pinned from here on; the assignment says that it was the step's choice, and its share.
-    For every other attempt Envoy chooses. The effect class of the assignment is not known yet.
+    Such a version is pinned from here on; the assignment says that it was chosen for the step, and its share:
+    the step's own, or that of the node's route where the step only says how often and for how long it is
+    tried, and who comes next. For every other attempt Envoy chooses. The effect class is not known yet.
 
     Args:
         command: the attempt.
@@ -142,9 +145,12 @@ def choose(command: StartAttempt, run_id: RunId, reach: Reach) -> tuple[StartAtt
     digest = _sticky(command, reach)
     number = sticky_draw(digest) if digest else draw(command.node, run_id, command.step, command.attempt)
     assignment = Assignment(EffectClass.AT_MOST_ONCE, Lane.SAFE, draw=number, sticky=digest)
-    if command.version is not None or not command.versions:
+    shares = command.versions
+    if command.drawn and not shares:
+        shares = tuple((target.version, target.weight) for target in reach.targets)
+    if command.version is not None or not shares:
         return command, assignment
-    version, share = pick(command.versions, number)
+    version, share = pick(shares, number)
     reason = STICKY if digest else OVERRIDE
     return replace(command, version=version), replace(assignment, weight=share, reason=reason)
 

@@ -10,7 +10,7 @@ the weakest effect class it may meet.
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import accumulate
@@ -225,9 +225,14 @@ class MeshView:
         route = self.route(node)
         if route is None:
             return ()
-        own = next((target.fallback for target in route.targets if target.version == version), ())
-        names = dict.fromkeys((*own, *route.reachable))
+        names = dict.fromkeys((*self.chain(node, version), *route.reachable))
         return tuple(name for name in names if name != version and name in self.versions(node))
+
+    def chain(self, node: str, version: str) -> tuple[str, ...]:
+        """The versions that a call which the route gives to this one is tried on next, in order."""
+        route = self.route(node)
+        targets = route.targets if route is not None else ()
+        return next((target.fallback for target in targets if target.version == version), ())
 
     def reach(self, node: str, pin: str | None) -> Reach:
         """What a call can meet, a pinned one its version alone; without versions when none is known."""
@@ -238,8 +243,7 @@ class MeshView:
         route = self.route(node)
         names = (pin,) if pin is not None else route.reachable if route is not None else ()
         met = tuple(versions[name] for name in names if name in versions)
-        timeouts = [version.attempt_timeout for version in met]
-        longest = None if None in timeouts else max((t for t in timeouts if t is not None), default=None)
+        longest = longest_attempt(met)
         targets = _targets(route, pin)
         weights = [target.weight for target in targets] if pin is None else []
         batch = min((version.batch for version in met), default=1)
@@ -289,6 +293,12 @@ class MeshView:
         self._reach.clear()
         if self._versions is not None and self._routes is not None:
             self.synced.set()
+
+
+def longest_attempt(versions: Iterable[VersionView]) -> timedelta | None:
+    """The longest attempt that these versions name; None when one names none, or there are none."""
+    timeouts = [version.attempt_timeout for version in versions]
+    return None if None in timeouts else max((t for t in timeouts if t is not None), default=None)
 
 
 def _targets(route: RouteView | None, pin: str | None) -> tuple[TargetView, ...]:

@@ -25,6 +25,8 @@ import grpc
 from reflux.api.routing.v1 import try_service_pb2 as pb
 from reflux.api.routing.v1.try_service_pb2_grpc import TryServiceStub
 from reflux.core.event import Outcome
+from reflux.core.flow.durations import format_duration
+from reflux.core.flow.model import StepRoute
 from reflux.core.names import RunId, StepPath
 from reflux.core.state import RunState
 from reflux.runtime import logs, rpc
@@ -104,6 +106,20 @@ def calls_of(state: RunState, first: int, limit: int) -> Iterator[str]:
 def call_name(run_id: RunId, step: StepPath, attempt: int, batch_id: str = "") -> str:
     """What the control plane knows the call of an attempt by."""
     return batch_id or f"{run_id}/{step}/{attempt}"
+
+
+def own_way(route: StepRoute | None) -> list[str]:
+    """What the route of a step says of its attempts, in the words of a flow; a pin is their reason."""
+    if route is None:
+        return []
+    said = ["versions"] if route.versions else []
+    if route.fallback is not None:
+        said.append(f"fallback {', '.join(route.fallback) or 'none'}")
+    if route.tries:
+        said.append(f"tries {route.tries}")
+    if route.try_timeout is not None:
+        said.append(f"try_timeout {format_duration(route.try_timeout)}")
+    return said
 
 
 def account(run_id: RunId, step: StepPath, attempt: Mapping[str, Any], heard: Heard | None) -> dict[str, Any]:

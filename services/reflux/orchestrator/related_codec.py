@@ -21,6 +21,7 @@ def _encode_kept(event: ev.OutcomeKept) -> pb.Event:
             attempts=event.attempts,
             version=event.version,
             items_digest=event.items_digest,
+            cost_nanos=event.cost_nanos,
         )
     )
 
@@ -36,6 +37,7 @@ def _decode_kept(stored: pb.OutcomeKept) -> ev.Event:
         attempts=stored.attempts,
         version=stored.version,
         items_digest=stored.items_digest,
+        cost_nanos=stored.cost_nanos if stored.HasField("cost_nanos") else None,
     )
 
 

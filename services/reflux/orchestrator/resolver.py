@@ -56,7 +56,24 @@ def abilities_of(mesh: MeshView, run: StepRun, version: str) -> Abilities:
         verifiable=view is not None and view.verifiable,
         cancelable=view is not None and view.cancelable,
         successors=mesh.successors(action.node, version),
+        chain=chain_of(mesh, run, version),
     )
+
+
+def chain_of(mesh: MeshView, run: StepRun, version: str) -> tuple[str, ...]:
+    """Who is asked after a version by a step that walks its chain itself, in order; registered ones only.
+
+    The step's own fallback. Else, when it names no version, that of the target which the route was asked for
+    in this round: the chain of a version in it is not followed.
+    """
+    action, route = run.step.action, run.step.route
+    if not isinstance(action, NodeAction) or route is None or not route.drawn:
+        return ()
+    known, others = mesh.versions(action.node), route.fallback
+    if others is None:
+        named = route.versions or action.version is not None
+        others = () if named else mesh.chain(action.node, run.tried[0] if run.tried else version)
+    return tuple(name for name in others if name in known)
 
 
 def abilities_after(

@@ -200,7 +200,7 @@ class RetryBudgets:
         bucket = self._bucket(order.node, target.version)
         if not order.repeats and order.cache is None:
             bucket.earn()
-        more = target.tries - 1
+        more = (order.tries or target.tries) - 1
         alone = order.version is not None or not target.fallback
         if not more or not alone:
             return order

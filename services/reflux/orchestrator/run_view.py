@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from reflux.core import event as ev
+from reflux.core.cost import dollars
 from reflux.core.document import Json
 from reflux.core.errors import InvalidArgument
 from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
@@ -100,6 +101,7 @@ def run_document(
             "key": _key(state),
             "fingerprint": seen_as(state, _run_failure(state)) or "",
             "pause": words.pause(state, stamp),
+            "cost": dollars(state.cost_nanos),
             **_test(created.faults),
             **(queue or {}),
         }
@@ -260,6 +262,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
     if run.flight is not None:
         attempts.append(_flight(run.flight))
     for attempt in attempts:
+        attempt["override"] = provenance.own_way(run.step.route)
         attempt["faults"] = [str(fault) for fault in met_by(state, path, attempt["attempt"])]
     return {
         "id": path,
@@ -279,6 +282,7 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "child_run_id": run.child or "",
         "omitted": False,
         "kept_from": run.kept.run_id if run.kept else "",
+        "cost": dollars(run.cost_nanos),
         "approval": words.approval(run, stamp),
         "signal": words.awaited_signal(state, path, run),
         "evidence": evidence(run, stamp),
@@ -350,6 +354,7 @@ def _attempt(finished: ev.AttemptFinished, *, claimed: bool) -> dict[str, Any]:
         **_assignment(finished.assignment),
         "claimed": claimed,
         "error": _error(finished.failure, finished.outcome),
+        "cost": dollars(finished.cost_nanos),
         "start_time": stamp(finished.start_time),
         "finish_time": stamp(finished.finish_time),
     }
@@ -363,6 +368,7 @@ def _flight(flight: Flight) -> dict[str, Any]:
         **_assignment(started.assignment),
         "claimed": flight.claim is not None,
         "error": None,
+        "cost": None,
         "start_time": stamp(started.time),
         "finish_time": None,
     }

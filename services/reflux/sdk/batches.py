@@ -35,11 +35,12 @@ from reflux.core.reasons import Reason
 from reflux.sdk import metrics
 from reflux.sdk.envelope import Envelope
 from reflux.sdk.faults import Fault, NodeFault, TargetFault
+from reflux.sdk.outcome import Done, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reflux.sdk.servicer import Failed, NodeServicer
+    from reflux.sdk.servicer import NodeServicer
 
 MAX_ITEMS: Final = 256
 MAX_BYTES: Final = 1 << 20
@@ -60,7 +61,7 @@ class Batch:
         self._remaining: float | None = context.time_remaining()
         self._next = 0
         self._unanswered = len(items)
-        self._known: deque[tuple[int, bytes | Failed]] = deque()
+        self._known: deque[tuple[int, Done | Failed]] = deque()
         self._something = asyncio.Event()
         self._runners: set[asyncio.Task[None]] = set()
         self._one_is_ready = False
@@ -109,9 +110,9 @@ class Batch:
     def _ill(self) -> Failed | None:
         """The first of the outcomes known, if all of them are for the mesh to act on."""
         outcomes = [outcome for _, outcome in self._known]
-        if all(not isinstance(each, bytes) and isinstance(each.fault, NodeFault) for each in outcomes):
+        if all(isinstance(each, Failed) and isinstance(each.fault, NodeFault) for each in outcomes):
             first = outcomes[0]
-            return None if isinstance(first, bytes) else first
+            return first if isinstance(first, Failed) else None
         return None
 
     def _message(self) -> pb.ExecuteBatchResponse:
@@ -122,9 +123,11 @@ class Batch:
             index, outcome = self._known.popleft()
             self._unanswered -= 1
             result = message.results.add(index=index)
-            if isinstance(outcome, bytes):
-                result.output = outcome
-                size += len(outcome)
+            if isinstance(outcome, Done):
+                result.output = outcome.output
+                size += len(outcome.output)
+                if outcome.cost_nanos is not None:
+                    result.cost_nanos = outcome.cost_nanos
             else:
                 result.failure.CopyFrom(self._servicer.status(outcome))
                 size += result.failure.ByteSize()
@@ -152,7 +155,7 @@ class Batch:
             self._known.append((index, outcome))
             self._something.set()
 
-    async def _outcome(self, item: pb.BatchItem, place: ExitStack) -> bytes | Failed:
+    async def _outcome(self, item: pb.BatchItem, place: ExitStack) -> Done | Failed:
         began = perf_counter()
         code = grpc.StatusCode.CANCELLED.name
         try:
@@ -164,7 +167,7 @@ class Batch:
                 idempotency_key=item.idempotency_key,
             )
             outcome = await self._servicer.work(item.input, envelope, self._left(item), place)
-            code = "OK" if isinstance(outcome, bytes) else outcome.fault.code.name
+            code = "OK" if isinstance(outcome, Done) else outcome.fault.code.name
         finally:
             version = self._servicer.version
             metrics.CALL_DURATION.at(version.node, version.version, code).record(perf_counter() - began)

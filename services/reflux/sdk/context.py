@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager, nullcontext
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from reflux.core.cost import MAX_NANOS, NANOS, believable, total
 from reflux.core.effect import EffectClass
 from reflux.runtime.traces import SpanKind
 from reflux.sdk.faults import Refusal
@@ -63,6 +65,8 @@ class Context(Generic[R]):
         """Events written with it carry run, step, attempt and version."""
         self.claimed = False
         """Whether the right to act was granted."""
+        self.cost_nanos: int | None = None
+        """What was `spent`, in billionths of a US dollar."""
         self.refusal: Refusal | None = None
         """Why it was not; then the call fails, whatever the function makes of it."""
 
@@ -118,6 +122,25 @@ class Context(Generic[R]):
         if self._spans is None:
             return nullcontext(NO_SPAN)
         return self._spans.span(name, kind, attributes or {})
+
+    def spent(self, amount: Decimal | int | str) -> None:
+        """Say that the call has cost so much, in US dollars; what it says again is added.
+
+        It is journaled with the attempt, also when that fails after it, and shown as the step's `cost`. Say
+        only what is certain: without a word the cost is unknown, which is not the same as nothing.
+
+        >>> ctx.spent("0.00125")
+
+        Raises:
+            ValueError: it is no amount, less than nothing, or more than a million.
+        """
+        try:
+            nanos = int((Decimal(amount) * NANOS).to_integral_value(ROUND_HALF_EVEN))
+        except ArithmeticError:
+            raise ValueError(f"{amount!r} is no amount") from None
+        if believable(nanos) is None or believable(total(self.cost_nanos, nanos)) is None:
+            raise ValueError(f"a call costs between 0 and {MAX_NANOS // NANOS} US dollars, not {amount}")
+        self.cost_nanos = total(self.cost_nanos, nanos)
 
     async def claim(self, *, scope: str | None = None, key_ttl: timedelta | None = None) -> None:
         """Ask for the right to act, once per call; a pure call needs none.

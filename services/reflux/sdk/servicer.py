@@ -25,7 +25,6 @@ import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -43,6 +42,7 @@ from reflux.sdk.batches import Batch
 from reflux.sdk.context import Context
 from reflux.sdk.envelope import FAULT_KEY, RETRY_KEY, RETRY_SAFE, Envelope
 from reflux.sdk.faults import Fault, Full, NodeFault, Refusal, TargetFault
+from reflux.sdk.outcome import Done, Failed
 from reflux.sdk.shadows import Reporter, is_copy
 from reflux.sdk.tracing import VersionSpans, tell
 from reflux.sdk.verifying import Asking, ask
@@ -61,19 +61,6 @@ if TYPE_CHECKING:
 SERVICE: Final = node_service_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
 
 _MAX_VIOLATIONS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """How a call failed, and what had become of it until then: None before its input was accepted."""
-
-    fault: Fault
-    call: Context[Any] | None
-
-    @property
-    def safe(self) -> bool:
-        """Nothing was processed, for certain."""
-        return self.call is None or not self.call.claimed
 
 
 class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
@@ -180,12 +167,12 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
                 await self.take_place(place)
                 envelope = Envelope.read(metadata)
             except (Fault, CallerError) as error:
-                outcome: bytes | Failed = self.failed(error, None, spans)
+                outcome: Done | Failed = self.failed(error, None, spans)
             else:
                 outcome = await self.work(request.input, envelope, context.time_remaining(), place, spans)
-        self._reporter.tell(metadata, outcome if isinstance(outcome, bytes) else outcome.fault)
-        if isinstance(outcome, bytes):
-            return node_service_pb2.ExecuteResponse(output=outcome)
+        self._reporter.tell(metadata, outcome.output if isinstance(outcome, Done) else outcome.fault)
+        if isinstance(outcome, Done):
+            return node_service_pb2.ExecuteResponse(output=outcome.output, cost_nanos=outcome.cost_nanos)
         return await self._fail(outcome, context)
 
     async def work(
@@ -195,7 +182,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         remaining: float | None,
         place: ExitStack,
         spans: CallSpans | None = None,
-    ) -> bytes | Failed:
+    ) -> Done | Failed:
         """The outcome of one call that has its `place`: its output, or how it failed.
 
         Args:
@@ -211,7 +198,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
             call = self.open(envelope, effect, remaining, spans)
             if not self.version.claims_itself:
                 await call.claim()
-            return self._finish(await self._run(value, call, place), call)
+            return Done(self._finish(await self._run(value, call, place), call), call.cost_nanos)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told
             return self.failed(error, call, spans)
 
@@ -354,6 +341,8 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         metadata = {**fault.metadata, "fault": fault.owner, "node_version": self.version.name}
         if untouched or fault.no_effect:
             metadata["outcome"] = "NO_EFFECT"
+        if call is not None and call.cost_nanos is not None:
+            metadata["cost_nanos"] = str(call.cost_nanos)
         return rpc.make_status(
             fault.code,
             fault.message,

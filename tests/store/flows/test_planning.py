@@ -226,3 +226,31 @@ async def test_a_cache_of_a_call_that_may_have_an_effect_is_a_problem(flows, mes
     mesh.add("http.request", "1.0.0", effect=EffectClass.IDEMPOTENT)
     assert problems_of(await flows.plan(calling(cache=cache))) == [("CACHE_NOT_PURE", "/spec/steps/0/cache")]
     assert (await flows.plan(calling(cache=cache, effect="pure"))).valid
+
+
+async def test_a_steps_own_chain_is_resolved(flows, mesh):
+    """Each version of it is shown, without weight; one that is not registered is a problem at its place."""
+    plan = await flows.plan(calling(route={"fallback": ["3.0.0"], "tries": 2}))
+    assert plan.valid
+    assert [(v.version, v.weight) for v in plan.steps[0].versions] == [("1.0.0", 10_000), ("3.0.0", 0)]
+    plan = await flows.plan(calling(route={"pin": "2.0.0", "fallback": ["9.0.0", "1.0.0"]}))
+    assert problems_of(plan) == [("UNKNOWN_VERSION", "/spec/steps/0/route/fallback/0")]
+    assert [(v.version, v.weight) for v in plan.steps[0].versions] == [("2.0.0", 10_000), ("1.0.0", 0)]
+
+
+async def test_the_weakest_class_of_a_steps_own_chain_is_shown(flows, mesh):
+    """Each attempt is made with the class of the one version that it asks."""
+    mesh.add("http.request", "3.0.0", effect=EffectClass.AT_MOST_ONCE)
+    (step,) = (await flows.plan(calling(route={"fallback": ["3.0.0"]}))).steps
+    assert (step.effect, step.lane) == ("at_most_once", "safe")
+
+
+async def test_a_try_is_shorter_than_the_attempt(flows, mesh):
+    """Where the flow names no timeout the version does, or 60 s hold."""
+    plan = await flows.plan(calling(route={"try_timeout": "60s"}))
+    assert problems_of(plan) == [("BAD_VALUE", "/spec/steps/0/route/try_timeout")]
+    assert "60s" not in plan.problems[0].message
+    assert "1m" in plan.problems[0].hint
+    longer = calling(route={"try_timeout": "60s"}, timeout={"attempt": "61s"})
+    assert (await flows.plan(longer)).valid
+    assert (await flows.plan(calling(route={"try_timeout": "59s"}))).valid

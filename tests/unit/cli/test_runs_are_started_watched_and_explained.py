@@ -162,7 +162,7 @@ def test_get_shows_each_step_with_who_answered(server: FakeServer, reflux: Reflu
 
 
 def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, reflux: Reflux) -> None:
-    """Revision, draw, weight, chosen, answered by, tries, flags in words, reason, outcome, error, waiting."""
+    """Revision, draw, weight, chosen, answered by, tries, flags in words, reason, outcome, cost, error."""
     error = {"code": "UNAVAILABLE", "reason": "NODE_FAULT", "message": "it is ill", "step": "pay"}
     attempts = [
         an_attempt(outcome="NO_EFFECT", answered_by="", flags="UF,URX", tries=2, error=error),
@@ -172,6 +172,7 @@ def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, refl
             reason="fallback",
             tries=2,
             draw=11,
+            cost=0.0000125,
             tried=[
                 a_try(endpoint="10.0.0.7:80", flags="UT", duration="0.301000s"),
                 a_try(version="2.0.0", code="OK", duration="0.002500s"),
@@ -194,7 +195,8 @@ def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, refl
     )
     assert (
         "2.0.0 answered in try 2, as a fallback. Try 1 of 1.0.0 at 10.0.0.7:80: the try took too long (UT), "
-        "301.0 ms. Try 2 of 2.0.0: OK, 2.5 ms. It is done (DONE), after 250 ms." in " ".join(text.split())
+        "301.0 ms. Try 2 of 2.0.0: OK, 2.5 ms. It is done (DONE), after 250 ms. It cost $0.0000125."
+        in " ".join(text.split())
     )
     assert "Attempt 3: drew 7312 of 10000 and is in flight." in text
     assert "It waits: attempt 3 is in flight." in text

@@ -32,7 +32,9 @@ def version(request):
 
 async def test_the_answer_has_one_form(provider, version):
     """Text, why it ended, who answered as what, the tokens, the cost: the same members from everybody."""
-    output = (await ask(provider, version)).output
+    answer = await ask(provider, version)
+    output = answer.output
+    assert answer.cost_nanos == (None if version == "local" else 2620)
     models = {"openai": "gpt-6-luna", "anthropic": "claude-haiku-5-5", "local": "stand-in"}
     assert output.pop("cost") == (None if version == "local" else {"amount": "0.00000262", "currency": "USD"})
     assert output.pop("id").startswith(("chatcmpl-", "msg_"))

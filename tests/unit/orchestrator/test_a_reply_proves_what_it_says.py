@@ -39,13 +39,14 @@ class _Envoy(NodeServiceServicer):
     labels: dict[str, str] = field(default_factory=dict)
     code: grpc.StatusCode = grpc.StatusCode.OK
     output: bytes = b"{}"
+    cost: int | None = None
 
     async def Execute(self, request: Any, context: Any) -> pb.ExecuteResponse:
         metadata = tuple(self.labels.items())
         if self.code is not grpc.StatusCode.OK:
             await context.abort(self.code, "words", metadata)
         await context.send_initial_metadata(metadata)
-        return pb.ExecuteResponse(output=self.output)
+        return pb.ExecuteResponse(output=self.output, cost_nanos=self.cost)
 
 
 @asynccontextmanager
@@ -66,6 +67,7 @@ async def _call(
     pin: str | None = None,
     lane: Lane = Lane.BROAD,
     output: bytes = b"{}",
+    cost: int | None = None,
 ) -> AttemptResult:
     effect = EffectClass.PURE if lane is Lane.BROAD else EffectClass.IDEMPOTENT
     order = Order(
@@ -81,7 +83,7 @@ async def _call(
         limit=timedelta(seconds=20),
         total_deadline=None,
     )
-    async with _caller(_Envoy(labels, code, output)) as caller:
+    async with _caller(_Envoy(labels, code, output, cost)) as caller:
         return await caller.call(order)
 
 
@@ -203,3 +205,10 @@ async def test_a_node_that_gives_up_a_call_may_be_asked_again() -> None:
     assert result.failure is not None
     assert (result.failure.reason, result.failure.retryable) == (Reason.NODE_FAULT, True)
     assert result.counted
+
+
+@pytest.mark.parametrize(("told", "kept"), [(None, None), (0, 0), (12, 12), (-1, None), (1 << 62, None)])
+async def test_a_reply_tells_what_the_call_cost(told: int | None, kept: int | None) -> None:
+    """What cannot be a cost counts as not told, and the output stands."""
+    result = await _call({}, cost=told)
+    assert (result.outcome, result.cost_nanos) == (Outcome.DONE, kept)

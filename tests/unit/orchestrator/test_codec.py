@@ -24,6 +24,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=12)
 counts = st.integers(0, (1 << 31) - 1)
 times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 DAY = timedelta(days=1)
+costs = st.none() | st.integers(0, (1 << 63) - 1)
 documents = st.binary(min_size=1, max_size=12).map(Json)
 failures = st.builds(ev.Failure, texts, texts, texts, st.booleans(), texts)
 assignments = st.builds(
@@ -86,6 +87,7 @@ KINDS = {
         counts,
         texts,
         st.binary(max_size=32),
+        costs,
     ),
     ev.ChildRequested: st.builds(
         ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times
@@ -115,6 +117,7 @@ KINDS = {
         counted=st.booleans(),
         next_version=texts,
         next_question=st.none() | st.sampled_from(ev.Question),
+        cost_nanos=costs,
     ),
     ev.EffectAsked: st.builds(
         ev.EffectAsked, texts, counts, st.sampled_from(ev.Question), counts, texts, times

@@ -52,6 +52,7 @@ def test_a_run_says_everything_flat():
         "priority": 5,
         "queue": None,
         "pause": None,
+        "cost": None,
         "test": False,
         "faults": [],
         "seed": "",
@@ -95,7 +96,9 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         ),
         node("b"),
     )
-    answers = {"a": [failed("UNAVAILABLE", after=1), done({"ok": True}, after=1, claimed_by="x@2")]}
+    first = failed("UNAVAILABLE", after=1, cost=250_000_000)
+    second = done({"ok": True}, after=1, claimed_by="x@2", cost=500_000_000)
+    answers = {"a": [first, second]}
     walk = Walk(flow, answers, {"n": 7}, {"a": EffectClass.IDEMPOTENT}).run(until=4)
     step = steps_of(walk)["a"]
     attempts = step.pop("attempts")
@@ -121,9 +124,11 @@ def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
         "child_run_id": "",
         "omitted": False,
         "kept_from": "",
+        "cost": 0.75,
         "approval": None,
         "signal": None,
     }
+    assert [attempt["cost"] for attempt in attempts] == [0.25, 0.5]
     assert [attempt["attempt"] for attempt in attempts] == [1, 2]
     assert [attempt["outcome"] for attempt in attempts] == ["NO_EFFECT", "DONE"]
     assert [attempt["claimed"] for attempt in attempts] == [False, True]

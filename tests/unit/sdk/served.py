@@ -32,6 +32,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     retry_safe: bool = False
     retry_seconds: float | None = None
+    cost_nanos: int | None = None
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Caller:
                 retry_safe=trailers.get("x-reflux-retry") == "safe",
                 retry_seconds=_retry_seconds(trailers.get(rpc.DETAILS_KEY)),
             )
-        return Answer(output=orjson.loads(response.output))
+        cost = response.cost_nanos if response.HasField("cost_nanos") else None
+        return Answer(output=orjson.loads(response.output), cost_nanos=cost)
 
 
 def _retry_seconds(status: bytes | None) -> float | None:

@@ -14,7 +14,7 @@ from reflux.cli.failures import wrong
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
-from reflux.cli.spoken import ago, local, took
+from reflux.cli.spoken import ago, local, money, took
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -128,6 +128,7 @@ def get(run_id: RunId, server: Server = None, data_dir: DataDir = None, as_json:
                 ("made by", _origin(run.get("origin"))),
                 ("created", local(run["create_time"])),
                 ("took", took(run["create_time"], run["finish_time"])),
+                ("cost", money(run.get("cost"))),
                 ("input", _short(run["input"])),
                 ("output", _short(run["output"])),
             )

@@ -172,7 +172,7 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
     chosen, answered = attempt["chosen"], attempt["answered_by"]
     if attempt["reason"] == "pin" and chosen:
         yield f"the step pins {chosen}."
-    elif attempt["reason"] == "override" and chosen:
+    elif attempt["reason"] == "override" and chosen and "versions" in attempt.get("override", ["versions"]):
         yield (
             f"the step itself gives {chosen} {spoken.percent(attempt['weight'])}, "
             f"and the draw {attempt['draw']} of 10000 chose it."
@@ -187,6 +187,9 @@ def sentences(node: str, attempt: dict[str, Any]) -> Iterator[str]:
         yield f"drew {attempt['draw']} of 10000; no reply said which version that chose."
     else:
         yield f"drew {attempt['draw']} of 10000 and is in flight."
+    own = [each for each in attempt.get("override", ()) if each != "versions"]
+    if own:
+        yield f"The step's own route says: {'; '.join(own)}."
     if answered:
         tries = attempt["tries"]
         count = f" in try {tries}" if tries > 1 else " at the first try" if tries else ""
@@ -240,6 +243,8 @@ def _outcome(attempt: dict[str, Any]) -> Iterator[str]:
     error = attempt["error"]
     why = f": {error['reason']}: {error['message']}" if error else ""
     yield f"{said} ({attempt['outcome']}), after {length}{why}."
+    if attempt.get("cost") is not None:
+        yield f"It cost {spoken.money(attempt['cost'])}."
 
 
 def _because(run: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ def composite(of: Composite) -> dict[str, Any]:
     """The cluster of a chain: try n goes to member n; a member without endpoints is passed over."""
     policy: dict[str, Any] = {
         "retry_on": RETRY_ON[of.lane],
-        "num_retries": len(of.members) - 1,
+        "num_retries": of.retries,
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
         # A second try of a version goes to another of its endpoints, if there is one. The choice is drawn
         # anew until it is another, at most so often; with two endpoints one in a million draws fails.

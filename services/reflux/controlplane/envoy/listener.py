@@ -60,8 +60,9 @@ def _manager() -> dict[str, Any]:
         "stat_prefix": "mesh",
         "codec_type": "HTTP2",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
-        # An orchestrator may say x-envoy-max-retries: 0 when a version has no retries left to spend. Envoy
-        # hears such headers only from internal addresses.
+        # An orchestrator may say x-envoy-max-retries, 0 when a version has no retries left to spend, and
+        # x-envoy-upstream-rq-per-try-timeout-ms: a step's own word. Envoy hears such headers only from
+        # internal addresses.
         "use_remote_address": True,
         "internal_address_config": {
             "cidr_ranges": [{"address_prefix": prefix, "prefix_len": bits} for prefix, bits in _PRIVATE]

@@ -110,7 +110,7 @@ def _action() -> dict[str, Any]:
 
 
 def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
-    """What a reply tells of this choice; and the version's own try timeout."""
+    """What a reply tells of this choice; and the version's own try timeout, unless the call brings one."""
     told: dict[str, Any] = {
         "response_headers_to_add": [
             _header("x-reflux-chosen", choice.version),
@@ -119,7 +119,10 @@ def _told(node: NodeGraph, choice: Choice) -> dict[str, Any]:
         ]
     }
     if choice.try_timeout_ms is not None:
-        limit = _header("x-envoy-upstream-rq-per-try-timeout-ms", str(choice.try_timeout_ms))
+        limit = {
+            "header": {"key": "x-envoy-upstream-rq-per-try-timeout-ms", "value": str(choice.try_timeout_ms)},
+            "append_action": "ADD_IF_ABSENT",
+        }
         told["typed_per_filter_config"] = {
             "envoy.filters.http.header_mutation": typed(
                 "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",

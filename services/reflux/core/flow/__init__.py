@@ -45,8 +45,9 @@ it, or a container around it that the reader is not inside, has `when`, is `disa
 or `switch`, of a `parallel` that can be won without it, or of a `try`, must be read with `.?`, `??` or
 `has()`. A failure that was let pass is not such a reason: what reads that output fails and says so. A step of
 a loop happens many times: outside the loop's `result` is read, inside only the same iteration; `while` asks
-its condition about the iteration before. `state`, `attempts`, `error` and `version` are always there; the
-last two may be null.
+its condition about the iteration before. `state`, `attempts`, `error`, `version` and `cost` are always there;
+the last three may be null. `cost` is in US dollars, of a container that of the steps in it; null means that
+no node told (`reflux.core.cost`).
 
 **Scope of the language.** What belongs to the language and is not built yet is refused by name
 (NOT_SUPPORTED_YET); what does not belong to it is refused with the nearest name that does (UNKNOWN_KEY).

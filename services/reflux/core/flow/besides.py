@@ -4,7 +4,7 @@
     effect: idempotent                   a stronger class than the node's own, for this call
     cache: { ttl: 10m, key: "{{ … }}" }  uses an output of the same input, or key, again
     compensate: { node, with }           undoes the step when the run ends badly (`reflux.core.compensation`)
-    route: { pin, versions, sticky }     how its calls find a version (`steproute`)
+    route: { pin, versions, sticky, … }  how its calls find a version (`steproute`)
 
 `result` of a loop means a value for each iteration, or of the last one, and is read with it (`actions`). The
 others see `self`: the step as expressions see it once it has settled, its output not yet mapped.

@@ -132,6 +132,18 @@ class StepRoute:
     """Versions and their basis points, by name; empty: those of the node's route."""
     sticky: Template | None = None
     """Gives the value whose calls stay with one version; None: what the node's route says."""
+    fallback: tuple[str, ...] | None = None
+    """Who is asked, in order, when the version that was chosen cannot; None: as the node's route says."""
+    tries: int = 0
+    """Of one attempt, at its version; 0: as the node's route says."""
+    try_timeout: timedelta | None = None
+    """Limit of each of them; None: as the node's route says."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the orchestrator chooses the version and pins it: the mesh knows nothing of this."""
+        own = self.fallback is not None or self.tries or self.try_timeout is not None
+        return bool(self.versions or own)
 
 
 @dataclass(frozen=True, slots=True)

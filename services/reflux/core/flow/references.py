@@ -144,8 +144,6 @@ class _Checker:
         if step is None:
             message = f"there is no step {name[:100]!r}"
             self._problems.add_unknown(ProblemCode.UNKNOWN_STEP, path, message, name, self._names)
-        elif field == "cost":
-            self._problems.add(ProblemCode.NOT_SUPPORTED_YET, path, "cost is not supported yet")
         elif field not in STEP_FIELDS:
             self._check_field(path, f"steps.{name}", field, STEP_FIELDS)
         elif reader is None:

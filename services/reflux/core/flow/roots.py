@@ -10,7 +10,7 @@ INDEX: Final = "index"
 """Number of the iteration, from 0; read inside loops."""
 RESERVED_ROOTS: Final = frozenset({*ROOTS, INDEX, "self", "error", "request", "inputs", "nodes"})
 """No item of a foreach may be called so; the last two are older names of others."""
-STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version")
+STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version", "cost")
 FIELDS: Final = {
     "run": ("id", "started_at", "attempt"),
     "flow": ("name", "version"),

@@ -82,7 +82,7 @@ class Chat:
         except TimeoutError:
             fault = faults.still_speaking(self._access, draft.length) if draft.begun else None
             raise fault or faults.silent(self._access) from None
-        return self._to_output(draft, wants_json=given.json_schema is not None)
+        return self._to_output(draft, ctx, wants_json=given.json_schema is not None)
 
     async def _client(self, connecting: asyncio.Task[Wire], deadline: float) -> Wire:
         try:
@@ -122,8 +122,11 @@ class Chat:
             prices.load()
         return wire
 
-    def _to_output(self, draft: Draft, *, wants_json: bool) -> Output:
+    def _to_output(self, draft: Draft, ctx: Context[Chat], *, wants_json: bool) -> Output:
         assert draft.finish is not None
+        cost = prices.cost_of(draft, self._access.provider)
+        if cost is not None:
+            ctx.spent(cost.amount)  # also for an answer that is of no use
         finish = "refusal" if draft.refused else draft.finish
         parsed: JsonValue = None
         if wants_json and finish == "stop":
@@ -139,5 +142,5 @@ class Chat:
             provider=self._access.provider,
             id=draft.id,
             usage=draft.usage,
-            cost=prices.cost_of(draft, self._access.provider),
+            cost=cost,
         )

@@ -21,7 +21,9 @@ from reflux.core.flow import (
     in_document_order,
     nearest,
 )
-from reflux.orchestrator.mesh_view import Reach
+from reflux.core.flow.durations import format_duration
+from reflux.orchestrator.dispatch import DEFAULT_ATTEMPT
+from reflux.orchestrator.mesh_view import Reach, longest_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +123,7 @@ class _Planner:
         elif step.route is not None and step.route.versions:
             shares = dict(step.route.versions)
         self._resolve(step, action, reach)
+        self._check_way(step, action, reach)
         await self._check_input(step, action, reach)
         effect, lane = _effect(action, reach)
         if step.effect is not None:
@@ -140,12 +143,20 @@ class _Planner:
         )
 
     def _reach(self, step: Step, action: NodeAction) -> Reach:
-        """What the calls can meet: of a step with shares of its own, all that have one."""
-        if step.route is None or not step.route.versions:
+        """What the calls can meet: of a step with a way of its own, those that it names and no others."""
+        route = step.route
+        if route is None or (not route.versions and route.fallback is None):
             return self.catalog.reach(action.node, action.version)
-        known = self.catalog.versions(action.node)
-        named = [version for version, share in step.route.versions if share]
-        return Reach(tuple(known[version] for version in named if version in known), None)
+        known, usual = self.catalog.versions(action.node), self.catalog.route(action.node)
+        if action.version is not None:
+            first = [action.version]
+        elif route.versions:
+            first = [version for version, share in route.versions if share]
+        else:
+            first = [target.version for target in (usual.targets if usual else ()) if target.weight]
+        named = dict.fromkeys((*first, *((route.fallback or ()) if first else ())))
+        met = tuple(known[version] for version in named if version in known)
+        return Reach(met, longest_attempt(met))
 
     def _resolve(self, step: Step, action: NodeAction, reach: Reach) -> None:
         """Record a node that is not there, a pinned version that is not, or a route that leads nowhere."""
@@ -171,6 +182,25 @@ class _Planner:
             message = f"no version of {node} gets traffic"
             hint = f"give one a weight in its route, or pin one: {node}@{next(iter(known))}"
             self.problems.append(Problem(ProblemCode.NO_ROUTE, where, message, hint))
+
+    def _check_way(self, step: Step, action: NodeAction, reach: Reach) -> None:
+        """Record a fallback that is not there, and a try that is given more time than the whole attempt."""
+        route, known = step.route, self.catalog.versions(action.node)
+        if route is None or not known:
+            return
+        for place, version in enumerate(route.fallback or ()):
+            if version not in known:
+                message = f"node {action.node} has no version {version}"
+                where = f"{step.pointer}/route/fallback/{place}"
+                hint = nearest(version, tuple(known))
+                self.problems.append(Problem(ProblemCode.UNKNOWN_VERSION, where, message, hint))
+        limit = reach.attempt_timeout or DEFAULT_ATTEMPT
+        if route.try_timeout is None or step.timeout.attempt is not None or route.try_timeout < limit:
+            return
+        message = f"a try of {format_duration(route.try_timeout)} is not shorter than the attempt"
+        hint = f"make it less than {format_duration(limit)}, or give the step a longer timeout.attempt"
+        where = f"{step.pointer}/route/try_timeout"
+        self.problems.append(Problem(ProblemCode.BAD_VALUE, where, message, hint))
 
     def _check_effect(self, step: Step, declared: EffectClass, found: str) -> None:
         """Record a class that allows less than the node's own: it would only cost tries."""

@@ -507,6 +507,7 @@ class OutcomeKept(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -523,6 +524,8 @@ class OutcomeKept(_message.Message):
     """The version that answered there."""
     items_digest: _builtins.bytes
     """sha256 of the items of the foreach iterations around the step; empty outside of them."""
+    cost_nanos: _builtins.int
+    """What it cost there, in billionths of a US dollar; absent: nobody told."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -539,12 +542,15 @@ class OutcomeKept(_message.Message):
         attempts: _builtins.int = ...,
         version: _builtins.str = ...,
         items_digest: _builtins.bytes = ...,
+        cost_nanos: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_nanos: _TypeAlias = _typing.Literal["cost_nanos"]  # noqa: Y015
+    _WhichOneofArgType__cost_nanos: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nanos) -> _WhichOneofReturnType__cost_nanos | None: ...
 
 Global___OutcomeKept: _TypeAlias = OutcomeKept  # noqa: Y015
 
@@ -717,6 +723,7 @@ class AttemptFinished(_message.Message):
     STICKY_FIELD_NUMBER: _builtins.int
     NEXT_VERSION_FIELD_NUMBER: _builtins.int
     NEXT_QUESTION_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -763,6 +770,8 @@ class AttemptFinished(_message.Message):
     """When RETRYING an effect of which nobody knows: what is asked next, verify or cancel; empty: it is asked for
     again.
     """
+    cost_nanos: _builtins.int
+    """What the call cost, as its node told, in billionths of a US dollar; absent: it told nothing."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When not DONE."""
@@ -807,12 +816,15 @@ class AttemptFinished(_message.Message):
         sticky: _builtins.bytes = ...,
         next_version: _builtins.str = ...,
         next_question: _builtins.str = ...,
+        cost_nanos: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "finish_time", b"finish_time", "retry_at", b"retry_at", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cost_nanos", b"cost_nanos", "failure", b"failure", "finish_time", b"finish_time", "retry_at", b"retry_at", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "next_question", b"next_question", "next_version", b"next_version", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "cost_nanos", b"cost_nanos", "counted", b"counted", "draw", b"draw", "effect", b"effect", "failure", b"failure", "finish_time", b"finish_time", "flags", b"flags", "generation", b"generation", "lane", b"lane", "next_question", b"next_question", "next_version", b"next_version", "outcome", b"outcome", "output", b"output", "reason", b"reason", "retry_at", b"retry_at", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step", b"step", "sticky", b"sticky", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_nanos: _TypeAlias = _typing.Literal["cost_nanos"]  # noqa: Y015
+    _WhichOneofArgType__cost_nanos: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nanos) -> _WhichOneofReturnType__cost_nanos | None: ...
 
 Global___AttemptFinished: _TypeAlias = AttemptFinished  # noqa: Y015
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reflux/api/node/v1/node_service.proto\x12\x12reflux.api.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xa6\x02\n\x0fNodeDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0b\x32\x1a.reflux.api.node.v1.Effect\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tbatchable\x18\t \x01(\x08\x12\x12\n\nverifiable\x18\n \x01(\x08\x12\x12\n\ncancelable\x18\x0b \x01(\x08\"\xe7\x01\n\x06\x45\x66\x66\x65\x63t\x12/\n\x05\x63lass\x18\x01 \x01(\x0e\x32 .reflux.api.node.v1.Effect.Class\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12*\n\x07key_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x05\x43lass\x12\x15\n\x11\x43LASS_UNSPECIFIED\x10\x00\x12\x08\n\x04PURE\x10\x01\x12\x0e\n\nIDEMPOTENT\x10\x02\x12\x10\n\x0c\x41T_MOST_ONCE\x10\x03\x12\x11\n\rCOMPENSATABLE\x10\x04\"\x1f\n\x0e\x45xecuteRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\"!\n\x0f\x45xecuteResponse\x12\x0e\n\x06output\x18\x01 \x01(\x0c\"C\n\x13\x45xecuteBatchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.reflux.api.node.v1.BatchItem\"\x8e\x01\n\tBatchItem\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x14\x45xecuteBatchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.reflux.api.node.v1.BatchResult\"`\n\x0b\x42\x61tchResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x8c\x01\n\rClaimedEffect\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaf\x01\n\x0f\x45\x66\x66\x65\x63tKnowledge\x12\x38\n\x05state\x18\x01 \x01(\x0e\x32).reflux.api.node.v1.EffectKnowledge.State\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05\x46OUND\x10\x01\x12\n\n\x06VOIDED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03\"B\n\rVerifyRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0eVerifyResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge\"B\n\rCancelRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0e\x43\x61ncelResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge2\xbe\x03\n\x0bNodeService\x12T\n\x08\x44\x65scribe\x12#.reflux.api.node.v1.DescribeRequest\x1a#.reflux.api.node.v1.NodeDescription\x12R\n\x07\x45xecute\x12\".reflux.api.node.v1.ExecuteRequest\x1a#.reflux.api.node.v1.ExecuteResponse\x12\x63\n\x0c\x45xecuteBatch\x12\'.reflux.api.node.v1.ExecuteBatchRequest\x1a(.reflux.api.node.v1.ExecuteBatchResponse0\x01\x12O\n\x06Verify\x12!.reflux.api.node.v1.VerifyRequest\x1a\".reflux.api.node.v1.VerifyResponse\x12O\n\x06\x43\x61ncel\x12!.reflux.api.node.v1.CancelRequest\x1a\".reflux.api.node.v1.CancelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reflux/api/node/v1/node_service.proto\x12\x12reflux.api.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xa6\x02\n\x0fNodeDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0b\x32\x1a.reflux.api.node.v1.Effect\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tbatchable\x18\t \x01(\x08\x12\x12\n\nverifiable\x18\n \x01(\x08\x12\x12\n\ncancelable\x18\x0b \x01(\x08\"\xe7\x01\n\x06\x45\x66\x66\x65\x63t\x12/\n\x05\x63lass\x18\x01 \x01(\x0e\x32 .reflux.api.node.v1.Effect.Class\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12*\n\x07key_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x05\x43lass\x12\x15\n\x11\x43LASS_UNSPECIFIED\x10\x00\x12\x08\n\x04PURE\x10\x01\x12\x0e\n\nIDEMPOTENT\x10\x02\x12\x10\n\x0c\x41T_MOST_ONCE\x10\x03\x12\x11\n\rCOMPENSATABLE\x10\x04\"\x1f\n\x0e\x45xecuteRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\"I\n\x0f\x45xecuteResponse\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\x17\n\ncost_nanos\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_cost_nanos\"C\n\x13\x45xecuteBatchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.reflux.api.node.v1.BatchItem\"\x8e\x01\n\tBatchItem\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x14\x45xecuteBatchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.reflux.api.node.v1.BatchResult\"\x88\x01\n\x0b\x42\x61tchResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x17\n\ncost_nanos\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07outcomeB\r\n\x0b_cost_nanos\"\x8c\x01\n\rClaimedEffect\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaf\x01\n\x0f\x45\x66\x66\x65\x63tKnowledge\x12\x38\n\x05state\x18\x01 \x01(\x0e\x32).reflux.api.node.v1.EffectKnowledge.State\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05\x46OUND\x10\x01\x12\n\n\x06VOIDED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03\"B\n\rVerifyRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0eVerifyResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge\"B\n\rCancelRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0e\x43\x61ncelResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge2\xbe\x03\n\x0bNodeService\x12T\n\x08\x44\x65scribe\x12#.reflux.api.node.v1.DescribeRequest\x1a#.reflux.api.node.v1.NodeDescription\x12R\n\x07\x45xecute\x12\".reflux.api.node.v1.ExecuteRequest\x1a#.reflux.api.node.v1.ExecuteResponse\x12\x63\n\x0c\x45xecuteBatch\x12\'.reflux.api.node.v1.ExecuteBatchRequest\x1a(.reflux.api.node.v1.ExecuteBatchResponse0\x01\x12O\n\x06Verify\x12!.reflux.api.node.v1.VerifyRequest\x1a\".reflux.api.node.v1.VerifyResponse\x12O\n\x06\x43\x61ncel\x12!.reflux.api.node.v1.CancelRequest\x1a\".reflux.api.node.v1.CancelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,29 +45,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEREQUEST']._serialized_start=701
   _globals['_EXECUTEREQUEST']._serialized_end=732
   _globals['_EXECUTERESPONSE']._serialized_start=734
-  _globals['_EXECUTERESPONSE']._serialized_end=767
-  _globals['_EXECUTEBATCHREQUEST']._serialized_start=769
-  _globals['_EXECUTEBATCHREQUEST']._serialized_end=836
-  _globals['_BATCHITEM']._serialized_start=839
-  _globals['_BATCHITEM']._serialized_end=981
-  _globals['_EXECUTEBATCHRESPONSE']._serialized_start=983
-  _globals['_EXECUTEBATCHRESPONSE']._serialized_end=1055
-  _globals['_BATCHRESULT']._serialized_start=1057
-  _globals['_BATCHRESULT']._serialized_end=1153
-  _globals['_CLAIMEDEFFECT']._serialized_start=1156
-  _globals['_CLAIMEDEFFECT']._serialized_end=1296
-  _globals['_EFFECTKNOWLEDGE']._serialized_start=1299
-  _globals['_EFFECTKNOWLEDGE']._serialized_end=1474
-  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_start=1408
-  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_end=1474
-  _globals['_VERIFYREQUEST']._serialized_start=1476
-  _globals['_VERIFYREQUEST']._serialized_end=1542
-  _globals['_VERIFYRESPONSE']._serialized_start=1544
-  _globals['_VERIFYRESPONSE']._serialized_end=1616
-  _globals['_CANCELREQUEST']._serialized_start=1618
-  _globals['_CANCELREQUEST']._serialized_end=1684
-  _globals['_CANCELRESPONSE']._serialized_start=1686
-  _globals['_CANCELRESPONSE']._serialized_end=1758
-  _globals['_NODESERVICE']._serialized_start=1761
-  _globals['_NODESERVICE']._serialized_end=2207
+  _globals['_EXECUTERESPONSE']._serialized_end=807
+  _globals['_EXECUTEBATCHREQUEST']._serialized_start=809
+  _globals['_EXECUTEBATCHREQUEST']._serialized_end=876
+  _globals['_BATCHITEM']._serialized_start=879
+  _globals['_BATCHITEM']._serialized_end=1021
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_start=1023
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_end=1095
+  _globals['_BATCHRESULT']._serialized_start=1098
+  _globals['_BATCHRESULT']._serialized_end=1234
+  _globals['_CLAIMEDEFFECT']._serialized_start=1237
+  _globals['_CLAIMEDEFFECT']._serialized_end=1377
+  _globals['_EFFECTKNOWLEDGE']._serialized_start=1380
+  _globals['_EFFECTKNOWLEDGE']._serialized_end=1555
+  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_start=1489
+  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_end=1555
+  _globals['_VERIFYREQUEST']._serialized_start=1557
+  _globals['_VERIFYREQUEST']._serialized_end=1623
+  _globals['_VERIFYRESPONSE']._serialized_start=1625
+  _globals['_VERIFYRESPONSE']._serialized_end=1697
+  _globals['_CANCELREQUEST']._serialized_start=1699
+  _globals['_CANCELREQUEST']._serialized_end=1765
+  _globals['_CANCELRESPONSE']._serialized_start=1767
+  _globals['_CANCELRESPONSE']._serialized_end=1839
+  _globals['_NODESERVICE']._serialized_start=1842
+  _globals['_NODESERVICE']._serialized_end=2288
 # @@protoc_insertion_point(module_scope)

@@ -123,6 +123,7 @@ class Run(_message.Message):
     TEST_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7."""
     flow_id: _builtins.str
@@ -149,6 +150,10 @@ class Run(_message.Message):
     """It is a test run, or comes of one. Not in lists."""
     seed: _builtins.str
     """What the percentages depend on; empty: the run's id. Not in lists."""
+    cost: _builtins.float
+    """What the calls of its nodes have cost, as they told, in US dollars; absent: none has told. What it has kept of its
+    origin is not in it, nor what the runs cost that it began. Not in lists.
+    """
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What it was given. Not filled in lists."""
@@ -239,12 +244,15 @@ class Run(_message.Message):
         test: _builtins.bool = ...,
         faults: _abc.Iterable[_builtins.str] | None = ...,
         seed: _builtins.str = ...,
+        cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "faults", b"faults", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "seed", b"seed", "state", b"state", "test", b"test", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "actor", b"actor", "cost", b"cost", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "faults", b"faults", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "seed", b"seed", "state", b"state", "test", b"test", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
 
@@ -552,6 +560,7 @@ class StepRun(_message.Message):
     COMPENSATES_FIELD_NUMBER: _builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     KEPT_FROM_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
@@ -575,6 +584,8 @@ class StepRun(_message.Message):
     """UUID of the run that this step began."""
     kept_from: _builtins.str
     """UUID of the run in which it was done, when its outcome was taken over from there; else empty."""
+    cost: _builtins.float
+    """What its attempts, and those of the steps in it, have cost, as nodes told, in US dollars; absent: none has told."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """What the step received: its `with` after templates."""
@@ -635,15 +646,18 @@ class StepRun(_message.Message):
         compensates: _builtins.str = ...,
         child_run_id: _builtins.str = ...,
         kept_from: _builtins.str = ...,
+        cost: _builtins.float | None = ...,
         approval: Global___Approval | None = ...,
         signal: Global___AwaitedSignal | None = ...,
         evidence: Global___EffectEvidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "error", b"error", "evidence", b"evidence", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "approval", b"approval", "cost", b"cost", "error", b"error", "evidence", b"evidence", "finish_time", b"finish_time", "input", b"input", "output", b"output", "signal", b"signal", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "error", b"error", "evidence", b"evidence", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "action", b"action", "approval", b"approval", "attempts", b"attempts", "child_run_id", b"child_run_id", "compensates", b"compensates", "cost", b"cost", "error", b"error", "evidence", b"evidence", "finish_time", b"finish_time", "id", b"id", "input", b"input", "kept_from", b"kept_from", "name", b"name", "node", b"node", "omitted", b"omitted", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___StepRun: _TypeAlias = StepRun  # noqa: Y015
 
@@ -863,10 +877,12 @@ class Attempt(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
     STICKY_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     TRIED_FIELD_NUMBER: _builtins.int
     TRIED_KNOWN_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     outcome: _builtins.str
@@ -889,7 +905,7 @@ class Attempt(_message.Message):
     """
     reason: _builtins.str
     """Why that version: weight (chosen by the draw), sticky (the same, by a draw made from the sticky value), override (by the
-    draw too, among the shares of the step itself), pin (the step names it), ejected (chosen was passed over
+    draw too, for a step with a way of its own: override says what it is), pin (the step names it), ejected (chosen was passed over
     without a try, because none of its endpoints was healthy: ejected, or not there) or fallback (another one
     answered a later try, or was asked by an attempt of its own because the one before surely did nothing); cache: nobody was called, an earlier output of this version was used again.
     """
@@ -915,6 +931,8 @@ class Attempt(_message.Message):
     """Whether tried is all of them. It is not while the attempt is in flight, within a second after it, after 7 days,
     and when the control plane cannot be asked or has lost them: that costs this sight and nothing else.
     """
+    cost: _builtins.float
+    """What its node told that it cost, in US dollars; absent: nothing. What tries before the last one cost is not known."""
     @_builtins.property
     def error(self) -> Global___Error:
         """Why it failed."""
@@ -926,6 +944,12 @@ class Attempt(_message.Message):
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When its outcome was known."""
+
+    @_builtins.property
+    def override(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the step's own route said of this attempt: versions (the draw chose among its own shares, not among those of
+        the node's route), fallback V, V (who is asked next; none: nobody), tries N, try_timeout D. Empty: nothing.
+        """
 
     @_builtins.property
     def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -958,17 +982,24 @@ class Attempt(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         batch_id: _builtins.str = ...,
         sticky: _builtins.str = ...,
+        override: _abc.Iterable[_builtins.str] | None = ...,
         faults: _abc.Iterable[_builtins.str] | None = ...,
         probability: _builtins.float | None = ...,
         tried: _abc.Iterable[Global___Try] | None = ...,
         tried_known: _builtins.bool = ...,
+        cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "error", b"error", "finish_time", b"finish_time", "probability", b"probability", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_probability", b"_probability", "cost", b"cost", "error", b"error", "finish_time", b"finish_time", "probability", b"probability", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "draw", b"draw", "effect", b"effect", "error", b"error", "faults", b"faults", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_probability", b"_probability", "answered_by", b"answered_by", "attempt", b"attempt", "batch_id", b"batch_id", "chosen", b"chosen", "claimed", b"claimed", "cost", b"cost", "draw", b"draw", "effect", b"effect", "error", b"error", "faults", b"faults", "finish_time", b"finish_time", "flags", b"flags", "lane", b"lane", "outcome", b"outcome", "override", b"override", "probability", b"probability", "reason", b"reason", "revision", b"revision", "start_time", b"start_time", "sticky", b"sticky", "tried", b"tried", "tried_known", b"tried_known", "tries", b"tries", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
 
 Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
