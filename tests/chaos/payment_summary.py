@@ -35,7 +35,9 @@ def end_of(run: Mapping[str, Any], step: Mapping[str, Any] | None) -> End:
         return End(run["id"], run["state"])
     claims = (step.get("evidence") or {}).get("claims", [])
     why = (run.get("waiting") or {}).get("why", "")
-    shown = run.get("unresolved_effects") == [STEP] and "claimed it in scope" in why
+    told = "claimed it in scope" in why or "a person must look at it" in why
+    unresolved = run.get("unresolved_effects") == [STEP]
+    shown = told and (unresolved or _quarantined(run))
     return End(
         run["id"],
         run["state"],
@@ -43,6 +45,7 @@ def end_of(run: Mapping[str, Any], step: Mapping[str, Any] | None) -> End:
         voided=tuple(each["detail"] for each in _answers(step) if each["knowledge"] == "VOIDED"),
         claimed_by=tuple(dict.fromkeys(each["node_version"].rpartition("@")[2] for each in claims)),
         shown=shown,
+        unresolved=unresolved,
     )
 
 
@@ -101,10 +104,16 @@ def _answers(step: Mapping[str, Any]) -> list[dict[str, Any]]:
     return answers
 
 
+def _quarantined(run: Mapping[str, Any]) -> bool:
+    return bool((run.get("error") or {}).get("reason") == "QUARANTINED")
+
+
 def _way(run: Mapping[str, Any], step: Mapping[str, Any] | None, attempts: list[dict[str, Any]]) -> str:
     """By which way it got to its end, in a few words."""
     if run["state"] == "FAILED":
         return f" {(run.get('error') or {}).get('reason', '')}"
+    if run["state"] == "PARKED" and _quarantined(run):
+        return ", its orchestrators died around it"
     if run["state"] != "SUCCEEDED" or step is None:
         return ""
     known = {each["knowledge"] for each in _answers(step)}

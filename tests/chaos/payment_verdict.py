@@ -11,7 +11,7 @@ each order, that is for each run that pays once:
    evidence, and the ledger has the refund. Those are listed apart, and nothing else is taken off.
 4. Without what is VOIDED the run has made: exactly the charge whose receipt it gave, when it SUCCEEDED; none,
    when it FAILED; at most one, when it is PARKED, and then at the provider that claimed it, and the run shows
-   the step, the claim and why. Nothing else is an end.
+   the step, the claim and why. Quarantine is PARKED too. Nothing else is an end.
 5. Nobody is charged who did not ask.
 """
 
@@ -41,7 +41,9 @@ class End:
     claimed_by: tuple[str, ...] = ()
     """Providers, first first."""
     shown: bool = False
-    """PARKED, and the run names the step as unresolved and tells why in words."""
+    """PARKED, and the run tells why in words: what is not known, or that its orchestrators died around it."""
+    unresolved: bool = False
+    """The run names the step as one of whose effect nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def _untrue(moves: Sequence[Move], end: End) -> Iterator[str]:
         case "PARKED":
             if not end.shown:
                 yield "is parked, and does not show why"
+            if left and not end.unresolved:
+                yield f"is parked, {sorted(left)} stands, and it does not say that this is not known"
             strangers = {charged[each].provider for each in left} - {*end.claimed_by}
             if strangers:
                 yield f"is parked, and {strangers} charged without a claim"

@@ -9,7 +9,8 @@ from tests.support.payments import Move
 
 PAID = End("r1", "SUCCEEDED", receipt="p_2", claimed_by=("stripe", "paypal"))
 VOID = End("r1", "SUCCEEDED", "p_2", ("capture s_1 is given back by refund re-s_1",), ("stripe", "paypal"))
-PARKED = End("r1", "PARKED", claimed_by=("stripe",), shown=True)
+PARKED = End("r1", "PARKED", claimed_by=("stripe",), shown=True, unresolved=True)
+SILENT = End("r1", "PARKED", claimed_by=("stripe",), shown=True)
 
 
 def charge(charge_id: str, provider: str = "stripe", key: str = "k1") -> Move:
@@ -64,6 +65,7 @@ def test_a_refund_that_no_answer_speaks_of_takes_nothing_off():
         ([charge("s_1")], End("r1", "FAILED", voided=("s_1 is canceled",)), "it stands"),
         ([charge("s_1")], End("r1", "PARKED", claimed_by=("stripe",)), "does not show why"),
         ([charge("p_1", "paypal")], PARKED, "without a claim"),
+        ([charge("s_1")], SILENT, "does not say that this is not known"),
         ([], End("r1", "RUNNING"), "has not ended"),
         ([Move("charge", "stripe", "k", "x", "s_9")], End("r1", "FAILED"), "nobody asked for x"),
     ],

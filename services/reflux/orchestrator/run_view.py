@@ -40,6 +40,7 @@ from reflux.core.flow.model import (
 from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
+from reflux.core.word import unresolved
 from reflux.orchestrator import codec, provenance
 from reflux.orchestrator.evidence import evidence, why_asking, why_parked
 from reflux.orchestrator.faulting import met_by
@@ -88,7 +89,10 @@ def run_document(
             "create_time": stamp(created.time),
             "finish_time": stamp(finished.time) if finished else None,
             "waiting": _run_waiting(state),
-            "unresolved_effects": list(state.unresolved_effects),
+            # A run in quarantine is PARKED while its steps are not: what a person would end it with is shown.
+            "unresolved_effects": list(
+                unresolved(state) if state.quarantine and not finished else state.unresolved_effects
+            ),
             "uncompensated": list(finished.uncompensated) if finished else [],
             "parent": _parent(created),
             "failure_run_id": _failure_run(state),

@@ -132,6 +132,17 @@ def test_a_quarantined_run_waits_for_a_person_whatever_its_steps_say():
     assert json.loads(run_document(walk.state))["error"]["reason"] == "QUARANTINED"
 
 
+def test_a_quarantined_run_says_of_which_effects_nobody_knows():
+    """Its step is not parked: its orchestrators died while it was to be asked again."""
+    walk = Walk(flow_of(node("a")), {"a": [ambiguous("pay@1")]}, effects={"a": EffectClass.IDEMPOTENT}).run(
+        until=0.5
+    )
+    assert json.loads(run_document(walk.state))["unresolved_effects"] == []
+    walk.tell(ev.RunParked(ev.Failure("INTERNAL", "QUARANTINED", "five deaths"), walk.now))
+    document = json.loads(run_document(walk.state))
+    assert (document["state"], document["unresolved_effects"]) == ("PARKED", ["a"])
+
+
 def test_a_cancelled_run_waits_for_what_may_act():
     """CANCELING says whose outcome is missing."""
     walk = Walk(flow_of(node("a"), node("b")), {"a": [never()]}, effects=ONCE).run(until=0.1).cancel()
