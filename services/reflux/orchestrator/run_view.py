@@ -6,7 +6,7 @@ settled says why it waits, and until when if anybody knows.
 
 import dataclasses
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import islice
 from typing import Any, Final
@@ -432,6 +432,8 @@ def _plain(value: object) -> object:
             return orjson.Fragment(value.raw)
         case datetime():
             return stamp(value)
+        case timedelta():
+            return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
         case bytes():
             return value.hex()
         case Enum():
