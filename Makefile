@@ -66,7 +66,7 @@ bench: $(VENV)/.dev ## measure, each figure beside its bare limit
 chaos: $(VENV)/.dev ## kill and pause an orchestrator at every moment of its work, and all storms; takes long
 	TEST_CHAOS=all $(BIN)/pytest tests/chaos --durations=10
 
-payments: $(VENV)/.dev ## 10,000 payments under faults of providers and kills of everything; PAYMENTS_SEED=1; takes long
+payments: $(VENV)/.dev ## 10,000 payments under faults of providers and kills of everything; PAYMENTS_SEED=1, PAYMENTS_MINUTES=30; takes long
 	PAYMENTS=$(PAYMENTS) $(BIN)/pytest -s tests/chaos/test_payments_move_once.py
 
 clients: $(VENV)/.dev ## build and run the client example of every language whose toolchain is there

@@ -26,7 +26,12 @@ from tests.support.network import Network
 from tests.support.rest import Rest
 from tests.support.runs import ended, start_once
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [
+    pytest.mark.timeout(420),
+    pytest.mark.skipif(
+        os.environ.get("TEST_CHAOS") != "all", reason="`make chaos` does it: 23 processes on 8 hosts"
+    ),
+]
 
 PLACES = {
     "platform": [("registry", 1), ("controlplane", 1), ("edge", 1)],
@@ -219,7 +224,6 @@ def test_a_proxy_is_killed_and_the_other_one_is_cut_off(compose: Compose, ledger
             all_ended(compose, load)
 
 
-@pytest.mark.skipif(os.environ.get("TEST_CHAOS") != "all", reason="make chaos does it; it takes minutes")
 def test_hosts_are_cut_off_at_random(compose: Compose, ledger: Ledger, net: Network):
     """Any of them, the stores and the platform too, one after the other, for some seconds each.
 

@@ -1,47 +1,22 @@
-"""Three payment providers in one process, which fail as they are told: the outside world of payments.
-
-It speaks the wire formats of Stripe, PayPal and Square as far as `payment.charge` uses them, and records each
-charge with its key. It is the judge: it knows nothing of journals, only of money that moved.
-
-    POST /plan      {"provider", "faults": [...]}     what becomes of its next charges
-    POST /odds      {"seed", "odds": {fault: share}}  the same by chance, the same for a key each time
-    POST /refusing  {"provider", "refusing": bool}    whether it takes connections
-    GET  /charges                                     every charge, in order
-
-Faults of a charge, by the first request with its key:
-
-    ok        charges, and answers
-    limited   429 before it does anything; the next request with the key charges
-    decline   declines
-    lose      charges, and breaks the connection off
-    late      breaks it off, and charges two seconds later
-    hang      charges, and answers the first request never
-    broken    charges, and answers 500, also when it is repeated
-    dead      charges, breaks off, and does so with every later request for this key; lists it nowhere
-"""
+"""The outside world of payments, as tests see it: `payment_providers.py` in a process of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import random
 import subprocess
 import sys
 import urllib.request
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from tests.support.payment_providers import PROVIDERS, Move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROVIDERS = ("stripe", "paypal", "square")
-LATE_SECONDS = 2.0
-HANG_SECONDS = 60.0
+__all__ = ["PROVIDERS", "Move", "Payments", "running_payments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +49,34 @@ class Payments:
         """Whether a provider refuses connections."""
         self._post("refusing", {"provider": provider, "refusing": refusing})
 
+    def show(self) -> None:
+        """Lists what was hidden."""
+        self._post("show", {})
+
     def charges(self, order: str | None = None) -> list[dict[str, Any]]:
         """Every charge, or those of one order."""
-        with urllib.request.urlopen(f"{self.control}/charges", timeout=30) as response:
-            charges: list[dict[str, Any]] = json.load(response)
+        charges: list[dict[str, Any]] = self._get("charges")
         return [each for each in charges if order is None or each["order"] == order]
 
-    def effects(self) -> Counter[str]:
-        """How often each order is paid: charges that were not given back."""
-        return Counter(each["order"] for each in self.charges() if not each["refunded"])
+    def moves(self) -> list[Move]:
+        """All money that ever moved, in order: what was given back has moved twice."""
+        return [Move(**each) for each in self._get("moves")]
+
+    def count(self) -> int:
+        """How many charges there were."""
+        return int(self._get("count"))
+
+    def requests(self, provider: str) -> int:
+        """How many requests to charge it got, repeated ones too."""
+        return int(self._get("requests").get(provider, 0))
+
+    def faults(self) -> Counter[str]:
+        """How often each fault was met; `ok` is none."""
+        return Counter(self._get("faults"))
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.control}/{path}", timeout=30) as response:
+            return json.load(response)
 
     def _post(self, path: str, body: object) -> None:
         data = json.dumps(body).encode()
@@ -94,7 +88,7 @@ class Payments:
 @contextmanager
 def running_payments() -> Iterator[Payments]:
     """The providers on free ports, gone after the block."""
-    command = [sys.executable, "-m", "tests.support.payments"]
+    command = [sys.executable, "-m", "tests.support.payment_providers"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -107,363 +101,3 @@ def running_payments() -> Iterator[Payments]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-
-
-class Wanted(NamedTuple):
-    """What a request to charge asks for."""
-
-    key: str
-    order: str
-    amount: int
-    currency: str
-
-
-@dataclass(slots=True)
-class Charge:
-    """Money that moved."""
-
-    provider: str
-    key: str
-    order: str
-    amount: int
-    currency: str
-    id: str
-    refunded: bool = False
-
-
-@dataclass(slots=True)
-class World:
-    """What all providers remember."""
-
-    charges: list[Charge] = field(default_factory=list)
-    by_key: dict[tuple[str, str], Charge] = field(default_factory=dict)
-    fault_of: dict[tuple[str, str], str] = field(default_factory=dict)
-    plans: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    seed: int = 0
-    odds: dict[str, float] = field(default_factory=dict)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def fault(self, provider: str, key: str) -> tuple[str, bool]:
-        """What becomes of a request with this key, and whether it is the first one."""
-        known = self.fault_of.get((provider, key))
-        if known is not None:
-            return known, False
-        if self.plans[provider]:
-            fault = self.plans[provider].pop(0)
-        else:
-            drawn = random.Random(f"{self.seed}/{provider}/{key}").random()
-            fault = "ok"
-            for name, share in self.odds.items():
-                drawn -= share
-                if drawn < 0:
-                    fault = name
-                    break
-        self.fault_of[provider, key] = fault
-        return fault, True
-
-    def charge(self, provider: str, wanted: Wanted) -> Charge:
-        """Moves the money; under a key only once."""
-        if (provider, wanted.key) not in self.by_key:
-            made = Charge(provider, *wanted, f"{provider}_{len(self.charges) + 1}")
-            self.charges.append(made)
-            self.by_key[provider, wanted.key] = made
-        return self.by_key[provider, wanted.key]
-
-    def listed(self, provider: str) -> list[Charge]:
-        """What its search shows."""
-        mine = (each for each in self.charges if each.provider == provider)
-        return [each for each in mine if self.fault_of.get((provider, each.key)) != "dead"]
-
-
-def _cut(request: web.Request) -> web.Response:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
-@dataclass(slots=True)
-class Provider:
-    """One provider; its wire is told apart by name."""
-
-    name: str
-    world: World
-
-    async def take(self, request: web.Request, wanted: Wanted) -> web.Response:
-        """A request to charge."""
-        key = wanted.key
-        fault, first = self.world.fault(self.name, key)
-        if fault == "limited" and first:
-            return web.json_response(
-                {"error": {"type": "rate_limit"}}, status=429, headers={"Retry-After": "1"}
-            )
-        if fault == "decline":
-            return self._declined()
-        if fault == "late":
-            return await self._late(request, wanted, first=first)
-        charge = self.world.charge(self.name, wanted)
-        if fault == "dead" or (fault == "lose" and first):
-            return _cut(request)
-        if fault == "hang" and first:
-            await asyncio.sleep(HANG_SECONDS)
-            return _cut(request)
-        if fault == "broken":
-            return web.json_response({"error": {"type": "api_error"}}, status=500)
-        return web.json_response(self._receipt(charge))
-
-    async def _late(self, request: web.Request, wanted: Wanted, *, first: bool) -> web.Response:
-        key = wanted.key
-
-        async def later() -> None:
-            await asyncio.sleep(LATE_SECONDS)
-            self.world.charge(self.name, wanted)
-
-        if first:
-            task = asyncio.create_task(later())
-            self.world.tasks.add(task)
-            task.add_done_callback(self.world.tasks.discard)
-            return _cut(request)
-        if (self.name, key) not in self.world.by_key:
-            return web.json_response({"error": {"type": "idempotency_error"}}, status=409)
-        return web.json_response(self._receipt(self.world.by_key[self.name, key]))
-
-    def _declined(self) -> web.Response:
-        match self.name:
-            case "stripe":
-                body: Any = {"error": {"type": "card_error", "code": "card_declined"}}
-                return web.json_response(body, status=402)
-            case "paypal":
-                details = [{"issue": "INSTRUMENT_DECLINED"}]
-                body = {"name": "UNPROCESSABLE_ENTITY", "details": details}
-                return web.json_response(body, status=422)
-            case _:
-                errors = [{"category": "PAYMENT_METHOD_ERROR", "code": "CARD_DECLINED"}]
-                return web.json_response({"errors": errors}, status=402)
-
-    def _receipt(self, charge: Charge) -> dict[str, Any]:
-        match self.name:
-            case "stripe":
-                return _intent(charge)
-            case "paypal":
-                capture = {"id": charge.id, "status": "COMPLETED", "amount": _value(charge)}
-                units = [{"payments": {"captures": [capture]}}]
-                return {"id": f"order-{charge.id}", "status": "COMPLETED", "purchase_units": units}
-            case _:
-                return {"payment": _payment(charge)}
-
-    def refund(self, charge_id: str) -> web.Response:
-        """Gives a charge back."""
-        charge = next(each for each in self.world.charges if each.id == charge_id)
-        charge.refunded = True
-        state = "succeeded" if self.name == "stripe" else "COMPLETED"
-        refund = {"id": f"re-{charge.id}", "status": state}
-        return web.json_response({"refund": refund} if self.name == "square" else refund)
-
-
-def _intent(charge: Charge) -> dict[str, Any]:
-    return {
-        "id": charge.id,
-        "object": "payment_intent",
-        "status": "succeeded",
-        "amount": charge.amount,
-        "currency": charge.currency.lower(),
-        "metadata": {"reflux_key": charge.key},
-    }
-
-
-def _value(charge: Charge) -> dict[str, str]:
-    return {"currency_code": charge.currency, "value": f"{charge.amount // 100}.{charge.amount % 100:02d}"}
-
-
-def _payment(charge: Charge) -> dict[str, Any]:
-    return {
-        "id": charge.id,
-        "status": "COMPLETED",
-        "reference_id": charge.key[:40],
-        "amount_money": {"amount": charge.amount, "currency": charge.currency},
-    }
-
-
-def stripe(provider: Provider) -> web.Application:
-    """Its routes; a wrong key or a JSON body is refused, as there."""
-
-    async def charge(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer sk_test_nobody")
-        form = await request.post()
-        assert form["confirm"] == "true"
-        key = request.headers["Idempotency-Key"]
-        assert form["metadata[reflux_key]"] == key
-        amount, currency = int(str(form["amount"])), str(form["currency"]).upper()
-        return await provider.take(request, Wanted(key, str(form["description"]), amount, currency))
-
-    async def search(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer sk_test_nobody")
-        key = request.query["query"].split(":")[1].strip("'")
-        found = [_intent(each) for each in provider.world.listed("stripe") if each.key == key]
-        return web.json_response({"object": "search_result", "data": found, "has_more": False})
-
-    async def refund(request: web.Request) -> web.Response:
-        assert request.headers["Idempotency-Key"]
-        return provider.refund(str((await request.post())["payment_intent"]))
-
-    return _routes(
-        ("POST", "/v1/payment_intents", charge),
-        ("GET", "/v1/payment_intents/search", search),
-        ("POST", "/v1/refunds", refund),
-    )
-
-
-def paypal(provider: Provider) -> web.Application:
-    """Its routes."""
-
-    async def token(request: web.Request) -> web.Response:
-        assert request.headers["Authorization"].startswith("Basic ")
-        assert (await request.post())["grant_type"] == "client_credentials"
-        return web.json_response({"access_token": "A21", "token_type": "Bearer", "expires_in": 32400})
-
-    async def charge(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer A21")
-        order = await request.json()
-        unit = order["purchase_units"][0]
-        key = request.headers["PayPal-Request-Id"]
-        assert unit["invoice_id"] == key
-        assert order["intent"] == "CAPTURE"
-        whole, _, part = unit["amount"]["value"].partition(".")
-        amount = int(whole) * 100 + int(part)
-        return await provider.take(
-            request, Wanted(key, unit["description"], amount, unit["amount"]["currency_code"])
-        )
-
-    async def report(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer A21")
-        details = [
-            {
-                "transaction_info": {
-                    "transaction_id": each.id,
-                    "invoice_id": each.key,
-                    "transaction_status": "S",
-                    "transaction_amount": _value(each),
-                }
-            }
-            for each in provider.world.listed("paypal")
-        ]
-        size, page = int(request.query["page_size"]), int(request.query["page"])
-        pages = max(1, -(-len(details) // size))
-        shown = details[(page - 1) * size : page * size]
-        return web.json_response({"transaction_details": shown, "total_pages": pages})
-
-    async def refund(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer A21")
-        return provider.refund(request.match_info["id"])
-
-    return _routes(
-        ("POST", "/v1/oauth2/token", token),
-        ("POST", "/v2/checkout/orders", charge),
-        ("GET", "/v1/reporting/transactions", report),
-        ("POST", "/v2/payments/captures/{id}/refund", refund),
-    )
-
-
-def square(provider: Provider) -> web.Application:
-    """Its routes."""
-
-    async def charge(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer square-nobody")
-        body = await request.json()
-        key, money = body["idempotency_key"], body["amount_money"]
-        assert len(key) <= 45
-        return await provider.take(request, Wanted(key, body["note"], money["amount"], money["currency"]))
-
-    async def listed(request: web.Request) -> web.Response:
-        _authorized(request, "Bearer square-nobody")
-        begin = int(request.query.get("cursor", "0"))
-        mine = provider.world.listed("square")
-        body: dict[str, Any] = {"payments": [_payment(each) for each in mine[begin : begin + 100]]}
-        if len(mine) > begin + 100:
-            body["cursor"] = str(begin + 100)
-        return web.json_response(body)
-
-    async def cancel(request: web.Request) -> web.Response:
-        assert (await request.json())["idempotency_key"]
-        return web.json_response({})
-
-    async def refund(request: web.Request) -> web.Response:
-        return provider.refund((await request.json())["payment_id"])
-
-    return _routes(
-        ("POST", "/v2/payments", charge),
-        ("GET", "/v2/payments", listed),
-        ("POST", "/v2/payments/cancel", cancel),
-        ("POST", "/v2/refunds", refund),
-    )
-
-
-def _authorized(request: web.Request, wanted: str) -> None:
-    if request.headers.get("Authorization") != wanted:
-        raise web.HTTPUnauthorized
-
-
-def _routes(*routes: tuple[str, str, Any]) -> web.Application:
-    @web.middleware
-    async def closing(request: web.Request, handler: Any) -> web.StreamResponse:
-        response: web.StreamResponse = await handler(request)
-        response.force_close()  # so that who refuses connections refuses everybody
-        return response
-
-    application = web.Application(middlewares=[closing])
-    for method, path, handler in routes:
-        application.router.add_route(method, path, handler)
-    return application
-
-
-async def _serve() -> None:
-    world = World()
-    applications = {"stripe": stripe, "paypal": paypal, "square": square}
-    sites: dict[str, tuple[web.AppRunner, web.TCPSite | None, int]] = {}
-    for name, make in applications.items():
-        runner = web.AppRunner(make(Provider(name, world)))
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        sites[name] = (runner, site, runner.addresses[0][1])
-
-    async def plan(request: web.Request) -> web.Response:
-        body = await request.json()
-        world.plans[body["provider"]].extend(body["faults"])
-        return web.Response()
-
-    async def odds(request: web.Request) -> web.Response:
-        body = await request.json()
-        world.seed, world.odds = body["seed"], body["odds"]
-        return web.Response()
-
-    async def refusing(request: web.Request) -> web.Response:
-        body = await request.json()
-        runner, site, port = sites[body["provider"]]
-        if body["refusing"] and site is not None:
-            await site.stop()
-            site = None
-        elif not body["refusing"] and site is None:
-            site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
-            await site.start()
-        sites[body["provider"]] = (runner, site, port)
-        return web.Response()
-
-    async def charges(_: web.Request) -> web.Response:
-        return web.json_response([asdict(each) for each in world.charges])
-
-    control = web.Application()
-    control.router.add_post("/plan", plan)
-    control.router.add_post("/odds", odds)
-    control.router.add_post("/refusing", refusing)
-    control.router.add_get("/charges", charges)
-    runner = web.AppRunner(control)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    urls = {name: f"http://127.0.0.1:{port}" for name, (_, _, port) in sites.items()}
-    print(json.dumps({"control": f"http://127.0.0.1:{runner.addresses[0][1]}", **urls}), flush=True)
-    await asyncio.get_running_loop().create_future()
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve())

@@ -71,6 +71,8 @@ class Answer:
     claimed_by: str = ""
     """The node version that claims the effect as soon as it is asked, e.g. `pay@2`; empty: none does."""
     scope: str = "account"
+    key_ttl: timedelta | None = None
+    """How long the claimer says that its provider keeps the key."""
     cost: int | None = None
     """Billionths of a dollar that the node tells."""
 
@@ -359,6 +361,7 @@ class Walk:
             f"{started.step}-{started.attempt}",
             answer.scope,
             answer.claimed_by,
+            answer.key_ttl,
         )
         verdict, why = judge(self.state, claim)
         assert verdict is Verdict.RECORD, why

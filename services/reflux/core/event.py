@@ -5,7 +5,7 @@ that folding an old journal never decides again, nor differently. Times are UTC,
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reflux.core.document import Json
@@ -202,6 +202,8 @@ class EffectClaimed:
     execution_id: str
     scope: str
     node_version: str
+    key_ttl: timedelta | None = None
+    """How long the provider keeps the key, as the claimer says; None: it did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,17 @@
 It was claimed and no answer came. What is done then, in this order and never back:
 
 1. It is asked for again with the same key in the same scope (`reflux.core.attempt`), a few times, and only
-   while the key surely holds: after `KEY_HOLDS` the same request may be a second effect.
+   while the key surely holds.
 2. The version that claimed it is asked what became of it: `verify`.
 3. When its class is `compensatable`, it is asked to undo it: `cancel`. From then on it is never asked for
    again, for it would be there after having been undone.
 4. A person decides: the step is PARKED, and what was asked and answered stands beside it.
+
+A key holds as long as its provider keeps it, which the claim says; without a word, for six hours. A
+provider that has forgotten a key takes the same request for a new one. So once it may have been forgotten,
+nothing that acts is sent under it any more, neither the effect nor a cancel, and VOIDED is no proof any
+more, because a request that was on its way all the time would be a new effect: what is left is `verify`,
+and a person.
 
 FOUND is the outcome of the step. VOIDED is proof that there is no effect and will be none under this key: the
 next attempt is a new effect with a key of its own, and goes to the next provider. UNKNOWN proves nothing,
@@ -18,7 +24,7 @@ again: both are idempotent.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -34,13 +40,22 @@ from reflux.core.reasons import Reason
 from reflux.core.state import RunState, StepRun
 
 ASKS: Final = 4
-"""How often a question is asked before the next thing is done."""
+"""How often a question is answered before the next thing is done."""
+
+UNHEARD: Final = timedelta(minutes=2)
+"""How long it is asked when nobody answers: a node that is started again, or a provider that is down for a
+moment, is no reason to call a person."""
 
 ASK_DELAY: Final = timedelta(seconds=1)
 """Pause before it is asked again, doubled each time; and before it is asked first."""
 
+MAX_ASK_DELAY: Final = timedelta(seconds=16)
+
 KEY_HOLDS: Final = timedelta(hours=6)
-"""How long after the first call with a key it is used again: as long as any provider shipped keeps one."""
+"""How long a key is taken to be kept where its claim does not say."""
+
+KEY_MARGIN: Final = 10
+"""The last part, a tenth, of that time is not used: a request takes its time, and clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +95,18 @@ def due_question(run: StepRun, now: datetime) -> Question | None:
     """What must be asked before anything else may be done for the step; None: nothing."""
     if run.unresolved is None:
         return None
-    if run.next_question is None and now - first_sent(run) > KEY_HOLDS:
-        return Question.VERIFY
-    return run.next_question
+    return Question.VERIFY if is_forgotten(run, now) else run.next_question
+
+
+def is_forgotten(run: StepRun, at: datetime) -> bool:
+    """Whether the key of the step's ambiguous effect may have been forgotten by its provider by then."""
+    held = [
+        claim.key_ttl or KEY_HOLDS
+        for attempt, claim in run.claims.items()
+        if attempt in _attempts(run) or (run.flight is not None and attempt == run.flight.started.attempt)
+    ]
+    holds = min(held, default=KEY_HOLDS)
+    return at - first_sent(run) > holds - holds / KEY_MARGIN
 
 
 def first_sent(run: StepRun) -> datetime:
@@ -112,13 +136,14 @@ def answered(
         failure = given if isinstance(given, ev.Failure) else None
         output = None if isinstance(given, ev.Failure) else given
         to = StepState.SUCCEEDED if failure is None else StepState.FAILED
-    elif answer.knowledge is Knowledge.VOIDED:
+    elif answer.knowledge is Knowledge.VOIDED and not (is_forgotten(run, now) and not run.ending):
         to, at, version = _after_void(run, last, abilities, now)
         if to is StepState.FAILED:
             message = f"{asked.node_version} did not answer, and its effect is void: {answer.detail}"
             failure = ev.Failure("UNAVAILABLE", Reason.NODE_FAULT, message, retryable=True, step=path)
-    elif not run.ending:
-        question, at = _next(asked, last.assignment.effect, answer, abilities, now)
+    elif not run.ending and answer.knowledge is not Knowledge.VOIDED:
+        able = replace(abilities, cancelable=False) if is_forgotten(run, now) else abilities
+        question, at = _next(run, last.assignment.effect, answer, able, now)
         to = StepState.RETRYING if question is not None else StepState.PARKED
     return ev.EffectAnswered(
         step=path,
@@ -205,6 +230,7 @@ def fold(state: RunState, event: ev.EffectAsked | ev.EffectAnswered) -> None:
         state.due.pop(event.step, None)
         land(state, run)
         run.asking = event
+        run.questions.append(event)
         state.flights += 1
         return
     _fold_answer(state, run, event)
@@ -244,7 +270,7 @@ def _after_void(
 
 
 def _next(
-    asked: ev.EffectAsked,
+    run: StepRun,
     effect: EffectClass,
     answer: Answer,
     abilities: Abilities,
@@ -254,11 +280,27 @@ def _next(
     # FOUND in answer to a cancel, without an output: it cannot be undone, so a person must see to it.
     if answer.knowledge is Knowledge.FOUND:
         return None, None
-    if asked.number < ASKS and (answer.answered or _able(asked.question, abilities)):
-        return asked.question, now + ASK_DELAY * 2 ** (asked.number - 1)
+    asked = run.asking
+    assert asked is not None, "nothing was asked"
+    if _worth_asking(run, asked, answer, abilities, now):
+        return asked.question, now + min(ASK_DELAY * 2 ** (asked.number - 1), MAX_ASK_DELAY)
     if asked.question is Question.VERIFY and (question := _cancel(effect, abilities)) is not None:
         return question, now + ASK_DELAY
     return None, None
+
+
+def _worth_asking(
+    run: StepRun, asked: ev.EffectAsked, answer: Answer, abilities: Abilities, now: datetime
+) -> bool:
+    """Whether the same question is asked once more."""
+    heard = sum(each.answered for each in _asked(run, asked.question))
+    if answer.answered:
+        return heard + 1 < ASKS
+    attempts = _attempts(run)
+    since = next(
+        each.time for each in run.questions if each.question is asked.question and each.attempt in attempts
+    )
+    return _able(asked.question, abilities) and heard < ASKS and now - since < UNHEARD
 
 
 def _able(question: Question, abilities: Abilities) -> bool:
@@ -272,8 +314,13 @@ def _cancel(effect: EffectClass, abilities: Abilities) -> Question | None:
 
 def _asked(run: StepRun, question: Question) -> list[ev.EffectAnswered]:
     """The answers to a question about the effect that is unknown now."""
-    attempts = {each.attempt for each in run.finished if each.generation == run.generation}
+    attempts = _attempts(run)
     return [each for each in run.answers if each.question is question and each.attempt in attempts]
+
+
+def _attempts(run: StepRun) -> set[int]:
+    """At the effect that is unknown now."""
+    return {each.attempt for each in run.finished if each.generation == run.generation}
 
 
 def _claimer(run: StepRun) -> str:

@@ -119,6 +119,8 @@ class StepRun:
     """What is asked next about its ambiguous effect; None: it is asked for again."""
     asking: ev.EffectAsked | None = None
     """A question whose answer is not known yet."""
+    questions: list[ev.EffectAsked] = field(default_factory=list)
+    """What was asked about its effects, in order."""
     answers: list[ev.EffectAnswered] = field(default_factory=list)
     """What was answered about its effects, in order."""
     branches: tuple[int, ...] | None = None

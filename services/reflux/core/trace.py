@@ -1,9 +1,9 @@
 """The trace of a run: every id is derived, so nobody has to remember or pass on any.
 
 - The trace id of a run is its UUID. Who has the one has the other.
-- The span ids of the run, its steps and their attempts are digests of what they name. They are known before
-  the span has ended, so they can be sent on as a `traceparent`, and an orchestrator that takes a run over
-  goes on with the same ones.
+- The span ids of the run, its steps, their attempts and questions about these are digests of what they name.
+  They are known before the span has ended, so they can be sent on as a `traceparent`, and an orchestrator
+  that takes a run over goes on with the same ones.
 - Whether a run is sampled follows from its id alone: the rightmost 56 bits of a UUIDv7 are random, which is
   what W3C Trace Context Level 2 asks of a trace id whose bits others may sample by. Every orchestrator with
   the same ratio decides the same, before and after a takeover, and nothing is journaled for it.
@@ -52,6 +52,11 @@ def span_id(run_id: RunId, step: str = "", attempt: int = 0) -> bytes:
 def attempt_context(run_id: RunId, step: str, attempt: int) -> SpanContext:
     """What an attempt of a sampled run sends on."""
     return SpanContext(trace_id(run_id), span_id(run_id, step, attempt))
+
+
+def question_context(run_id: RunId, step: str, attempt: int, question: str, number: int) -> SpanContext:
+    """What a question about an attempt's effect sends on: verify or cancel, and how often it was asked."""
+    return SpanContext(trace_id(run_id), span_id(run_id, f"{step}\n{question} {number}", attempt))
 
 
 def is_sampled(run_id: RunId, ratio: float) -> bool:

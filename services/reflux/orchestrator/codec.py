@@ -174,20 +174,27 @@ def _decode_held(stored: pb.AttemptHeld) -> ev.Event:
 
 
 def _encode_claimed(event: ev.EffectClaimed) -> pb.Event:
-    return pb.Event(
-        effect_claimed=pb.EffectClaimed(
-            step=event.step,
-            attempt=event.attempt,
-            execution_id=event.execution_id,
-            scope=event.scope,
-            node_version=event.node_version,
-        )
+    claimed = pb.EffectClaimed(
+        step=event.step,
+        attempt=event.attempt,
+        execution_id=event.execution_id,
+        scope=event.scope,
+        node_version=event.node_version,
     )
+    if event.key_ttl is not None:
+        claimed.key_ttl.FromTimedelta(event.key_ttl)
+    return pb.Event(effect_claimed=claimed)
 
 
 def _decode_claimed(stored: pb.EffectClaimed) -> ev.Event:
-    step = StepPath(stored.step)
-    return ev.EffectClaimed(step, stored.attempt, stored.execution_id, stored.scope, stored.node_version)
+    return ev.EffectClaimed(
+        StepPath(stored.step),
+        stored.attempt,
+        stored.execution_id,
+        stored.scope,
+        stored.node_version,
+        stored.key_ttl.ToTimedelta() if stored.HasField("key_ttl") else None,
+    )
 
 
 def _encode_finished(event: ev.AttemptFinished) -> pb.Event:

@@ -31,7 +31,12 @@ class EffectServicer(EffectServiceServicer):
         if run is None or run.lease.token != request.fencing_token:
             raise _refused("this orchestrator does not hold the run under that fencing token")
         claim = EffectClaimed(
-            StepPath(request.step), request.attempt, request.execution_id, request.scope, request.node_version
+            StepPath(request.step),
+            request.attempt,
+            request.execution_id,
+            request.scope,
+            request.node_version,
+            request.key_ttl.ToTimedelta() if request.HasField("key_ttl") else None,
         )
         verdict, why = judge(run.state, claim)
         if verdict is Verdict.REFUSED:

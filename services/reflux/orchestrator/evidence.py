@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reflux.core.event import Knowledge, Outcome
-from reflux.core.resolving import version_of
+from reflux.core.resolving import is_forgotten, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,8 @@ def why_parked(run: StepRun) -> str:
         those = [each for each in answers if each.question is question]
         spoken = those[-1].knowledge if those[-1].answered else Knowledge.UNKNOWN
         parts.append(f"{question}, asked {len(those)} times, says {spoken}: {those[-1].detail}")
+    if answers and is_forgotten(run, answers[-1].time):
+        parts.insert(1, "its key may be forgotten by the provider, so nothing is sent under it any more")
     return "; ".join(parts)[:2_000]
 
 

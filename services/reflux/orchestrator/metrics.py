@@ -91,6 +91,13 @@ ATTEMPTS: Final = Counter(
     "effect",
     labels=("node", "reason", "outcome"),
 )
+EFFECT_ANSWERS: Final = Counter(
+    "reflux.effect.answers",
+    unit="{answer}",
+    text="Questions about effects of which nobody knew, verify and cancel, by what was answered: FOUND, "
+    "VOIDED, UNKNOWN, or none",
+    labels=("node", "question", "answer"),
+)
 TRIES: Final = Counter(
     "reflux.tries", unit="{try}", text="Tries that the proxies made for those attempts", labels=("node",)
 )
@@ -246,6 +253,16 @@ def _attempt(state: RunState, event: ev.AttemptFinished) -> None:
         _step(state, event.step, event.state, event.finish_time)
 
 
+def _answered(state: RunState, event: ev.EffectAnswered) -> None:
+    node = _node(state, event.step)
+    told = event.knowledge.value if event.answered else _NONE
+    EFFECT_ANSWERS.at(node, event.question.value, told).add()
+    if event.state is StepState.PARKED:
+        STEPS_PARKED.at(node).add()
+    elif event.state in SETTLED:
+        _step(state, event.step, event.state, event.time)
+
+
 def _settled(state: RunState, event: ev.StepSettled) -> None:
     """Of interest for a step that had called its node and could not go on; what is cancelled has no event."""
     _step(state, event.step, event.state, event.time)
@@ -278,6 +295,7 @@ def _finished(state: RunState, event: ev.RunFinished) -> None:
 
 _COUNTS: Final[dict[type[ev.Event], Callable[..., None]]] = {
     ev.AttemptFinished: _attempt,
+    ev.EffectAnswered: _answered,
     ev.RunAdmitted: _admitted,
     ev.RunRecovered: _recovered,
     ev.StepSettled: _settled,

@@ -24,6 +24,7 @@ from reflux.core.route import idempotency_key
 from reflux.core.state import RunState, StepRun
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.sending import Sent
+from reflux.orchestrator.tracing import Tracer
 from reflux.runtime import rpc
 from reflux.runtime.clock import Clock
 
@@ -92,15 +93,23 @@ class Resolver:
         channel: to the mesh.
         mesh: what versions can be asked.
         clock: the database's.
+        tracer: of the orchestrator, when it traces.
     """
 
     def __init__(
-        self, *, tasks: asyncio.TaskGroup, channel: grpc.aio.Channel, mesh: MeshView, clock: Clock
+        self,
+        *,
+        tasks: asyncio.TaskGroup,
+        channel: grpc.aio.Channel,
+        mesh: MeshView,
+        clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
         self._tasks = tasks
         self._channel = channel
         self._mesh = mesh
         self._clock = clock
+        self._tracer = tracer
 
     def ask(
         self,
@@ -138,7 +147,7 @@ class Resolver:
             what = "undo an effect by its key" if cancels else "say what became of an effect"
             return Answer(Knowledge.UNKNOWN, f"{asked.node_version} cannot {what}", answered=False)
         lane = Lane.SAFE if cancels else Lane.BROAD
-        metadata = (
+        metadata: tuple[tuple[str, str], ...] = (
             ("x-reflux-node", command.node),
             ("x-reflux-version", version),
             ("x-reflux-lane", lane.value),
@@ -148,6 +157,9 @@ class Resolver:
             ("x-reflux-attempt", str(asked.attempt)),
             ("x-reflux-effect", "pure"),
         )
+        traceparent = self._tracer.questioning(run_id, asked) if self._tracer is not None else None
+        if traceparent is not None:
+            metadata = (*metadata, ("traceparent", traceparent))
         stub: Any = NodeServiceStub(self._channel)
         try:
             if cancels:

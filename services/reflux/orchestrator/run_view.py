@@ -6,7 +6,7 @@ settled says why it waits, and until when if anybody knows.
 
 import dataclasses
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import islice
 from typing import Any, Final
@@ -40,6 +40,7 @@ from reflux.core.flow.model import (
 from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
 from reflux.core.state import Flight, RunState, StepRun
+from reflux.core.word import unresolved
 from reflux.orchestrator import codec, provenance
 from reflux.orchestrator.caller import ABORTED
 from reflux.orchestrator.evidence import evidence, why_asking, why_parked
@@ -89,7 +90,10 @@ def run_document(
             "create_time": stamp(created.time),
             "finish_time": stamp(finished.time) if finished else None,
             "waiting": _run_waiting(state),
-            "unresolved_effects": list(state.unresolved_effects),
+            # A run in quarantine is PARKED while its steps are not: what a person would end it with is shown.
+            "unresolved_effects": list(
+                unresolved(state) if state.quarantine and not finished else state.unresolved_effects
+            ),
             "uncompensated": list(finished.uncompensated) if finished else [],
             "parent": _parent(created),
             "failure_run_id": _failure_run(state),
@@ -438,6 +442,8 @@ def _plain(value: object) -> object:
             return orjson.Fragment(value.raw)
         case datetime():
             return stamp(value)
+        case timedelta():
+            return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
         case bytes():
             return value.hex()
         case Enum():

@@ -5,6 +5,8 @@ an orchestrator that has lost a run tells nothing of it. `spans_of` is a functio
 alone, so that whoever commits an event makes the same spans of it.
 
 - An attempt's span comes with its `AttemptFinished`; one that a takeover superseded has one too.
+- A question, verify or cancel, is a span below the attempt whose effect it is about, though it begins after
+  that has ended. It comes with its `EffectAnswered`, also when nobody answered.
 - A step's span comes with the event that settles it. A step that began nothing (skipped, or never reached)
   has none; what was skipped is an event of the span around it.
 - The run's span comes with `RunFinished`, and with it those of steps that no event of their own settled: a
@@ -30,6 +32,7 @@ from reflux.core.trace import (
     attempt_context,
     is_sampled,
     parse_traceparent,
+    question_context,
     span_id,
     trace_id,
 )
@@ -67,6 +70,12 @@ class Tracer:
         """What an attempt sends on; None when its run is not traced."""
         return str(attempt_context(run_id, step, attempt)) if self.wants(run_id) else None
 
+    def questioning(self, run_id: RunId, asked: ev.EffectAsked) -> str | None:
+        """What a question sends on; None when its run is not traced."""
+        if not self.wants(run_id):
+            return None
+        return str(question_context(run_id, asked.step, asked.attempt, asked.question, asked.number))
+
     def committed(self, state: RunState, events: Sequence[ev.Event], commit: asyncio.Future[object]) -> None:
         """Tell of events of a traced run; to be called when their commit is done, well or not."""
         if commit.cancelled() or commit.exception() is not None:
@@ -87,6 +96,11 @@ def spans_of(state: RunState, events: Sequence[ev.Event]) -> Iterator[Span]:
                 if event.state in SETTLED:
                     settled.add(event.step)
                     yield from _step(state, event.step, event.finish_time)
+            case ev.EffectAnswered():
+                yield _question(state, event)
+                if event.state in SETTLED:
+                    settled.add(event.step)
+                    yield from _step(state, event.step, event.time)
             case ev.StepSettled():
                 settled.add(event.step)
                 yield from _step(state, event.step, event.time)
@@ -214,6 +228,33 @@ def _attempt(state: RunState, event: ev.AttemptFinished) -> Span:
         attributes=_with_failure(attributes, event.failure),
         error=_error(event.failure),
         events=events,
+    )
+
+
+def _question(state: RunState, event: ev.EffectAnswered) -> Span:
+    key = (event.attempt, event.question, event.number)
+    asked = next(
+        each
+        for each in state.steps[event.step].questions
+        if (each.attempt, each.question, each.number) == key
+    )
+    attributes = _attempt_attributes(state, event.step, event.attempt)
+    attributes |= {
+        "reflux.question": event.question.value,
+        "reflux.question.number": event.number,
+        "reflux.knowledge": event.knowledge.value,
+        "reflux.answered": event.answered,
+        "reflux.node.version": asked.node_version,
+    }
+    return Span(
+        question_context(state.id, event.step, event.attempt, event.question, event.number),
+        f"{event.question} {event.number}",
+        SpanKind.CLIENT,
+        nanoseconds(asked.time),
+        nanoseconds(event.time),
+        parent_id=span_id(state.id, event.step, event.attempt),
+        attributes=_with_failure(attributes, event.failure),
+        error=None if event.answered else "no answer",
     )
 
 

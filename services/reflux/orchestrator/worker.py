@@ -146,7 +146,11 @@ class Worker:
                 traced=self._tracer.wants if self._tracer is not None else lambda _: False,
             )
             self._resolver = Resolver(
-                tasks=group, channel=self._caller.channel, mesh=self._mesh, clock=self._clock
+                tasks=group,
+                channel=self._caller.channel,
+                mesh=self._mesh,
+                clock=self._clock,
+                tracer=self._tracer,
             )
             with (
                 metrics.RUNS_LOADED.watched(lambda: {(): len(self.runs)}),

@@ -8,6 +8,7 @@ batches, verifies, cancels or has a slot for credentials are a matter of the dep
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -30,6 +31,7 @@ MAX_DESCRIPTION: Final = 2_000
 """Characters."""
 MAX_SCOPE: Final = 256
 """Characters."""
+MAX_KEY_TTL: Final = timedelta(days=366)
 MAX_CONCURRENCY: Final = 100_000
 MAX_TIMEOUT_SECONDS: Final = 86_400
 MAX_SLOTS: Final = 16
@@ -54,6 +56,7 @@ def check(description: NodeDescription) -> str:
             description.effect.expression,
             getattr(description.effect, "class"),
             description.effect.scope,
+            *([description.effect.key_ttl.ToJsonString()] if description.effect.HasField("key_ttl") else []),
         ],
     }
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -87,6 +90,9 @@ def _effect_violations(of: Effect) -> list[Violation]:
     violations = []
     if len(of.scope) > MAX_SCOPE:
         violations.append(Violation("description.effect.scope", f"at most {MAX_SCOPE} characters"))
+    if of.HasField("key_ttl") and not timedelta() < of.key_ttl.ToTimedelta() <= MAX_KEY_TTL:
+        words = f"above 0, at most {MAX_KEY_TTL.days} days"
+        violations.append(Violation("description.effect.key_ttl", words))
     try:
         if of.expression:
             compile_expression(of.expression)

@@ -20,6 +20,7 @@ from reflux.runtime.tls import Role
 from reflux.sdk.faults import Refusal
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from types import TracebackType
 
     from reflux.runtime.tls import Identity
@@ -50,8 +51,16 @@ class Claims:
         while self._channels:
             await self._channels.popitem()[1].close()
 
-    async def claim(self, envelope: Envelope, *, scope: str, node_version: str) -> None:
+    async def claim(
+        self, envelope: Envelope, *, scope: str, node_version: str, key_ttl: timedelta | None = None
+    ) -> None:
         """Ask for the right to act once; returns when it is granted.
+
+        Args:
+            envelope: of the call.
+            scope: within which the idempotency key holds.
+            node_version: who asks.
+            key_ttl: how long the provider keeps the key; None: not known.
 
         Raises:
             Refusal: CLAIM_REFUSED. Nothing may be done.
@@ -67,6 +76,8 @@ class Claims:
             scope=scope,
             node_version=node_version,
         )
+        if key_ttl is not None:
+            request.key_ttl.FromTimedelta(key_ttl)
         stub = effect_service_pb2_grpc.EffectServiceStub(await self.channel(envelope.claim_address))
         message = ""
         for _ in range(_ASKS):

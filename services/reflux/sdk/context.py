@@ -15,6 +15,8 @@ from reflux.sdk.faults import Refusal
 from reflux.sdk.tracing import NO_SPAN, OpenSpan
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from reflux.runtime.logs import Logger
     from reflux.runtime.traces import Attributes
     from reflux.sdk.claims import Claims
@@ -159,11 +161,12 @@ class Context(Generic[R]):
             raise ValueError(f"a call costs between 0 and {MAX_NANOS // NANOS} US dollars, not {amount}")
         self.cost_nanos = total(self.cost_nanos, nanos)
 
-    async def claim(self, *, scope: str | None = None) -> None:
+    async def claim(self, *, scope: str | None = None, key_ttl: timedelta | None = None) -> None:
         """Ask for the right to act, once per call; a pure call needs none.
 
         Args:
             scope: within which the idempotency key holds; default: the version's own.
+            key_ttl: how long it is kept; default: the version's own.
 
         Raises:
             Refusal: nothing may be done; let it pass.
@@ -178,6 +181,7 @@ class Context(Generic[R]):
                     self._envelope,
                     scope=self._version.effect.scope if scope is None else scope,
                     node_version=self._version.name,
+                    key_ttl=key_ttl or self._version.effect.key_ttl,
                 )
             except Refusal as refusal:
                 self.refusal = refusal

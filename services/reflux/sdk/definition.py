@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import orjson
@@ -16,7 +17,6 @@ from reflux.sdk.effects import Effect
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
-    from datetime import timedelta
 
     from reflux.core.effect import EffectClass
     from reflux.runtime.settings import Settings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reflux.sdk.verifying import Asking
 
 MAX_CONCURRENCY: Final = 1000
+MAX_KEY_TTL: Final = timedelta(days=366)
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -93,6 +94,7 @@ def node(
     max_concurrency: int = 64,
     batchable: bool = False,
     scope: str = "",
+    key_ttl: timedelta | None = None,
     claims_itself: bool = False,
     resources: Callable[[Settings], AbstractAsyncContextManager[Any]] | None = None,
     verify: Asking | None = None,
@@ -101,8 +103,7 @@ def node(
 ) -> Callable[[Callable[..., Any]], NodeVersion]:
     """Make a node version of a function `(given: InputModel[, ctx: Context[R]]) -> OutputModel`.
 
-    The function's docstring becomes the description. It may be `async def`, or a plain `def` that then runs
-    in a thread.
+    The function's docstring becomes the description. A plain `def` runs in a thread.
 
     >>> @node("mail.send", "1.0.0", effect=EffectClass.AT_MOST_ONCE, attempt_timeout=timedelta(seconds=30))
     ... async def send(given: Mail, ctx: Context[None]) -> Receipt: ...
@@ -113,12 +114,12 @@ def node(
         effect: a class, or a CEL expression over `input` that gives the name of one.
         attempt_timeout: deadline of a call that brings none.
         max_concurrency: calls at once, 1 to 1000; more are answered RESOURCE_EXHAUSTED.
-        batchable: pure calls that are ready at the same moment may come in one message. It saves most of what
-            a call costs, and takes a part of the mesh away: only the first outcome of a batch makes it retry,
-            count or fall back (see `reflux.sdk.batches`). Not for a provider that may fail call by call.
+        batchable: pure calls that are ready at the same moment may come in one message, which saves most of
+            what they cost (`reflux.sdk.batches`). Not for a provider that may fail call by call.
         scope: within which the idempotency key holds, e.g. one provider account.
-        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK does before it
-            runs: safe, but a failure before the effect then counts as possibly done.
+        key_ttl: how long the provider keeps a key from its first request on; None: taken for six hours.
+        claims_itself: the function calls `ctx.claim()` right before its effect. Else the SDK claims before
+            the function runs: safe, but a failure before the effect then counts as possibly done.
         verify: says what became of the effect of a key, and changes nothing; see `reflux.sdk.verifying`.
         cancel: undoes the effect of a key for ever; what makes a version `compensatable`.
         credentials: where a step may name a credential; `ctx.credential(slot)` is what it named.
@@ -127,7 +128,7 @@ def node(
     Raises:
         TypeError, ValueError: the function or an argument does not fit.
     """
-    _check(name, version, max_concurrency, attempt_timeout)
+    _check(name, version, max_concurrency, attempt_timeout, key_ttl)
 
     def make(function: Callable[..., Any]) -> NodeVersion:
         hints = get_type_hints(function)
@@ -140,7 +141,7 @@ def node(
             description=inspect.cleandoc(function.__doc__ or ""),
             input=_model(hints.get(parameters[0]), function),
             output=_model(hints.get("return"), function),
-            effect=Effect.declare(effect, scope=scope),
+            effect=Effect.declare(effect, scope=scope, key_ttl=key_ttl),
             attempt_timeout=attempt_timeout,
             max_concurrency=max_concurrency,
             batchable=batchable,
@@ -156,7 +157,11 @@ def node(
     return make
 
 
-def _check(name: str, version: str, max_concurrency: int, attempt_timeout: timedelta) -> None:
+def _check(
+    name: str, version: str, max_concurrency: int, attempt_timeout: timedelta, key_ttl: timedelta | None
+) -> None:
+    if key_ttl is not None and not timedelta() < key_ttl <= MAX_KEY_TTL:
+        raise ValueError(f"key_ttl is above 0, at most {MAX_KEY_TTL.days} days, not {key_ttl}")
     if not is_name(name) or not is_version(version):
         raise ValueError(f"{name}@{version} is not the name of a node version")
     if not 1 <= max_concurrency <= MAX_CONCURRENCY:

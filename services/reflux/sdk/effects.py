@@ -15,6 +15,8 @@ from reflux.core.effect import EffectClass
 from reflux.core.expression import Expression, ExpressionError, compile_expression
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from reflux.core.document import JsonValue
 
 
@@ -25,9 +27,13 @@ class Effect:
     declared: EffectClass | Expression
     scope: str
     """Within which the idempotency key holds, e.g. one provider account."""
+    key_ttl: timedelta | None = None
+    """How long the provider keeps an idempotency key; None: not known."""
 
     @classmethod
-    def declare(cls, effect: EffectClass | str, *, scope: str = "") -> Effect:
+    def declare(
+        cls, effect: EffectClass | str, *, scope: str = "", key_ttl: timedelta | None = None
+    ) -> Effect:
         """A constant class, or a CEL expression over `input`.
 
         >>> Effect.declare("input.dry_run ? 'pure' : 'idempotent'")
@@ -36,8 +42,8 @@ class Effect:
             ExpressionSyntaxError: the text is neither a class nor an expression.
         """
         if effect in EffectClass.__members__.values():
-            return cls(EffectClass(effect), scope)
-        return cls(compile_expression(effect), scope)
+            return cls(EffectClass(effect), scope, key_ttl)
+        return cls(compile_expression(effect), scope, key_ttl)
 
     @property
     def constant(self) -> EffectClass | None:
@@ -55,9 +61,12 @@ class Effect:
 
     def to_proto(self) -> node_service_pb2.Effect:
         """The declaration as the registry keeps it."""
+        effect = node_service_pb2.Effect(scope=self.scope)
+        if self.key_ttl is not None:
+            effect.key_ttl.FromTimedelta(self.key_ttl)
         if isinstance(self.declared, EffectClass):
-            effect = node_service_pb2.Effect(scope=self.scope)
             # `class` is a word of Python, so the field cannot be named in the call above.
             setattr(effect, "class", node_service_pb2.Effect.Class.Value(self.declared.name))
-            return effect
-        return node_service_pb2.Effect(expression=self.declared.source, scope=self.scope)
+        else:
+            effect.expression = self.declared.source
+        return effect

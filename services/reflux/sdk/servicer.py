@@ -155,13 +155,13 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     async def _asked(
         self, handler: Asking | None, effect: node_service_pb2.ClaimedEffect, context: Any
     ) -> node_service_pb2.EffectKnowledge:
-        with ExitStack() as place:
+        with self._spans.call(context.invocation_metadata()) as spans, ExitStack() as place:
             try:
                 self.admit()
                 await self.take_place(place)
-                return await ask(self, handler, effect, context)
+                return await ask(self, handler, effect, context, spans)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-                failed = self.failed(error)
+                failed = self.failed(error, None, spans)
         return await self._fail(failed, context)
 
     async def _answer(

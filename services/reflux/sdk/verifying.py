@@ -35,6 +35,7 @@ from reflux.sdk.faults import TargetFault
 
 if TYPE_CHECKING:
     from reflux.sdk.servicer import NodeServicer
+    from reflux.sdk.tracing import CallSpans
 
 InputT = TypeVar("InputT", bound=BaseModel)
 
@@ -86,7 +87,11 @@ Asking: TypeAlias = Callable[..., Awaitable[Knowledge]]
 
 
 async def ask(
-    servicer: NodeServicer, handler: Asking | None, effect: pb.ClaimedEffect, context: Any
+    servicer: NodeServicer,
+    handler: Asking | None,
+    effect: pb.ClaimedEffect,
+    context: Any,
+    spans: CallSpans | None = None,
 ) -> pb.EffectKnowledge:
     """What a handler of the version says of an effect.
 
@@ -100,7 +105,7 @@ async def ask(
     value = servicer.read(effect.input)
     envelope = Envelope.read(context.invocation_metadata())
     credentials = await servicer.find(effect.credentials)
-    call = servicer.open(envelope, EffectClass.PURE, context.time_remaining(), None, credentials)
+    call = servicer.open(envelope, EffectClass.PURE, context.time_remaining(), spans, credentials)
     asked = Asked(
         idempotency_key=effect.idempotency_key,
         scope=effect.scope,

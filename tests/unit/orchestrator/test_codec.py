@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
@@ -23,6 +23,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 counts = st.integers(0, (1 << 31) - 1)
 times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+DAY = timedelta(days=1)
 costs = st.none() | st.integers(0, (1 << 63) - 1)
 documents = st.binary(min_size=1, max_size=12).map(Json)
 failures = st.builds(ev.Failure, texts, texts, texts, st.booleans(), texts)
@@ -98,7 +99,9 @@ KINDS = {
         ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
     ),
     ev.AttemptHeld: st.builds(ev.AttemptHeld, texts, counts, texts, st.none() | times, times),
-    ev.EffectClaimed: st.builds(ev.EffectClaimed, texts, counts, texts, texts, texts),
+    ev.EffectClaimed: st.builds(
+        ev.EffectClaimed, texts, counts, texts, texts, texts, st.none() | st.timedeltas(DAY, DAY * 366)
+    ),
     ev.AttemptFinished: st.builds(
         ev.AttemptFinished,
         texts,

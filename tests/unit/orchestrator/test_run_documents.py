@@ -219,6 +219,13 @@ def test_every_event_of_a_run_can_be_shown():
     assert shown["events"][-1]["data"]["unresolved_effects"] == ["a"]
 
 
+def test_a_claim_shows_how_long_its_key_is_kept():
+    """In seconds, as durations are written in JSON; nothing where the claimer did not say."""
+    for kept, shown in ((timedelta(days=45), "3888000s"), (timedelta(seconds=1.5), "1.5s"), (None, None)):
+        claim = ev.EffectClaimed("a", 1, "e1", "account", "pay@stripe", kept)
+        assert json.loads(event_document(1, NOON, claim))["data"]["key_ttl"] == shown
+
+
 def test_times_are_written_in_utc():
     """RFC 3339, with microseconds where there are some."""
     oslo = timezone(timedelta(hours=1))

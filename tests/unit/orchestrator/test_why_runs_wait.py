@@ -9,7 +9,8 @@ import pytest
 
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
-from reflux.core.event import FINAL, SETTLED, Choice
+from reflux.core.event import FINAL, SETTLED, Choice, Knowledge
+from reflux.core.resolving import Abilities, Answer
 from reflux.core.run import evolve
 from reflux.core.word import Overrule, Pause, Resume, WordId
 from reflux.orchestrator.run_view import run_document, steps_document
@@ -138,6 +139,22 @@ def test_a_parked_step_waits_for_a_person():
     assert document["error"]["reason"] == "EFFECT_AMBIGUOUS"
 
 
+def test_an_effect_whose_key_may_be_forgotten_is_told_so():
+    """So that nobody waits for it to be tried again."""
+    walk = Walk(
+        flow_of(node("a")),
+        {"a": [ambiguous("pay@stripe")]},
+        effects={"a": EffectClass.IDEMPOTENT},
+        abilities=Abilities(verifiable=True),
+        questions=[Answer(Knowledge.VOIDED, "canceled")],
+    ).run(until=0.5)
+    walk.now += timedelta(hours=6)
+    walk.run()
+    why = run_waits(walk)["why"]
+    assert "its key may be forgotten by the provider, so nothing is sent under it any more" in why
+    assert why.endswith("verify, asked 1 times, says VOIDED: canceled")
+
+
 def test_a_quarantined_run_waits_for_a_person_whatever_its_steps_say():
     """An attempt or a timer that its journal still shows is nobody's any more."""
     flow = flow_of(node("a"), node("b", needs=[]), node("c"))
@@ -150,6 +167,17 @@ def test_a_quarantined_run_waits_for_a_person_whatever_its_steps_say():
         path for path, run in walk.state.steps.items() if run.state in SETTLED
     }
     assert json.loads(run_document(walk.state))["error"]["reason"] == "QUARANTINED"
+
+
+def test_a_quarantined_run_says_of_which_effects_nobody_knows():
+    """Its step is not parked: its orchestrators died while it was to be asked again."""
+    walk = Walk(flow_of(node("a")), {"a": [ambiguous("pay@1")]}, effects={"a": EffectClass.IDEMPOTENT}).run(
+        until=0.5
+    )
+    assert json.loads(run_document(walk.state))["unresolved_effects"] == []
+    walk.tell(ev.RunParked(ev.Failure("INTERNAL", "QUARANTINED", "five deaths"), walk.now))
+    document = json.loads(run_document(walk.state))
+    assert (document["state"], document["unresolved_effects"]) == ("PARKED", ["a"])
 
 
 def test_a_cancelled_run_waits_for_what_may_act():

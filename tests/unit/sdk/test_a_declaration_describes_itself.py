@@ -39,7 +39,8 @@ def declare(name="test.node", version="1.0.0", effect=EffectClass.PURE, **option
 
 def test_the_description_has_everything_the_registry_needs():
     """Names, people's words, limits, and JSON Schemas 2020-12 from the models."""
-    description = declare(max_concurrency=3, batchable=True, scope="account").describe()
+    kept = timedelta(hours=6)
+    description = declare(max_concurrency=3, batchable=True, scope="account", key_ttl=kept).describe()
     assert (description.node, description.version) == ("test.node", "1.0.0")
     assert description.description == "Fetches.\n\nMore about it."
     assert description.max_concurrency == 3
@@ -48,6 +49,10 @@ def test_the_description_has_everything_the_registry_needs():
     assert description.attempt_timeout.ToTimedelta() == SECOND
     assert getattr(description.effect, "class") == node_service_pb2.Effect.PURE
     assert description.effect.scope == "account"
+    assert description.effect.key_ttl.ToTimedelta() == kept
+    assert not declare().describe().effect.HasField("key_ttl"), (
+        "nobody says how long a key is kept but who knows"
+    )
     schema = orjson.loads(description.input_schema)
     Draft202012Validator.check_schema(schema)
     check = Draft202012Validator(schema)
@@ -93,6 +98,8 @@ def test_an_expression_travels_as_its_text():
         ({"max_concurrency": 0}, ValueError),
         ({"max_concurrency": 1001}, ValueError),
         ({"attempt_timeout": timedelta()}, ValueError),
+        ({"key_ttl": timedelta()}, ValueError),
+        ({"key_ttl": timedelta(days=367)}, ValueError),
         ({"effect": "input."}, ExpressionSyntaxError),
     ],
 )

@@ -170,7 +170,7 @@ async def test_a_call_that_waits_for_its_claim_has_a_place_already():
     asked, answered = asyncio.Event(), asyncio.Event()
 
     class Slow(Claims):
-        async def claim(self, envelope, *, scope, node_version):
+        async def claim(self, envelope, *, scope, node_version, key_ttl):
             asked.set()
             await answered.wait()
 

@@ -9,15 +9,18 @@ from datetime import timedelta
 import pytest
 
 from reflux.core import event as ev
+from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.trace import span_id, trace_id
+from reflux.core.event import Knowledge
+from reflux.core.resolving import Abilities, Answer
+from reflux.core.trace import question_context, span_id, trace_id
 from reflux.orchestrator.store.errors import ShardLost
 from reflux.orchestrator.tracing import Tracer, spans_of
 from reflux.runtime.collector import Collector, Endpoint
 from reflux.runtime.trace_export import exporting
 from reflux.runtime.traces import Span, SpanKind, nanoseconds
 from tests.support.otlp import running_receiver
-from tests.support.walk import RUN, START, Walk, done, failed, flow_of, never, node
+from tests.support.walk import RUN, START, Walk, ambiguous, done, failed, flow_of, never, node
 
 FETCH = node("fetch")
 
@@ -277,3 +280,30 @@ def test_times_are_exact():
     """To the microsecond, since 1970."""
     assert nanoseconds(START + timedelta(microseconds=1)) - nanoseconds(START) == 1_000
     assert nanoseconds(START) == int(START.timestamp()) * 10**9
+
+
+def test_a_question_is_a_span_below_the_attempt_that_it_is_about():
+    """Asked in vain, unanswered, found: three calls, and the step is over with the last of them."""
+    walk = Walk(
+        flow_of(node("a")),
+        {"a": [ambiguous("pay@stripe")] * 3},
+        effects={"a": EffectClass.IDEMPOTENT},
+        abilities=Abilities(verifiable=True),
+        questions=[
+            Answer(Knowledge.UNKNOWN, "not listed"),
+            Answer(Knowledge.UNKNOWN, "UNAVAILABLE", answered=False),
+            Answer(Knowledge.FOUND, "listed", output=Json.of({"id": "secret"})),
+        ],
+    ).run()
+    spans = told(walk)
+    questions = [spans[f"verify {number}"] for number in (1, 2, 3)]
+    assert {each.parent_id for each in questions} == {span_id(RUN, "a", 3)}
+    assert {each.kind for each in questions} == {SpanKind.CLIENT}
+    assert [each.attributes["reflux.knowledge"] for each in questions] == ["UNKNOWN", "UNKNOWN", "FOUND"]
+    assert [each.error for each in questions] == [None, "no answer", None]
+    assert [seconds(each)[0] for each in questions] == [4.0, 5.0, 7.0]
+    assert questions[0].attributes["reflux.node.version"] == "pay@stripe"
+    assert questions[0].context == question_context(RUN, "a", 3, "verify", 1)
+    assert seconds(spans["step a"])[1] == 7.0
+    assert "secret" not in repr(spans)
+    assert "listed" not in repr(spans)

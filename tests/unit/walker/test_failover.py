@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
 
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.event import Knowledge, RunPhase
+from reflux.core.event import Knowledge, Question, RunPhase
 from reflux.core.resolving import ASKS, KEY_HOLDS, Abilities, Answer
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, node, not_sent
 
@@ -28,7 +32,9 @@ THRICE = [
 ]
 
 
-def walk_of(answers, abilities=CHAIN, questions=(), effect=EffectClass.IDEMPOTENT, **keys) -> Walk:
+def walk_of(
+    answers, abilities=CHAIN, questions=(), effect=EffectClass.IDEMPOTENT, *, until=None, **keys
+) -> Walk:
     walk = Walk(
         flow_of(node("a", **keys)),
         {"a": answers},
@@ -36,7 +42,7 @@ def walk_of(answers, abilities=CHAIN, questions=(), effect=EffectClass.IDEMPOTEN
         abilities=abilities,
         questions=list(questions),
     )
-    return walk.run()
+    return walk.run() if until is None else walk.run(until=until)
 
 
 def test_an_outage_that_did_nothing_goes_to_the_next_version_at_once():
@@ -186,6 +192,80 @@ def test_a_key_that_may_be_forgotten_is_not_used_again():
     walk.run()
     assert [line for line in walk.trace if line.startswith("start")] == ["start a 1"]
     assert walk.state.phase is RunPhase.PARKED
+
+
+def test_who_does_not_answer_is_asked_for_longer():
+    """A node that is started again answers after a while; only answers use up the questions."""
+    silence = Answer(Knowledge.UNKNOWN, "UNAVAILABLE", answered=False)
+    found = Answer(Knowledge.FOUND, "listed", output=Json.of({"id": "p1"}))
+    walk = walk_of([LOST] * 3, ASKABLE, [silence] * 6 + [found])
+    asked = [at for at, line in walk.timed if " of pay@stripe" in line]
+    assert [after - before for before, after in pairwise(asked)] == [1, 2, 4, 8, 16, 16]
+    assert walk.states("a") == {"a": "SUCCEEDED"}
+
+
+def test_who_never_answers_is_left_to_a_person():
+    """After two minutes for each question."""
+    silence = Answer(Knowledge.UNKNOWN, "UNAVAILABLE", answered=False)
+    walk = walk_of([LOST] * 3, UNDOABLE, [silence] * 50, EffectClass.COMPENSATABLE)
+    assert walk.states("a") == {"a": "PARKED"}
+    for question in ("verify", "cancel"):
+        asked = [at for at, line in walk.timed if f"{question} " in line and " of pay@stripe" in line]
+        assert 120 <= asked[-1] - asked[0] < 120 + 16
+
+
+@pytest.mark.parametrize(("ttl", "hours", "again"), [(1, 0.8, True), (1, 0.95, False), (24, 12, True)])
+def test_a_key_is_used_as_long_as_its_claim_says(ttl, hours, again):
+    """Each provider keeps keys for its own time; the last tenth of it is left alone."""
+    lost = replace(LOST, key_ttl=timedelta(hours=ttl))
+    walk = walk_of([lost], ASKABLE, until=0.5)
+    walk.now += timedelta(hours=hours)
+    walk.answers["a"].append(done(claimed_by="pay@stripe"))
+    walk.questions = [UNKNOWN] * ASKS
+    walk.run()
+    assert walk.states("a") == {"a": "SUCCEEDED" if again else "PARKED"}
+    assert len(walk.started) == (2 if again else 1)
+
+
+def test_the_shortest_word_about_a_key_holds():
+    """Two endpoints of different settings have claimed the effect."""
+    day, hour = (replace(LOST, key_ttl=timedelta(hours=hours)) for hours in (24, 1))
+    walk = walk_of([day, hour], ASKABLE, until=2.5)
+    walk.now += timedelta(hours=2)
+    walk.questions = [UNKNOWN] * ASKS
+    walk.run()
+    assert (len(walk.started), walk.states("a")) == (2, {"a": "PARKED"})
+
+
+def test_once_a_key_may_be_forgotten_nothing_is_undone_and_nothing_is_void():
+    """A cancel would act, and a request that is still on its way would be a new effect: a person decides."""
+    for answer in (UNKNOWN, Answer(Knowledge.VOIDED, "canceled")):
+        walk = walk_of([LOST], UNDOABLE, until=0.5, effect=EffectClass.COMPENSATABLE)
+        walk.now += KEY_HOLDS
+        walk.questions = [answer] * ASKS
+        walk.run()
+        assert not any("cancel" in line for line in walk.trace)
+        assert (len(walk.started), walk.states("a")) == (1, {"a": "PARKED"})
+
+
+def test_a_cancel_that_is_due_when_its_key_may_be_forgotten_is_not_asked():
+    """Everything was down between verify and cancel."""
+    walk = walk_of([LOST] * 3, UNDOABLE, [UNKNOWN] * ASKS, EffectClass.COMPENSATABLE, until=11.5)
+    assert walk.state.steps["a"].next_question is Question.CANCEL
+    walk.now += KEY_HOLDS
+    walk.questions = [UNKNOWN]
+    walk.run()
+    assert not any("cancel" in line for line in walk.trace)
+    assert walk.states("a") == {"a": "PARKED"}
+
+
+def test_what_is_found_is_done_though_its_key_may_be_forgotten():
+    """The effect is there; no key is needed to see it."""
+    walk = walk_of([LOST], ASKABLE, until=0.5)
+    walk.now += KEY_HOLDS
+    walk.questions = [Answer(Knowledge.FOUND, "listed", output=Json.of({"id": "p1"}))]
+    walk.run()
+    assert walk.states("a") == {"a": "SUCCEEDED"}
 
 
 def test_a_cancel_while_it_is_asked_leaves_the_effect_unresolved():

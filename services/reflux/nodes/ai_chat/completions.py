@@ -95,6 +95,9 @@ class Completions:
     async def ask(self, given: Input, model: str, draft: Draft) -> None:
         """See `Wire`."""
         question = self._question(given, model)
+        if self._access.provider == "local":
+            # Over what the environment says for OpenAI (OPENAI_CUSTOM_HEADERS): see `_say_nothing_of_openai`.
+            question["extra_headers"] = {"Authorization": f"Bearer {self._access.key or _NO_KEY}"}
         if not self._access.streams:
             self._take(await self._create(**question), draft)
         else:

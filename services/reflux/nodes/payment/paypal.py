@@ -1,7 +1,9 @@
 """The wire of PayPal (developer.paypal.com): orders that are captured at once, `PayPal-Request-Id`.
 
-A request id is kept for 6 hours. The key also stands on the order as `invoice_id`, and the transaction report
-lists it, up to three hours later: what is not listed may be there nevertheless.
+The request id of an order is kept for 6 hours, that of a refund for 45 days (what
+developer.paypal.com/docs/api says of the header at each call). The key also stands on the order as
+`invoice_id`, and the transaction report lists it, up to three hours later: what is not listed may be there
+nevertheless.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from reflux.nodes.payment.wire import Wire
     from reflux.sdk import Context, Knowledge
 
+ORDER_KEYS_KEPT: Final = timedelta(hours=6)
+REFUND_KEYS_KEPT: Final = timedelta(days=45)
 _EARLY: Final = 60.0
 """Seconds before its end that a token is renewed."""
 _SKEW: Final = timedelta(minutes=10)

@@ -1,9 +1,10 @@
 """The wire of Square (developer.squareup.com): payments with an `idempotency_key` in the JSON body.
 
-A key has at most 45 characters and a `reference_id` 40, so both are the beginning of ours. How long a key is
-kept is not published. Payments are listed from a time on, not by key: what is not listed may be there
-nevertheless. A cancel by key answers well also where there was nothing to cancel, and the key may be used
-again afterwards: so it proves nothing, and only a payment that was found and given back is void.
+A key has at most 45 characters and a `reference_id` 40, so both are the beginning of ours. How long a key
+is kept is not published (developer.squareup.com/forums/t/28303), so ours is used for an hour. Payments are
+listed from a time on, not by key: what is not listed may be there nevertheless. A cancel by key answers
+well also where there was nothing to cancel, and the key may be used again afterwards: so it proves nothing,
+and only a payment that was found and given back is void.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = "2025-01-23"
 """Of the API, sent with each request."""
+KEYS_KEPT: Final = timedelta(hours=1)
+"""Our guess, on the safe side."""
 _SKEW: Final = timedelta(minutes=10)
 _PAGES: Final = 20
 """Of payments, that are looked through."""

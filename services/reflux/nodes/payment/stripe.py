@@ -1,12 +1,14 @@
 """The wire of Stripe (docs.stripe.com/api): forms, `Idempotency-Key`, payment intents.
 
-A key is kept for at least 24 hours with the answer it got, a 5xx included; so a repetition never charges
-again. The key also stands in the intent's metadata, where the search finds it, within a minute as a rule
+A key is kept for at least 24 hours with the answer it got, a 5xx included
+(docs.stripe.com/api/idempotent_requests); so until then a repetition never charges again. The key also
+stands in the intent's metadata, where the search finds it, within a minute as a rule
 (docs.stripe.com/search): what it does not find may be there nevertheless.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from reflux.nodes.payment.model import Charge, Receipt, Refund, Returned
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from reflux.nodes.payment.wire import Reply, Wire
     from reflux.sdk import Context, Knowledge
 
+KEYS_KEPT: Final = timedelta(hours=24)
+"""At least."""
 _OPEN: Final = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 
 

@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from reflux.nodes.payment import paypal as paypal_wire
+from reflux.nodes.payment import square as square_wire
+from reflux.nodes.payment import stripe as stripe_wire
 from reflux.nodes.payment.access import access_to
 from reflux.nodes.payment.model import (  # noqa: TC001 - the SDK reads the annotations
     Charge,
@@ -31,6 +34,14 @@ ATTEMPT: Final = timedelta(seconds=30)
 MAX_CONCURRENCY: Final = 64
 
 Account = Stripe | PayPal | Square
+
+CHARGE_KEYS: Final[Mapping[Provider, timedelta]] = {
+    "stripe": stripe_wire.KEYS_KEPT,
+    "paypal": paypal_wire.ORDER_KEYS_KEPT,
+    "square": square_wire.KEYS_KEPT,
+}
+REFUND_KEYS: Final[Mapping[Provider, timedelta]] = {**CHARGE_KEYS, "paypal": paypal_wire.REFUND_KEYS_KEPT}
+"""How long each provider keeps the key of a request."""
 
 _ACCOUNTS: Final[Mapping[Provider, Callable[[Wire], Account]]] = {
     "stripe": Stripe,
@@ -93,6 +104,7 @@ def _version(provider: Provider) -> NodeVersion:
         attempt_timeout=ATTEMPT,
         max_concurrency=MAX_CONCURRENCY,
         scope=provider,
+        key_ttl=CHARGE_KEYS[provider],
         claims_itself=True,
         resources=_opened(provider),
         verify=_verify,
@@ -141,5 +153,5 @@ async def refund(given: Refund, ctx: Context[Mapping[Provider, Account]]) -> Ret
     if account.wire.access.missing is not None:
         raise account.wire.unconfigured()
     await account.prepare(ctx)
-    await ctx.claim(scope=account.wire.access.scope)
+    await ctx.claim(scope=account.wire.access.scope, key_ttl=REFUND_KEYS[given.provider])
     return await account.refund(given, ctx, ctx.idempotency_key)

@@ -22,19 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)reflux/api/effect/v1/effect_service.proto\x12\x14reflux.api.effect.v1\"\x95\x01\n\x12\x43laimEffectRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x15\n\rfencing_token\x18\x04 \x01(\x03\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\x12\r\n\x05scope\x18\x06 \x01(\t\x12\x14\n\x0cnode_version\x18\x07 \x01(\t\"\x15\n\x13\x43laimEffectResponse2s\n\rEffectService\x12\x62\n\x0b\x43laimEffect\x12(.reflux.api.effect.v1.ClaimEffectRequest\x1a).reflux.api.effect.v1.ClaimEffectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)reflux/api/effect/v1/effect_service.proto\x12\x14reflux.api.effect.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc1\x01\n\x12\x43laimEffectRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x15\n\rfencing_token\x18\x04 \x01(\x03\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\x12\r\n\x05scope\x18\x06 \x01(\t\x12\x14\n\x0cnode_version\x18\x07 \x01(\t\x12*\n\x07key_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x15\n\x13\x43laimEffectResponse2s\n\rEffectService\x12\x62\n\x0b\x43laimEffect\x12(.reflux.api.effect.v1.ClaimEffectRequest\x1a).reflux.api.effect.v1.ClaimEffectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reflux.api.effect.v1.effect_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLAIMEFFECTREQUEST']._serialized_start=68
-  _globals['_CLAIMEFFECTREQUEST']._serialized_end=217
-  _globals['_CLAIMEFFECTRESPONSE']._serialized_start=219
-  _globals['_CLAIMEFFECTRESPONSE']._serialized_end=240
-  _globals['_EFFECTSERVICE']._serialized_start=242
-  _globals['_EFFECTSERVICE']._serialized_end=357
+  _globals['_CLAIMEFFECTREQUEST']._serialized_start=100
+  _globals['_CLAIMEFFECTREQUEST']._serialized_end=293
+  _globals['_CLAIMEFFECTRESPONSE']._serialized_start=295
+  _globals['_CLAIMEFFECTRESPONSE']._serialized_end=316
+  _globals['_EFFECTSERVICE']._serialized_start=318
+  _globals['_EFFECTSERVICE']._serialized_end=433
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 import builtins as _builtins
 import sys
@@ -29,6 +30,7 @@ class ClaimEffectRequest(_message.Message):
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     NODE_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_TTL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUID."""
     step: _builtins.str
@@ -43,6 +45,12 @@ class ClaimEffectRequest(_message.Message):
     """Provider account the idempotency key holds in."""
     node_version: _builtins.str
     """Node version that asks, e.g. http.request@1.0.0."""
+    @_builtins.property
+    def key_ttl(self) -> _duration_pb2.Duration:
+        """How long the provider keeps the idempotency key, from the first request with it; absent: not known, and
+        taken for six hours.
+        """
+
     def __init__(
         self,
         *,
@@ -53,10 +61,11 @@ class ClaimEffectRequest(_message.Message):
         execution_id: _builtins.str = ...,
         scope: _builtins.str = ...,
         node_version: _builtins.str = ...,
+        key_ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_ttl", b"key_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "fencing_token", b"fencing_token", "node_version", b"node_version", "run_id", b"run_id", "scope", b"scope", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "fencing_token", b"fencing_token", "key_ttl", b"key_ttl", "node_version", b"node_version", "run_id", b"run_id", "scope", b"scope", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ by any version must fold in every later one.
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -706,6 +707,7 @@ class EffectClaimed(_message.Message):
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     NODE_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_TTL_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -716,6 +718,10 @@ class EffectClaimed(_message.Message):
     """Provider account within which the idempotency key holds."""
     node_version: _builtins.str
     """Who claimed, e.g. http.request@1.0.0."""
+    @_builtins.property
+    def key_ttl(self) -> _duration_pb2.Duration:
+        """How long the provider keeps the key, as the claimer says; absent: it did not say."""
+
     def __init__(
         self,
         *,
@@ -724,10 +730,11 @@ class EffectClaimed(_message.Message):
         execution_id: _builtins.str = ...,
         scope: _builtins.str = ...,
         node_version: _builtins.str = ...,
+        key_ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_ttl", b"key_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "node_version", b"node_version", "scope", b"scope", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "key_ttl", b"key_ttl", "node_version", b"node_version", "scope", b"scope", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

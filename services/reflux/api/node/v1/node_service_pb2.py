@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reflux/api/node/v1/node_service.proto\x12\x12reflux.api.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xdf\x02\n\x0fNodeDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0b\x32\x1a.reflux.api.node.v1.Effect\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tbatchable\x18\t \x01(\x08\x12\x12\n\nverifiable\x18\n \x01(\x08\x12\x12\n\ncancelable\x18\x0b \x01(\x08\x12\x37\n\x0b\x63redentials\x18\x14 \x03(\x0b\x32\".reflux.api.node.v1.CredentialSlot\"S\n\x0e\x43redentialSlot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\x08\"\xbb\x01\n\x06\x45\x66\x66\x65\x63t\x12/\n\x05\x63lass\x18\x01 \x01(\x0e\x32 .reflux.api.node.v1.Effect.Class\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\"]\n\x05\x43lass\x12\x15\n\x11\x43LASS_UNSPECIFIED\x10\x00\x12\x08\n\x04PURE\x10\x01\x12\x0e\n\nIDEMPOTENT\x10\x02\x12\x10\n\x0c\x41T_MOST_ONCE\x10\x03\x12\x11\n\rCOMPENSATABLE\x10\x04\"\x9d\x01\n\x0e\x45xecuteRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\x12H\n\x0b\x63redentials\x18\x02 \x03(\x0b\x32\x33.reflux.api.node.v1.ExecuteRequest.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\x0f\x45xecuteResponse\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\x17\n\ncost_nanos\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_cost_nanos\"C\n\x13\x45xecuteBatchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.reflux.api.node.v1.BatchItem\"\x8e\x01\n\tBatchItem\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x14\x45xecuteBatchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.reflux.api.node.v1.BatchResult\"\x88\x01\n\x0b\x42\x61tchResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x17\n\ncost_nanos\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07outcomeB\r\n\x0b_cost_nanos\"\x89\x02\n\rClaimedEffect\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12G\n\x0b\x63redentials\x18\x06 \x03(\x0b\x32\x32.reflux.api.node.v1.ClaimedEffect.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x01\n\x0f\x45\x66\x66\x65\x63tKnowledge\x12\x38\n\x05state\x18\x01 \x01(\x0e\x32).reflux.api.node.v1.EffectKnowledge.State\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05\x46OUND\x10\x01\x12\n\n\x06VOIDED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03\"B\n\rVerifyRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0eVerifyResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge\"B\n\rCancelRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0e\x43\x61ncelResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge2\xbe\x03\n\x0bNodeService\x12T\n\x08\x44\x65scribe\x12#.reflux.api.node.v1.DescribeRequest\x1a#.reflux.api.node.v1.NodeDescription\x12R\n\x07\x45xecute\x12\".reflux.api.node.v1.ExecuteRequest\x1a#.reflux.api.node.v1.ExecuteResponse\x12\x63\n\x0c\x45xecuteBatch\x12\'.reflux.api.node.v1.ExecuteBatchRequest\x1a(.reflux.api.node.v1.ExecuteBatchResponse0\x01\x12O\n\x06Verify\x12!.reflux.api.node.v1.VerifyRequest\x1a\".reflux.api.node.v1.VerifyResponse\x12O\n\x06\x43\x61ncel\x12!.reflux.api.node.v1.CancelRequest\x1a\".reflux.api.node.v1.CancelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reflux/api/node/v1/node_service.proto\x12\x12reflux.api.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x11\n\x0f\x44\x65scribeRequest\"\xdf\x02\n\x0fNodeDescription\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0b\x32\x1a.reflux.api.node.v1.Effect\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tbatchable\x18\t \x01(\x08\x12\x12\n\nverifiable\x18\n \x01(\x08\x12\x12\n\ncancelable\x18\x0b \x01(\x08\x12\x37\n\x0b\x63redentials\x18\x14 \x03(\x0b\x32\".reflux.api.node.v1.CredentialSlot\"S\n\x0e\x43redentialSlot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\x08\"\xe7\x01\n\x06\x45\x66\x66\x65\x63t\x12/\n\x05\x63lass\x18\x01 \x01(\x0e\x32 .reflux.api.node.v1.Effect.Class\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12*\n\x07key_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x05\x43lass\x12\x15\n\x11\x43LASS_UNSPECIFIED\x10\x00\x12\x08\n\x04PURE\x10\x01\x12\x0e\n\nIDEMPOTENT\x10\x02\x12\x10\n\x0c\x41T_MOST_ONCE\x10\x03\x12\x11\n\rCOMPENSATABLE\x10\x04\"\x9d\x01\n\x0e\x45xecuteRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\x12H\n\x0b\x63redentials\x18\x02 \x03(\x0b\x32\x33.reflux.api.node.v1.ExecuteRequest.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\x0f\x45xecuteResponse\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\x17\n\ncost_nanos\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_cost_nanos\"C\n\x13\x45xecuteBatchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.reflux.api.node.v1.BatchItem\"\x8e\x01\n\tBatchItem\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x14\x45xecuteBatchResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.reflux.api.node.v1.BatchResult\"\x88\x01\n\x0b\x42\x61tchResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x17\n\ncost_nanos\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07outcomeB\r\n\x0b_cost_nanos\"\x89\x02\n\rClaimedEffect\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12G\n\x0b\x63redentials\x18\x06 \x03(\x0b\x32\x32.reflux.api.node.v1.ClaimedEffect.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x01\n\x0f\x45\x66\x66\x65\x63tKnowledge\x12\x38\n\x05state\x18\x01 \x01(\x0e\x32).reflux.api.node.v1.EffectKnowledge.State\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05\x46OUND\x10\x01\x12\n\n\x06VOIDED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03\"B\n\rVerifyRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0eVerifyResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge\"B\n\rCancelRequest\x12\x31\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32!.reflux.api.node.v1.ClaimedEffect\"H\n\x0e\x43\x61ncelResponse\x12\x36\n\tknowledge\x18\x01 \x01(\x0b\x32#.reflux.api.node.v1.EffectKnowledge2\xbe\x03\n\x0bNodeService\x12T\n\x08\x44\x65scribe\x12#.reflux.api.node.v1.DescribeRequest\x1a#.reflux.api.node.v1.NodeDescription\x12R\n\x07\x45xecute\x12\".reflux.api.node.v1.ExecuteRequest\x1a#.reflux.api.node.v1.ExecuteResponse\x12\x63\n\x0c\x45xecuteBatch\x12\'.reflux.api.node.v1.ExecuteBatchRequest\x1a(.reflux.api.node.v1.ExecuteBatchResponse0\x01\x12O\n\x06Verify\x12!.reflux.api.node.v1.VerifyRequest\x1a\".reflux.api.node.v1.VerifyResponse\x12O\n\x06\x43\x61ncel\x12!.reflux.api.node.v1.CancelRequest\x1a\".reflux.api.node.v1.CancelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,39 +45,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREDENTIALSLOT']._serialized_start=524
   _globals['_CREDENTIALSLOT']._serialized_end=607
   _globals['_EFFECT']._serialized_start=610
-  _globals['_EFFECT']._serialized_end=797
-  _globals['_EFFECT_CLASS']._serialized_start=704
-  _globals['_EFFECT_CLASS']._serialized_end=797
-  _globals['_EXECUTEREQUEST']._serialized_start=800
-  _globals['_EXECUTEREQUEST']._serialized_end=957
-  _globals['_EXECUTEREQUEST_CREDENTIALSENTRY']._serialized_start=907
-  _globals['_EXECUTEREQUEST_CREDENTIALSENTRY']._serialized_end=957
-  _globals['_EXECUTERESPONSE']._serialized_start=959
-  _globals['_EXECUTERESPONSE']._serialized_end=1032
-  _globals['_EXECUTEBATCHREQUEST']._serialized_start=1034
-  _globals['_EXECUTEBATCHREQUEST']._serialized_end=1101
-  _globals['_BATCHITEM']._serialized_start=1104
-  _globals['_BATCHITEM']._serialized_end=1246
-  _globals['_EXECUTEBATCHRESPONSE']._serialized_start=1248
-  _globals['_EXECUTEBATCHRESPONSE']._serialized_end=1320
-  _globals['_BATCHRESULT']._serialized_start=1323
-  _globals['_BATCHRESULT']._serialized_end=1459
-  _globals['_CLAIMEDEFFECT']._serialized_start=1462
-  _globals['_CLAIMEDEFFECT']._serialized_end=1727
-  _globals['_CLAIMEDEFFECT_CREDENTIALSENTRY']._serialized_start=907
-  _globals['_CLAIMEDEFFECT_CREDENTIALSENTRY']._serialized_end=957
-  _globals['_EFFECTKNOWLEDGE']._serialized_start=1730
-  _globals['_EFFECTKNOWLEDGE']._serialized_end=1905
-  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_start=1839
-  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_end=1905
-  _globals['_VERIFYREQUEST']._serialized_start=1907
-  _globals['_VERIFYREQUEST']._serialized_end=1973
-  _globals['_VERIFYRESPONSE']._serialized_start=1975
-  _globals['_VERIFYRESPONSE']._serialized_end=2047
-  _globals['_CANCELREQUEST']._serialized_start=2049
-  _globals['_CANCELREQUEST']._serialized_end=2115
-  _globals['_CANCELRESPONSE']._serialized_start=2117
-  _globals['_CANCELRESPONSE']._serialized_end=2189
-  _globals['_NODESERVICE']._serialized_start=2192
-  _globals['_NODESERVICE']._serialized_end=2638
+  _globals['_EFFECT']._serialized_end=841
+  _globals['_EFFECT_CLASS']._serialized_start=748
+  _globals['_EFFECT_CLASS']._serialized_end=841
+  _globals['_EXECUTEREQUEST']._serialized_start=844
+  _globals['_EXECUTEREQUEST']._serialized_end=1001
+  _globals['_EXECUTEREQUEST_CREDENTIALSENTRY']._serialized_start=951
+  _globals['_EXECUTEREQUEST_CREDENTIALSENTRY']._serialized_end=1001
+  _globals['_EXECUTERESPONSE']._serialized_start=1003
+  _globals['_EXECUTERESPONSE']._serialized_end=1076
+  _globals['_EXECUTEBATCHREQUEST']._serialized_start=1078
+  _globals['_EXECUTEBATCHREQUEST']._serialized_end=1145
+  _globals['_BATCHITEM']._serialized_start=1148
+  _globals['_BATCHITEM']._serialized_end=1290
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_start=1292
+  _globals['_EXECUTEBATCHRESPONSE']._serialized_end=1364
+  _globals['_BATCHRESULT']._serialized_start=1367
+  _globals['_BATCHRESULT']._serialized_end=1503
+  _globals['_CLAIMEDEFFECT']._serialized_start=1506
+  _globals['_CLAIMEDEFFECT']._serialized_end=1771
+  _globals['_CLAIMEDEFFECT_CREDENTIALSENTRY']._serialized_start=951
+  _globals['_CLAIMEDEFFECT_CREDENTIALSENTRY']._serialized_end=1001
+  _globals['_EFFECTKNOWLEDGE']._serialized_start=1774
+  _globals['_EFFECTKNOWLEDGE']._serialized_end=1949
+  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_start=1883
+  _globals['_EFFECTKNOWLEDGE_STATE']._serialized_end=1949
+  _globals['_VERIFYREQUEST']._serialized_start=1951
+  _globals['_VERIFYREQUEST']._serialized_end=2017
+  _globals['_VERIFYRESPONSE']._serialized_start=2019
+  _globals['_VERIFYRESPONSE']._serialized_end=2091
+  _globals['_CANCELREQUEST']._serialized_start=2093
+  _globals['_CANCELREQUEST']._serialized_end=2159
+  _globals['_CANCELRESPONSE']._serialized_start=2161
+  _globals['_CANCELRESPONSE']._serialized_end=2233
+  _globals['_NODESERVICE']._serialized_start=2236
+  _globals['_NODESERVICE']._serialized_end=2682
 # @@protoc_insertion_point(module_scope)

@@ -189,19 +189,27 @@ class Effect(_message.Message):
     CLASS_FIELD_NUMBER: _builtins.int
     EXPRESSION_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
+    KEY_TTL_FIELD_NUMBER: _builtins.int
     expression: _builtins.str
     """Else a CEL expression over `input` that gives "pure", "idempotent", "at_most_once" or "compensatable"."""
     scope: _builtins.str
     """Within which the idempotency key holds, e.g. one provider account."""
+    @_builtins.property
+    def key_ttl(self) -> _duration_pb2.Duration:
+        """How long the provider keeps an idempotency key, from the first request with it; absent: not known, and taken for
+        six hours. Later no request is sent with it. A claim may name another one.
+        """
+
     def __init__(
         self,
         *,
         expression: _builtins.str = ...,
         scope: _builtins.str = ...,
+        key_ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_ttl", b"key_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class", b"class", "expression", b"expression", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class", b"class", "expression", b"expression", "key_ttl", b"key_ttl", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
