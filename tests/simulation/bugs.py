@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
+from reflux.api.node.v1.node_service_pb2 import BatchResult
 from reflux.core.document import Json
 from reflux.orchestrator import batch_call, caller, dispatch
 from reflux.orchestrator.operations.derived import Derived
@@ -19,11 +20,11 @@ from reflux.orchestrator.triggers.scheduler import Scheduler
 def takes_for_done() -> list[Any]:
     def rest(self: batch_call._Batch, report: Any, now: Any) -> Any:
         """As one that believes that a call which ends well has done everything."""
-        left, output = self._open.items(), b'{"by":"1"}'
+        left, reply = self._open.items(), BatchResult(output=b'{"by":"1"}')
         if report is not None:
             return [(place, self._failed(order, report, now, own=False)) for place, order in left]
         return [
-            (place, caller.answered(order, self._assignment, output, self._start, now))
+            (place, caller.answered(order, self._assignment, reply, self._start, now))
             for place, order in left
         ]
 
