@@ -4,11 +4,9 @@ Flows are the orchestrator's, so it compares (`reflux.api.flow.v1.ContractServic
 change of the route would do:
 
 - A version **enters** when calls come to meet it that could not before, or could by fallback only. It must
-fit:
-  whatever is found is held against it.
+  fit: whatever is found is held against it.
 - A version **grows** when it has a share and gets more. What is sure to fail is held against it; what may
-fail was
-  decided about when it entered, and is not asked again at each step of a canary.
+  fail was decided about when it entered, and is not asked again at each step of a canary.
 - Less is always allowed, and so is everything that moves no calls.
 
 The comparison is with the versions that calls meet now, so what is wrong with those too stops nobody from
