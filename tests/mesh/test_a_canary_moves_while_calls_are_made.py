@@ -40,10 +40,11 @@ async def _under_load(platform: Platform) -> AsyncIterator[Counter[str]]:
 
 @asynccontextmanager
 async def _two_versions(platform: Platform) -> AsyncIterator[None]:
-    async with Node("1.0.0").serving() as first, Node("2.0.0").serving() as second:
-        await platform.register(first)
-        await platform.register(second)
-        await platform.answered_by("2.0.0", version="2.0.0")
+    async with (
+        Node("1.0.0").serving() as first,
+        Node("2.0.0").serving() as second,
+        platform.registered(first, second),
+    ):
         yield
 
 

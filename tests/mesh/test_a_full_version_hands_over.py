@@ -139,7 +139,8 @@ async def _ejected(mesh: Mesh) -> bool:
 
 async def test_limits_change_under_load_and_nothing_is_lost(mesh: Mesh) -> None:
     """They come, get narrower, and go again. When a version gets its first, its leaf has them before calls
-    take the way through the gate: what is over them in between was not sent, and says so.
+    take the way through the gate: what is over them in between was not sent, and says so (UO). So does what
+    meets the leaf in the moment in which it is made anew, on a busy machine (UH).
     """
     _, _, counting = await _two(mesh)
     assert counting.free is not None
@@ -149,24 +150,25 @@ async def test_limits_change_under_load_and_nothing_is_lost(mesh: Mesh) -> None:
 
     async def caller(lane: str) -> None:
         while going:
+            counted = answers  # of the route that is served when the call begins
             reply = await mesh.call(lane=lane, timeout=20)
-            unsent = reply.headers.get("x-reflux-flags") == "UO" and reply.tries == 1
-            assert reply.code is grpc.StatusCode.OK or unsent, (reply.text, reply.headers)
-            answers[reply.answer] += 1
+            unsent = reply.headers.get("x-reflux-flags") in ("UO", "UH") and reply.tries == 1
+            assert reply.code is grpc.StatusCode.OK or unsent, (reply.text, dict(reply.headers))
+            counted[reply.answer] += 1
 
     async with asyncio.TaskGroup() as group:
         for lane in ("broad", "safe") * 4:
             group.create_task(caller(lane))
         for limits in (Limits(max_requests=1), Limits(max_requests=5), None, Limits(1), None):
             await mesh.route(Target("1.0.0", 10_000, ("2.0.0",), limits=limits), Target("2.0.0", 0))
-            before = Counter(answers)
+            answers = Counter()
             async with asyncio.timeout(10):
-                while (answers - before).total() < 50:
+                while answers.total() < 50:
                     await asyncio.sleep(0.01)
-            assert ((answers - before)["2.0.0"] > 0) == (limits is not None)
-            assert not (answers - before)[""], "the gate is open once the route is served"
+            assert (answers["2.0.0"] > 0) == (limits is not None)
+            assert not answers[""], "the gate is open once the route is served"
+            assert answers["1.0.0"]
         going = False
-    assert answers["1.0.0"] > 20
 
 
 async def test_calls_that_wait_for_a_connection_are_limited_too(mesh: Mesh) -> None:

@@ -7,7 +7,7 @@ target, and the `retry` of the steps. Orchestrator, control plane, registry, Env
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,8 +19,6 @@ from tests.mesh.support.orchestrator import orchestrator_on
 from tests.mesh.support.platform import NODE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.mesh.support.platform import Platform
     from tests.support.scripted_mesh import Client
 
@@ -41,24 +39,6 @@ class _Full:
         self.inside += 1
         await asyncio.sleep(0.02)
         self.inside -= 1
-
-
-@asynccontextmanager
-async def _registered(platform: Platform, *nodes: Node) -> AsyncIterator[None]:
-    """Within the block the nodes are there, however long it takes: their leases are renewed."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(2)
-            for node in nodes:
-                await platform.register(node, pure=True)
-
-    for node in nodes:
-        await platform.register(node, pure=True)
-        await platform.answered_by(node.version, version=node.version)
-    renewing = asyncio.create_task(renew())
-    yield
-    renewing.cancel()
 
 
 async def _ends(client: Client, total: str, flow: str = "busy") -> list[str]:
@@ -98,7 +78,7 @@ async def test_a_full_version_hands_over_however_empty_its_budget_is(
     """All runs succeed by the next version of the chain; each of the two receives each attempt once."""
     async with AsyncExitStack() as stack:
         full, next_one = [await stack.enter_async_context(Node(name).serving()) for name in ("1", "2")]
-        await stack.enter_async_context(_registered(platform, full, next_one))
+        await stack.enter_async_context(platform.registered(full, next_one, pure=True))
         full.behaviour = _Full(0)
         client = await stack.enter_async_context(orchestrator_on(platform, valkey_url))
         chain = {"version": "1", "weight": 10_000, "fallback": ["2"]}
@@ -116,7 +96,7 @@ async def test_tries_before_a_fallback_are_cut_and_the_fallback_is_not(
     """
     async with AsyncExitStack() as stack:
         full, next_one = [await stack.enter_async_context(Node(name).serving()) for name in ("1", "2")]
-        await stack.enter_async_context(_registered(platform, full, next_one))
+        await stack.enter_async_context(platform.registered(full, next_one, pure=True))
         full.behaviour = _Full(0)
         client = await stack.enter_async_context(orchestrator_on(platform, valkey_url))
         chain = {"version": "1", "weight": 10_000, "fallback": ["2"], "tries": 3}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,26 @@ class Platform:
             description=description, address=f":{node.endpoint.port}"
         )
         return (await self.registry.RegisterEndpoint(request, timeout=10)).endpoint_id
+
+    @asynccontextmanager
+    async def registered(self, *nodes: Node, pure: bool = False) -> AsyncIterator[None]:
+        """Within the block the nodes are there, however long it takes: their leases are renewed."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(2)
+                for node in nodes:
+                    with suppress(grpc.RpcError):  # the registry may be away for a while
+                        await self.register(node, pure=pure)
+
+        for node in nodes:
+            await self.register(node, pure=pure)
+            await self.answered_by(node.version, version=node.version)
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
 
     async def update(self, *targets: dict[str, Any], **more: Any) -> pb.Route:
         """PUT a route; `more` is the rest of the document."""
