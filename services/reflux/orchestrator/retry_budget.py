@@ -281,10 +281,12 @@ class RetryBudgets:
         assignment, failure = result.assignment, result.failure
         budget = self._budget(order.node, assignment.chosen or target.version)
         called = order.cache is None or assignment.tries
-        if not order.repeats and called and (result.counted or assignment.batch_id):
+        by_another = order.version is None and assignment.answered_by not in ("", assignment.chosen)
+        passed_over = by_another and assignment.tries == 1
+        if not order.repeats and called and not passed_over and (result.counted or assignment.batch_id):
             budget.repeats.earn()
         self._give(order.node, _unused(order.reserved, assignment))
-        if order.version is None and assignment.answered_by not in ("", assignment.chosen):
+        if by_another:
             self._budget(order.node, assignment.answered_by).repeats.earn()
         if result.own or (failure is None and assignment.answered_by == assignment.chosen):
             budget.repeats.told(ill=False)

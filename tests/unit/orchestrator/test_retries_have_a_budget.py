@@ -269,6 +269,15 @@ async def test_a_hand_over_earns_for_who_answered():
     assert budget._budget("n", "b").repeats._lead == pytest.approx(-BURST + 5 * SHARE)
 
 
+async def test_who_was_passed_over_earns_nothing():
+    """One that is ejected has not heard of the call that another one answered at the first try."""
+    budget = chain_of(Time(), a=1, b=1)
+    for _ in range(5):
+        budget.landed(budget.leaves(order()), answered("b", 1))
+    assert budget._budget("n", "a").repeats._lead == -BURST
+    assert budget._budget("n", "b").repeats._lead == pytest.approx(-BURST + 5 * SHARE)
+
+
 @pytest.mark.parametrize("empty", ["a", "b"])
 async def test_one_empty_budget_makes_the_whole_chain_thin(empty):
     """Each version is tried once, and nothing is taken from the others for it."""
