@@ -51,7 +51,7 @@ async def _ends(client: Client, total: str, flow: str = "busy") -> list[str]:
     return [run["state"] for run in ended]
 
 
-@pytest.mark.parametrize(("places", "total"), [(0, "10s"), (2, "4s")])
+@pytest.mark.parametrize(("places", "total"), [(0, "10s"), (2, "3s")])
 async def test_both_layers_together_stay_below_a_fifth(
     platform: Platform, valkey_url: str, places: int, total: str
 ) -> None:
@@ -60,9 +60,11 @@ async def test_both_layers_together_stay_below_a_fifth(
     A version with no room stays below it for as long as one looks. One with some is well again when the first
     attempts are through, and what waited then leaves in a ramp: the time of the steps is over before that.
     """
-    async with Node("1").serving() as node, orchestrator_on(platform, valkey_url) as client:
-        await platform.register(node, pure=True)
-        await platform.answered_by("1")
+    async with (
+        Node("1").serving() as node,
+        platform.registered(node, pure=True),
+        orchestrator_on(platform, valkey_url) as client,
+    ):
         node.behaviour = _Full(places)
         await platform.update({"version": "1", "weight": 10_000, "tries": 3})
         node.calls.clear()

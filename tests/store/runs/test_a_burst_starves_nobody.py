@@ -63,7 +63,7 @@ async def test_a_run_is_done_while_thousands_of_another_flow_wait(begin, mesh, d
                 await asyncio.sleep(0.05)
         run_id = (await client.start("other"))["id"]
         async with asyncio.timeout(30):
-            while not (await client.steps(run_id))["a"]["attempts"]:  # its first call waits for a place
+            while not (await client.steps(run_id))["a"]["waiting"]:  # its first call waits for a place
                 await asyncio.sleep(0.05)
         assert "other" not in node.order
         while (await client.run(run_id))["state"] != "SUCCEEDED":
