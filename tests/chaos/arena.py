@@ -68,7 +68,20 @@ class Arena:
 
     @asynccontextmanager
     async def _scenario(self, case: Case) -> AsyncIterator[Scenario]:
-        with self.databases() as dsn:
-            async with running_mesh() as mesh, world(self.ledger, mesh):
-                settings = store_settings(dsn, self.valkey_url, mesh.address)
-                yield Scenario(self.forks, settings, self.folder, case)
+        async with _aside(self.databases()) as dsn, running_mesh() as mesh, world(self.ledger, mesh):
+            settings = store_settings(dsn, self.valkey_url, mesh.address)
+            yield Scenario(self.forks, settings, self.folder, case)
+
+
+@asynccontextmanager
+async def _aside(database: AbstractContextManager[str]) -> AsyncIterator[str]:
+    """The database, made and dropped in other threads.
+
+    Dropping one waits for all who are just connecting to any, and a process that is stopped in the midst of
+    that goes on only when the loop, which plays the nodes of every scenario too, lets it go.
+    """
+    dsn = await asyncio.to_thread(database.__enter__)
+    try:
+        yield dsn
+    finally:
+        await asyncio.to_thread(database.__exit__, None, None, None)

@@ -194,11 +194,7 @@ class Scenario:
         return final, wrong + await asyncio.to_thread(self._leaks)
 
     def _leaks(self) -> list[str]:
-        """Slots that are held or waited for, although every run has ended.
-
-        In a thread of its own: dropping a database waits for all who are just connecting, and holds up the
-        loop of this process meanwhile.
-        """
+        """Slots that are held or waited for, although every run has ended."""
         with psycopg.connect(self._settings["postgres_dsn"]) as database:
             left = database.execute("SELECT run_id::text, held FROM orchestrator.slots").fetchall()
         return [f"run {run_id} {'holds' if held else 'waits for'} a slot" for run_id, held in left]

@@ -116,7 +116,8 @@ async def test_a_token_is_enough_to_see_and_answer_its_step_and_nothing_else(beg
     async with begin() as client:
         assert token == await token_of(client, run_id)
         shown = await by_token(client, "ShowApproval", token=token)
-        for forged in (token[:-3] + "AAA", "A" + token[1:], token[:40], "", "é", "x" * 2000):
+        changed = (_changed(token, place) for place in (0, 20, len(token) - 2))
+        for forged in (*changed, token[:40], "", "é", "x" * 2000):
             refused = await refusal(by_token(client, "ShowApproval", token=forged))
             assert refused.code == INVALID
         said = {"approved": True, "form": {"limit": 1}, "by": "Bob", "comment": "fine"}
@@ -133,6 +134,10 @@ async def test_a_token_is_enough_to_see_and_answer_its_step_and_nothing_else(beg
     assert final["output"]["by"] == "token: Bob"
     assert late.reason == "RUN_FINISHED"
     assert token not in journal
+
+
+def _changed(token: str, place: int) -> str:
+    return token[:place] + ("B" if token[place] == "A" else "A") + token[place + 1 :]
 
 
 async def test_only_an_approval_has_a_token(begin):

@@ -146,13 +146,13 @@ async def test_senders_learn_why_a_signal_is_refused(begin):
 
 async def test_of_a_signal_and_a_timeout_one_wins_and_the_sender_learns_which(begin):
     """At the very moment: who was told that a step took it finds it in the output, and nobody else."""
-    step = {"id": "w", "wait": {"signal": "shipped", "timeout": "1s", "on_timeout": "continue"}}
+    step = {"id": "w", "wait": {"signal": "shipped", "timeout": "2s", "on_timeout": "continue"}}
     async with begin() as client:
         flow = await client.save("race", step, GIVE)
 
         async def late(number: int) -> tuple[bool, Any]:
             run_id = (await client.start(flow))["id"]
-            await asyncio.sleep(0.2 * number)
+            await asyncio.sleep(0.4 * number)
             try:
                 receipt = await say(client, "SignalRun", run_id, name="shipped", payload="signal")
                 told = receipt["step"] == "w"

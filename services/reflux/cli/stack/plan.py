@@ -11,6 +11,7 @@ import importlib
 import ipaddress
 import signal
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from reflux.cli.stack import ports, wheels
@@ -190,9 +191,12 @@ def _services(
     def replicas(version: str) -> Replicas:
         first = metrics[part_name(version, 1)]
 
+        @cache  # a number keeps its port, however often it comes and goes
+        def place(number: int) -> Address:
+            return first if number == 1 else first._replace(port=ports.free_ports(1, first.host)[0])
+
         def part(number: int) -> Part:
-            name = part_name(version, number)
-            address = first if number == 1 else first._replace(port=ports.free_ports(1, first.host)[0])
+            name, address = part_name(version, number), place(number)
             own = settings.model_copy(update={"metrics_address": address})
             made = Service(("node", version), own, folder.logs.path(name)).part(name)
             return replace(made, metrics=f"http://{address}{METRICS_PATH}")

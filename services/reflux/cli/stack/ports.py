@@ -1,7 +1,10 @@
 """Ports: taken ones are named before anything starts, free ones are chosen to stay free.
 
 The kernel hands out ports for outgoing connections from 32768 upwards. A part that listens there may find
-its port taken by somebody's connection when it is started again; so free ports are chosen below.
+its port taken by somebody's connection when it is started again; so free ports are chosen below. Between the
+choice and the first listener are seconds in which another stack may choose too; so whoever has chosen keeps
+the port **held** until its process ends: bound, not listening, and shared with whoever asks to reuse it, as
+servers do and this choice does not.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import errno
 import random
 import socket
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reflux.cli.stack.errors import PortError
 
@@ -22,11 +25,12 @@ _CANDIDATES: Final = range(10_000, 32_768)
 _TRIES: Final = 100
 
 
+_held: Final[list[socket.socket]] = []
+
+
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """`count` different free ports of `host`. Free now: what listens soon, gets them."""
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(_free_listener(host)) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]
+    """`count` different ports of `host`, free for whoever listens there, and held until this process ends."""
+    return [_hold_free_one(host) for _ in range(count)]
 
 
 def claim(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
@@ -39,32 +43,48 @@ def claim(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
     with ExitStack() as stack:
         for option, (host, port) in sorted(wanted.items(), key=lambda item: item[1][1] == 0):
             try:
-                listener = stack.enter_context(_listener(host, port) if port else _free_listener(host))
+                if port:
+                    stack.enter_context(_listener(host, port))
+                claimed[option] = port or _hold_free_one(host)
             except OSError as error:
                 raise PortError(_explain(option, host, port, error, claimed)) from None
-            claimed[option] = listener.getsockname()[1]
     return claimed
 
 
-def _free_listener(host: str) -> socket.socket:
+def _hold_free_one(host: str) -> int:
     for port in random.sample(_CANDIDATES, _TRIES):
         with suppress(OSError):
-            return _listener(host, port)
-    return _listener(host, 0)
+            return _hold(host, port)
+    return _hold(host, 0)
+
+
+def _hold(host: str, port: int) -> int:
+    with ExitStack() as undo:
+        holder, address = _socket(host, port)
+        undo.enter_context(holder)
+        holder.bind(address)
+        # Only now: whoever else chooses is refused the port, whoever listens is not.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        undo.pop_all()
+    _held.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    # Ports in TIME_WAIT are free; listening ones are not. Envoy would share a port with another Envoy.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+    with ExitStack() as undo:
+        listener, address = _socket(host, port)
+        undo.enter_context(listener)
+        # Ports in TIME_WAIT are free; listening ones are not. Envoy would share a port with another Envoy.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(1)
-    except OSError:
-        listener.close()
-        raise
+        undo.pop_all()
     return listener
+
+
+def _socket(host: str, port: int) -> tuple[socket.socket, Any]:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.socket(family, kind, protocol), address
 
 
 def _explain(option: str, host: str, port: int, error: OSError, claimed: Mapping[str, int]) -> str:
