@@ -78,6 +78,18 @@ def test_a_member_that_it_no_longer_takes_is_surely_wrong():
             {"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]},
             "it asks for minLength 1",
         ),
+        (TEXT, {"type": "string", "not": {"const": ""}}, 'it asks for not {"const":""}'),
+        (
+            ANY,
+            {**ANY, "if": {"required": ["a"]}, "then": {"required": ["b"]}},
+            'it asks for if {"if":{"required":["a"]},"then":{"required":["b"]}}',
+        ),
+        (ANY, {**ANY, "dependentRequired": {"a": ["b"]}}, 'it asks for dependentRequired {"a":["b"]}'),
+        (
+            {"type": "array"},
+            {"type": "array", "contains": {"const": 1}},
+            'it asks for contains {"const":1}',
+        ),
     ],
 )
 def test_what_only_the_run_knows_must_be_taken_as_before(before, after, words):

@@ -10,8 +10,9 @@ Two kinds of findings. A **sure** one fails every such call: a constant that the
 it requires and the step does not give, a member of the output that it rules out, a type that has nothing in
 common with the former one. One that is not sure fails some calls: where only the run knows the value, what
 the new schema no longer takes is compared with what the schemas that serve now take, place by place. That is
-a comparison of what schemas say, not of what they mean: `not`, `if` and `dependent…` are not looked at, so it
-may find too little. It finds nothing that does not stand in the schemas.
+a comparison of what schemas say, not of what they mean: `not`, `if`, `contains` and `dependent…` are the same
+or they are not, and what they say about members that a step writes one by one is not looked at. So it may
+find too little. It finds nothing that does not stand in the schemas.
 
 Findings are relative. What is wrong already with the versions that serve is not held against a new one, or
 nobody could ever go back: see `misfits`.

@@ -26,10 +26,13 @@ _NOBODY: Final = "\0"
 _DEMANDS: Final = {
     **dict.fromkeys(("maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "multipleOf"), _NUMBER),
     **dict.fromkeys(("maxLength", "minLength", "pattern", "format"), frozenset({"string"})),
-    **dict.fromkeys(("maxItems", "minItems", "uniqueItems"), frozenset({"array"})),
-    **dict.fromkeys(("maxProperties", "minProperties"), frozenset({"object"})),
+    **dict.fromkeys(("maxItems", "minItems", "uniqueItems", "contains"), frozenset({"array"})),
+    **dict.fromkeys(("maxProperties", "minProperties", "propertyNames"), frozenset({"object"})),
+    **dict.fromkeys(("dependentRequired", "dependentSchemas"), frozenset({"object"})),
+    **dict.fromkeys(("not", "if"), EVERYTHING),
 }
 """Keywords that ask something of values of a type, beside being of it."""
+_BRANCHES: Final = ("if", "then", "else")
 _BOUNDS: Final = {
     "maximum": ("maximum", 1, 0),
     "exclusiveMaximum": ("maximum", 1, -1),
@@ -99,7 +102,7 @@ def demands(schema: JsonValue) -> dict[str, frozenset[bytes]]:
     """What it asks for beside types and values, by keyword: each value, as canonical JSON, must be kept."""
     if not isinstance(schema, dict):
         return {}
-    found = {word: {canonical(schema[word])} for word in _DEMANDS if word in schema}
+    found = {word: {_asked(schema, word)} for word in _DEMANDS if word in schema}
     for each in _together(schema):
         for word, asked in demands(each).items():
             found.setdefault(word, set()).update(asked)
@@ -110,6 +113,12 @@ def demands(schema: JsonValue) -> dict[str, frozenset[bytes]]:
             if heard:
                 found.setdefault(word, set()).update(frozenset.intersection(*heard))
     return {word: frozenset(asked) for word, asked in found.items() if asked}
+
+
+def _asked(schema: dict[str, JsonValue], word: str) -> bytes:
+    """A condition is nothing without its branches."""
+    parts = {each: schema[each] for each in _BRANCHES if each in schema}
+    return canonical(parts if word == "if" else schema[word])
 
 
 def is_kept(word: str, asked: bytes, before: dict[str, frozenset[bytes]]) -> bool:
