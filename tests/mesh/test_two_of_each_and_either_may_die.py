@@ -78,6 +78,8 @@ async def test_either_control_plane_and_either_proxy_may_die(platform: Platform,
         nodes = [await stack.enter_async_context(Node(version).serving()) for version in ("1.0.0", "2.0.0")]
         for node in nodes:
             await platform.register(node)
+        for version in ("1.0.0", "2.0.0"):  # the control plane knows what its proxy knows
+            await platform.answered_by(version, version=version)
         await platform.update({"version": "1.0.0", "weight": 10_000})
         for stub in stubs:
             await _answered_by(stub, "1.0.0")

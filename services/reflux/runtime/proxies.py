@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from reflux.runtime.settings import Address, Settings
 
 SILENT_SECONDS: Final = 5
-NOTICED_SECONDS: Final = 5
+NOTICED_SECONDS: Final = 10
+"""As long as a lease: who stands still for less, with all that it does, must lose no call by that."""
 
 _OPTIONS: Final = (
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),

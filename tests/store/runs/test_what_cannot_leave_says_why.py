@@ -8,7 +8,7 @@ import pytest
 from reflux.orchestrator import dispatch
 
 PLACE = "all places for calls of {} are taken"
-BUDGET = "attempt 2 has not left: the retry budget of work.pure@1.0.0 is empty"
+BUDGET = "has not left: the retry budget of work.pure@1.0.0 is empty"
 
 
 async def _until(client, run_id, why, step="a"):
@@ -65,7 +65,8 @@ async def test_retries_without_a_token(begin, mesh):
         async with asyncio.timeout(30):
             while not (held := [run for run in runs if BUDGET in str(await client.steps(run["id"]))]):
                 await asyncio.sleep(0.05)
-        assert (await client.run(held[0]["id"]))["waiting"]["why"] == f"step a: {BUDGET}"
+        why = (await client.run(held[0]["id"]))["waiting"]["why"]
+        assert why in [f"step a: attempt {number} {BUDGET}" for number in (2, 3)]
         well = True
         ends = [await client.until(run["id"], "SUCCEEDED", "FAILED", seconds=40) for run in runs]
         assert ends[runs.index(held[0])]["state"] == "SUCCEEDED"
