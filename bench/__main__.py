@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import sys
+import traceback
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -67,6 +68,9 @@ async def _one(measuring: Awaitable[list[Row]], rows: list[Row], broken: list[st
         rows += await measuring
     except* BrokenPromise as errors:
         broken += _words(errors)
+    except* Exception as errors:  # noqa: BLE001 - what the others measured must be printed
+        traceback.print_exception(errors)
+        broken.append(f"a benchmark did not end: {errors.exceptions[0]!r}")
 
 
 def _words(errors: BaseExceptionGroup) -> list[str]:

@@ -53,7 +53,7 @@ DUE: Final = 100
 FLOW: Final = {
     "name": "bench-wait",
     "spec": {
-        "steps": [{"id": "pause", "wait": {"for": "5s"}}, {"id": "s1", "node": NODE, "with": {"value": "x"}}]
+        "steps": [{"id": "pause", "wait": {"for": "8s"}}, {"id": "s1", "node": NODE, "with": {"value": "x"}}]
     },
 }
 _IDLE_SECONDS: Final = 15.0
@@ -164,7 +164,10 @@ async def _recovery(stack: Stack, session: Connection, due: list[str]) -> Recove
 
 
 async def _waiting_run(stack: Stack, session: Connection) -> str:
-    """A run whose time has come by its journal and comes tomorrow by its row: nobody takes it up."""
+    """A run whose time has come by its journal and comes tomorrow by its row: nobody takes it up.
+
+    It waits for longer than orchestrators look ahead: in the memory of one its timer would go off.
+    """
     document = HttpBody(content_type="application/json", data=orjson.dumps(FLOW))
     replace = ReplaceFlowRequest(flow_id="bench-wait", document=document, allow_missing=True)
     given = HttpBody(content_type="application/json", data=b"{}")
@@ -175,7 +178,7 @@ async def _waiting_run(stack: Stack, session: Connection) -> str:
     async with asyncio.timeout(_SECONDS):
         while not await _rows(session, _WAITS, (run_id,)):  # noqa: ASYNC110 - the tables tell
             await asyncio.sleep(0.01)
-    await asyncio.sleep(5)
+    await asyncio.sleep(8)
     return run_id
 
 
