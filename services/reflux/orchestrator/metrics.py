@@ -194,7 +194,6 @@ RUNS_FORGOTTEN: Final = Counter(
     "reflux.runs.forgotten", unit="{run}", text="Runs deleted from here because their retention is over"
 )
 
-PARKED: Final = RUNS_SETTLED.at(RunPhase.PARKED.value)
 GRANTED: Final = CLAIMS.at("granted")
 REFUSED: Final = CLAIMS.at("refused")
 
@@ -232,7 +231,7 @@ def committed(state: RunState, events: Sequence[ev.Event], future: asyncio.Futur
 
 
 def settled(phase: RunPhase, future: asyncio.Future[Recorded]) -> None:
-    """Counts the end of a run that was not in memory, if the commit of it has succeeded."""
+    """Counts that a run is PARKED, or has ended without being in memory, if the commit has succeeded."""
     if not future.cancelled() and future.exception() is None:
         RUNS_SETTLED.at(phase.value).add()
 

@@ -328,6 +328,8 @@ class Worker:
         if self._children is not None and concerns(recorded):
             future.add_done_callback(partial(self._children.committed, run, recorded))
         future.add_done_callback(partial(metrics.committed, run.state, recorded))
+        if row.state is RunPhase.PARKED and run.shown.state is not RunPhase.PARKED:
+            future.add_done_callback(partial(metrics.settled, RunPhase.PARKED))
         if self._tracer is not None and recorded and self._tracer.wants(run.id):
             future.add_done_callback(partial(self._tracer.committed, run.state, recorded))
         run.shown = row
@@ -397,8 +399,6 @@ class Worker:
         if run.commits:
             return
         run.settled = run.state.phase in FINAL or run.state.phase is RunPhase.PARKED
-        if run.state.phase is RunPhase.PARKED:
-            metrics.PARKED.add()
         if run.settled or self._waits(run):
             self.drop(run)
 

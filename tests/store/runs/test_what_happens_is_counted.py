@@ -8,6 +8,7 @@ import grpc
 
 from reflux.orchestrator import census, metrics
 from tests.support.scripted_mesh import claim
+from tests.support.waiting import rows
 
 PURE = {"node": "work.pure"}
 ONCE = {"node": "work.once"}
@@ -108,7 +109,7 @@ async def test_claims_are_counted_by_their_verdict(begin, mesh):
     assert (since(metrics.CLAIMS, "granted"), since(metrics.CLAIMS, "refused")) == (1, 1)
 
 
-async def test_what_waits_for_a_person_is_counted_in_the_tables(begin, mesh, monkeypatch):
+async def test_what_waits_for_a_person_is_counted_in_the_tables(begin, mesh, session, monkeypatch):
     """A parked run is in nobody's memory: the owner of shard 0 counts it, for everybody."""
     monkeypatch.setattr(census, "PAUSE_SECONDS", 0.1)
     since = Since()
@@ -128,6 +129,10 @@ async def test_what_waits_for_a_person_is_counted_in_the_tables(begin, mesh, mon
             while metrics.RUNS_LOADED.series()[()]:
                 await asyncio.sleep(0.05)
         assert metrics.RUNS_UNFINISHED.series()[("RUNNING",)] == 0
+        await session.execute("UPDATE runs SET wake_at = now()")  # it is read once more, and as it was
+        async with asyncio.timeout(20):
+            while await rows(session, "SELECT 1 FROM runs WHERE wake_at IS NOT NULL"):
+                await asyncio.sleep(0.05)
         await client.cancel(run["id"])
         await client.until(run["id"], "CANCELED")
         async with asyncio.timeout(20):

@@ -117,8 +117,9 @@ def demands(schema: JsonValue) -> dict[str, frozenset[bytes]]:
 
 def _asked(schema: dict[str, JsonValue], word: str) -> bytes:
     """A condition is nothing without its branches."""
-    parts = {each: schema[each] for each in _BRANCHES if each in schema}
-    return canonical(parts if word == "if" else schema[word])
+    if word != "if":
+        return canonical(schema[word])
+    return canonical({each: schema[each] for each in _BRANCHES if each in schema})
 
 
 def is_kept(word: str, asked: bytes, before: dict[str, frozenset[bytes]]) -> bool:
