@@ -2,9 +2,10 @@
 
 No timer, no transaction block: a batch is ONE autocommit statement, and the next one takes whatever waits. An
 idle lane writes at once; a busy one writes ever larger batches, which is what makes them cheap. It lets the
-loop take some turns first, the more the fuller the former batch was: whoever was answered by that has then
-had his say, and a turn is as long as the loop is busy. The loop is one, so the former batch of the lane
-`beside` counts, too: a lane that is given less would never know. Items are written in the order in which they
+loop take some turns first, the more the fuller the former batch was, and begins to count anew whenever one of
+them brings something: whoever was answered by that batch has then had his say, and a turn is as long as the
+loop is busy. The loop is one, so the former batch of the lane `beside` counts, too: a lane that is given less
+would never know. Items are written in the order in which they
 come, or by turns of flows where that order means nothing (`turn`).
 
 What happens to an item:
@@ -58,9 +59,11 @@ BATCH_BYTES: Final = 8 << 20
 QUEUE_BYTES: Final = 64 << 20
 """More than this is refused; `room` waits for half of it."""
 TURNS: Final = 20
-"""Of the loop, at most, before a busy lane writes again."""
+"""Of the loop that bring nothing, at most, before a busy lane writes again."""
 COMPANY: Final = 5
 """Items beside the first one in the former batch from which on it is as many."""
+MOST_TURNS: Final = 120
+"""Of the loop, whatever they bring; a tenth of a second when it has no rest."""
 STATEMENT_SECONDS: Final = 20.0
 TRIES: Final = 5
 """Of one batch while the database cannot."""
@@ -247,15 +250,23 @@ class Lane(Generic[ItemT, AnswerT]):
                 self._work.clear()
                 await self._work.wait()
                 continue
-            company = max(self.stats.newest, self._beside.newest) - 1
-            for _ in range(min(TURNS * company // COMPANY, TURNS)):
-                await asyncio.sleep(0)
+            await self._let_others_speak()
             if _spoken_to(connection):
                 raise _Broken("the server ended the connection")
             self._flight = self._gather()
             self.stats.newest = len(self._flight)
             await self._commit(connection, self._flight)
             self._flight = ()
+
+    async def _let_others_speak(self) -> None:
+        company = max(self.stats.newest, self._beside.newest) - 1
+        patience = left = min(TURNS * company // COMPANY, TURNS)
+        for _ in range(MOST_TURNS):
+            if left <= 0:
+                return
+            known = len(self._queue)
+            await asyncio.sleep(0)
+            left = patience if len(self._queue) > known else left - 1
 
     def _gather(self) -> list[_Entry[ItemT, AnswerT]]:
         batch: list[_Entry[ItemT, AnswerT]] = []
