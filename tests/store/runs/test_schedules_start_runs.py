@@ -108,6 +108,27 @@ async def test_a_crash_between_the_start_and_the_move_starts_nothing_twice(begin
         assert schedule.skipped_count == 0
 
 
+async def test_what_has_begun_is_not_missed_because_the_next_one_is_due(begin, monkeypatch):
+    """Nothing could be settled for two firings: only the newest is caught up on, and both have their runs."""
+    real, first = ScheduleStore.settle, []
+
+    async def fail_for_a_while(self, due, lease, settled):
+        first.append(due.scheduled_for)
+        if due.now < first[0] + timedelta(seconds=4):
+            raise psycopg.OperationalError("gone")
+        return await real(self, due, lease, settled)
+
+    monkeypatch.setattr(ScheduleStore, "settle", fail_for_a_while)
+    async with begin() as client:
+        await client.save("timed", STEP, triggers=[every("2s", catchup="last")])
+        await until(client, lambda schedule: schedule.fired_count >= 3)
+        await call(client, "PauseTrigger")
+        schedule, runs = await shown(client), await started(client)
+    assert first.count(first[0]) > 1
+    assert schedule.fired_count == len(runs) == len(set(moments(runs)))
+    assert schedule.missed_count == 0
+
+
 async def test_who_goes_between_start_and_move_is_followed_without_a_gap(begin, monkeypatch):
     """Its run was durable and its schedule not moved on; the heir finds the run, and fires on from there."""
     stuck = asyncio.Event()

@@ -159,8 +159,15 @@ class Known:
 
 async def find_started(pool: Pool, scope: str, request_id: str) -> Known | None:
     """The run that a handle has started, or None."""
-    rows = await fetch(pool, "find_start_keys", _handles([(scope, request_id)]))
-    return _read(rows).get((scope, request_id))
+    return (await find_all_started(pool, scope, [request_id])).get(request_id)
+
+
+async def find_all_started(pool: Pool, scope: str, request_ids: Sequence[str]) -> dict[str, Known]:
+    """The runs that handles of one scope have started, by request id; those that have started none are not in
+    it.
+    """
+    found = _read(await fetch(pool, "find_start_keys", _handles([(scope, each) for each in request_ids])))
+    return {each: found[scope, each] for each in request_ids if (scope, each) in found}
 
 
 async def forget_expired(pool: Pool) -> int:

@@ -33,12 +33,12 @@ from reflux.core.failure import MAX_MESSAGE
 from reflux.core.flow.durations import format_moment
 from reflux.core.flow.scheduled import Scheduled
 from reflux.core.reasons import Reason
-from reflux.core.schedule import Overlap
+from reflux.core.schedule import MAX_CATCHUP, Overlap
 from reflux.core.word import Cancel, WordId
 from reflux.orchestrator import metrics
 from reflux.orchestrator.launcher import Cause, StartOnce
 from reflux.orchestrator.store import inbox
-from reflux.orchestrator.store.start import find_started
+from reflux.orchestrator.store.start import find_all_started, find_started
 from reflux.orchestrator.triggers.schedules import FiringProblem, Settled
 from reflux.orchestrator.words import stored
 from reflux.runtime import logs
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reflux.core.names import RunId
+    from reflux.core.schedule import Firings
     from reflux.orchestrator.flows.cache import FlowCache, Resolved
     from reflux.orchestrator.launcher import Launcher
     from reflux.orchestrator.store.journal import ShardLease
@@ -178,10 +179,30 @@ class Scheduler:
             plan.following and trigger.schedule.fires_at(plan.following, due.key),
             missed=plan.missed,
         )
+        work = _Work(flow, trigger, due, lease)
+        if plan.missed:
+            settled = await self._begun(work, plan, settled)
         for moment in plan.due:
-            settled = await self._start(_Work(flow, trigger, due, lease), moment, settled)
+            settled = await self._start(work, moment, settled)
         if await self._store.settle(due, lease, settled):
             _count(due, plan.due, trigger, settled)
+
+    async def _begun(self, work: _Work, plan: Firings, settled: Settled) -> Settled:
+        """Takes from what is passed over now what somebody has started who could not say so any more.
+
+        It is looked for among the oldest ones: whoever starts a firing does so when its time has come.
+        """
+        due, schedule = work.due, work.trigger.schedule
+        end = plan.due[0] if plan.due else plan.following
+        oldest = (due.scheduled_for, *schedule.upcoming(due.scheduled_for, MAX_CATCHUP))
+        moments = {format_moment(moment): moment for moment in oldest if end is None or moment < end}
+        known = await find_all_started(self._pool, _once(due.key, due.scheduled_for).scope, list(moments))
+        begun = [(moment, known[key].run_id) for key, moment in moments.items() if key in known]
+        if not begun:
+            return settled
+        moment, run_id = begun[-1]
+        last = (moment, schedule.fires_at(moment, due.key), run_id)
+        return replace(settled, last=last, fired=len(begun), missed=max(0, settled.missed - len(begun)))
 
     async def _fire_queued(self, work: _Work) -> None:
         """Start the run of the oldest firing, unless another one goes on; the next look sees to the rest."""
