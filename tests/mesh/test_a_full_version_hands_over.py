@@ -215,7 +215,7 @@ async def test_no_run_fails_for_a_full_version(platform: Platform, valkey_url: s
         await platform.update(chain | {"limits": {"max_requests": 3}}, {"version": "2", "weight": 0})
         for run in started:
             assert (await client.until(run["id"], "SUCCEEDED", "FAILED", seconds=60))["state"] == "SUCCEEDED"
-        assert counting.most <= 4
+        assert counting.most <= 4 + 3  # calls of before the change do not count for the new limit
         assert len(one.calls) + len(two.calls) == 60
         assert two.calls
         step = (await client.steps(started[-1]["id"]))["one"]
