@@ -15,6 +15,9 @@ WORKERS ?= 3
 # A worker that dies is a failure and ends the run. pytest-xdist would start another one, give it the files that
 # were done once more, as work without tests, and wait for ever for their end (pytest-xdist #1323, #1378).
 CRASH_ENDS := --max-worker-restart=0
+# Where real processes and real time are tested, what fails is tried once more, and both tries are told.
+AGAIN := --reruns 1 --rerun-show-tracebacks \
+  $(addprefix --rerun-exclude-path=,tests/golden tests/property tests/simulation tests/unit)
 PAYMENTS ?= 10000
 SIMULATE_SECONDS ?= 28800
 SIMULATE_PROCESSES ?= 2
@@ -35,7 +38,7 @@ up: install ## start the whole stack and stay up; Ctrl-C stops it
 	$(BIN)/reflux up --data-dir $(DATA)
 
 test: $(VENV)/.dev lint types ## everything that must hold: lint, types, contracts, all levels of tests
-	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile $(CRASH_ENDS)
+	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile $(CRASH_ENDS) $(AGAIN)
 
 simulate: $(VENV)/.dev ## worlds of orchestrators under faults for a night; SIMULATE_SECONDS=28800
 	$(BIN)/python -m tests.simulation --seconds $(SIMULATE_SECONDS) --processes $(SIMULATE_PROCESSES)
