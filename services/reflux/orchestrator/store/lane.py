@@ -5,8 +5,8 @@ idle lane writes at once; a busy one writes ever larger batches, which is what m
 loop take some turns first, the more the fuller the former batch was, and begins to count anew whenever one of
 them brings something: whoever was answered by that batch has then had his say, and a turn is as long as the
 loop is busy. The loop is one, so the former batch of the lane `beside` counts, too: a lane that is given less
-would never know. Items are written in the order in which they
-come, or by turns of flows where that order means nothing (`turn`).
+would never know. Items are written in the order in which they come, or by turns of flows where that order
+means nothing (`turn`).
 
 What happens to an item:
 - Written, or turned down for a reason of its own (`Write` says which): its future has the answer.
