@@ -33,7 +33,7 @@ class _Api:
     def __init__(self, mesh: Mesh) -> None:
         self.watch = ProxyWatch(Address("127.0.0.1", mesh.proxy.admin))
         controller: Any = SimpleNamespace(fleet=mesh.fleet)
-        self._servicer = RoutingServicer(None, controller, None, [self.watch])
+        self._servicer = RoutingServicer(None, controller, None, None, [self.watch])
 
     async def answer(self, node: str = "") -> pb.ListEjectionsResponse:
         return await self._servicer.ListEjections(pb.ListEjectionsRequest(node=node), None)

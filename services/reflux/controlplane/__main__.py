@@ -13,10 +13,12 @@ from reflux.controlplane import access_log, catalog, ejections, metrics, server
 from reflux.controlplane.contracts import Contracts
 from reflux.controlplane.controller import Controller
 from reflux.controlplane.envoy.access_log import NAME as TRIES
+from reflux.controlplane.growth import Growth
 from reflux.controlplane.routing_servicer import RoutingServicer
 from reflux.controlplane.store import RouteStore
 from reflux.controlplane.tries import TryKeeper
 from reflux.controlplane.try_servicer import TryServicer
+from reflux.controlplane.updates import Updates
 from reflux.runtime import migrate, places, process
 from reflux.runtime.collector import Collector
 from reflux.runtime.postgres import open_pool
@@ -46,9 +48,11 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         tries = TryKeeper(pool)
         identity = Identity.of(settings)
         contracts = Contracts(settings.orchestrator_address, identity)
+        updates = Updates(store, controller)
+        routing = RoutingServicer(store, controller, contracts, updates, watched)
 
         def register(to: grpc.aio.Server) -> None:
-            add_RoutingServiceServicer_to_server(RoutingServicer(store, controller, contracts, watched), to)
+            add_RoutingServiceServicer_to_server(routing, to)
             add_TryServiceServicer_to_server(TryServicer(tries), to)
             logs = access_log.handler({TRIES: tries.take})
             to.add_generic_rpc_handlers((server.handler(controller.fleet), logs))
@@ -58,6 +62,7 @@ async def serve(settings: Settings, *, ready: asyncio.Event | None = None) -> No
         async with asyncio.TaskGroup() as tasks, listening:
             tasks.create_task(catalog.watch(settings.registry_address, controller.know, identity))
             tasks.create_task(controller.run())
+            tasks.create_task(Growth(controller, contracts, updates).run())
             tasks.create_task(tries.run())
             tasks.create_task(ejections.watch(watched))
             if ready is not None:

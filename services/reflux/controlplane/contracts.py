@@ -83,34 +83,52 @@ class Contracts:
             Refused: CONTRACT_BROKEN, with the flows.
             Unavailable: nobody can say.
         """
+        try:
+            held = await self.held(route, before, known)
+        except Unavailable as error:
+            log.warning("contracts_unknown", node=route.node, error=str(error))
+            raise
+        if held:
+            raise _refused(route.node, held)
+
+    async def held(
+        self, route: Route, before: Route, known: Collection[str], *, patient: bool = False
+    ) -> Sequence[tuple[str, pb.Misfit]]:
+        """What stands against `route` after `before`, each with the version that it is held against.
+
+        Args:
+            route: see `judge`.
+            before: see `judge`.
+            known: see `judge`.
+            patient: wait for an orchestrator that is not there yet.
+
+        Raises:
+            Unavailable: nobody can say.
+        """
         asked = change(route, before)
         versions = (*asked.entering, *asked.growing)
         if not versions:
-            return
-        serving = [each for each in asked.serving if each in known]  # a shipped route names others too
-        answer = await self._ask(route.node, versions, serving)
-        held = [
+            return ()
+        serving = [each for each in asked.serving if each in known]  # older releases wrote others too
+        request = pb.CheckContractsRequest(node=route.node, versions=versions, serving=serving)
+        answer = await self._ask(request, patient=patient)
+        return [
             (each.version, misfit)
             for each in answer.versions
             for misfit in each.misfits
             if misfit.sure or each.version in asked.entering
         ]
-        if held:
-            raise _refused(route.node, held)
 
-    async def _ask(
-        self, node: str, versions: Sequence[str], serving: Sequence[str]
-    ) -> pb.CheckContractsResponse:
+    async def _ask(self, request: pb.CheckContractsRequest, *, patient: bool) -> pb.CheckContractsResponse:
         if self._channel is None:
             self._channel = rpc.channel(self._orchestrator, Role.ORCHESTRATOR, self._identity)
         stub: Any = ContractServiceStub(self._channel)
-        request = pb.CheckContractsRequest(node=node, versions=versions, serving=serving)
         try:
-            answer: pb.CheckContractsResponse = await stub.CheckContracts(request, timeout=ASK_SECONDS)
+            answer: pb.CheckContractsResponse = await stub.CheckContracts(
+                request, timeout=ASK_SECONDS, wait_for_ready=patient
+            )
         except grpc.RpcError as error:
-            cause = rpc.to_error(error)
-            log.warning("contracts_unknown", node=node, versions=list(versions), error=str(cause))
-            raise _unknown(node, versions, cause) from None
+            raise _unknown(request.node, request.versions, rpc.to_error(error)) from None
         return answer
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from reflux.controlplane import graph, metrics, snapshot
-from reflux.controlplane.defaults import first_route
+from reflux.controlplane.defaults import AUTHOR, first_route
 from reflux.controlplane.envoy import xds
 from reflux.controlplane.fleet import Fleet
 from reflux.controlplane.routes import new_salt
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 TURN_SECONDS: Final = 1.0
 """Longest time between two turns."""
-AUTHOR: Final = "reflux"
-"""Who gives a new node its first route."""
 
 log = logs.get_logger("controlplane")
 
@@ -107,7 +105,7 @@ class Controller:
             return routes
         strangers = set(self.catalog.nodes()) - {each.route.node for each in routes}
         for node in sorted(strangers):
-            first = first_route(node, self.catalog.of(node)[0])
+            first = first_route(node, self.catalog.of(node))
             route = replace(first.route, salt=new_salt())
             await self._store.found(route, author=AUTHOR, note=first.note)
         return await self._store.serving() if strangers else routes

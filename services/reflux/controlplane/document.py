@@ -36,7 +36,7 @@ MAX_SALT: Final = 64
 
 _READ: Final = frozenset({"node", "revision", "targets", "sticky", "salt", "note"})
 _OUTPUT_ONLY: Final = frozenset(
-    {"state", "waiting_for", "author", "update_time", "refusal", "contracts_ignored"}
+    {"state", "waiting_for", "author", "update_time", "refusal", "contracts_ignored", "left_out"}
 )
 _TARGET: Final = frozenset(
     {"version", "weight", "fallback", "tries", "try_timeout", "ejection", "shadow", "limits"}

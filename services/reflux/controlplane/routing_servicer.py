@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceServicer
-from reflux.controlplane import document, views
+from reflux.controlplane import document, growth, views
 from reflux.controlplane.diff import diff
 from reflux.controlplane.routes import Route
 from reflux.controlplane.store import State
-from reflux.controlplane.updates import Updates
 from reflux.core.errors import Exhausted, InvalidArgument, NotFound, Refused, Unavailable, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import documents, pages
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from reflux.controlplane.controller import Controller
     from reflux.controlplane.ejections import ProxyWatch
     from reflux.controlplane.store import RouteStore, StoredRevision, StoredRoute
+    from reflux.controlplane.updates import Updates
 
 MAX_WATCHERS: Final = 256
 _NO_REVISION: Final = (1 << 31) - 1
@@ -39,13 +39,14 @@ class RoutingServicer(RoutingServiceServicer):
         store: RouteStore,
         controller: Controller,
         contracts: Contracts,
+        updates: Updates,
         watched: Sequence[ProxyWatch] = (),
     ) -> None:
         self._contracts = contracts
         self._watched = watched
         self._store = store
         self._controller = controller
-        self._updates = Updates(store, controller)
+        self._updates = updates
         self._watchers = 0
 
     async def GetRoute(self, request: pb.GetRouteRequest, context: Any) -> pb.Route:  # noqa: N802
@@ -199,7 +200,9 @@ class RoutingServicer(RoutingServiceServicer):
         raise NotFound(Reason.REVISION_NOT_FOUND, message)
 
     async def _describe(self, stored: StoredRoute) -> pb.Route:
-        return views.route(stored, await self._waiting_for(stored))
+        catalog = self._controller.catalog
+        left_out = growth.left_out(stored, catalog.of(stored.route.node)) if catalog is not None else ()
+        return views.route(stored, await self._waiting_for(stored), left_out)
 
     async def _describe_revision(self, stored: StoredRevision) -> pb.Route:
         return views.revision(stored, await self._waiting_for(stored))

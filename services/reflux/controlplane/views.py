@@ -30,10 +30,11 @@ _CAUSES: Final = {
 }
 
 
-def route(stored: StoredRoute, waiting_for: Iterable[str] = ()) -> pb.Route:
+def route(stored: StoredRoute, waiting_for: Iterable[str] = (), left_out: Iterable[str] = ()) -> pb.Route:
     """The route that serves; its state and refusal are those of the newest update."""
     shown = revision(stored, waiting_for)
     shown.state, shown.refusal = _STATES[stored.newest_state], stored.newest_refusal
+    shown.left_out.extend(left_out)
     return shown
 
 

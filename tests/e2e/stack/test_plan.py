@@ -45,13 +45,14 @@ def test_the_order_of_the_start_is_the_drain_backwards(folder: DataFolder) -> No
         "envoy",
         "nodes",
         "orchestrator",
+        "routes",
     ]
 
 
 def test_every_node_version_can_have_a_process_of_its_own(folder: DataFolder) -> None:
     """With `--processes` the one process of all nodes is replaced by one each; the rest is the same."""
     names = [step.name for step in plan(folder, "http.request@1.0.0", "http.request@2.0.0").steps]
-    assert names[6:] == ["node-http.request@1.0.0", "node-http.request@2.0.0", "orchestrator"]
+    assert names[6:] == ["node-http.request@1.0.0", "node-http.request@2.0.0", "orchestrator", "routes"]
 
 
 def test_stores_that_are_given_are_not_embedded(folder: DataFolder) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from reflux.api.routing.v1 import routing_service_pb2 as pb
 from reflux.controlplane import document
-from reflux.controlplane.defaults import first_route
+from reflux.controlplane.defaults import first_route, shipped_route
 from reflux.controlplane.routes import TOTAL_WEIGHT, USUAL, Ejection, Limits, Route, Target
 
 if TYPE_CHECKING:
@@ -168,11 +168,18 @@ def test_stored_targets_come_back_as_they_were() -> None:
 
 
 def test_shipped_nodes_have_shipped_routes_and_others_start_with_their_first_version() -> None:
-    """1.0.0 takes all of http.request; 2.0.0 is there to be given a share."""
-    shipped = first_route("http.request", "2.0.0").route
-    assert [(each.version, each.weight) for each in shipped.targets] == [("1.0.0", 10_000), ("2.0.0", 0)]
-    other = first_route("my.node", "7").route
-    assert [(each.version, each.weight) for each in other.targets] == [("7", 10_000)]
+    """A first route has one version, the one with a share before others; none is named that is not there."""
+
+    def first(node: str, *versions: str) -> list[tuple[str, int]]:
+        return [(each.version, each.weight) for each in first_route(node, versions).route.targets]
+
+    assert first("http.request", "2.0.0", "1.0.0") == [("1.0.0", 10_000)]
+    assert first("http.request", "2.0.0") == [("2.0.0", 10_000)]
+    assert first("http.request", "mine") == [("mine", 10_000)]
+    assert first("my.node", "7", "8") == [("7", 10_000)]
+    shipped = shipped_route("http.request")
+    assert shipped is not None
+    assert shipped.among(shipped.versions()) == shipped
 
 
 def test_what_is_sticky_is_an_expression_over_the_input() -> None:

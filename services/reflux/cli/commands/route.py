@@ -79,6 +79,7 @@ def get(
                     ("sticky", route["sticky"]),
                     ("note", route["note"]),
                     ("contracts", "ignored" if route["contracts_ignored"] else ""),
+                    ("left out", _left_out(route)),
                     ("author", route["author"]),
                     ("changed", spoken.local(route.get("update_time"))),
                 )
@@ -228,6 +229,11 @@ def _row(route: dict[str, Any]) -> tuple[object, ...]:
         f"{target['version']} {spoken.percent(target['weight'])}" for target in route["targets"]
     )
     return route["revision"], route["state"], spoken.ago(route.get("update_time")), shares, route["note"]
+
+
+def _left_out(route: dict[str, Any]) -> str:
+    versions = ", ".join(route["left_out"])
+    return f"{versions} (reflux node list says why)" if versions else ""
 
 
 def _value(field: str, text: str) -> str:

@@ -11,7 +11,7 @@ import importlib
 import ipaddress
 import signal
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from reflux.cli.stack import ports, wheels
@@ -21,6 +21,7 @@ from reflux.cli.stack.errors import ListenError
 from reflux.cli.stack.part import Once, Part
 from reflux.cli.stack.postgres import PostgresServer
 from reflux.cli.stack.replicas import Replicas
+from reflux.cli.stack.routes import routes_are_whole
 from reflux.cli.stack.scale import Wanted, part_name
 from reflux.cli.stack.services import Service
 from reflux.cli.stack.valkey import ValkeyServer
@@ -115,7 +116,7 @@ def make_plan(
         steps=(*stores, *_services(complete, folder, node_versions, metrics)),
         settings=complete,
         urls={
-            "edge": f"http://{Address(complete.listen, complete.edge_port)}",
+            "edge": _edge(complete),
             "admin": admin,
             **{f"metrics.{part}": f"http://{address}{METRICS_PATH}" for part, address in metrics.items()},
             "metrics.envoy": f"{admin}/stats/prometheus",
@@ -211,7 +212,12 @@ def _services(
         *(nodes or [service("nodes")]),
         # `advertise` is where nodes are; the orchestrator is found where it binds.
         service("orchestrator", advertise=None),
+        Once("routes", partial(routes_are_whole, _edge(settings))),
     ]
+
+
+def _edge(settings: Settings) -> str:
+    return f"http://{Address(settings.listen, settings.edge_port)}"
 
 
 def _postgres(folder: DataFolder, port: int) -> PostgresServer:

@@ -1,8 +1,8 @@
 """Says in the log when a version is registered that flows cannot be given to.
 
-A version gets no calls by being registered, unless the route names it already. Whoever deploys it should hear
-then, and not when it is given its first share. Every orchestrator says it once of each version; at the start
-it says nothing of those that are there already.
+A version gets no calls by being registered; one that a shipped route names joins it only when it fits.
+Whoever deploys it should hear then, and not when it is given its first share. Every orchestrator says it once
+of each version; at the start it says nothing of those that are there already.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from reflux.api.document.v1 import document_pb2 as reflux_dot_api_dot_document_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+reflux/api/routing/v1/routing_service.proto\x12\x15reflux.api.routing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\"\x8f\x03\n\x05Route\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\x12.\n\x07targets\x18\x03 \x03(\x0b\x32\x1d.reflux.api.routing.v1.Target\x12\x31\n\x05state\x18\x04 \x01(\x0e\x32\".reflux.api.routing.v1.Route.State\x12\x13\n\x0bwaiting_for\x18\x05 \x03(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\t \x01(\t\x12\x0e\n\x06sticky\x18\n \x01(\t\x12\x11\n\x04salt\x18\x0b \x01(\tH\x00\x88\x01\x01\x12\x19\n\x11\x63ontracts_ignored\x18\x11 \x01(\x08\"G\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\x0c\n\x08\x41PPLYING\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\x42\x07\n\x05_salt\"\xec\x01\n\x06Target\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x61llback\x18\x03 \x03(\t\x12\r\n\x05tries\x18\x04 \x01(\x05\x12.\n\x0btry_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06shadow\x18\n \x01(\x05\x12\x31\n\x08\x65jection\x18\x06 \x01(\x0b\x32\x1f.reflux.api.routing.v1.Ejection\x12-\n\x06limits\x18\x0c \x01(\x0b\x32\x1d.reflux.api.routing.v1.Limits\"3\n\x06Limits\x12\x14\n\x0cmax_requests\x18\x01 \x01(\x05\x12\x13\n\x0bmax_pending\x18\x02 \x01(\x05\"\xab\x01\n\x08\x45jection\x12\x19\n\x11threshold_percent\x18\x01 \x01(\x05\x12\x13\n\x0b\x63onsecutive\x18\x02 \x01(\x05\x12+\n\x08interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tbase_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmin_requests\x18\x05 \x01(\x05\"\x1f\n\x0fGetRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\":\n\x11ListRoutesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x12ListRoutesResponse\x12,\n\x06routes\x18\x01 \x03(\x0b\x32\x1c.reflux.api.routing.v1.Route\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x12UpdateRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x18\n\x10ignore_contracts\x18\x03 \x01(\x08\"P\n\x19ListRouteRevisionsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x1aListRouteRevisionsResponse\x12/\n\trevisions\x18\x01 \x03(\x0b\x32\x1c.reflux.api.routing.v1.Route\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x17GetRouteRevisionRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\"L\n\x10\x44iffRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x05\x12\x13\n\x0bto_revision\x18\x03 \x01(\x05\"t\n\x11\x44iffRouteResponse\x12\x15\n\rfrom_revision\x18\x01 \x01(\x05\x12\x13\n\x0bto_revision\x18\x02 \x01(\x05\x12\x33\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\".reflux.api.routing.v1.RouteChange\"L\n\x0bRouteChange\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\"y\n\x14RollbackRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x05\x12\x0c\n\x04note\x18\x04 \x01(\t\x12\x18\n\x10ignore_contracts\x18\x05 \x01(\x08\"\x14\n\x12WatchRoutesRequest\"C\n\x13WatchRoutesResponse\x12,\n\x06routes\x18\x01 \x03(\x0b\x32\x1c.reflux.api.routing.v1.Route\"$\n\x14ListEjectionsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x9b\x01\n\x15ListEjectionsResponse\x12\x39\n\tejections\x18\x01 \x03(\x0b\x32&.reflux.api.routing.v1.EjectedEndpoint\x12\x34\n\x07proxies\x18\x02 \x03(\x0b\x32#.reflux.api.routing.v1.WatchedProxy\x12\x11\n\tconnected\x18\x03 \x03(\t\"2\n\x0cWatchedProxy\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\"\x86\x02\n\x0f\x45jectedEndpoint\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x06reason\x18\x06 \x01(\x0e\x32-.reflux.api.routing.v1.EjectedEndpoint.Reason\"I\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ONSECUTIVE\x10\x01\x12\x16\n\x12\x46\x41ILURE_PERCENTAGE\x10\x02\x32\xcf\t\n\x0eRoutingService\x12l\n\x08GetRoute\x12&.reflux.api.routing.v1.GetRouteRequest\x1a\x1c.reflux.api.routing.v1.Route\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/api/routes/{node}\x12v\n\nListRoutes\x12(.reflux.api.routing.v1.ListRoutesRequest\x1a).reflux.api.routing.v1.ListRoutesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/api/routes\x12\x9b\x01\n\x0bUpdateRoute\x12).reflux.api.routing.v1.UpdateRouteRequest\x1a\x1c.reflux.api.routing.v1.Route\"C\xca\xf3\x18\x1breflux.api.routing.v1.Route\x82\xd3\xe4\x93\x02\x1e\x1a\x12/api/routes/{node}:\x08\x64ocument\x12\x9f\x01\n\x12ListRouteRevisions\x12\x30.reflux.api.routing.v1.ListRouteRevisionsRequest\x1a\x31.reflux.api.routing.v1.ListRouteRevisionsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/routes/{node}/revisions\x12\x91\x01\n\x10GetRouteRevision\x12..reflux.api.routing.v1.GetRouteRevisionRequest\x1a\x1c.reflux.api.routing.v1.Route\"/\x82\xd3\xe4\x93\x02)\x12\'/api/routes/{node}/revisions/{revision}\x12\x7f\n\tDiffRoute\x12\'.reflux.api.routing.v1.DiffRouteRequest\x1a(.reflux.api.routing.v1.DiffRouteResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/routes/{node}:diff\x12\x94\x01\n\rRollbackRoute\x12+.reflux.api.routing.v1.RollbackRouteRequest\x1a\x1c.reflux.api.routing.v1.Route\"8\x82\xd3\xe4\x93\x02\x32\"0/api/routes/{node}/revisions/{revision}:rollback\x12\x82\x01\n\rListEjections\x12+.reflux.api.routing.v1.ListEjectionsRequest\x1a,.reflux.api.routing.v1.ListEjectionsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/ejections\x12\x66\n\x0bWatchRoutes\x12).reflux.api.routing.v1.WatchRoutesRequest\x1a*.reflux.api.routing.v1.WatchRoutesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+reflux/api/routing/v1/routing_service.proto\x12\x15reflux.api.routing.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%reflux/api/document/v1/document.proto\"\xa1\x03\n\x05Route\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\x12.\n\x07targets\x18\x03 \x03(\x0b\x32\x1d.reflux.api.routing.v1.Target\x12\x31\n\x05state\x18\x04 \x01(\x0e\x32\".reflux.api.routing.v1.Route.State\x12\x13\n\x0bwaiting_for\x18\x05 \x03(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\t \x01(\t\x12\x0e\n\x06sticky\x18\n \x01(\t\x12\x11\n\x04salt\x18\x0b \x01(\tH\x00\x88\x01\x01\x12\x19\n\x11\x63ontracts_ignored\x18\x11 \x01(\x08\x12\x10\n\x08left_out\x18\x12 \x03(\t\"G\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\x0c\n\x08\x41PPLYING\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\x42\x07\n\x05_salt\"\xec\x01\n\x06Target\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x61llback\x18\x03 \x03(\t\x12\r\n\x05tries\x18\x04 \x01(\x05\x12.\n\x0btry_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06shadow\x18\n \x01(\x05\x12\x31\n\x08\x65jection\x18\x06 \x01(\x0b\x32\x1f.reflux.api.routing.v1.Ejection\x12-\n\x06limits\x18\x0c \x01(\x0b\x32\x1d.reflux.api.routing.v1.Limits\"3\n\x06Limits\x12\x14\n\x0cmax_requests\x18\x01 \x01(\x05\x12\x13\n\x0bmax_pending\x18\x02 \x01(\x05\"\xab\x01\n\x08\x45jection\x12\x19\n\x11threshold_percent\x18\x01 \x01(\x05\x12\x13\n\x0b\x63onsecutive\x18\x02 \x01(\x05\x12+\n\x08interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tbase_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmin_requests\x18\x05 \x01(\x05\"\x1f\n\x0fGetRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\":\n\x11ListRoutesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x12ListRoutesResponse\x12,\n\x06routes\x18\x01 \x03(\x0b\x32\x1c.reflux.api.routing.v1.Route\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x12UpdateRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12&\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x18\n\x10ignore_contracts\x18\x03 \x01(\x08\"P\n\x19ListRouteRevisionsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x1aListRouteRevisionsResponse\x12/\n\trevisions\x18\x01 \x03(\x0b\x32\x1c.reflux.api.routing.v1.Route\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x17GetRouteRevisionRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\"L\n\x10\x44iffRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x05\x12\x13\n\x0bto_revision\x18\x03 \x01(\x05\"t\n\x11\x44iffRouteResponse\x12\x15\n\rfrom_revision\x18\x01 \x01(\x05\x12\x13\n\x0bto_revision\x18\x02 \x01(\x05\x12\x33\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\".reflux.api.routing.v1.RouteChange\"L\n\x0bRouteChange\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\"y\n\x14RollbackRouteRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x05\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x05\x12\x0c\n\x04note\x18\x04 \x01(\t\x12\x18\n\x10ignore_contracts\x18\x05 \x01(\x08\"\x14\n\x12WatchRoutesRequest\"C\n\x13WatchRoutesResponse\x12,\n\x06routes\x18\x01 \x03(\x0b\x32\x1c.reflux.api.routing.v1.Route\"$\n\x14ListEjectionsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x9b\x01\n\x15ListEjectionsResponse\x12\x39\n\tejections\x18\x01 \x03(\x0b\x32&.reflux.api.routing.v1.EjectedEndpoint\x12\x34\n\x07proxies\x18\x02 \x03(\x0b\x32#.reflux.api.routing.v1.WatchedProxy\x12\x11\n\tconnected\x18\x03 \x03(\t\"2\n\x0cWatchedProxy\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\"\x86\x02\n\x0f\x45jectedEndpoint\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x06reason\x18\x06 \x01(\x0e\x32-.reflux.api.routing.v1.EjectedEndpoint.Reason\"I\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ONSECUTIVE\x10\x01\x12\x16\n\x12\x46\x41ILURE_PERCENTAGE\x10\x02\x32\xcf\t\n\x0eRoutingService\x12l\n\x08GetRoute\x12&.reflux.api.routing.v1.GetRouteRequest\x1a\x1c.reflux.api.routing.v1.Route\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/api/routes/{node}\x12v\n\nListRoutes\x12(.reflux.api.routing.v1.ListRoutesRequest\x1a).reflux.api.routing.v1.ListRoutesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/api/routes\x12\x9b\x01\n\x0bUpdateRoute\x12).reflux.api.routing.v1.UpdateRouteRequest\x1a\x1c.reflux.api.routing.v1.Route\"C\xca\xf3\x18\x1breflux.api.routing.v1.Route\x82\xd3\xe4\x93\x02\x1e\x1a\x12/api/routes/{node}:\x08\x64ocument\x12\x9f\x01\n\x12ListRouteRevisions\x12\x30.reflux.api.routing.v1.ListRouteRevisionsRequest\x1a\x31.reflux.api.routing.v1.ListRouteRevisionsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/routes/{node}/revisions\x12\x91\x01\n\x10GetRouteRevision\x12..reflux.api.routing.v1.GetRouteRevisionRequest\x1a\x1c.reflux.api.routing.v1.Route\"/\x82\xd3\xe4\x93\x02)\x12\'/api/routes/{node}/revisions/{revision}\x12\x7f\n\tDiffRoute\x12\'.reflux.api.routing.v1.DiffRouteRequest\x1a(.reflux.api.routing.v1.DiffRouteResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/routes/{node}:diff\x12\x94\x01\n\rRollbackRoute\x12+.reflux.api.routing.v1.RollbackRouteRequest\x1a\x1c.reflux.api.routing.v1.Route\"8\x82\xd3\xe4\x93\x02\x32\"0/api/routes/{node}/revisions/{revision}:rollback\x12\x82\x01\n\rListEjections\x12+.reflux.api.routing.v1.ListEjectionsRequest\x1a,.reflux.api.routing.v1.ListEjectionsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/ejections\x12\x66\n\x0bWatchRoutes\x12).reflux.api.routing.v1.WatchRoutesRequest\x1a*.reflux.api.routing.v1.WatchRoutesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,51 +53,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTINGSERVICE'].methods_by_name['ListEjections']._loaded_options = None
   _globals['_ROUTINGSERVICE'].methods_by_name['ListEjections']._serialized_options = b'\202\323\344\223\002\020\022\016/api/ejections'
   _globals['_ROUTE']._serialized_start=232
-  _globals['_ROUTE']._serialized_end=631
-  _globals['_ROUTE_STATE']._serialized_start=551
-  _globals['_ROUTE_STATE']._serialized_end=622
-  _globals['_TARGET']._serialized_start=634
-  _globals['_TARGET']._serialized_end=870
-  _globals['_LIMITS']._serialized_start=872
-  _globals['_LIMITS']._serialized_end=923
-  _globals['_EJECTION']._serialized_start=926
-  _globals['_EJECTION']._serialized_end=1097
-  _globals['_GETROUTEREQUEST']._serialized_start=1099
-  _globals['_GETROUTEREQUEST']._serialized_end=1130
-  _globals['_LISTROUTESREQUEST']._serialized_start=1132
-  _globals['_LISTROUTESREQUEST']._serialized_end=1190
-  _globals['_LISTROUTESRESPONSE']._serialized_start=1192
-  _globals['_LISTROUTESRESPONSE']._serialized_end=1283
-  _globals['_UPDATEROUTEREQUEST']._serialized_start=1285
-  _globals['_UPDATEROUTEREQUEST']._serialized_end=1385
-  _globals['_LISTROUTEREVISIONSREQUEST']._serialized_start=1387
-  _globals['_LISTROUTEREVISIONSREQUEST']._serialized_end=1467
-  _globals['_LISTROUTEREVISIONSRESPONSE']._serialized_start=1469
-  _globals['_LISTROUTEREVISIONSRESPONSE']._serialized_end=1571
-  _globals['_GETROUTEREVISIONREQUEST']._serialized_start=1573
-  _globals['_GETROUTEREVISIONREQUEST']._serialized_end=1630
-  _globals['_DIFFROUTEREQUEST']._serialized_start=1632
-  _globals['_DIFFROUTEREQUEST']._serialized_end=1708
-  _globals['_DIFFROUTERESPONSE']._serialized_start=1710
-  _globals['_DIFFROUTERESPONSE']._serialized_end=1826
-  _globals['_ROUTECHANGE']._serialized_start=1828
-  _globals['_ROUTECHANGE']._serialized_end=1904
-  _globals['_ROLLBACKROUTEREQUEST']._serialized_start=1906
-  _globals['_ROLLBACKROUTEREQUEST']._serialized_end=2027
-  _globals['_WATCHROUTESREQUEST']._serialized_start=2029
-  _globals['_WATCHROUTESREQUEST']._serialized_end=2049
-  _globals['_WATCHROUTESRESPONSE']._serialized_start=2051
-  _globals['_WATCHROUTESRESPONSE']._serialized_end=2118
-  _globals['_LISTEJECTIONSREQUEST']._serialized_start=2120
-  _globals['_LISTEJECTIONSREQUEST']._serialized_end=2156
-  _globals['_LISTEJECTIONSRESPONSE']._serialized_start=2159
-  _globals['_LISTEJECTIONSRESPONSE']._serialized_end=2314
-  _globals['_WATCHEDPROXY']._serialized_start=2316
-  _globals['_WATCHEDPROXY']._serialized_end=2366
-  _globals['_EJECTEDENDPOINT']._serialized_start=2369
-  _globals['_EJECTEDENDPOINT']._serialized_end=2631
-  _globals['_EJECTEDENDPOINT_REASON']._serialized_start=2558
-  _globals['_EJECTEDENDPOINT_REASON']._serialized_end=2631
-  _globals['_ROUTINGSERVICE']._serialized_start=2634
-  _globals['_ROUTINGSERVICE']._serialized_end=3865
+  _globals['_ROUTE']._serialized_end=649
+  _globals['_ROUTE_STATE']._serialized_start=569
+  _globals['_ROUTE_STATE']._serialized_end=640
+  _globals['_TARGET']._serialized_start=652
+  _globals['_TARGET']._serialized_end=888
+  _globals['_LIMITS']._serialized_start=890
+  _globals['_LIMITS']._serialized_end=941
+  _globals['_EJECTION']._serialized_start=944
+  _globals['_EJECTION']._serialized_end=1115
+  _globals['_GETROUTEREQUEST']._serialized_start=1117
+  _globals['_GETROUTEREQUEST']._serialized_end=1148
+  _globals['_LISTROUTESREQUEST']._serialized_start=1150
+  _globals['_LISTROUTESREQUEST']._serialized_end=1208
+  _globals['_LISTROUTESRESPONSE']._serialized_start=1210
+  _globals['_LISTROUTESRESPONSE']._serialized_end=1301
+  _globals['_UPDATEROUTEREQUEST']._serialized_start=1303
+  _globals['_UPDATEROUTEREQUEST']._serialized_end=1403
+  _globals['_LISTROUTEREVISIONSREQUEST']._serialized_start=1405
+  _globals['_LISTROUTEREVISIONSREQUEST']._serialized_end=1485
+  _globals['_LISTROUTEREVISIONSRESPONSE']._serialized_start=1487
+  _globals['_LISTROUTEREVISIONSRESPONSE']._serialized_end=1589
+  _globals['_GETROUTEREVISIONREQUEST']._serialized_start=1591
+  _globals['_GETROUTEREVISIONREQUEST']._serialized_end=1648
+  _globals['_DIFFROUTEREQUEST']._serialized_start=1650
+  _globals['_DIFFROUTEREQUEST']._serialized_end=1726
+  _globals['_DIFFROUTERESPONSE']._serialized_start=1728
+  _globals['_DIFFROUTERESPONSE']._serialized_end=1844
+  _globals['_ROUTECHANGE']._serialized_start=1846
+  _globals['_ROUTECHANGE']._serialized_end=1922
+  _globals['_ROLLBACKROUTEREQUEST']._serialized_start=1924
+  _globals['_ROLLBACKROUTEREQUEST']._serialized_end=2045
+  _globals['_WATCHROUTESREQUEST']._serialized_start=2047
+  _globals['_WATCHROUTESREQUEST']._serialized_end=2067
+  _globals['_WATCHROUTESRESPONSE']._serialized_start=2069
+  _globals['_WATCHROUTESRESPONSE']._serialized_end=2136
+  _globals['_LISTEJECTIONSREQUEST']._serialized_start=2138
+  _globals['_LISTEJECTIONSREQUEST']._serialized_end=2174
+  _globals['_LISTEJECTIONSRESPONSE']._serialized_start=2177
+  _globals['_LISTEJECTIONSRESPONSE']._serialized_end=2332
+  _globals['_WATCHEDPROXY']._serialized_start=2334
+  _globals['_WATCHEDPROXY']._serialized_end=2384
+  _globals['_EJECTEDENDPOINT']._serialized_start=2387
+  _globals['_EJECTEDENDPOINT']._serialized_end=2649
+  _globals['_EJECTEDENDPOINT_REASON']._serialized_start=2576
+  _globals['_EJECTEDENDPOINT_REASON']._serialized_end=2649
+  _globals['_ROUTINGSERVICE']._serialized_start=2652
+  _globals['_ROUTINGSERVICE']._serialized_end=3883
 # @@protoc_insertion_point(module_scope)

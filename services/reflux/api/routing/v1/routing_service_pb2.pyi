@@ -67,6 +67,7 @@ class Route(_message.Message):
     STICKY_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
     CONTRACTS_IGNORED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     revision: _builtins.int
@@ -104,6 +105,12 @@ class Route(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was changed."""
 
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only, of the route that serves: registered versions that will join it when flows can be given to them. It is
+        a route that comes with REFLUX and that nobody has changed.
+        """
+
     def __init__(
         self,
         *,
@@ -119,10 +126,11 @@ class Route(_message.Message):
         sticky: _builtins.str = ...,
         salt: _builtins.str | None = ...,
         contracts_ignored: _builtins.bool = ...,
+        left_out: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "salt", b"salt", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "author", b"author", "contracts_ignored", b"contracts_ignored", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "salt", b"salt", "state", b"state", "sticky", b"sticky", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_salt", b"_salt", "author", b"author", "contracts_ignored", b"contracts_ignored", "left_out", b"left_out", "node", b"node", "note", b"note", "refusal", b"refusal", "revision", b"revision", "salt", b"salt", "state", b"state", "sticky", b"sticky", "targets", b"targets", "update_time", b"update_time", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__salt: _TypeAlias = _typing.Literal["salt"]  # noqa: Y015
     _WhichOneofArgType__salt: _TypeAlias = _typing.Literal["_salt", b"_salt"]  # noqa: Y015
