@@ -85,18 +85,17 @@ class Growth:
         there = before.versions()
         named = [each for each in shipped.versions() if each in registered]
         joining = set(named) - there
-        while True:  # one less each time
-            fit = [each for each in named if each in there or each in joining]
+        while fit := [each for each in named if each in there or each in joining]:
             route = replace(before, targets=shipped.among(fit).route.targets)
             found = await self._contracts.held(route, before, registered, patient=True)
             held = {version for version, _ in found}
             if not held:
+                if route != before:
+                    await self._updates.make(route, author=AUTHOR, note=shipped.note)
                 break
             if not joining & held:  # one that is there would get more than it fits: all stays as it is
                 return [each for each in named if each not in there]
             joining -= held
-        if route != before:
-            await self._updates.make(route, author=AUTHOR, note=shipped.note)
         return [each for each in named if each not in fit]
 
 
