@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from reflux.core.flow import Flow
 
-bounded = settings(max_examples=600, deadline=None, derandomize=True)
+bounded = settings(max_examples=300, deadline=None, derandomize=True)
 seeds = st.integers(0, (1 << 63) - 1)
 
 

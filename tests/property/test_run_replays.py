@@ -23,7 +23,7 @@ from tests.support.walk import RUN
 if TYPE_CHECKING:
     from reflux.core.state import RunState
 
-bounded = settings(max_examples=800, deadline=None, derandomize=True)
+bounded = settings(max_examples=400, deadline=None, derandomize=True)
 seeds = st.integers(0, (1 << 63) - 1)
 moments = st.floats(0, 8)
 
