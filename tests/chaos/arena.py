@@ -17,7 +17,7 @@ from tests.support.scripted_mesh import running_mesh
 
 AT_ONCE = 10
 """Scenarios mostly wait: for a lease, for a process to come up."""
-SAMPLE = 5
+SAMPLE = 3
 """Moments of a case that are tried, unless all are."""
 
 Databases = Callable[[], AbstractContextManager[str]]

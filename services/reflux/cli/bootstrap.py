@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from reflux.runtime import places
-from reflux.runtime.settings import Address, Settings, SettingsError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from reflux.runtime.settings import Settings
 
 DESCRIPTORS: Final = "reflux.binpb"
 STATS_PORT: Final = 9902
@@ -49,6 +48,8 @@ def write(
     cluster: Annotated[Proxy | None, typer.Option(help="One kind of proxy; both if not given.")] = None,
 ) -> None:
     """Write Envoy's bootstraps, with the addresses of REFLUX_* variables."""
+    from reflux.runtime.settings import Settings, SettingsError
+
     try:
         files = render(Settings.load(), folder.absolute(), tuple(Proxy) if cluster is None else (cluster,))
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +66,9 @@ def write(
 
 def render(settings: Settings, folder: Path, proxies: tuple[Proxy, ...]) -> Mapping[str, bytes]:
     """The files of `folder`, an absolute path, by name."""
+    from reflux.runtime import places
+    from reflux.runtime.settings import Address
+
     # The only code of a service here: the bootstrap is a value the control plane renders.
     bootstrap: Any = importlib.import_module("reflux.controlplane.bootstrap")
     files: dict[str, bytes] = {}

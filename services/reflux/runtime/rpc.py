@@ -20,10 +20,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-import psycopg
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
-from psycopg_pool import PoolTimeout
 
 from reflux.core import errors
 from reflux.core.errors import Defect, RefluxError, TryLater, Unavailable, Violation
@@ -277,7 +275,10 @@ def _status_of(error: Exception, method: str) -> status_pb2.Status:
         raise error
     if isinstance(error, RefluxError):
         return to_status(error)
-    if isinstance(error, psycopg.OperationalError | PoolTimeout):
+    from psycopg import OperationalError  # loaded in every service that has a database, in no client
+    from psycopg_pool import PoolTimeout
+
+    if isinstance(error, OperationalError | PoolTimeout):
         log.warning("database_away", method=method, error=logs.redact(str(error)))
         away = Unavailable(Reason.SERVICE_UNREACHABLE, "the database does not answer; try again")
         return to_status(away)

@@ -58,12 +58,12 @@ BATCH_ITEMS: Final = 1_000
 BATCH_BYTES: Final = 8 << 20
 QUEUE_BYTES: Final = 64 << 20
 """More than this is refused; `room` waits for half of it."""
-TURNS: Final = 60
+TURNS: Final = 20
 """Of the loop that bring nothing, at most, before a busy lane writes again."""
 COMPANY: Final = 5
 """Items beside the first one in the former batch from which on it is as many."""
-MOST_TURNS: Final = 400
-"""Of the loop, whatever they bring; a third of a second when it has no rest."""
+MOST_TURNS: Final = 120
+"""Of the loop, whatever they bring; a tenth of a second when it has no rest."""
 STATEMENT_SECONDS: Final = 20.0
 TRIES: Final = 5
 """Of one batch while the database cannot."""
