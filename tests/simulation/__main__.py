@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from secrets import randbelow
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.nights import run_for, tell
+from tests.simulation.nights import Tally, run_for, tell
 from tests.simulation.simulation import simulate
 
 
@@ -46,18 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _many(first: int, seconds: float, processes: int, mutant: str | None) -> int:
-    began = time.monotonic()
     work = partial(run_for, seconds=seconds, stride=processes, mutant=mutant)
     with get_context("spawn").Pool(processes) as pool:
-        tallies = pool.map(work, range(first, first + processes))
-    done, bad, events, faults, full, cpu = (sum(column) for column in zip(*tallies, strict=True))
-    spent = time.monotonic() - began
-    print(
-        f"{done} worlds in {spent:.0f} s, {done / cpu:.0f} per second of CPU; of each"
-        f" {events / done:.0f} events and {faults / done:.1f} faults,"
-        f" {full / done:.0%} with at least 200 and 5; {bad} broke a promise"
-    )
-    return int(bad > 0)
+        tally = sum(pool.map(work, range(first, first + processes)), Tally())
+    print(tally)
+    return int(tally.bad > 0)
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ class SimConnection:
             world.note("fault", fault, name, self._loop.name)
         there = world.rng.random() * 0.004
         if fault == "stall":
-            there += world.rng.uniform(0.5, 12)
+            there += world.rng.uniform(0.5, 9)
             self._is_late(name, there)
         world.after(there, self._executed, name, parameters, future, fault)
 
@@ -269,7 +269,7 @@ class SimConnection:
                 answer = OperationalError("server closed the connection unexpectedly")
         back = world.rng.random() * 0.004
         if fault == "silent":
-            back += world.rng.uniform(0.5, 12)
+            back += world.rng.uniform(0.5, 9)
             self._is_late(name, back)
         world.after(back, _settle, future, answer, loop=self._loop)
 

@@ -1,7 +1,7 @@
 """What is in a world beside one flow and its clients: limits, signals under a key, forks, schedules.
 
-A third of the flows has none of it: those worlds are quick, and change least when something is added here.
-The others draw what they have, and mostly have several, because it is together that such things go wrong.
+Half of the flows has none of it: those worlds are quick, and change least when something is added here.
+The others draw what they have, and often have several, because it is together that such things go wrong.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Final
 
-PLAIN_EVERY: Final = 3
-TOGETHER_EVERY: Final = 6
+PLAIN: Final = (1, 2)
+"""Of four flows, those that have nothing of it."""
+TOGETHER_EVERY: Final = 8
 """One flow of so many has calls that travel together, or outputs that are used again."""
 SHOPS: Final = ("a", "a", "b")
 """Of runs that share a limit, or wait for the same signal."""
@@ -38,11 +39,11 @@ ITEMS: Final = (1, 2, 1, 2)
 
 def features_of(number: int) -> frozenset[Feature]:
     """Those of the flow with this number."""
-    if number % PLAIN_EVERY == 1:
+    if number % 4 in PLAIN:
         return frozenset()
     rng = Random(f"features {number}")
-    drawn = [feature for feature in _USUAL if rng.random() < 0.4] or [rng.choice(_USUAL)]
-    if number % TOGETHER_EVERY == TOGETHER_EVERY - 1:
+    drawn = [feature for feature in _USUAL if rng.random() < 0.3] or [rng.choice(_USUAL)]
+    if number % TOGETHER_EVERY == 3:
         drawn += rng.choice([[Feature.BATCHES], [Feature.CACHE], [Feature.BATCHES, Feature.CACHE]])
     return frozenset(drawn)
 

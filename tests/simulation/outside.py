@@ -236,7 +236,7 @@ def _send(outside: Outside, call: _Call, envelope: dict[str, str]) -> None:
         return
     late = world.rng.random() * 0.01
     if plan.happens(0.04):
-        late += world.rng.uniform(0.5, 14)
+        late += world.rng.uniform(0.5, 9)
     if pinned is None and plan.happens(0.05):  # passed over before it was tried
         version = VERSIONS[version == VERSIONS[0]]
     labels += [("x-reflux-answered-by", version), ("x-envoy-attempt-count", "1"),
@@ -338,7 +338,7 @@ class _Execution:
         pause = world.rng.random() * 0.02
         if plan.happens(0.06):
             world.note("fault", "node paused after its claim")
-            pause = world.rng.uniform(1, 12)
+            pause = world.rng.uniform(1, 9)
         if self._fate > 0.95:
             world.after(pause, self._fail, grpc.StatusCode.UNAVAILABLE, "NODE_FAULT", True)
         else:

@@ -95,7 +95,7 @@ class Plan:
         act: Act = self.rng.choice(("kill", "kill", "pause", "pause", "drain", "database"))
         seconds = self.rng.choice((0.5, 2.0, 8.0)) if act != "database" else self.rng.uniform(0.1, 2)
         if act == "pause":
-            seconds = self.rng.choice((1.0, 7.0, 12.0))
+            seconds = self.rng.choice((1.0, 7.0, 9.0))
         return ProcessFault(at, act, self.rng.randrange(ORCHESTRATORS), seconds)
 
     def statement(self, name: str, who: str) -> str:

@@ -160,7 +160,8 @@ class Tables:
         )
         mine = [(one, shard.token) for one, shard in self.shards.items() if shard.owner == p["member"]]
         ids, tokens = [one for one, _ in mine], [token for _, token in mine]
-        return [(len(peers), rank, newer, len(self.shards), free, ids, tokens)]
+        overdue = any(member.lease_until < self.now() for member in alive.values())
+        return [(len(peers), rank, newer, overdue, len(self.shards), free, ids, tokens)]
 
     # journal.py, start.py
 

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 from uuid import UUID
 
-from reflux.orchestrator import batch_call, codec
+from reflux.orchestrator import batch_call, codec, intake
 from reflux.orchestrator.store import arrays, lease, members
 from reflux.runtime import ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
+"""Longer than in production: most of what happens in a world would be looks that find nothing."""
 
 
 @contextmanager
@@ -38,7 +43,8 @@ def virtual(seed: int | str) -> Iterator[None]:
         )
         patches.enter_context(patch.object(ids, "secrets", _Bits(rng)))
         patches.enter_context(patch.object(batch_call, "secrets", _Bits(Random(f"batches {seed}"))))
-        patches.enter_context(patch.object(lease, "LOOK_SECONDS", 1.0))
+        patches.enter_context(patch.object(lease, "LOOK_SECONDS", LOOK_SECONDS))
+        patches.enter_context(patch.object(intake, "POLL_SECONDS", POLL_SECONDS))
         # Events are frozen, and the same ones are read again and again.
         patches.enter_context(patch.object(codec, "decode", lru_cache(maxsize=1_000)(codec.decode)))
         # Nobody here asks for all tasks there are, and to remember them weakly is dear.

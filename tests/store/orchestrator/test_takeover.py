@@ -24,7 +24,9 @@ async def test_shards_of_the_dead_move_under_higher_tokens(desk: Desk) -> None:
     heir = desk.membership(name="b:1")
     member, _ = await heir.join()
     assert await heir.take(member, 4) == []
+    assert (await heir.survey(member)).overdue
     assert await heir.declare_dead() == ["a:1"]
+    assert not (await heir.survey(member)).overdue
     taken = sorted(await heir.take(member, 4), key=lambda one: one.lease)
     assert [one.lease.shard for one in taken] == [lease.shard for lease in before]
     assert all(one.orphaned for one in taken)
@@ -37,7 +39,9 @@ async def test_shards_of_the_living_stay(desk: Desk) -> None:
     newcomer = await desk.newcomer()
     assert await membership.declare_dead() == []
     assert await membership.take(newcomer, 4) == []
-    assert (await membership.survey(owner)).mine == dict(leases)
+    survey = await membership.survey(owner)
+    assert survey.mine == dict(leases)
+    assert not survey.overdue
 
 
 async def test_a_heartbeat_that_hits_no_row_means_that_the_lease_is_lost(desk: Desk) -> None:

@@ -190,7 +190,7 @@ class Lease:
                 await self._balance(member)
             except _AWAY as error:
                 log.warning("lease_not_balanced", member=member, error=str(error) or type(error).__name__)
-            pause = min(LOOK_SECONDS, self._seconds / 6)
+            pause = min(LOOK_SECONDS, self._seconds / 3)
             if self._leaving.is_set():
                 await asyncio.sleep(pause / 5)
             else:
@@ -199,10 +199,12 @@ class Lease:
                         await self._leaving.wait()
 
     async def _balance(self, member: MemberId) -> None:
-        for address in await self._membership.declare_dead():
-            metrics.LEASE_CHANGES.at("other_dead").add()
-            log.warning("lease_of_other_over", address=address)
         survey = await self._membership.survey(member)
+        if survey.overdue:
+            for address in await self._membership.declare_dead():
+                metrics.LEASE_CHANGES.at("other_dead").add()
+                log.warning("lease_of_other_over", address=address)
+            survey = await self._membership.survey(member)
         self._reconcile(survey.mine)
         plan = Plan(release=len(self._held)) if self._leaving.is_set() else plan_shards(survey)
         if plan.release:

@@ -74,6 +74,8 @@ class Survey:
     """Shard → token, as the tables have it."""
     outdated: bool = False
     """A member of a newer release lives: everything is that one's."""
+    overdue: bool = False
+    """Somebody's lease is over, and nobody has declared it dead."""
 
 
 class Membership:
@@ -155,8 +157,9 @@ class Membership:
     async def survey(self, member: MemberId) -> Survey:
         """Look at all members and shards."""
         given = {"member": member, "release": self._release}
-        [(alive, rank, outdated, shards, free, ids, tokens)] = await fetch(self._pool, "survey", given)
-        return Survey(alive, rank, shards, free, dict(zip(ids, tokens, strict=True)), outdated)
+        [row] = await fetch(self._pool, "survey", given)
+        alive, rank, outdated, overdue, shards, free, ids, tokens = row
+        return Survey(alive, rank, shards, free, dict(zip(ids, tokens, strict=True)), outdated, overdue)
 
     async def _act(self, name: str, **parameters: object) -> None:
         async with self._pool.connection() as connection:
