@@ -19,7 +19,7 @@ KEPT = (
     7010869, 8003566, 241, 556, 50000045, 50000085, 1029608536926, 116187181326,
 )  # fmt: skip
 """Each of them broke a promise once, by a defect of the product or of the simulator."""
-WORLDS = 600
+WORLDS = 1200
 AT_ONCE = 150
 FULL = 0.9
 """The least share of worlds with 200 events and five faults: with less of either a world shows little."""

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 _TEMPLATE = "reflux_template"
 _numbers = itertools.count(1)
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+_FAST = (
+    "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200",
+    "autovacuum=off",  # databases live for a second
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
