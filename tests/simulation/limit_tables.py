@@ -7,18 +7,21 @@ Rows are plain values; what is told to runs goes through `tell`, into the inbox.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from tests.simulation.tables import Row
 
 Place = tuple[str, str]
 """Flow and key."""
 
+_LEAST: Final = timedelta(microseconds=1)
+"""What the database tells apart."""
 _OLDEST: Final = b'{"actor": "policies.concurrency", "reason": "a newer run of its key takes its place"}'
 
 
@@ -55,6 +58,15 @@ class Slot:
         return self.flow_id, self.key
 
 
+@dataclass(slots=True)
+class Rate:
+    """A row of `rates`. `full_at`: when nothing is used up; None: long ago."""
+
+    runs: int
+    per: timedelta
+    full_at: datetime | None = None
+
+
 class Claim(NamedTuple):
     """What a new run of a limited flow asks for; `per`: of the rate."""
 
@@ -86,8 +98,7 @@ class LimitTables:
     tell: Callable[[int, str, str, bytes], None]
     limits: dict[Place, Limit] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
-    rates: dict[Place, datetime | None] = field(default_factory=dict)
-    """When nothing is used up; None: long ago."""
+    rates: dict[Place, Rate] = field(default_factory=dict)
     refused: list[tuple[datetime, Place]] = field(default_factory=list)
     """When a run got no slot, and of which limit; for the auditor."""
     _ids: count[int] = field(default_factory=lambda: count(1))
@@ -98,8 +109,7 @@ class LimitTables:
         for one in asked:
             if one.slot_key is not None:
                 self.limits.setdefault((one.flow_id, one.slot_key), Limit(one.slots)).slots = one.slots
-            if one.rate_key is not None:
-                self.rates.setdefault((one.flow_id, one.rate_key), None)
+        self._take_rates(asked, now)
         for one in asked:
             if one.slot_key is not None and one.overflow == "queue" and one.rate_key is None:
                 self._wait(one, None)
@@ -109,6 +119,7 @@ class LimitTables:
                 verdicts[one.run_id] = self._judge(one, now)
         wanted = {(one.flow_id, one.slot_key) for one in asked if one.slot_key is not None}
         self._hand(sorted(wanted), [one.run_id for one in asked])
+        self._forget_unused(wanted)
         return {one.run_id: self._verdict(one, *verdicts.get(one.run_id, ("begin", None))) for one in asked}
 
     def release(self, ended: Collection[str]) -> list[str]:
@@ -123,9 +134,7 @@ class LimitTables:
             limit.queued -= not slot.held
             places.append(slot.place)
         handed = self._hand(sorted(set(places)), ())
-        for place in set(places):
-            if self.limits[place].unused:
-                del self.limits[place]
+        self._forget_unused(set(places))
         return handed
 
     def find_place(self, run_id: str, row: Any, counted: int) -> list[Row]:
@@ -147,8 +156,8 @@ class LimitTables:
         """The verdict on a run whose fate depends on those before it."""
         start_at, full_at = None, None
         if one.rate_key is not None:
-            known = self.rates[one.flow_id, one.rate_key]
-            full_at = max(known or now, now) + one.per / one.rate
+            known = self.rates[one.flow_id, one.rate_key].full_at
+            full_at = max(known or now, now) + one.per // _LEAST // one.rate * _LEAST
             start_at = full_at - one.per
             if start_at <= now:
                 start_at = None
@@ -163,7 +172,7 @@ class LimitTables:
             if one.overflow == "cancel_oldest":
                 self._ask_oldest_to_end((one.flow_id, one.slot_key))
         if full_at is not None and one.rate_key is not None:
-            self.rates[one.flow_id, one.rate_key] = full_at
+            self.rates[one.flow_id, one.rate_key].full_at = full_at
         return "begin", start_at
 
     def is_full(self, limit: Limit) -> bool:
@@ -180,6 +189,20 @@ class LimitTables:
             one.flow_id, one.slot_key, one.shard, next(self._ids), one.priority, start_at=start_at
         )
         self.limits[one.flow_id, one.slot_key].queued += 1
+
+    def _take_rates(self, asked: Iterable[Claim], now: datetime) -> None:
+        """What the newest start says of each holds; a rate that has changed owes no more than a period."""
+        newest = {(one.flow_id, one.rate_key): one for one in asked if one.rate_key is not None}
+        for place, one in newest.items():
+            known = self.rates.setdefault(place, Rate(one.rate, one.per))
+            if (known.runs, known.per) != (one.rate, one.per):
+                full_at = known.full_at and min(known.full_at, now + one.per)
+                self.rates[place] = Rate(one.rate, one.per, full_at)
+
+    def _forget_unused(self, places: Iterable[Place]) -> None:
+        for place in places:
+            if place in self.limits and self.limits[place].unused:
+                del self.limits[place]
 
     def _ask_oldest_to_end(self, place: Place) -> None:
         untold = sorted(

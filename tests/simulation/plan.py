@@ -30,7 +30,9 @@ _KINDS: Final = {
     "put_word": ("before", "after", "stall", "silent"),
 }
 _USUAL: Final = ("write_events",) * 8 + ("start_runs",) * 2 + tuple(_KINDS)
-_EARLY: Final = {"write_events": 12, "start_runs": 2, "put_word": 2, "join": 4, "read_journals": 4}
+_EARLY: Final = {
+    "write_events": 12, "start_runs": 2, "put_word": 2, "join": 4, "read_journals": 4, "declare_dead": 1,
+}  # fmt: skip
 
 Act = Literal["kill", "pause", "drain", "database"]
 

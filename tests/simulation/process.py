@@ -213,7 +213,9 @@ class Process:
 
     def _serve(self, pool: Any, flows: Any, wake: Any) -> None:
         """What clients talk to."""
-        launcher = Launcher(lease=self.lease, starter=self.starter, worker=self.worker, clock=self.clock)
+        launcher = Launcher(
+            lease=self.lease, starter=self.starter, worker=self.worker, clock=self.clock, pool=pool
+        )
         waiter = Waiter(worker=self.worker, reader=self.reader, changes=self.changes)
         self._wake = wake
         self.words = Words.over(

@@ -41,10 +41,12 @@ class ScheduleTables:
     def find_due_schedules(self, p: Any) -> list[Row]:
         now = self.tables.now()
         held = self.tables.held(p["shards"], p["tokens"])
+        busy = set(zip(p["busy_flows"], p["busy_triggers"], strict=True))
         found = sorted(
             (row.fire_at, place, row)
             for place, row in self.rows.items()
             if not row.paused
+            and place not in busy
             and row.shard in held
             and row.fire_at is not None
             and row.fire_at <= now + p["ahead"]

@@ -112,6 +112,8 @@ def simulate(seed: int, *, traced: bool = False, calm: bool = False) -> Report:
         simulation = _Simulation(seed, traced=traced, calm=calm)
         try:
             return simulation.run()
+        except Exception as error:  # noqa: BLE001 - of the judge, say, who reads a journal that makes no sense
+            return simulation.broken(error)
         finally:
             simulation.bury()
 
@@ -197,6 +199,13 @@ class _Simulation:
             self.world.trace or [],
         )
 
+    def broken(self, error: Exception) -> Report:
+        """Of a world that could not be lived to its end."""
+        world = self.world
+        problem = f"the world ends with {type(error).__name__}: {error}"
+        trace = world.trace or []
+        return Report(self.seed, [problem], world.events, self.plan.struck, world.now, [], trace)
+
     def bury(self) -> None:
         for process in (*self.shared.processes, *self.buried):
             process.loop.bury()
@@ -216,11 +225,13 @@ class _Simulation:
                 or self.others.queues(run_id, self._waits_for_a_parked)
                 for run_id, row in self.tables.runs.items()
             )
-            and all(
-                self.tables.runs[run_id].finished_at or self.tables.kept_for_later(run_id, kind)
-                for _, run_id, kind, *_ in self.tables.inbox.values()
-            )
+            and all(self._is_left(run_id, kind) for _, run_id, kind, *_ in self.tables.inbox.values())
         )
+
+    def _is_left(self, run_id: str, kind: str) -> bool:
+        """Whether a word need not be heard any more; one for a child that has not begun is looked after."""
+        run = self.tables.runs.get(run_id)
+        return run is not None and (run.finished_at is not None or self.tables.kept_for_later(run_id, kind))
 
     def _waits_for_a_parked(self, row: Run) -> bool:
         """Whether a run waits for one that it has started, and that for a person."""

@@ -225,9 +225,12 @@ def _schedule(rng: Random, tables: Tables, held: dict[str, Any], now: datetime) 
     row = tables.schedules.rows[FLOW, trigger]
     following = now + rng.choice((HOUR, -HOUR)) if rng.random() < 0.9 else None
     counts = {what: rng.randint(0, 1) for what in ("fired", "skipped", "missed", "failed")}
+    busy = rng.choice(([], ["t1"], ["t1", "t2"]))
     return {
         **held,
         **counts,
+        "busy_flows": [FLOW for _ in busy],
+        "busy_triggers": busy,
         "ahead": HOUR / 2,
         "limit": 9,
         "flow_id": FLOW,
@@ -260,7 +263,8 @@ def _claims(rng: Random, fresh: list[str], tables: Tables) -> dict[str, Any]:
             continue
         overflow, limit = _SHARED[key] if key else (None, 1)
         paced = rng.choice(("queue", "reject")) if rate else None
-        row = (run, key, limit, overflow, rate, 1, 3_600_000_000, paced, b" queued")
+        per = rng.choice((3_600, 7_200)) * 1_000_000
+        row = (run, key, limit, overflow, rate, 1, per, paced, b" queued")
         for column, value in zip(_CLAIM, row, strict=True):
             claims[column].append(value)
     return claims
@@ -306,13 +310,14 @@ def _events(rng: Random, tables: Tables, now: datetime) -> dict[str, Any]:
     states = [rng.choice(("RUNNING", "RUNNING", "PARKED", "FAILED")) for _ in runs]
     if states == ["FAILED", "FAILED"]:  # of two that get a slot nobody can say who is told first
         states[1] = "RUNNING"
-    over = [state == "FAILED" for state in states]
-    frees = any(ended and tables.runs[run].limited for run, ended in zip(runs, over, strict=True))
     words = rng.sample([*tables.inbox], min(2, len(tables.inbox)))
     seqs = [last[run] + rng.choice((1, 1, 1, 0)) for run in runs]
     # A statement that is refused uses numbers of words up or not, and two words get theirs in any order.
     twice = runs[:1] if rng.random() < 0.1 else []
     fine = not twice and all(last[run] < seq for run, seq in zip(runs, seqs, strict=True))
+    states = states if fine else ["RUNNING" for _ in runs]  # nobody gets a slot, and is told of it
+    over = [state == "FAILED" for state in states]
+    frees = any(ended and tables.runs[run].limited for run, ended in zip(runs, over, strict=True))
     told = runs[:1] if fine and not frees else []
     waits = [(run, rng.choice("ab")) for run in runs]
     names = [rng.choice((None, "ready")) for _ in waits]
@@ -394,7 +399,7 @@ async def _everything(pool: Pool) -> dict[str, Any]:
         "signals": "SELECT id, name, key, signal_id, word, run_ids FROM signals",
         "limits": "SELECT flow_id, key, slots, held, queued FROM limits",
         "slots": "SELECT run_id, flow_id, key, shard, priority, held, told, start_at IS NULL FROM slots",
-        "rates": "SELECT flow_id, key FROM rates",
+        "rates": "SELECT flow_id, key, runs, period FROM rates",
         "schedules": "SELECT trigger_id, revision, paused, scheduled_for IS NULL, last_run_id, error_reason,"
         " fired, skipped, missed, failed FROM schedules",
         "start_keys": "SELECT scope, key, run_id FROM start_keys",
@@ -443,7 +448,9 @@ def _all_of(tables: Tables) -> dict[str, Any]:
             (run, row.flow_id, row.key, row.shard, row.priority, row.held, row.told, row.start_at is None)
             for run, row in tables.limits.slots.items()
         ),
-        "rates": plain(tables.limits.rates),
+        "rates": plain(
+            (*at, row.runs, row.per // timedelta(microseconds=1)) for at, row in tables.limits.rates.items()
+        ),
         "schedules": plain(
             (
                 trigger,

@@ -178,7 +178,9 @@ class Orchestrator:
         self._lease = Lease(membership, self._intake, self._clock)
         self._census = Census(pool, self._lease) if settings.metrics_address else None
         self._upkeep = Upkeep(pool, Terms.of_days(settings.run_retention_days))
-        launcher = Launcher(lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock)
+        launcher = Launcher(
+            lease=self._lease, starter=self._starter, worker=self._worker, clock=self._clock, pool=self._pool
+        )
         self._serve_with(pool, store, flows, reader, launcher)
 
     def _serve_with(

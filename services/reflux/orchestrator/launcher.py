@@ -10,7 +10,7 @@ import psycopg
 
 from reflux.core import event as ev
 from reflux.core.document import Json
-from reflux.core.errors import Exhausted, RefluxError, Unavailable
+from reflux.core.errors import CallerError, Exhausted, InvalidArgument, RefluxError, Unavailable
 from reflux.core.event import RunPhase
 from reflux.core.faults import FaultPlan
 from reflux.core.flow.limits import NO_CLAIM, Claim, claim_of
@@ -25,11 +25,12 @@ from reflux.orchestrator.operations.derived import Derived, first_state, row_of
 from reflux.orchestrator.store.errors import CommitUnknown, ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
 from reflux.orchestrator.store.lease import Lease
-from reflux.orchestrator.store.start import Started, Starter, StartRequest
+from reflux.orchestrator.store.start import Started, Starter, StartRequest, find_started
 from reflux.orchestrator.worker import Worker
 from reflux.runtime import logs
 from reflux.runtime.clock import Clock
 from reflux.runtime.ids import uuid7
+from reflux.runtime.postgres import Pool
 
 LEASE_SECONDS: Final = 5.0
 """How long a start waits for this orchestrator to own a shard, right after it joined."""
@@ -79,8 +80,10 @@ class Launched:
 class Launcher:
     """Starts runs in shards of this orchestrator."""
 
-    def __init__(self, *, lease: Lease, starter: Starter, worker: Worker, clock: Clock) -> None:
+    def __init__(self, *, lease: Lease, starter: Starter, worker: Worker, clock: Clock, pool: Pool) -> None:
+        """`pool`: where it is looked whether a start that is refused now has begun before."""
         self._clock = clock
+        self._pool = pool
         self._lease = lease
         self._starter = starter
         self._worker = worker
@@ -114,7 +117,8 @@ class Launcher:
             lease: of the one shard in which it may begin; None: any of ours.
 
         Raises:
-            InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for.
+            InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for,
+                and did not before either.
             AlreadyExists: the handle was used for something else.
             Exhausted: a limit of the flow refuses the run (CONCURRENCY_LIMIT, RATE_LIMIT); try again.
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
@@ -123,8 +127,11 @@ class Launcher:
         # A step alone has not the input of a whole run, and is none of those that are limited.
         claim = NO_CLAIM
         if derived is None or derived.only_step is None:
-            check_input(flow, document)
-            claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
+            try:
+                check_input(flow, document)
+                claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
+            except InvalidArgument as error:
+                return await self.launched_before(once, error)
         self._check_room(flow)
         bound = lease is not None
         # Who owns a shard has heard the database's time; before that the clock is the machine's own.
@@ -157,6 +164,18 @@ class Launcher:
             return await self._begin(flow, created, request, derived, bound=bound)
         finally:
             self._worker.launching.discard(run_id)
+
+    async def launched_before(self, once: StartOnce | None, error: CallerError) -> Launched:
+        """The run that this very start has begun: it stays the caller's, whatever the flow asks for by now.
+
+        Raises:
+            CallerError: `error`, which spoke against the start; it has begun none.
+            psycopg.Error: the database is away.
+        """
+        known = None if once is None else await find_started(self._pool, once.scope, once.key)
+        if known is None or once is None or known.body_digest != once.body_digest:
+            raise error
+        return Launched(known.run_id, None)
 
     async def _begin(
         self,

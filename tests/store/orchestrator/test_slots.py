@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from reflux.core.flow.limits import Claim, Overflow, RateClaim, RateOverflow, Sl
 from reflux.core.reasons import Reason
 from reflux.orchestrator.store import slots
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease, Submission, Writer
-from reflux.orchestrator.store.start import Starter
+from reflux.orchestrator.store.start import Started, Starter
 from tests.store.orchestrator.support import Desk, request, running, until
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ START, JOURNAL = "reflux-orchestrator-start", "reflux-orchestrator-journal"
 
 def slot(key: str = "k", limit: int = 1, overflow: Overflow = Overflow.QUEUE, priority: int = 5) -> Claim:
     return Claim(priority, SlotClaim(key, limit, overflow))
+
+
+def paced(runs: int, per: timedelta, overflow: RateOverflow = RateOverflow.REJECT) -> Claim:
+    return Claim(rate=RateClaim("", runs, per, overflow))
 
 
 def end(lease: ShardLease, run_id: RunId, seq: int = 2) -> Submission:
@@ -147,6 +151,50 @@ async def test_a_refused_start_leaves_its_handle_free(desk: Desk) -> None:
     assert 58 < (refused[1].retry_seconds or 0) <= 60
     assert await desk.rows("SELECT key FROM start_keys") == [("b",)]
     assert await desk.rows("SELECT count(*) FROM runs") == [(3,)]
+
+
+@pytest.mark.parametrize(("runs", "seconds"), [(5, 60), (6, 1), (7, 60), (70, 60)])
+async def test_a_burst_is_as_many_runs_as_the_rate_says(desk: Desk, runs: int, seconds: int) -> None:
+    """Also where their shares of the period are no whole microseconds; one more is refused."""
+    [lease, *_] = await desk.leases()
+    claim = paced(runs, timedelta(seconds=seconds))
+    starter = Starter(desk.dsn)
+    async with running(starter):
+        asked = [starter.start(request(lease, claim=claim)) for _ in range(runs + 1)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [Exhausted]
+
+
+async def test_a_rate_that_changed_owes_no_more_than_one_period(desk: Desk) -> None:
+    """Whoever wrote `per: 1h` for `per: 1s` need not wait for hours when it is mended."""
+    [lease, *_] = await desk.leases()
+    slow = paced(1, timedelta(hours=1), RateOverflow.QUEUE)
+    starter = Starter(desk.dsn)
+    async with running(starter):
+        for _ in range(5):
+            await starter.start(request(lease, claim=slow))
+        quick = await starter.start(request(lease, claim=paced(10, timedelta(seconds=1), RateOverflow.QUEUE)))
+        await asyncio.sleep(0.5)
+        asked = [starter.start(request(lease, claim=paced(10, timedelta(seconds=1)))) for _ in range(20)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {Started, Exhausted}
+    [(seconds,)] = await desk.rows(
+        "SELECT extract(epoch FROM wake_at - created_at) FROM runs WHERE id = %s", quick.run_id
+    )
+    assert seconds < 1
+
+
+async def test_a_key_of_refused_runs_leaves_no_row(desk: Desk) -> None:
+    """However many keys a burst of refused starts has."""
+    [lease, *_] = await desk.leases()
+    starter = Starter(desk.dsn)
+    async with running(starter):
+        for number in range(4):
+            rate = RateClaim("", 1, timedelta(hours=1), RateOverflow.REJECT)
+            claim = Claim(slot=SlotClaim(f"shop-{number}", 3, Overflow.QUEUE), rate=rate)
+            with suppress(Exhausted):
+                await starter.start(request(lease, claim=claim))
+    assert await desk.rows("SELECT key FROM limits") == [("shop-0",)]
 
 
 async def test_a_larger_limit_lets_the_queue_move_at_the_next_start(desk: Desk) -> None:

@@ -293,6 +293,31 @@ async def test_a_start_that_nobody_can_take_now_stays_due(begin, monkeypatch):
         await until(client, lambda each: each.fired_count == 1)
 
 
+async def test_schedules_that_cannot_start_keep_no_other_from_firing(begin, mesh, monkeypatch):
+    """Also when more of them are due, and for longer, than one look sees."""
+    monkeypatch.setattr(scheduler, "PAGE", 3)
+    free = asyncio.Event()
+
+    async def hold(given, envelope, context):
+        if given.get("hold"):
+            await free.wait()
+        return {}
+
+    mesh.script = hold
+    limited = {"concurrency": {"limit": 1, "overflow": "reject"}}
+    held = {**STEP, "with": {"hold": True}}
+    stuck = [{**every("1s"), "id": f"t{number}"} for number in range(8)]
+    async with begin() as client:
+        await client.save("stuck", held, triggers=stuck, policies=limited)
+        async with asyncio.timeout(10):
+            while not mesh.calls:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(2)  # all the others are due, and refused
+        await client.save("timed", STEP, triggers=[every("1s")])
+        await until(client, lambda each: each.fired_count >= 3, seconds=10)
+        free.set()
+
+
 async def test_a_paused_schedule_fires_nothing_until_it_is_resumed(begin):
     """Also across a new version; what it would have fired is not made up for, and by hand it still fires."""
     async with begin() as client:

@@ -57,7 +57,7 @@ class Platform:
 
     async def launch(self, lease: ShardLease | None = None) -> Any:
         part = cast("Any", self)
-        launcher = Launcher(lease=part, starter=part, worker=part, clock=part)
+        launcher = Launcher(lease=part, starter=part, worker=part, clock=part, pool=part)
         flow = Resolved(FlowId("f"), "f", 1, flow_of(node("a")))
         return await launcher.launch(
             flow, Json(b"{}"), once=ONCE, actor="me", cause=Cause("hook"), lease=lease

@@ -10,6 +10,7 @@ import orjson
 
 from reflux.core.alone import given_context, given_input, recorded, step_of
 from reflux.core.document import Json
+from reflux.core.errors import CallerError
 from reflux.core.fork import step_not_found
 from reflux.core.origin import Operation, Origin
 from reflux.orchestrator.flows.cache import Resolved
@@ -71,22 +72,23 @@ class Steps:
             AlreadyExists: the request_id was used for something else.
             Exhausted, Unavailable: nothing was begun; try again.
         """
-        resolved, only, document, derived = await self._prepare(execution)
-        if execution.node_version:
-            pins = {str(only.step): execution.node_version}
-            check_versions(self._mesh, resolved.flow, pins)
-            derived = replace(derived, pins=(*pins.items(),))
         once = None
         if request_id:
-            whose = execution.run_id or resolved.flow_id
+            whose = execution.run_id or (await self._flows.resolve(execution.flow)).flow_id
             once = StartOnce(f"{Operation.EXECUTE_STEP}:{whose}", request_id, execution.digest)
+        try:
+            resolved, only, document, derived = await self._prepare(execution)
+            pins = {str(only.step): execution.node_version} if execution.node_version else {}
+            check_versions(self._mesh, resolved.flow, pins)
+        except CallerError as error:
+            return await self._launcher.launched_before(once, error)
         return await self._launcher.launch(
             resolved,
             document,
             once=once,
             actor=actor,
             traceparent=traceparent,
-            derived=replace(derived, only_step=only),
+            derived=replace(derived, pins=(*pins.items(),), only_step=only),
         )
 
     async def _prepare(self, execution: Execution) -> tuple[Resolved, OnlyStep, Json, Derived]:

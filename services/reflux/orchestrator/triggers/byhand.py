@@ -20,6 +20,8 @@ from reflux.orchestrator.launcher import Cause, Launched, StartOnce
 from reflux.orchestrator.triggers.scheduler import make_input
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from reflux.core.flow.triggers import Trigger
     from reflux.orchestrator.flows.cache import Resolved
     from reflux.orchestrator.launcher import Launcher
@@ -58,20 +60,19 @@ async def fire(
     if isinstance(trigger, Webhook):
         message = f"trigger {trigger.id} is a webhook: it is fired by a request to /hooks/{trigger.path}"
         raise unsuited(flow, trigger.id, message)
-    if isinstance(trigger, Manual):
-        document = _filled_in(flow, trigger, form or Json(b"{}"))
-        cause = Cause(trigger.id, MANUAL_TYPE)
-    else:
-        if form is not None:
-            message = f"trigger {trigger.id} is a schedule, which has no form: send nothing"
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
-        now = clock.now()
-        document = make_input(flow, trigger, now, now)
-        cause = Cause(trigger.id, trigger.type, now)
+    if form is not None and not isinstance(trigger, Manual):
+        message = f"trigger {trigger.id} is a schedule, which has no form: send nothing"
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
     sent = b"" if form is None else form.raw
     scope = f"fire:{flow.flow_id}/{trigger.id}"
     once = StartOnce(scope, request_id, sha256(sent).digest()) if request_id else None
-    return await launcher.launch(flow, document, once=once, actor=actor, cause=cause, traceparent=traceparent)
+    try:
+        document, cause = _asked(flow, trigger, form, clock.now())
+        return await launcher.launch(
+            flow, document, once=once, actor=actor, cause=cause, traceparent=traceparent
+        )
+    except InvalidArgument as error:
+        return await launcher.launched_before(once, error)
 
 
 def as_schedule(flow: Resolved, trigger: Trigger) -> Scheduled:
@@ -91,6 +92,15 @@ def unsuited(flow: Resolved, trigger_id: str, message: str) -> Refused:
     """The trigger cannot do what was asked of it."""
     metadata = {"flow_id": flow.flow_id, "trigger_id": trigger_id}
     return Refused(Reason.TRIGGER_TYPE_UNSUITED, message, metadata=metadata)
+
+
+def _asked(
+    flow: Resolved, trigger: Manual | Scheduled, form: Json | None, now: datetime
+) -> tuple[Json, Cause]:
+    """The input of the run, and what starts it."""
+    if isinstance(trigger, Manual):
+        return _filled_in(flow, trigger, form or Json(b"{}")), Cause(trigger.id, MANUAL_TYPE)
+    return make_input(flow, trigger, now, now), Cause(trigger.id, trigger.type, now)
 
 
 def _filled_in(flow: Resolved, trigger: Manual, form: Json) -> Json:

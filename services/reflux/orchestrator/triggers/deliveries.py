@@ -13,7 +13,6 @@ from reflux.core.flow.webhook import default_input
 from reflux.core.reasons import Reason
 from reflux.core.trace import valid_traceparent
 from reflux.orchestrator.launcher import Cause, Launched, StartOnce
-from reflux.orchestrator.store.start import find_started
 from reflux.orchestrator.triggers.signatures import SecretUnusable, key_of, verify
 from reflux.runtime import documents, logs
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from reflux.orchestrator.triggers.requests import Delivery
     from reflux.orchestrator.triggers.signatures import Secrets
     from reflux.runtime.clock import Clock
-    from reflux.runtime.postgres import Pool
 
 log = logs.get_logger("triggers")
 
@@ -41,14 +39,11 @@ class Delivered:
 class Deliveries:
     """Makes runs of deliveries."""
 
-    def __init__(
-        self, *, paths: WebhookPaths, launcher: Launcher, secrets: Secrets, clock: Clock, pool: Pool
-    ) -> None:
+    def __init__(self, *, paths: WebhookPaths, launcher: Launcher, secrets: Secrets, clock: Clock) -> None:
         self._paths = paths
         self._launcher = launcher
         self._secrets = secrets
         self._clock = clock
-        self._pool = pool
 
     async def deliver(self, delivery: Delivery) -> Delivered:
         """The run of a delivery, durable when this returns; the same one for a repetition within 7 days.
@@ -75,12 +70,8 @@ class Deliveries:
                 cause=Cause(hook.id),
                 traceparent=valid_traceparent(delivery.headers.get("traceparent", "")),
             )
-        except InvalidArgument:
-            # The flow asks for something else now than when this came first: that run answers for it still.
-            before = None if once is None else await find_started(self._pool, once.scope, once.key)
-            if before is None or once is None or before.body_digest != once.body_digest:
-                raise
-            launched = Launched(before.run_id, None)
+        except InvalidArgument as error:
+            launched = await self._launcher.launched_before(once, error)
         except AlreadyExists as error:
             message = "this delivery id came within 7 days with another body: a new delivery has a new id"
             raise AlreadyExists(error.reason, message, metadata=error.metadata) from None

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json
-from reflux.core.errors import CallerError, Defect, InvalidArgument, NotFound, TryLater
+from reflux.core.errors import CallerError, Defect, Exhausted, InvalidArgument, NotFound, TryLater
 from reflux.core.expression import ExpressionError
 from reflux.core.failure import MAX_MESSAGE
 from reflux.core.flow.durations import format_moment
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from reflux.orchestrator.launcher import Launcher
     from reflux.orchestrator.store.journal import ShardLease
     from reflux.orchestrator.store.lease import Lease
-    from reflux.orchestrator.triggers.schedules import Due, ScheduleStore
+    from reflux.orchestrator.triggers.schedules import Due, Place, ScheduleStore
     from reflux.runtime.postgres import Pool
 
 LOOK_SECONDS: Final = 0.5
@@ -109,8 +109,8 @@ class Scheduler:
         self._lease = lease
         self._pool = pool
         self._heard = heard
-        self._busy: set[str] = set()
-        """Keys of the schedules that are being dealt with."""
+        self._busy: set[Place] = set()
+        """Schedules that are being dealt with, or wait because they could not be."""
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
@@ -130,15 +130,15 @@ class Scheduler:
         if not leases:
             return LOOK_SECONDS
         ahead = timedelta(seconds=LOOK_SECONDS)
-        found = await self._store.due(list(leases.values()), ahead=ahead, limit=PAGE)
+        found = await self._store.due(list(leases.values()), ahead=ahead, limit=PAGE, in_hand=self._busy)
         pause = LOOK_SECONDS if len(found) < PAGE else CROWDED_SECONDS
         for due in found:
-            if due.key in self._busy:
+            if due.place in self._busy:  # since it was asked
                 continue
             if due.fire_at > due.now:
                 pause = min(pause, (due.fire_at - due.now).total_seconds())
             else:
-                self._busy.add(due.key)
+                self._busy.add(due.place)
                 group.create_task(self._deal(due, leases[due.shard]))
         return pause
 
@@ -147,14 +147,17 @@ class Scheduler:
         try:
             async with self._room:
                 await self._fire(due, lease)
-        except (*_AWAY, TryLater) as error:  # it stays due
-            log.warning("schedule_waits", schedule=due.key, error=str(error) or type(error).__name__)
+        except (*_AWAY, TryLater) as error:  # it stays due, and in hand: others are looked at meanwhile
+            full = isinstance(error, Exhausted)  # as its flow wants it, and again and again
+            (log.debug if full else log.warning)(
+                "schedule_waits", schedule=due.key, error=str(error) or type(error).__name__
+            )
             await asyncio.sleep(LOOK_SECONDS)
         except Exception:
             log.exception("schedule_failed", schedule=due.key)
             await asyncio.sleep(LOOK_SECONDS)
         finally:
-            self._busy.discard(due.key)
+            self._busy.discard(due.place)
 
     async def _fire(self, due: Due, lease: ShardLease) -> None:
         try:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from reflux.orchestrator.store.journal import ShardLease
     from reflux.runtime.postgres import Connection, Pool
 
+Place = tuple[FlowId, str]
+"""Flow and trigger: the key of a row."""
 MAX_UNFINISHED: Final = 1_000
 """Earlier runs of a trigger that one firing looks at."""
 
@@ -49,6 +51,11 @@ class Due:
     fire_at: datetime
     now: datetime
     """By the database's clock, when it was asked."""
+
+    @property
+    def place(self) -> Place:
+        """Its row."""
+        return self.flow_id, self.trigger_id
 
     @property
     def key(self) -> str:
@@ -110,13 +117,17 @@ class ScheduleStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def due(self, leases: Collection[ShardLease], *, ahead: timedelta, limit: int) -> list[Due]:
-        """Schedules of these shards that are due within `ahead`, the earliest first."""
+    async def due(
+        self, leases: Collection[ShardLease], *, ahead: timedelta, limit: int, in_hand: Collection[Place] = ()
+    ) -> list[Due]:
+        """Schedules of these shards that are due within `ahead`, the earliest first, save those `in_hand`."""
         values = {
             "shards": [lease.shard for lease in leases],
             "tokens": [lease.token for lease in leases],
             "ahead": ahead,
             "limit": limit,
+            "busy_flows": [flow_id for flow_id, _ in in_hand],
+            "busy_triggers": [trigger_id for _, trigger_id in in_hand],
         }
         rows = await self._fetch("find_due_schedules", values)
         return [Due(FlowId(str(row[0])), *row[1:]) for row in rows]

@@ -52,7 +52,7 @@ def wire(
     """All of them over one pool; `heard` is told which runs a word was left for."""
     triggers, schedules, secrets = TriggerStore(pool), ScheduleStore(pool), os.environ.get
     deliveries = Deliveries(
-        paths=WebhookPaths(triggers, flows), launcher=launcher, secrets=secrets, clock=clock, pool=pool
+        paths=WebhookPaths(triggers, flows), launcher=launcher, secrets=secrets, clock=clock
     )
     scheduler = Scheduler(
         store=schedules, flows=flows, launcher=launcher, lease=lease, pool=pool, heard=heard
