@@ -378,6 +378,10 @@ MUTANTS: Final = {
     "zombie": Mutant("writes under a token that is not the shard's any more", _no_fence),
     "adopts_live_work": Mutant("recovery takes on a run that is in memory", _adopts_live_work),
     "strands_work": Mutant("a run whose adoption failed is due to nobody", _strands_work),
+    "stops_in_the_middle": Mutant(
+        "a walk that took long does not go on",
+        lambda: [patch.object(Worker, "_go_on", lambda self, run: None)],
+    ),
     "loses_timers": Mutant("a run leaves memory without saying when it is due", _loses_timers),
     "loses_wakeups": Mutant(
         "nobody looks without being told", lambda: [patch.object(virtual, "POLL_SECONDS", 1e6)]

@@ -27,6 +27,8 @@ class ActiveRun:
     held: int = 0
     """Attempts that wait for the commit of their start."""
     timer: asyncio.TimerHandle | None = None
+    goes_on: bool = False
+    """Its walk has more to do, in the next turn of the loop."""
     commits: int = 0
     """Submissions that are not committed yet."""
     newest: asyncio.Future[Recorded] | None = None

@@ -23,11 +23,14 @@ def tied(events: Sequence[ev.Event]) -> frozenset[int]:
     return frozenset(place for place, (event, after) in enumerate(pairwise(events)) if _tie(event, after))
 
 
+def binds(event: ev.Event) -> bool:
+    """Whether the event behind this one may belong to it: a walk does not stop between the two."""
+    return isinstance(event, ev.StepAnswered | ev.StepOverruled | ev.ChildStarted | ev.RunTerminated)
+
+
 def _tie(event: ev.Event, after: ev.Event) -> bool:
-    match event:
-        case ev.StepAnswered() | ev.StepOverruled() | ev.ChildStarted():
-            return isinstance(after, ev.StepSettled) and after.step == event.step
-        case ev.RunTerminated():
-            return isinstance(after, ev.RunFinished)
-        case _:
-            return False
+    if not binds(event):
+        return False
+    if isinstance(event, ev.RunTerminated):
+        return isinstance(after, ev.RunFinished)
+    return isinstance(after, ev.StepSettled) and after.step == event.step  # type: ignore[union-attr]

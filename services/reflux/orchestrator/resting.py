@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase
 from reflux.core.state import RunState
 from reflux.core.walker import next_wake
@@ -72,6 +73,14 @@ def rests(state: RunState, now: datetime, *, begins_at: datetime | None = None) 
     wake = next_wake(state)
     by_word = bool(state.awaited or state.child_runs)
     return by_word if wake is None else wake - now > EVICT_AFTER
+
+
+def acts(state: RunState) -> bool:
+    """Whether an attempt is in flight that may have an outside effect."""
+    return state.flights > 0 and any(
+        run.flight is not None and run.flight.started.assignment.effect is not EffectClass.PURE
+        for run in state.steps.values()
+    )
 
 
 def _later(shown: RunUpdate, now: datetime) -> datetime:

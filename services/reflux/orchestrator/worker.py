@@ -1,7 +1,8 @@
 """The worker: the loop around the walker, for the runs this orchestrator holds.
 
 It folds what happened, asks the walker until nothing follows, writes it in one submission, and sends what may
-be sent. `walk` does all of that without waiting for anything, so a run is never seen half advanced.
+be sent. `walk` does all of that without waiting for anything, so a run is never seen half advanced. Only one
+that takes longer than `MAX_TURN` goes on in the next turn, as if it had been read again in between.
 
 When a call may be sent:
 
@@ -22,20 +23,19 @@ next look at what is due: there is nothing to remember about it.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from traceback import format_exception
 from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import AskEffect, Record, StartChild
+from reflux.core.command import AskEffect, Record, StartAttempt, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId
 from reflux.core.run import evolve
-from reflux.core.state import RunState
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.active_run import ActiveRun
@@ -45,11 +45,11 @@ from reflux.orchestrator.children import Children, concerns, tells
 from reflux.orchestrator.dispatch import given_up, prepare
 from reflux.orchestrator.fairness import Shares
 from reflux.orchestrator.faulting import under_faults
-from reflux.orchestrator.journaling import is_progress, tied
+from reflux.orchestrator.journaling import binds, is_progress, tied
 from reflux.orchestrator.landing import Landings
 from reflux.orchestrator.mesh_view import MeshView
 from reflux.orchestrator.resolver import Resolver, abilities_after
-from reflux.orchestrator.resting import queues, rests, row_of
+from reflux.orchestrator.resting import acts, queues, rests, row_of
 from reflux.orchestrator.retry_budget import RetryBudgets, repeats, sent_again
 from reflux.orchestrator.sending import Sender
 from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLost, Stopped
@@ -71,6 +71,9 @@ MAX_NEW_RUNS: Final = 8_000
 
 MAX_BYTES: Final = 512 << 20
 """Of inputs and outputs in memory; above it nothing more is taken on."""
+
+MAX_TURN: Final = timedelta(milliseconds=20)
+"""Of a walk: who has more to do than that goes on when others, and the heartbeat, have had their turn."""
 
 log = logs.get_logger("worker")
 
@@ -239,13 +242,13 @@ class Worker:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
         while loop.time() < deadline:
-            if not any(run.commits or _acts(run.state) for run in self.runs.values()):
+            if not any(run.commits or acts(run.state) for run in self.runs.values()):
                 return
             await asyncio.sleep(0.02)
 
     def busy_shards(self) -> set[int]:
         """Shards not to be given away now: an effect may be under way in them, or a commit."""
-        return {run.lease.shard for run in self.runs.values() if run.commits or _acts(run.state)}
+        return {run.lease.shard for run in self.runs.values() if run.commits or acts(run.state)}
 
     # The walk, in order.
 
@@ -263,42 +266,53 @@ class Worker:
         taken_over = any(isinstance(event, ev.RunRecovered) for event in recorded)
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
-            if isinstance(command, Record):
-                evolve(state, command.event)
-                recorded.append(command.event)
-                continue
-            if isinstance(command, StartChild):
-                evolve(state, command.requested)
-                recorded.append(command.requested)
-                continue
-            if isinstance(command, AskEffect):
-                evolve(state, command.asked)
-                recorded.append(command.asked)
-                asks.append(command)
-                continue
-            started, order, failure = prepare(
-                self._mesh,
-                run.id,
-                run.lease.token,
-                command,
-                now,
-                turn=run.turn,
-                repeats=repeats(state, command.step),
-                again=sent_again(state, command.step, taken_over=taken_over),
-            )
-            order = under_faults(state, order)
-            evolve(state, started)
-            if failure is not None:
-                result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)
-                finished = settle(state, command.step, result, jitter=0.0)
-                evolve(state, finished)
-                recorded.append(finished)
-            elif started.assignment.effect is EffectClass.PURE:
-                self._send(run, started, order)
-            else:
-                recorded.append(started)
-                held.append((started, order))
+            match command:
+                case Record(event=event) | StartChild(requested=event) | AskEffect(asked=event):
+                    evolve(state, event)
+                    recorded.append(event)
+                    if isinstance(command, AskEffect):
+                        asks.append(command)
+                case StartAttempt():
+                    self._begin(run, command, now, recorded, held, taken_over=taken_over)
+            if self._clock.now() - now > MAX_TURN and not (recorded and binds(recorded[-1])):
+                self._go_on_later(run)
+                break
         return recorded, held, asks
+
+    def _begin(
+        self,
+        run: ActiveRun,
+        command: StartAttempt,
+        now: datetime,
+        recorded: list[ev.Event],
+        held: list[tuple[ev.AttemptStarted, Order]],
+        *,
+        taken_over: bool,
+    ) -> None:
+        """Begins an attempt: a pure one is sent, any other one waits for its commit."""
+        state = run.state
+        started, order, failure = prepare(
+            self._mesh,
+            run.id,
+            run.lease.token,
+            command,
+            now,
+            turn=run.turn,
+            repeats=repeats(state, command.step),
+            again=sent_again(state, command.step, taken_over=taken_over),
+        )
+        order = under_faults(state, order)
+        evolve(state, started)
+        if failure is not None:
+            result = AttemptResult(Outcome.NOT_SENT, started.assignment, now, now, failure=failure)
+            finished = settle(state, command.step, result, jitter=0.0)
+            evolve(state, finished)
+            recorded.append(finished)
+        elif started.assignment.effect is EffectClass.PURE:
+            self._send(run, started, order)
+        else:
+            recorded.append(started)
+            held.append((started, order))
 
     def _submit(
         self,
@@ -436,6 +450,16 @@ class Worker:
             admitted = queues(run.state) and run.begins_at is not None and run.begins_at <= now
             self.walk(run, [ev.RunAdmitted(now)] if admitted else ())
 
+    def _go_on_later(self, run: ActiveRun) -> None:
+        """Has a walk that took its time go on in the next turn of the loop."""
+        if not run.goes_on:
+            run.goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on, run)
+
+    def _go_on(self, run: ActiveRun) -> None:
+        run.goes_on = False
+        self.walk(run)
+
     # Calls in flight.
 
     def _send(self, run: ActiveRun, started: ev.AttemptStarted, order: Order) -> None:
@@ -472,11 +496,3 @@ class Worker:
                 self._submit(run, [event], (), ())
             except (Exhausted, Stopped):
                 self.drop(run)
-
-
-def _acts(state: RunState) -> bool:
-    """Whether an attempt is in flight that may have an outside effect."""
-    return state.flights > 0 and any(
-        run.flight is not None and run.flight.started.assignment.effect is not EffectClass.PURE
-        for run in state.steps.values()
-    )

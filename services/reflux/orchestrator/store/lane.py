@@ -63,7 +63,9 @@ TURNS: Final = 20
 COMPANY: Final = 5
 """Items beside the first one in the former batch from which on it is as many."""
 MOST_TURNS: Final = 120
-"""Of the loop, whatever they bring; a tenth of a second when it has no rest."""
+"""Of the loop, whatever they bring."""
+MOST_SECONDS: Final = 0.1
+"""For which a busy lane waits: a turn of the loop may be long."""
 STATEMENT_SECONDS: Final = 20.0
 TRIES: Final = 5
 """Of one batch while the database cannot."""
@@ -261,8 +263,10 @@ class Lane(Generic[ItemT, AnswerT]):
     async def _let_others_speak(self) -> None:
         company = max(self.stats.newest, self._beside.newest) - 1
         patience = left = min(TURNS * company // COMPANY, TURNS)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + MOST_SECONDS
         for _ in range(MOST_TURNS):
-            if left <= 0:
+            if left <= 0 or loop.time() > until:
                 return
             known = len(self._queue)
             await asyncio.sleep(0)
