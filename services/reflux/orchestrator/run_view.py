@@ -39,7 +39,7 @@ from reflux.core.flow.model import (
 )
 from reflux.core.flow.searchkey import key_of
 from reflux.core.names import StepPath
-from reflux.core.state import Flight, RunState, StepRun
+from reflux.core.state import ROOT, Flight, RunState, StepRun
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, provenance
 from reflux.orchestrator.caller import ABORTED
@@ -229,31 +229,50 @@ def _run_failure(state: RunState) -> ev.Failure | None:
     return None
 
 
+def _until(state: RunState, path: StepPath, own: datetime | None = None) -> datetime | None:
+    """When it is over at the latest: its own time, or that of whatever it is in."""
+    ends = [own] if own is not None else []
+    while True:
+        if path in state.deadlines and path not in state.stopped:
+            ends.append(state.deadlines[path])
+        if path not in state.steps:
+            return min(ends, default=None)
+        path = state.steps[path].parent
+
+
+def _answered_by(state: RunState, path: StepPath, run: StepRun) -> datetime | None:
+    """When the call in flight is given up at the latest."""
+    attempt = run.step.timeout.attempt
+    own = run.flight.started.time + attempt if run.flight is not None and attempt is not None else None
+    return _until(state, path, own)
+
+
 def _run_waiting(state: RunState) -> dict[str, Any] | None:
     if state.phase in FINAL:
         return None
     if state.quarantine and not state.canceled:
         return _waiting("a person must look at it: " + state.quarantine.message)
     if state.paused and not state.cancel:
-        return _waiting(words.why_paused(state))
+        return _waiting(words.why_paused(state), _until(state, ROOT))
     if state.phase is RunPhase.QUEUED:
         return _waiting("waits for a limit of its flow")
     for path, run in state.steps.items():
         if run.held is not None and run.state not in SETTLED:
             return _waiting(f"step {path}: {_held(run.held)}", run.held.until)
         if run.flight is not None:
-            return _waiting(f"step {path}: {_in_flight(run.flight)}")
+            return _waiting(f"step {path}: {_in_flight(run.flight)}", _answered_by(state, path, run))
         if run.asking is not None:
-            return _waiting(f"step {path}: {why_asking(run)}")
+            return _waiting(f"step {path}: {why_asking(run)}", _until(state, path))
     if state.child_runs and not state.due:
         path = next(iter(state.child_runs))
-        return _waiting(f"step {path}: {_child(state, path)}", state.deadlines.get(path))
+        return _waiting(f"step {path}: {_child(state, path)}", _until(state, path))
     if timers := {**state.due, **state.timers}:
         path, at = min(timers.items(), key=lambda item: item[1])
         why = _on_timer(state, path) if path in state.timers else _before_retry(state.steps[path])
-        return _waiting(f"step {path}: {why}", at)
+        return _waiting(f"step {path}: {why}", _until(state, path, at))
     for path, awaited in state.awaited.items():
-        return _waiting(f"step {path}: {words.why_awaited(awaited, state.steps[path])}")
+        why = words.why_awaited(awaited, state.steps[path])
+        return _waiting(f"step {path}: {why}", _until(state, path))
     if state.parked:
         path = next(iter(state.parked))
         return _waiting(f"step {path}: {why_parked(state.steps[path])}")
@@ -317,26 +336,30 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
     if state.quarantine and not state.canceled:
         return _waiting("a person must look at the run")
     if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
-        return _waiting(f"the run is {words.why_paused(state)}")
+        return _waiting(f"the run is {words.why_paused(state)}", _until(state, path))
     if state.phase is RunPhase.QUEUED:
         return _waiting("the run waits for its beginning")
     if run.held is not None:
         return _waiting(_held(run.held), run.held.until)
     if run.state is StepState.RETRYING:
-        return _waiting(_before_retry(run), state.due.get(path))
+        return _waiting(_before_retry(run), _until(state, path, state.due.get(path)))
     if run.flight is not None:
-        return _waiting(_in_flight(run.flight))
+        return _waiting(_in_flight(run.flight), _answered_by(state, path, run))
     if path in state.child_runs:
-        return _waiting(_child(state, path), state.deadlines.get(path))
+        return _waiting(_child(state, path), _until(state, path))
     if path in state.timers or path in state.awaited:
-        return _waiting(_on_timer(state, path), state.timers.get(path))
+        return _waiting(_on_timer(state, path), _until(state, path, state.timers.get(path)))
+    return _waiting(_before_its_turn(state, path, run), _until(state, path))
+
+
+def _before_its_turn(state: RunState, path: StepPath, run: StepRun) -> str:
     if run.branches is not None:
-        return _waiting("its own steps are being done")
+        return "its own steps are being done"
     if missing := state.waits_for(path):
-        return _waiting("waits for " + ", ".join(missing))
+        return "waits for " + ", ".join(missing)
     if run.frame is None:
-        return _waiting(f"waits for {run.parent} to begin")
-    return _waiting("about to start")
+        return f"waits for {run.parent} to begin"
+    return "about to start"
 
 
 def _on_timer(state: RunState, path: StepPath) -> str:

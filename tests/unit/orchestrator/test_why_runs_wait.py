@@ -13,7 +13,7 @@ from reflux.core.event import FINAL, SETTLED, Choice, Knowledge
 from reflux.core.resolving import Abilities, Answer
 from reflux.core.run import evolve
 from reflux.core.word import Overrule, Pause, Resume, WordId
-from reflux.orchestrator.run_view import run_document, steps_document
+from reflux.orchestrator.run_view import run_document, stamp, steps_document
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 
 ONCE = {"a": EffectClass.AT_MOST_ONCE}
@@ -52,6 +52,26 @@ def test_an_attempt_in_flight():
     assert steps_wait(walk) == {"a": "attempt 1 is in flight", "b": "waits for a"}
     walk = Walk(flow_of(node("a")), {"a": [never("pay@1")]}, effects=ONCE).run(until=0.1)
     assert steps_wait(walk) == {"a": "attempt 1 is in flight, its effect claimed by pay@1"}
+
+
+def test_who_has_a_limit_of_time_says_when_it_is_over():
+    """The step's own, or that of what it is in, or the flow's: whichever comes first."""
+    flow = flow_of(
+        {
+            "id": "t",
+            "parallel": {"branches": {"b": [node("a", timeout={"attempt": "20s"})]}},
+            "timeout": {"total": "9s"},
+        },
+        policies={"timeout": "1h"},
+    )
+    walk = Walk(flow, {"a": [never()]}).run(until=0.1)
+    start = walk.state.created.time
+    assert run_waits(walk)["until"] == stamp(start + timedelta(seconds=9))
+    flow = flow_of({"id": "w", "wait": {"signal": "go"}}, policies={"timeout": "1h"})
+    walk = Walk(flow).run(until=0.1)
+    assert run_waits(walk)["until"] == stamp(walk.state.created.time + timedelta(hours=1))
+    evolve(walk.state, ev.RunPaused("", "me", "", walk.state.created.time))
+    assert run_waits(walk)["until"] == stamp(walk.state.created.time + timedelta(hours=1))
 
 
 def test_a_wait_for_the_next_attempt_knows_its_end():

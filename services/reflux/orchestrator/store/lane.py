@@ -58,11 +58,11 @@ BATCH_ITEMS: Final = 1_000
 BATCH_BYTES: Final = 8 << 20
 QUEUE_BYTES: Final = 64 << 20
 """More than this is refused; `room` waits for half of it."""
-TURNS: Final = 20
+TURNS: Final = 60
 """Of the loop that bring nothing, at most, before a busy lane writes again."""
 COMPANY: Final = 5
 """Items beside the first one in the former batch from which on it is as many."""
-MOST_TURNS: Final = 120
+MOST_TURNS: Final = 400
 """Of the loop, whatever they bring."""
 MOST_SECONDS: Final = 0.1
 """For which a busy lane waits: a turn of the loop may be long."""
