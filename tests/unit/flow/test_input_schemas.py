@@ -119,3 +119,28 @@ def test_what_is_unknown_yet_is_given_the_benefit_of_the_doubt(value, unknown, e
         },
     }
     assert places(schema, value, unknown=unknown) == expected
+
+
+def test_what_hangs_on_an_unknown_condition_is_not_sure():
+    """Either branch may be the one that counts."""
+    schema = {
+        "if": {"properties": {"kind": {"const": "card"}}},
+        "then": {"required": ["number"]},
+        "else": {"required": ["iban"]},
+    }
+    assert places(schema, {"kind": "{{ x }}"}, unknown=["/kind"]) == []
+    assert places(schema, {"kind": "card"}) == [""]
+
+
+def test_a_member_that_may_not_be_there_is_named():
+    """`false` allows nothing; the place is that of the member, not of what holds it."""
+    assert places({"properties": {"a": False}}, {"a": 1, "b": 2}) == ["/a"]
+
+
+def test_what_is_too_much_is_listed():
+    """The first five by name."""
+    schema = {"properties": {"a": True}, "additionalProperties": False}
+    (violation,) = Schema.compile(schema).violations(dict.fromkeys("abcdefgh", 1))
+    assert violation.message == (
+        "Additional properties are not allowed ('b', 'c', 'd', 'e', 'f' and 2 more were unexpected)"
+    )

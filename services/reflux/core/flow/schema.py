@@ -5,6 +5,7 @@ A schema comes from anyone and is applied inside the orchestrator, so it must en
 - `$ref` is resolved here, once, by writing out what it names. A schema is then a tree, each place of which
   looks at each place of a value at most once. References that leave the document, or come back to
   themselves, are refused.
+- What is left to a value and a schema that are both large is bounded by `MAX_WORK`; see `fitting`.
 - Regular expressions (`pattern`, `patternProperties`) are refused: Python's can be made to run for ever.
 
 `lenient` is for the schemas of nodes, which check their input themselves: what is refused above is then left
@@ -14,25 +15,30 @@ out, so that the check finds less but nothing that is not there.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
-from referencing import Registry
 
 from reflux.core.document import MAX_DEPTH, JsonValue
 from reflux.core.errors import Violation
+from reflux.core.flow.fitting import Place, TooMuchWork, Work
 from reflux.core.flow.problems import Path, pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
-    from jsonschema.exceptions import ValidationError
+    from reflux.core.flow.fitting import Fault
 
 MAX_PLACES: Final = 5_000
 """Values inside a schema, references written out."""
 MAX_VIOLATIONS: Final = 20
+MAX_WORK: Final = 1_500_000
+"""To check one value, in the units of `fitting`: about 80 ms. 1 MiB of ordinary rows takes 50 to 75 ms."""
+MAX_POINTER: Final = 1_000
+"""Characters."""
+
+_TOO_LONG: Final = "this takes too long to check against the schema: give it fewer or smaller parts"
 
 _INSIDE_ONLY: Final = "only references inside the schema, such as #/$defs/item, are supported"
 _NO_PATTERNS: Final = "regular expressions are not supported yet"
@@ -64,7 +70,6 @@ _SHAPE: Final = frozenset(
 )  # keywords that look at a value's shape, not at what is in it
 
 _META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA)
-_REGISTRY: Final[Registry[Any]] = Registry()  # knows nothing and fetches nothing
 
 
 class SchemaProblem(Exception):
@@ -82,7 +87,8 @@ class Schema:
 
     source: JsonValue
     """As it was written."""
-    _validator: Draft202012Validator = field(repr=False, compare=False)
+    _place: Place = field(repr=False, compare=False)
+    _lenient: bool = field(repr=False, compare=False)
 
     @classmethod
     def compile(cls, source: JsonValue, *, lenient: bool = False) -> Schema:
@@ -99,7 +105,7 @@ class Schema:
             raise SchemaProblem(tuple(error.absolute_path), _shorten(error.message))
         tree = _Writer(source, lenient=lenient).write(source, (), ())
         assert isinstance(tree, dict | bool), "written out like its source"
-        return cls(source, Draft202012Validator(tree, registry=_REGISTRY))
+        return cls(source, Place(tree), lenient)
 
     def violations(
         self, value: JsonValue, at: str = "", unknown: Collection[str] = ()
@@ -109,12 +115,19 @@ class Schema:
         `unknown` are pointers to parts of the value that are not known yet, such as templates. Whatever may
         turn out well with them is not reported.
         """
-        errors = self._validator.iter_errors(value)
-        sure = (error for error in errors if not (unknown and _depends(error, unknown)))
-        return tuple(
-            Violation(at + pointer(tuple(error.absolute_path)), _shorten(error.message))
-            for error in islice(sure, MAX_VIOLATIONS)
-        )
+        doubt = _Doubt.of(unknown) if unknown else None
+        found: list[Violation] = []
+        work = Work(MAX_WORK)
+        try:
+            for fault in self._place.faults(value, work):
+                if doubt is None or not doubt.covers(fault, work):
+                    found.append(Violation(at + _pointer(fault.path), _shorten(fault.message)))
+                    if len(found) == MAX_VIOLATIONS:
+                        break
+        except TooMuchWork:
+            if not found and not self._lenient:
+                found.append(Violation(at, _TOO_LONG))
+        return tuple(found)
 
 
 def written_out(source: JsonValue) -> JsonValue:
@@ -139,16 +152,44 @@ def _refuse_large(source: JsonValue) -> None:
         raise SchemaProblem((), f"the schema has more than {MAX_PLACES:,} values")
 
 
-def _depends(error: ValidationError, unknown: Collection[str]) -> bool:
-    """Whether the error might vanish when the `unknown` parts are known."""
-    here = pointer(tuple(error.absolute_path))
-    if "if" in error.absolute_schema_path or any(_inside(here, part) for part in unknown):
-        return True
-    return error.validator not in _SHAPE and any(_inside(part, here) for part in unknown)
+def _pointer(path: Path) -> str:
+    """To the place, or around it: the names of members are as long as their writer likes."""
+    found = pointer(path)
+    while len(found) > MAX_POINTER:
+        found = found.rpartition("/")[0]
+    return found
 
 
-def _inside(one: str, other: str) -> bool:
-    return one == other or one.startswith(other + "/")
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """The parts of a value that are not known yet, and everything around them."""
+
+    parts: frozenset[str]
+    around: frozenset[str]
+
+    @classmethod
+    def of(cls, unknown: Collection[str]) -> _Doubt:
+        return cls(frozenset(unknown), frozenset(place for part in unknown for place in _upwards(part)))
+
+    def covers(self, fault: Fault, work: Work) -> bool:
+        """Whether the fault might vanish when the parts are known.
+
+        Raises:
+            TooMuchWork: there are too many faults, or their places have long names.
+        """
+        here = pointer(fault.path)
+        work.spend(len(here))
+        if fault.conditional or any(place in self.parts for place in _upwards(here)):
+            return True
+        return fault.keyword not in _SHAPE and here in self.around
+
+
+def _upwards(place: str) -> Iterator[str]:
+    """The place itself and all that it is in."""
+    yield place
+    while place:
+        place = place.rpartition("/")[0]
+        yield place
 
 
 def _shorten(message: str) -> str:

@@ -9,6 +9,7 @@ is read of an output must not be ruled out by their output schemas.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -115,7 +116,10 @@ async def plan_flow(
     """Resolve the compiled `document` in the mesh; `others` are problems that are known already."""
     uses = {use.step: use for use in uses_of(result)}
     planner = _Planner(result.inputs, uses, catalog)
-    steps = [await planner.plan(step) for step in result.calls]
+    steps = []
+    for step in result.calls:
+        steps.append(await planner.plan(step))
+        await asyncio.sleep(0)  # thousands of steps take long together, and runs go on meanwhile
     return Plan(in_document_order(document, [*result.problems, *planner.problems, *others]), tuple(steps))
 
 
@@ -126,6 +130,7 @@ class _Planner:
     catalog: Catalog
     problems: list[Problem] = field(default_factory=list)
     _schemas: dict[tuple[str, str], Schema | None] = field(default_factory=dict)
+    _outputs: dict[tuple[str, str], JsonValue] = field(default_factory=dict)
 
     async def plan(self, step: Step) -> PlannedStep:
         action = step.action
@@ -258,9 +263,9 @@ class _Planner:
         use = self.uses.get(step.path)
         lacks: dict[tuple[str, str], list[str]] = {}
         for version in reach.versions if use is not None and use.reads else ():
-            source = await self.catalog.output_schema(action.node, version.version)
-            for read in use.reads if use is not None and source is not None else ():
-                if what := missing(read, _tree(source)):
+            tree = await self._output(action.node, version.version)
+            for read in use.reads if use is not None else ():
+                if what := missing(read, tree):
                     lacks.setdefault((read.pointer, what), []).append(version.version)
         for (pointer, what), versions in lacks.items():
             message = f"{what.removeprefix('output.')} is not in the output of {step.path}"
@@ -276,6 +281,14 @@ class _Planner:
             except SchemaProblem:  # the node's own matter: it checks its input itself
                 self._schemas[key] = None
         return self._schemas[key]
+
+    async def _output(self, node: str, version: str) -> JsonValue:
+        """What a version's output schema says, as a tree; True without one, for that says nothing."""
+        key = (node, version)
+        if key not in self._outputs:
+            source = await self.catalog.output_schema(node, version)
+            self._outputs[key] = True if source is None else _tree(source)
+        return self._outputs[key]
 
 
 def _effect(action: NodeAction, reach: Reach) -> tuple[str, str]:
