@@ -124,14 +124,10 @@ class Launcher:
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
             psycopg.Error: what a derived run takes over could not be written.
         """
-        # A step alone has not the input of a whole run, and is none of those that are limited.
-        claim = NO_CLAIM
-        if derived is None or derived.only_step is None:
-            try:
-                check_input(flow, document)
-                claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
-            except InvalidArgument as error:
-                return await self.launched_before(once, error)
+        try:
+            claim = _claimed(flow, document, derived)
+        except InvalidArgument as error:
+            return await self.launched_before(once, error)
         self._check_room(flow)
         bound = lease is not None
         # Who owns a shard has heard the database's time; before that the clock is the machine's own.
@@ -267,6 +263,16 @@ async def _forget(derived: Derived, run_id: RunId) -> None:
         await derived.forget(run_id)
     except (psycopg.Error, OSError, TimeoutError) as error:
         log.warning("outcomes_not_dropped", run_id=run_id, error=str(error))
+
+
+def _claimed(flow: Resolved, document: Json, derived: Derived | None) -> Claim:
+    """What the run asks for of the flow's limits; its input fits the flow."""
+    if derived is not None and derived.only_step is not None:
+        return (
+            NO_CLAIM  # a step alone has not the input of a whole run, and is none of those that are limited
+        )
+    check_input(flow, document)
+    return claim_of(flow.flow.limits, document.value, flow.flow.vars)
 
 
 def _request(
