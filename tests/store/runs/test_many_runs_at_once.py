@@ -281,6 +281,7 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
             await refused(bulk(client, "retry", {"flow_id": "nothing"}, expected_count=1)),
             await refused(bulk(client, "retry", one, expected_count=1, page_token="x")),
         ]
+        unnamed = await refused(bulk(client, None, one, expected_count=1))
 
     assert [error.reason for error in errors] == [
         Reason.FILTER_MISSING,
@@ -290,3 +291,4 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
         Reason.PAGE_TOKEN_INVALID,
     ]
     assert "did you mean retry" in errors[3].message
+    assert [(one.pointer, one.message) for one in unnamed.violations] == [("/operation", "the bulk needs it")]

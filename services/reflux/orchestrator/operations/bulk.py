@@ -157,7 +157,8 @@ class Bulks:
         name = fields.text("operation", required=True)
         operation = self._acts.table.get(name)
         if operation is None:
-            fields.wrong("operation", f"no operation; {nearest(name, self._acts.table)}".rstrip("; "))
+            if name:  # else that is said already
+                fields.wrong("operation", f"no operation; {nearest(name, self._acts.table)}".rstrip("; "))
             fields.check()
             raise AssertionError("a wrong field is refused")
         dry_run = fields.flag("dry_run")
