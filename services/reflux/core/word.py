@@ -347,6 +347,8 @@ def _check_skip(state: RunState, path: StepPath, run: StepRun) -> None:
         raise _not_waiting(path, run, "what is around it has not begun")
     waits = run.state in (StepState.PENDING, StepState.RETRYING, StepState.PARKED)
     if not (waits or path in state.timers or path in state.awaited):
+        if run.child is not None and run.state not in SETTLED:
+            raise _not_waiting(path, run, f"it waits for run {run.child}; cancel that run, or this one")
         busy = run.flight is not None or isinstance(run.step.action, NodeAction)
         why = "its attempt is in flight" if busy and run.state not in SETTLED else "it can be skipped no more"
         raise _not_waiting(path, run, why)
