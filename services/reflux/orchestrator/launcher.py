@@ -124,14 +124,10 @@ class Launcher:
             Exhausted, Unavailable: nothing was begun that will go on unseen; try again.
             psycopg.Error: what a derived run takes over could not be written.
         """
-        # A step alone has not the input of a whole run, and is none of those that are limited.
-        claim = NO_CLAIM
-        if derived is None or derived.only_step is None:
-            try:
-                check_input(flow, document)
-                claim = claim_of(flow.flow.limits, document.value, flow.flow.vars)
-            except InvalidArgument as error:
-                return await self.launched_before(once, error)
+        try:
+            claim = _claim(flow, document, derived)
+        except InvalidArgument as error:
+            return await self.launched_before(once, error)
         self._check_room(flow)
         bound = lease is not None
         # Who owns a shard has heard the database's time; before that the clock is the machine's own.
@@ -259,6 +255,19 @@ class Launcher:
         held = self._lease.held()
         self._lost.intersection_update(held)
         return [lease for lease in held if lease not in self._lost]
+
+
+def _claim(flow: Resolved, document: Json, derived: Derived | None) -> Claim:
+    """What a run with this input asks for before it may begin.
+
+    Raises:
+        InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for.
+    """
+    if derived is not None and derived.only_step is not None:
+        # A step alone has not the input of a whole run, and is none of those that are limited.
+        return NO_CLAIM
+    check_input(flow, document)
+    return claim_of(flow.flow.limits, document.value, flow.flow.vars)
 
 
 async def _forget(derived: Derived, run_id: RunId) -> None:
