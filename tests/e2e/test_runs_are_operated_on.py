@@ -80,6 +80,9 @@ def test_an_outage_is_mended_without_doing_anything_twice(rest: Rest, ledger: Le
 
     replay = rest.post(f"/api/runs/{first['id']}/steps/mail:execute?wait=30s", {"path": "lines[0]/mail"})
     assert (replay["state"], replay["origin"]["operation"]) == ("SUCCEEDED", "execute_step")
+    for path in ("lines[0]/mail", "lines%5B0%5D/mail"):
+        replay = rest.post(f"/api/runs/{first['id']}/steps/{path}:execute?wait=30s", {"input": {}})
+        assert (replay["state"], replay["origin"]["steps"]) == ("FAILED", ["lines[0]/mail"])
     alone = rest.post(f"/api/flows/{saved['id']}/steps/mail:execute?wait=30s", {"context": {"line": 9}})
     assert alone["state"] == "SUCCEEDED", alone
     assert effects(ledger, name) == once + Counter([f"{name}-mail-1", f"{name}-mail-9"])

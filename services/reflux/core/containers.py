@@ -16,6 +16,7 @@ from reflux.core import event as ev
 from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json, JsonValue
 from reflux.core.event import RunPhase, StepState
 from reflux.core.expression import ErrorCode, Expression, ExpressionError
+from reflux.core.expression.values import described
 from reflux.core.flow.model import (
     ForeachAction,
     Loop,
@@ -47,9 +48,7 @@ def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
     """
     value = condition.evaluate(values)
     if not isinstance(value, bool):
-        message = (
-            f"a condition must give true or false, not {type(value).__name__}; compare it with something"
-        )
+        message = f"a condition must give true or false, not {described(value)}; compare it with something"
         raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, condition.source)
     return value
 
@@ -157,7 +156,11 @@ def begin_foreach(state: RunState, path: StepPath, action: ForeachAction, now: d
     items = items_of(action, state.values_of(path))
     steps = len(items) * size_of(state.flow, action.body)
     if steps > state.room:
-        message = f"{len(items)} items make {steps} steps; a run has at most {MAX_STEP_RUNS} in all"
+        taken = MAX_STEP_RUNS - state.room
+        message = (
+            f"{len(items)} items make {steps} steps, and the run has {taken} besides; "
+            f"it may have at most {MAX_STEP_RUNS} in all"
+        )
         return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
     return ev.StepEntered(path, (), now, count=len(items))
 
@@ -170,7 +173,7 @@ def items_of(action: ForeachAction, values: Mapping[str, JsonValue]) -> list[Jso
     """
     items = action.items.evaluate(values)
     if not isinstance(items, list):
-        message = f"foreach goes through a list, not {type(items).__name__}"
+        message = f"foreach goes through a list, not {described(items)}"
         raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(items).raw.decode()[:200])
     return items
 

@@ -18,7 +18,7 @@ NAME_RULE = "a lower-case letter, then at most 62 of a-z 0-9 . _ -"
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def is_name(text: str) -> bool:
@@ -27,7 +27,7 @@ def is_name(text: str) -> bool:
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` is a UUID in its canonical lower-case form."""
+    """Whether `text` is a UUID, in letters of any case; who keeps or compares one makes them lower."""
     return _UUID.fullmatch(text) is not None
 
 

@@ -138,11 +138,17 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
             return asked if isinstance(asked, StartChild) else Record(asked)
         case FailAction():
             message = action.message.evaluate(state.values_of(path))
-            text = message if isinstance(message, str) else Json.of(message).raw.decode()
-            failure = ev.Failure(action.code, Reason.FAIL_STEP, text, step=path)
+            failure = ev.Failure(action.code, Reason.FAIL_STEP, _text_of(message, path), step=path)
             return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
         case _:
             assert_never(action)
+
+
+def _text_of(message: JsonValue, path: StepPath) -> str:
+    """What a `fail` step says; null does not hide the code that the flow has chosen."""
+    if message is None:
+        return f"step {path} gives no message: it is null; give a default with '??'"
+    return message if isinstance(message, str) else Json.of(message).raw.decode()
 
 
 def _first_branches(

@@ -7,7 +7,7 @@ whoever has sent the word asks the same function and learns the same answer:
 - The same id again gives no events and no refusal, whatever has happened since (`RunState.heard`); but a
   signal with the id of another one is refused, because its sender would believe that it has arrived.
 - What a run is told again and means the same changes nothing: a cancel of a cancelled run.
-- A run that has finished refuses everything but that.
+- A run that has finished refuses everything but that; of an answer it says, then too, who was first.
 
 Rules by word:
 
@@ -148,6 +148,8 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
         if state.finished or state.canceled or (state.cancel and recalled):
             return ()
         return (ev.CancelRequested(word.actor, word.reason, now, recalled=recalled),)
+    if isinstance(word, Answer):
+        _check_first(state, word.step)
     if state.finished is not None:
         how = state.finished.state.value
         raise Refused(Reason.RUN_FINISHED, f"the run has finished: it is {how}", metadata={"run_state": how})
@@ -274,21 +276,27 @@ def _step(state: RunState, path: StepPath) -> StepRun:
     return run
 
 
+def _check_first(state: RunState, path: StepPath) -> None:
+    """Whether nobody has answered the step yet.
+
+    Raises:
+        Refused: APPROVAL_ANSWERED, with who was first.
+    """
+    run = state.steps.get(path)
+    if run is None or run.answer is None:
+        return
+    first = run.answer
+    did = "approved" if first.approved else "rejected"
+    metadata = {"actor": first.actor, "approved": str(first.approved).lower(), "at": first.time.isoformat()}
+    message = f"{first.actor} has {did} step {path} already"
+    raise Refused(Reason.APPROVAL_ANSWERED, message, metadata=metadata)
+
+
 def _answer(state: RunState, word: Answer, now: datetime) -> tuple[ev.Event, ...]:
     run = _step(state, word.step)
     action = run.step.action
     if not isinstance(action, ApproveAction):
         raise Refused(Reason.STEP_NOT_WAITING, f"step {word.step} asks nothing")
-    if run.answer is not None:
-        first = run.answer
-        did = "approved" if first.approved else "rejected"
-        metadata = {
-            "actor": first.actor,
-            "approved": str(first.approved).lower(),
-            "at": first.time.isoformat(),
-        }
-        message = f"{first.actor} has {did} step {word.step} already"
-        raise Refused(Reason.APPROVAL_ANSWERED, message, metadata=metadata)
     if word.step not in state.awaited:
         raise _not_waiting(word.step, run, "it asks nothing now")
     if word.form is not None or word.approved:
@@ -339,6 +347,8 @@ def _check_skip(state: RunState, path: StepPath, run: StepRun) -> None:
         raise _not_waiting(path, run, "what is around it has not begun")
     waits = run.state in (StepState.PENDING, StepState.RETRYING, StepState.PARKED)
     if not (waits or path in state.timers or path in state.awaited):
+        if run.child is not None and run.state not in SETTLED:
+            raise _not_waiting(path, run, f"it waits for run {run.child}; cancel that run, or this one")
         busy = run.flight is not None or isinstance(run.step.action, NodeAction)
         why = "its attempt is in flight" if busy and run.state not in SETTLED else "it can be skipped no more"
         raise _not_waiting(path, run, why)

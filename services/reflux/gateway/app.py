@@ -45,8 +45,8 @@ def application(watches: Watches, hooks: Hooks) -> Starlette:
         _refuse_unknown(request, ("after",))
         run_id = request.path_params["run_id"]
         if not is_id(run_id):
-            raise _invalid("run_id", f"{run_id!r} is not the id of a run: a lower-case UUID")
-        response = await watches.open(run_id, _position(request), _metadata(request))
+            raise _invalid("run_id", f"{run_id!r} is not the id of a run: a UUID")
+        response = await watches.open(run_id.lower(), _position(request), _metadata(request))
         return response or Response(status_code=204)
 
     async def hook(request: Request) -> Response:

@@ -125,7 +125,7 @@ class Launcher:
             psycopg.Error: what a derived run takes over could not be written.
         """
         try:
-            claim = _claimed(flow, document, derived)
+            claim = _claim(flow, document, derived)
         except InvalidArgument as error:
             return await self.launched_before(once, error)
         self._check_room(flow)
@@ -257,22 +257,25 @@ class Launcher:
         return [lease for lease in held if lease not in self._lost]
 
 
+def _claim(flow: Resolved, document: Json, derived: Derived | None) -> Claim:
+    """What a run with this input asks for before it may begin.
+
+    Raises:
+        InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for.
+    """
+    if derived is not None and derived.only_step is not None:
+        # A step alone has not the input of a whole run, and is none of those that are limited.
+        return NO_CLAIM
+    check_input(flow, document)
+    return claim_of(flow.flow.limits, document.value, flow.flow.vars)
+
+
 async def _forget(derived: Derived, run_id: RunId) -> None:
     """Takes back what a run was to take over that was not begun; if that fails it goes with its partition."""
     try:
         await derived.forget(run_id)
     except (psycopg.Error, OSError, TimeoutError) as error:
         log.warning("outcomes_not_dropped", run_id=run_id, error=str(error))
-
-
-def _claimed(flow: Resolved, document: Json, derived: Derived | None) -> Claim:
-    """What the run asks for of the flow's limits; its input fits the flow."""
-    if derived is not None and derived.only_step is not None:
-        return (
-            NO_CLAIM  # a step alone has not the input of a whole run, and is none of those that are limited
-        )
-    check_input(flow, document)
-    return claim_of(flow.flow.limits, document.value, flow.flow.vars)
 
 
 def _request(

@@ -97,6 +97,7 @@ def run_document(
             "uncompensated": list(finished.uncompensated) if finished else [],
             "parent": _parent(created),
             "failure_run_id": _failure_run(state),
+            "failure_run_error": _error(state.error_flow_refused),
             "actor": created.actor,
             "trigger": created.trigger,
             "priority": created.priority,

@@ -148,4 +148,4 @@ def advertised(address: str, peer: str) -> str:
 def _id(text: str) -> str:
     if not is_id(text):
         raise InvalidArgument(Reason.ARGUMENT_INVALID, f"endpoint_id {text!r} is not a UUID")
-    return text
+    return text.lower()

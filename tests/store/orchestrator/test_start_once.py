@@ -139,6 +139,20 @@ async def test_an_expired_request_id_starts_a_new_run(desk: Desk) -> None:
     assert (third.run_id, third.created) == (second.run_id, False)
 
 
+async def test_a_handle_of_something_else_is_taken_once_too(desk: Desk) -> None:
+    """Who comes second changes nothing; one that has expired is taken over for as long as a new one."""
+    [lease, *_] = await desk.leases()
+    first, second = request(lease).run_id, request(lease).run_id
+    for id_ in (first, second):
+        await start.take_handle(desk.pool, "bulk", "r", id_)
+    known = await start.find_started(desk.pool, "bulk", "r")
+    await desk.act("UPDATE start_keys SET expires_at = now() - interval '1 second'")
+    await start.take_handle(desk.pool, "bulk", "r", second)
+    later = await start.find_started(desk.pool, "bulk", "r")
+    assert await start.forget_expired(desk.pool) == 0
+    assert (known.run_id, later.run_id) == (first, second)
+
+
 async def test_all_that_has_expired_is_forgotten_however_much_it_is(desk: Desk, monkeypatch) -> None:
     """Page by page: more may expire between two clean-ups than one page holds."""
     monkeypatch.setattr(start, "_FORGET_AT_ONCE", 2)

@@ -21,3 +21,16 @@ async def test_a_flow_of_pure_steps_succeeds_with_one_row_a_step(begin, mesh):
     assert run["state"] == "SUCCEEDED"
     assert run["output"] == {"n": 8}
     assert kinds == ["RunCreated", "AttemptFinished", "AttemptFinished", "AttemptFinished", "RunFinished"]
+
+
+async def test_an_id_is_an_id_in_letters_of_any_case(begin, mesh):
+    """That of a flow is not taken for a name, and that of a run is the same run in every list."""
+    async with begin() as client:
+        flow = await client.save("shouted", {"id": "r", "return": 1})
+        run = await client.start(flow.upper(), wait="10s")
+        shouted = run["id"].upper()
+        steps = await client.steps(shouted)
+        same = await client.run(shouted)
+
+    assert (run["flow_id"], same["id"], same["output"]) == (flow, run["id"], 1)
+    assert list(steps) == ["r"]

@@ -78,6 +78,44 @@ async def test_failed_runs_are_retried_together(begin, mesh, nodes):
     assert [one["new_run_id"] for one in repeated["runs"]] == [one["new_run_id"] for one in first["runs"]]
 
 
+@pytest.mark.parametrize("how", [("retry", {}), ("fork", {"from_step": "a"})])
+async def test_the_same_request_again_does_nothing_new(begin, mesh, nodes, how):
+    """What it made matches its filter too, and so does what others began since: both are left alone."""
+    operation, arguments = how
+    async with begin() as client:
+        flow = await client.save("ill", STEP)
+        failed = [await client.start(flow, {"n": 1}, wait="10s") for _ in range(3)]
+        which = {"flow_id": "ill", "states": ["FAILED"]}
+        asked = {"expected_count": 100, "arguments": arguments, "request_id": "same-one"}
+        first = await bulk(client, operation, which, **asked)
+        made = [one["new_run_id"] for one in first["runs"]]
+        for run_id in made:
+            await client.until(run_id, "FAILED")
+        await client.start(flow, {"n": 1}, wait="10s")
+        again = [await bulk(client, operation, which, **asked) for _ in range(2)]
+        counted = await bulk(client, operation, which, dry_run=True, **asked)
+
+    assert {end["state"] for end in failed} == {"FAILED"}
+    for page in again:
+        assert page["outcomes"] == [{**first["outcomes"][0], "reason": "UNCHANGED"}]
+        assert [one["new_run_id"] for one in page["runs"]] == made
+    assert (first["matched"], counted["matched"]) == (3, 7)
+
+
+async def test_a_request_that_was_refused_does_not_bind_its_handle(begin, mesh, nodes):
+    """Nothing was done with it, so it stands for no moment yet."""
+    async with begin() as client:
+        flow = await client.save("late", STEP)
+        which = {"flow_id": "late", "states": ["FAILED"]}
+        await client.start(flow, {"n": 1}, wait="10s")
+        error = await refused(bulk(client, "retry", which, expected_count=0, request_id="one"))
+        await client.start(flow, {"n": 1}, wait="10s")
+        done = await bulk(client, "retry", which, expected_count=2, request_id="one")
+
+    assert error.reason is Reason.COUNT_EXCEEDED
+    assert done["handled"] == 2
+
+
 async def test_running_runs_are_cancelled_together(begin, mesh, nodes):
     """Each gets the word; a run that has ended meanwhile is not among those that match."""
     async with begin() as client:
@@ -243,6 +281,7 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
             await refused(bulk(client, "retry", {"flow_id": "nothing"}, expected_count=1)),
             await refused(bulk(client, "retry", one, expected_count=1, page_token="x")),
         ]
+        unnamed = await refused(bulk(client, None, one, expected_count=1))
 
     assert [error.reason for error in errors] == [
         Reason.FILTER_MISSING,
@@ -252,3 +291,4 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
         Reason.PAGE_TOKEN_INVALID,
     ]
     assert "did you mean retry" in errors[3].message
+    assert [(one.pointer, one.message) for one in unnamed.violations] == [("/operation", "the bulk needs it")]

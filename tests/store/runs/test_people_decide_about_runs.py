@@ -87,7 +87,8 @@ async def test_the_first_answer_counts_and_the_second_is_told_whose_it_was(begin
     assert (wrong.code, wrong.reason, wrong.violations[0].pointer) == (INVALID, "FORM_INVALID", "/form/limit")
     assert (final["output"]["approved"], final["output"]["form"]) == (True, {"limit": 5})
     assert (step["approval"]["answered_by"], step["approval"]["approved"]) == ("anonymous", True)
-    assert (finished.code, finished.reason) == (FAILED, "RUN_FINISHED")
+    assert (finished.code, finished.reason) == (FAILED, "APPROVAL_ANSWERED")
+    assert (finished.metadata["actor"], finished.metadata["approved"]) == ("anonymous", "true")
 
 
 async def test_of_many_answers_at_once_one_counts(begin):
@@ -132,7 +133,7 @@ async def test_a_token_is_enough_to_see_and_answer_its_step_and_nothing_else(beg
     assert answered["approval"]["answer_time"] == final["output"]["at"]
     assert "output" not in shown
     assert final["output"]["by"] == "token: Bob"
-    assert late.reason == "RUN_FINISHED"
+    assert (late.reason, late.metadata["actor"]) == ("APPROVAL_ANSWERED", "token: Bob")
     assert token not in journal
 
 

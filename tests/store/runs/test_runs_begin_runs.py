@@ -316,6 +316,22 @@ async def test_a_failed_run_starts_its_error_flow_once(begin, mesh, database_dsn
     assert [run_id for run_id, _ in await children_of(database_dsn, run["id"])] == [told["id"]]
 
 
+async def test_a_run_whose_error_flow_is_gone_says_so(begin, mesh):
+    """In its own document: nobody reads the journal of a run for what did not happen."""
+    async with begin() as client:
+        bad = {"id": "bad", "fail": {"message": "no"}}
+        told = await client.save("tell", {"id": "a", "set": {}})
+        flow = await client.save("fails", bad, policies={"on_failure": {"flow": "tell"}})
+        heard = await client.start(flow, wait="10s")
+        await FlowServiceStub(client.channel).DeleteFlow(flow_pb.DeleteFlowRequest(flow_id=told))
+        run = await client.start(flow, wait="10s")
+
+    assert (bool(heard["failure_run_id"]), heard["failure_run_error"]) == (True, None)
+    assert (run["state"], run["error"]["message"], run["failure_run_id"]) == ("FAILED", "no", "")
+    assert run["failure_run_error"]["reason"] == "FLOW_NOT_FOUND"
+    assert "tell" in run["failure_run_error"]["message"]
+
+
 async def test_a_parent_that_heard_no_word_looks_again(begin, mesh, database_dsn):
     """What waits for a word alone has a time in its row, far ahead; then it looks what its child does."""
     go = asyncio.Event()

@@ -226,6 +226,16 @@ def test_why_tells_each_attempt_in_words_and_in_a_table(server: FakeServer, refl
     ]
 
 
+def test_why_says_that_nobody_was_told_of_a_failure(server: FakeServer, reflux: Reflux) -> None:
+    """The flow that was to hear of it is gone: in words, and for programs."""
+    gone = {"code": "NOT_FOUND", "reason": "FLOW_NOT_FOUND", "message": "no flow is called tell"}
+    server.runs.run = a_run("FAILED", failure_run_error=gone)
+    text = " ".join(reflux("run", "why", RUN, ok=True).stdout.split())
+    assert "No run hears of the failure: FLOW_NOT_FOUND: no flow is called tell" in text
+    told = orjson.loads(reflux("run", "why", RUN, "--json", ok=True).stdout)
+    assert told["failure_run_error"] == gone
+
+
 def test_why_knows_only_steps_that_are_there(server: FakeServer, reflux: Reflux) -> None:
     """And names those that are."""
     server.runs.steps = [a_step()]

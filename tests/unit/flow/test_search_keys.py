@@ -27,13 +27,22 @@ def test_a_key_is_a_text_made_of_the_input(key, given, wanted):
     assert key_of(flow, Json.of(given)) == wanted
 
 
-@pytest.mark.parametrize("given", [{}, {"n": [1]}, {"n": {"a": 1}}, {"n": "x" * 201}])
-def test_a_run_whose_key_cannot_be_made_is_refused(given):
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({}, ""),
+        ({"n": [1]}, "not a list"),
+        ({"n": {"a": 1}}, "not a map"),
+        ({"n": "x" * 201}, "at most 200 characters"),
+    ],
+)
+def test_a_run_whose_key_cannot_be_made_is_refused(given, why):
     """Nobody would find it."""
     flow = flow_of(node("a"), search_key="{{ input.n }}")
     with pytest.raises(InvalidArgument) as refused:
         key_of(flow, Json.of(given))
     assert refused.value.reason == "INPUT_INVALID"
+    assert why in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ UNKNOWN_RUN = "0193a1b2-c3d4-7000-8000-00000000ffff"
     [
         (f"/api/runs/{UNKNOWN_RUN}:watch", 404, Reason.RUN_NOT_FOUND),
         ("/api/runs/my_run:watch", 400, Reason.ARGUMENT_INVALID),
-        (f"/api/runs/{RUN.upper()}:watch", 400, Reason.ARGUMENT_INVALID),
+        (f"/api/runs/{RUN.replace('-', '')}:watch", 400, Reason.ARGUMENT_INVALID),
         (f"{URL}?after=-1", 400, Reason.ARGUMENT_INVALID),
         (f"{URL}?after=", 400, Reason.ARGUMENT_INVALID),
         (f"{URL}?after=2147483648", 400, Reason.ARGUMENT_INVALID),

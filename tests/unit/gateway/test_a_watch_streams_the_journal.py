@@ -36,6 +36,14 @@ async def test_every_fact_is_an_event_and_the_last_one_is_followed_by_end(
     ]
 
 
+async def test_the_id_of_a_run_is_read_in_any_case(orchestrator: Orchestrator, gateway: Gateway) -> None:
+    """Whatever wrote it down."""
+    await orchestrator.record("RunCreated", "RunFinished")
+    async with gateway.client.get(f"/api/runs/{RUN.upper()}:watch") as response:
+        assert response.status == 200
+        assert [each.event for each in await rest(response)] == ["RunCreated", "RunFinished", "end"]
+
+
 async def test_a_fact_is_sent_when_it_is_recorded(orchestrator: Orchestrator, gateway: Gateway) -> None:
     """A watch opens before the run has done anything, and each fact arrives while the run goes on."""
     async with gateway.client.get(URL) as response:

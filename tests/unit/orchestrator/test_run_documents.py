@@ -43,6 +43,7 @@ def test_a_run_says_everything_flat():
         "uncompensated": [],
         "parent": None,
         "failure_run_id": "",
+        "failure_run_error": None,
         "actor": "me",
         "trigger": "",
         "origin": None,

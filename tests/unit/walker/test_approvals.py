@@ -8,7 +8,7 @@ from reflux.core.document import Json
 from reflux.core.errors import InvalidArgument, NotFound, Refused
 from reflux.core.event import RunPhase
 from reflux.core.reasons import Reason
-from reflux.core.word import Answer
+from reflux.core.word import Answer, Terminate
 from tests.support.walk import Walk, done, flow_of, node
 
 FORM = {"type": "object", "required": ["limit"], "properties": {"limit": {"type": "integer"}}}
@@ -72,9 +72,10 @@ def test_a_form_that_does_not_fit_is_refused_with_every_place(approved, form):
     assert walk.finished.state is RunPhase.SUCCEEDED
 
 
-def test_the_second_answer_is_told_who_was_first():
-    """Only the same answer again is answered alike."""
-    walk = walk_of(ASK, {"id": "w", "wait": {"for": "1h"}}).run()
+@pytest.mark.parametrize("rest", [({"id": "w", "wait": {"for": "1h"}},), ()], ids=["goes on", "is over"])
+def test_the_second_answer_is_told_who_was_first(rest):
+    """Only the same answer again is answered alike; whether the run goes on or is over."""
+    walk = walk_of(ASK, *rest).run()
     walk.say(answer(form={"limit": 1}))
     walk.say(answer(form={"limit": 1}))
     with pytest.raises(Refused, match="ada has approved step ok already") as refused:
@@ -98,6 +99,15 @@ def test_a_timeout_answers_as_the_step_says(then, state, approved):
     with pytest.raises(Refused) as refused:
         walk.say(answer())
     assert refused.value.reason is Reason.STEP_NOT_WAITING
+
+
+def test_who_answers_an_ended_run_that_nobody_answered_hears_that_it_has_ended():
+    """There is no first one to be told of."""
+    walk = walk_of().run()
+    walk.say(Terminate("t", "ada", "enough"))
+    with pytest.raises(Refused) as refused:
+        walk.say(answer())
+    assert refused.value.reason is Reason.RUN_FINISHED
 
 
 def test_an_answer_before_it_is_asked_is_refused():

@@ -75,10 +75,13 @@ def test_a_failed_expression_may_pass_and_is_never_retried():
     ],
     ids=["when", "if", "switch"],
 )
-@pytest.mark.parametrize("value", [1, 0, "", "false", None, []])
-def test_a_condition_is_true_or_false_and_nothing_like_it(step, value):
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(1, "an int"), (0, "an int"), ("", "a string"), ("false", "a string"), (None, "null"), ([], "a list")],
+)
+def test_a_condition_is_true_or_false_and_nothing_like_it(step, value, kind):
     """No value is taken for a truth in silence."""
-    assert "must give true or false" in failure_of(step, {"n": value}).message
+    assert f"must give true or false, not {kind};" in failure_of(step, {"n": value}).message
 
 
 def test_the_steps_inside_a_container_that_could_not_begin_are_skipped():

@@ -110,25 +110,28 @@ def test_loops_nest_and_each_iteration_sees_what_is_around_it():
     assert walk.output("l") == [2, 1]
 
 
-@pytest.mark.parametrize("value", ["text", {"a": 1}, None, 3])
-def test_what_is_no_list_fails_the_step_and_says_so(value):
+@pytest.mark.parametrize(
+    ("value", "kind"), [("text", "a string"), ({"a": 1}, "a map"), (None, "null"), (3, "an int")]
+)
+def test_what_is_no_list_fails_the_step_and_says_so(value, kind):
     """Nothing is begun."""
     walk = Walk(flow_of(each("{{ input.n }}", node("a"))), input={"n": value}).run()
     assert walk.started == []
     failure = walk.finished.failure
     assert failure is not None
     assert failure.reason is Reason.EXPRESSION_FAILED
-    assert "foreach goes through a list" in failure.message
+    assert f"foreach goes through a list, not {kind}" in failure.message
 
 
 def test_a_list_that_would_make_too_many_steps_is_refused_before_it_begins():
-    """A run has a bound; the message names it."""
-    walk = Walk(flow_of(each("{{ input.n }}", node("a"))), input={"n": [0] * 100_001}).run()
+    """A run has a bound; the message names it, and what else counts: the loop itself is a step too."""
+    walk = Walk(flow_of(each("{{ input.n }}", node("a"))), input={"n": [0] * 100_000}).run()
     assert walk.started == []
     failure = walk.finished.failure
     assert failure is not None
     assert failure.reason is Reason.LOOP_LIMIT
-    assert "100000" in failure.message
+    message = "100000 items make 100000 steps, and the run has 1 besides; it may have at most 100000 in all"
+    assert failure.message == message
 
 
 def test_ten_thousand_items_are_walked_in_order():

@@ -86,6 +86,14 @@ def test_fail_ends_the_run_with_its_message():
     ]
 
 
+def test_a_fail_whose_message_is_null_says_so_under_its_own_code():
+    """The word null alone would tell nobody anything; the failure stays the one that the flow has chosen."""
+    flow = flow_of({"id": "f", "fail": {"message": "{{ input.m }}", "code": "NOT_FOUND"}})
+    failure = Walk(flow, input={"m": None}).run().finished.failure
+    assert (failure.code, failure.reason) == ("NOT_FOUND", "FAIL_STEP")
+    assert failure.message == "step f gives no message: it is null; give a default with '??'"
+
+
 def test_fail_names_its_code_and_may_pass():
     """It is a step like any other: `on_error: continue` lets the run go on."""
     flow = flow_of(
@@ -95,9 +103,7 @@ def test_fail_names_its_code_and_may_pass():
     assert Walk(flow).run().output("z") == {"code": "NOT_FOUND"}
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [("{{ true }}", "true"), ("{{ null }}", "null"), ("{{ input }}", '{"n":1}')]
-)
+@pytest.mark.parametrize(("value", "text"), [("{{ true }}", "true"), ("{{ input }}", '{"n":1}')])
 def test_a_message_that_is_no_text_is_written_as_json(value, text):
     """People never see how our language writes a value."""
     walk = Walk(flow_of({"id": "f", "fail": {"message": value}}), input={"n": 1}).run()

@@ -9,11 +9,12 @@ import pytest
 from reflux.core import children
 from reflux.core import event as ev
 from reflux.core.children import MAX_DEPTH, child_id
-from reflux.core.event import RunPhase
+from reflux.core.errors import Refused
+from reflux.core.event import Choice, RunPhase
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.walker import decide
-from reflux.core.word import Terminate, WordId, hear
+from reflux.core.word import Overrule, Terminate, WordId, hear
 from reflux.orchestrator.resting import rests
 from tests.support.walk import RUN, START, Walk, created, done, failed, flow_of, never, node, not_sent
 
@@ -37,6 +38,16 @@ def test_a_step_waits_for_its_child_and_gives_what_that_gave():
     assert walk.timed[2] == (5, "sub SUCCEEDED")
     assert walk.output("sub") == 3
     assert walk.state.steps["sub"].child == CHILD
+
+
+def test_a_step_that_waits_for_its_child_is_not_skipped_and_says_what_to_do_instead():
+    """The child would go on, and nobody would hear of it."""
+    walk = Walk(flow_of(sub()), runs={"sub": done(after=5)}).run(until=1)
+    with pytest.raises(Refused) as refused:
+        walk.say(Overrule(WordId("o"), "ada", "sub", Choice.SKIP, "enough"))
+    assert refused.value.reason is Reason.STEP_NOT_WAITING
+    wanted = f"step sub is RUNNING: it waits for run {CHILD}; cancel that run, or this one"
+    assert refused.value.message == wanted
 
 
 def test_a_detached_child_is_not_waited_for():

@@ -51,11 +51,14 @@ def why(
             reflux.out.json(
                 {
                     **{key: run[key] for key in ("id", "state", "error", "waiting")},
+                    "failure_run_error": run.get("failure_run_error"),
                     "steps": [{key: each[key] for key in shown} for each in steps],
                 }
             )
             return
         reflux.out.line(f"Run {run['id']} of {run['flow_name']} is {run['state']}{_because(run)}", "bold")
+        if untold := run.get("failure_run_error"):
+            reflux.out.prose(f"No run hears of the failure: {untold['reason']}: {untold['message']}")
         out_now = _Ejected(reflux)
         for each in steps:
             _explain(reflux.out, each)

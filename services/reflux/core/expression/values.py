@@ -74,6 +74,11 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def described(value: Value) -> str:
+    """The kind of a value in a sentence: `a list`, `an int`, `null`."""
+    return with_article(kind(value))
+
+
 def checked_int(value: int) -> int:
     """The value, if it is in the range of int64.
 

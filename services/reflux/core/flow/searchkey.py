@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from reflux.core.document import Json
 from reflux.core.errors import InvalidArgument
 from reflux.core.expression import ExpressionError
+from reflux.core.expression.values import described
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.reasons import Reason
 
@@ -60,7 +61,7 @@ def key_of(flow: Flow, given: Json) -> str | None:
         raise _refused(flow, error.render()) from None
     text = _text(value)
     if text is None:
-        raise _refused(flow, f"it must be a text, a number, true or false, not {type(value).__name__}")
+        raise _refused(flow, f"it must be a text, a number, true or false, not {described(value)}")
     if len(text) > MAX_KEY or "\0" in text:
         raise _refused(flow, f"it has at most {MAX_KEY} characters, none of them NUL")
     return text or None

@@ -1,7 +1,8 @@
 """One operation with many runs: count, then page by page, each run by itself.
 
 - Somebody who asks says how many runs he expects. If more match, nothing is done: the filter is wider than he
-  thinks. Runs that begin after the request never match, so what the operation itself makes is left alone.
+  thinks. Runs that begin after the request never match, so what the operation itself makes is left alone. A
+  request_id stands for the moment of its first use: repeated, the request finds no run that began since.
 - A page is done by a bounded number of workers; what one run refuses is counted by its reason and stops
   nothing. When the database is away the page fails as a whole; asked again with the same request_id it goes
   on without retrying or forking any run twice.
@@ -19,15 +20,20 @@ import orjson
 from reflux.core.errors import InvalidArgument, RefluxError, Refused
 from reflux.core.event import RunPhase
 from reflux.core.flow.problems import nearest
+from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.orchestrator.bodies import Fields
 from reflux.orchestrator.operations import search
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.runs import RunFilter, RunRow
+from reflux.orchestrator.store.start import find_started, take_handle
 from reflux.orchestrator.words.documents import run_id_of
 from reflux.runtime import pages
+from reflux.runtime.ids import time_of, uuid7
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
     from reflux.orchestrator.flows.cache import FlowCache
@@ -41,6 +47,8 @@ AT_ONCE: Final = 8
 """Runs in hand: half of the connections to the database, so that others are served meanwhile."""
 SHOWN: Final = 100
 SAMPLE: Final = 20
+SCOPE: Final = "bulk"
+"""Of the handles of bulk operations."""
 DONE: Final = "DONE"
 UNCHANGED: Final = "UNCHANGED"
 
@@ -110,7 +118,9 @@ class Bulks:
         listing = f"bulk {bulk.digest}"
         token = pages.read_token(listing, page_token, first="")
         older_than = run_id_of(token) if token else None
-        which = self._until_now(bulk.which)
+        handle = "" if bulk.dry_run else asked.request_id
+        began = await self._first_use(handle)
+        which = _until(began or self._clock.now(), bulk.which)
         matched = await runs.count(self._pool, which, limit=MAX_COUNT)
         if bulk.dry_run:
             sample = await runs.list_page(self._pool, which, limit=SAMPLE)
@@ -118,15 +128,24 @@ class Bulks:
         if older_than is None and matched > (bulk.expected or 0):
             message = f"{matched} runs match, and {bulk.expected} were expected: nothing was done"
             raise Refused(Reason.COUNT_EXCEEDED, message, metadata={"count": str(matched)})
+        if handle and began is None:
+            which = _until(await self._use(handle), which)
         rows = await runs.list_page(self._pool, which, limit=bulk.limit + 1, older_than=older_than)
         page = rows[: bulk.limit]
         outcomes = await _do_all(bulk.act, page, asked)
         after = pages.write_token(listing, page[-1].run_id) if len(rows) > len(page) else ""
         return _result(matched, outcomes.shown, outcomes, after)
 
-    def _until_now(self, which: RunFilter) -> RunFilter:
-        now = self._clock.now()
-        return replace(which, created_before=min(which.created_before or now, now))
+    async def _first_use(self, handle: str) -> datetime | None:
+        """When a request with this handle was first done."""
+        known = await find_started(self._pool, SCOPE, handle) if handle else None
+        return None if known is None else time_of(known.run_id)
+
+    async def _use(self, handle: str) -> datetime:
+        """The moment that the handle stands for from now on; of two requests at once the first one's."""
+        # What it begins is many runs, so in place of a run the handle has an id that carries the time.
+        await take_handle(self._pool, SCOPE, handle, RunId(uuid7(self._clock.now())))
+        return await self._first_use(handle) or self._clock.now()
 
     async def _read(self, body: HttpBody) -> Bulk:
         """The document.
@@ -138,7 +157,8 @@ class Bulks:
         name = fields.text("operation", required=True)
         operation = self._acts.table.get(name)
         if operation is None:
-            fields.wrong("operation", f"no operation; {nearest(name, self._acts.table)}".rstrip("; "))
+            if name:  # else that is said already
+                fields.wrong("operation", f"no operation; {nearest(name, self._acts.table)}".rstrip("; "))
             fields.check()
             raise AssertionError("a wrong field is refused")
         dry_run = fields.flag("dry_run")
@@ -183,6 +203,11 @@ class Bulks:
             created_from=fields.time("created_after"),
             created_before=fields.time("created_before"),
         )
+
+
+def _until(time: datetime, which: RunFilter) -> RunFilter:
+    """Of these runs those that had begun by then."""
+    return replace(which, created_before=min(which.created_before or time, time))
 
 
 async def _do_all(act: Act, page: list[RunRow], asked: Asked) -> Outcomes:

@@ -63,7 +63,7 @@ def execution(body: HttpBody, step: str, *, flow: str = "", run_id: str | None =
     known = ("flow_version", "node_version", "input", "context", *(("path",) if run_id is not None else ()))
     fields = Fields.of(body, what="the execution", known=known)
     path = fields.text("path")
-    if path and path.rpartition("/")[2] != step:
+    if path and step not in (path, path.rpartition("/")[2]):
         fields.wrong("path", f"ends with the id of the step, {step[:100]}")
     if fields.has("input") and fields.has("context"):
         fields.wrong("context", "give an input or a context: with an input nothing is read")

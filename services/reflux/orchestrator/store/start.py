@@ -170,6 +170,15 @@ async def find_all_started(pool: Pool, scope: str, request_ids: Sequence[str]) -
     return {each: found[scope, each] for each in request_ids if (scope, each) in found}
 
 
+async def take_handle(pool: Pool, scope: str, request_id: str, id_: RunId) -> None:
+    """Makes a handle stand for this id, which is no run's, unless it stands for something already.
+
+    Raises:
+        psycopg.Error: the database is away.
+    """
+    await fetch(pool, "take_handle", {"scope": scope, "key": request_id, "id": id_})
+
+
 async def forget_expired(pool: Pool) -> int:
     """Delete the expired handles, page by page; to be called now and then, by any orchestrator.
 

@@ -57,7 +57,7 @@ def run_id_of(text: str) -> RunId:
     """
     if not is_id(text):
         raise _wrong("run_id", "the id of a run (a UUID)")
-    return RunId(text)
+    return RunId(text.lower())
 
 
 def step_of(text: str) -> StepPath:

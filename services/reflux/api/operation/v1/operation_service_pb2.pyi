@@ -33,7 +33,8 @@ class BulkRunsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Handle of the whole: with the same one within 7 days no run is retried or forked twice, and each word is said
-    to a run once.
+    to a run once. Runs that begin after its first use never match, also when the request is repeated; a dry run does
+    not use it.
     """
     page_token: _builtins.str
     """next_page_token of the page before, to go on."""
@@ -444,9 +445,7 @@ class ReplayStepRequest(_message.Message):
     run_id: _builtins.str
     """UUID."""
     step: _builtins.str
-    """Id of the step; of one inside of a loop its path, e.g. lines[3]/price. A URL holds no path: there it is the id,
-    and the document has the path.
-    """
+    """Path of the step, e.g. pay or lines[3]/price; or its id, and the document has the path."""
     request_id: _builtins.str
     """Start-once handle: the same request_id within 7 days gives the same run."""
     wait: _builtins.str
@@ -488,7 +487,9 @@ class StepExecution(_message.Message):
     node_version: _builtins.str
     """Version of the step's node to call, whatever the flow and the route say; empty: as they say."""
     path: _builtins.str
-    """Path of the step in the run, when it stands inside of a loop, e.g. lines[3]/price. Not for a step of a flow."""
+    """Path of the step in the run, when it stands inside of a loop, e.g. lines[3]/price, and only its id is given as
+    the step. Not for a step of a flow.
+    """
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
         """The whole input of the step's node, instead of its `with`. Absent: that is evaluated."""

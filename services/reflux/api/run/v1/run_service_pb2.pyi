@@ -113,6 +113,7 @@ class Run(_message.Message):
     UNCOMPENSATED_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     FAILURE_RUN_ID_FIELD_NUMBER: _builtins.int
+    FAILURE_RUN_ERROR_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
@@ -193,6 +194,10 @@ class Run(_message.Message):
         """The run and the step that began this one. Not filled in lists."""
 
     @_builtins.property
+    def failure_run_error(self) -> Global___Error:
+        """Why no such run was begun, though spec.policies.on_failure asks for one; absent otherwise. Not filled in lists."""
+
+    @_builtins.property
     def origin(self) -> Global___Origin:
         """Where it comes from; absent when it was just started. Not filled in lists, but for its run and operation."""
 
@@ -234,6 +239,7 @@ class Run(_message.Message):
         uncompensated: _abc.Iterable[_builtins.str] | None = ...,
         parent: Global___Parent | None = ...,
         failure_run_id: _builtins.str = ...,
+        failure_run_error: Global___Error | None = ...,
         origin: Global___Origin | None = ...,
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         key: _builtins.str = ...,
@@ -246,9 +252,9 @@ class Run(_message.Message):
         seed: _builtins.str = ...,
         cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "create_time", b"create_time", "error", b"error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "create_time", b"create_time", "error", b"error", "failure_run_error", b"failure_run_error", "finish_time", b"finish_time", "input", b"input", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "queue", b"queue", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "actor", b"actor", "cost", b"cost", "create_time", b"create_time", "error", b"error", "failure_run_id", b"failure_run_id", "faults", b"faults", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "seed", b"seed", "state", b"state", "test", b"test", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "actor", b"actor", "cost", b"cost", "create_time", b"create_time", "error", b"error", "failure_run_error", b"failure_run_error", "failure_run_id", b"failure_run_id", "faults", b"faults", "fingerprint", b"fingerprint", "finish_time", b"finish_time", "flow_id", b"flow_id", "flow_name", b"flow_name", "flow_version", b"flow_version", "id", b"id", "input", b"input", "key", b"key", "origin", b"origin", "output", b"output", "parent", b"parent", "pause", b"pause", "priority", b"priority", "queue", b"queue", "seed", b"seed", "state", b"state", "test", b"test", "trigger", b"trigger", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
