@@ -1,6 +1,6 @@
 """Whatever goes wrong: accepted runs end or wait for a person, and effects happen as promised.
 
-The seeds that ever failed are kept (`KEPT`) and run first; then come the first `WORLDS`, which are the same
+Seeds that failed are kept (`KEPT`) and run first; then come the first `WORLDS`, which are the same
 for everybody. Worlds that nobody has seen before are for `make simulate`. A failing seed is printed with the
 command that shows its world line by line.
 """
@@ -11,14 +11,9 @@ import pytest
 
 from tests.simulation.simulation import simulate
 
-KEPT = (
-    2, 44, 81, 167, 207, 259, 266, 449, 485, 545, 707, 714, 719, 736, 1441, 1733, 10031, 10048,
-    10113, 11660, 84341425651, 84341425669, 84341425908, 65, 140, 203, 352, 617, 696, 776, 1290, 1474, 2024,
-    2382, 715813021262, 715813021416, 715813021491, 715813021637, 715813022556,
-    5002073, 5002494, 5002894, 5003183, 5004415, 5004490, 5006485, 5009400, 6000831,
-    7010869, 8003566, 241, 556, 50000045, 50000085, 1029608536926, 116187181326,
-)  # fmt: skip
-"""Each of them broke a promise once, by a defect of the product or of the simulator."""
+KEPT = (4281,)
+"""Each of them broke a promise once, in worlds as they are now. When what is in a world changes, a seed is
+another world: what it found stays with the planted bugs then, or with a test of its own; the seed goes."""
 WORLDS = 1200
 AT_ONCE = 150
 FULL = 0.9
