@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from reflux.core.expression.budget import MAX_SIZE
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import SECOND, Duration, Timestamp, parse_duration, parse_timestamp
 from reflux.core.expression.values import (
@@ -121,5 +122,5 @@ def json_decode(budget: Budget, text: str) -> Value:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         raise Fault(ErrorCode.BAD_VALUE, "this text is no JSON") from error
-    Sealer().seal(value)
+    Sealer(MAX_SIZE).seal(value)
     return value
