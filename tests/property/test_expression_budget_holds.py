@@ -37,6 +37,7 @@ SCOPE = {
     "percents": "%" * MAX_SIZE,
     "deep": [[[[[[[[[[[[0]]]]]]]]]]]],
     "terms": "1s" * 500_000,
+    "wide": "\U0001f600" * 250_000,
 }
 TOO_MUCH = [
     "xs.map(i, xs.map(j, i * j))",
@@ -66,6 +67,8 @@ TOO_MUCH = [
     "objects.distinct()",
     "percents.format([])",
     "floats.all(x, true)",
+    f"[{'wide.upperAscii(), ' * 31}].size()",
+    f"[{'wide.lowerAscii(), ' * 31}].size()",
 ]
 TOO_LARGE = [
     "big + 'a'",

@@ -77,7 +77,7 @@ def given_context(flow: Flow, step: Step, context: JsonValue) -> OnlyStep:
     for name in steps:
         step_of(flow, name)
     seen = {name: {**_SEEN, **each} for name, each in steps.items()}  # type: ignore[dict-item]
-    return OnlyStep(step.path, _bounded({**context, "steps": seen}))  # type: ignore[dict-item]
+    return OnlyStep(step.path, _bounded(Json.of({**context, "steps": seen})))  # type: ignore[dict-item]
 
 
 def recorded(origin: RunState, flow: Flow, step: Step, path: StepPath) -> OnlyStep:
@@ -94,7 +94,7 @@ def recorded(origin: RunState, flow: Flow, step: Step, path: StepPath) -> OnlySt
     values = origin.values_of(path)
     if isinstance(step.action, NodeAction):
         try:
-            return OnlyStep(step.path, None, _bounded(step.action.with_.evaluate(values)))
+            return OnlyStep(step.path, None, _bounded(step.action.with_.document(values)))
         except ExpressionError as error:
             message = f"what run {origin.id} knew does not give step {path} its input: {error.render()}"
             raise InvalidArgument(Reason.EXPRESSION_FAILED, message) from None
@@ -105,7 +105,7 @@ def recorded(origin: RunState, flow: Flow, step: Step, path: StepPath) -> OnlySt
         name: values[name] for name in ("input", *_names_around(flow, step)) if name in values
     }
     kept["steps"] = {name: seen for name, seen in steps.items() if reads.steps is None or name in reads.steps}
-    return OnlyStep(step.path, _bounded(kept))
+    return OnlyStep(step.path, _bounded(Json.of(kept)))
 
 
 def _names_around(flow: Flow, step: Step) -> list[str]:
@@ -122,13 +122,12 @@ def _names_around(flow: Flow, step: Step) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _bounded(value: JsonValue) -> Json:
-    """As a document.
+def _bounded(document: Json) -> Json:
+    """The document, if it can be stored.
 
     Raises:
         InvalidArgument: DOCUMENT_TOO_LARGE.
     """
-    document = Json.of(value)
     if len(document.raw) > MAX_DOCUMENT_BYTES:
         message = f"what the step is given is {len(document.raw)} bytes; the limit is {MAX_DOCUMENT_BYTES}"
         raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message)

@@ -18,6 +18,7 @@ started once and by all means, or the journal says why not. A run that hears of 
 itself, nor has anything below it: a failure is told once.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -26,7 +27,7 @@ from uuid import UUID
 from reflux.core import event as ev
 from reflux.core.command import StartChild
 from reflux.core.containers import gave
-from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json, JsonValue
+from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json, JsonValue, TooDeep
 from reflux.core.event import RunPhase, StepState
 from reflux.core.flow.model import FlowAction
 from reflux.core.mapping import run_output
@@ -56,7 +57,7 @@ def ask(state: RunState, path: StepPath, action: FlowAction, now: datetime) -> S
     if state.created.depth >= MAX_DEPTH:
         message = f"step {path} would begin a run {MAX_DEPTH + 1} levels below the first one"
         return _failed(path, ev.Failure("FAILED_PRECONDITION", Reason.FLOW_DEPTH, message, step=path), now)
-    document = Json.of(action.with_.evaluate(state.values_of(path)))
+    document = action.with_.document(state.values_of(path))
     if len(document.raw) > MAX_DOCUMENT_BYTES:
         message = f"the input of step {path} is {len(document.raw)} bytes; the limit is {MAX_DOCUMENT_BYTES}"
         failure = ev.Failure("INVALID_ARGUMENT", Reason.DOCUMENT_TOO_LARGE, message, step=path)
@@ -88,7 +89,7 @@ def again(state: RunState, path: StepPath) -> StartChild:
         return StartChild(requested, _failure_input(state, failure))
     action = state.steps[path].step.action
     assert isinstance(action, FlowAction), f"{path} begins no run"
-    return StartChild(requested, Json.of(action.with_.evaluate(state.values_of(path))))
+    return StartChild(requested, action.with_.document(state.values_of(path)))
 
 
 def _failure_input(state: RunState, failure: ev.Failure | None) -> Json:
@@ -100,8 +101,11 @@ def _failure_input(state: RunState, failure: ev.Failure | None) -> Json:
         "error": caught(failure) if failure is not None else None,
         "input": created.input.value,
     }
-    document = Json.of(told)
-    return document if len(document.raw) <= MAX_DOCUMENT_BYTES else Json.of({**told, "input": None})
+    with suppress(TooDeep):
+        document = Json.bounded(told)
+        if len(document.raw) <= MAX_DOCUMENT_BYTES:
+            return document
+    return Json.of({**told, "input": None})
 
 
 def started(

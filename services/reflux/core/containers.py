@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from reflux.core import event as ev
-from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json, JsonValue
+from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, NULL, Json, JsonValue, TooDeep
 from reflux.core.event import RunPhase, StepState
-from reflux.core.expression import ErrorCode, Expression, ExpressionError
+from reflux.core.expression import ErrorCode, Expression, ExpressionError, Room
 from reflux.core.expression.values import described
 from reflux.core.flow.model import (
     ForeachAction,
@@ -65,6 +65,15 @@ def gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.Ste
     return ev.StepSettled(path, StepState.SUCCEEDED, now, output=given)
 
 
+def gave_value(state: RunState, path: StepPath, value: JsonValue, now: datetime) -> ev.StepSettled:
+    """As `gave`, of a value in which outputs are put together, and which so may nest too deep."""
+    try:
+        return gave(state, path, Json.bounded(value), now)
+    except TooDeep:
+        message = f"the output of step {path} nests deeper than {MAX_DEPTH} levels"
+        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now)
+
+
 def last_output(state: RunState, scope: Scope, prefix: str) -> Json:
     """What the last step of a list gave."""
     last = state.steps[StepPath(prefix + scope.last)] if scope.last is not None else None
@@ -86,7 +95,9 @@ def finish_container(state: RunState, path: StepPath, now: datetime) -> ev.Event
             case WhileAction():
                 return go_on(state, path, action, now)
             case ForeachAction():
-                return gave(state, path, Json.of(_results(state, run, action)), now)
+                return gave_value(state, path, _results(state, run, action), now)
+            case ParallelAction():
+                return gave_value(state, path, _by_branch(state, run, action), now)
             case _:
                 return gave(state, path, _output(state, run), now)
     except ExpressionError as error:
@@ -94,18 +105,19 @@ def finish_container(state: RunState, path: StepPath, now: datetime) -> ev.Event
 
 
 def _output(state: RunState, run: StepRun) -> Json:
-    """Of the branch taken: what its last step gave. Of parallel: that, by branch."""
-    action = run.step.action
-    scopes = branches_of(action)
-    if isinstance(action, ParallelAction):
-        won = {frame.branch for frame in run.over if frame.closing is None}
-        return Json.of(
-            {
-                name: last_output(state, scope, run.prefix).value if scope.branch in won else None
-                for name, scope in zip(action.names, scopes, strict=True)
-            }
-        )
-    return last_output(state, scopes[run.branches[0]], run.prefix) if run.branches else NULL
+    """Of the branch taken: what its last step gave."""
+    if not run.branches:
+        return NULL
+    return last_output(state, branches_of(run.step.action)[run.branches[0]], run.prefix)
+
+
+def _by_branch(state: RunState, run: StepRun, action: ParallelAction) -> JsonValue:
+    """What the last step of each branch gave."""
+    won = {frame.branch for frame in run.over if frame.closing is None}
+    return {
+        name: last_output(state, scope, run.prefix).value if scope.branch in won else None
+        for name, scope in zip(action.names, branches_of(action), strict=True)
+    }
 
 
 def _next_of_try(state: RunState, path: StepPath, action: TryAction, now: datetime) -> ev.Event:
@@ -178,27 +190,30 @@ def items_of(action: ForeachAction, values: Mapping[str, JsonValue]) -> list[Jso
     return items
 
 
-def _results(state: RunState, run: StepRun, action: ForeachAction) -> list[JsonValue]:
+def _results(state: RunState, run: StepRun, action: ForeachAction) -> JsonValue:
     """One value per item, in their order; of an iteration that failed, its error.
 
     Raises:
-        ExpressionError: a `result` cannot be evaluated.
+        ExpressionError: a `result` cannot be evaluated, or does not fit into one document with those before.
     """
     frames = sorted(run.over, key=lambda frame: frame.index)
+    room = Room()
     return [
-        {"error": error_of(failure)} if (failure := _failure_of(frame)) else _result(state, frame, action)
+        _result(state, frame, action, room)
+        if (failure := _failure_of(frame)) is None
+        else {"error": error_of(failure)}
         for frame in frames
     ]
 
 
-def _result(state: RunState, frame: Frame, action: Loop) -> JsonValue:
+def _result(state: RunState, frame: Frame, action: Loop, room: Room) -> JsonValue:
     """What an iteration gives.
 
     Raises:
         ExpressionError: its `result` cannot be evaluated.
     """
     if action.result is not None:
-        return action.result.evaluate(frame.values)
+        return action.result.evaluate(frame.values, room)
     return last_output(state, action.body, frame.prefix).value
 
 
@@ -219,9 +234,9 @@ def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -
         message += "" if room else f", and a run has at most {MAX_STEP_RUNS} steps"
         return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
     if former is not None:
-        return gave(state, path, Json.of(_result(state, former, action)), now)
-    nothing = action.result.evaluate({**values, "index": 0}) if action.result is not None else None
-    return gave(state, path, Json.of(nothing), now)
+        return gave_value(state, path, _result(state, former, action, Room()), now)
+    nothing = action.result.document({**values, "index": 0}) if action.result is not None else NULL
+    return gave(state, path, nothing, now)
 
 
 def _before_the_first(state: RunState, path: StepPath, action: WhileAction) -> dict[str, JsonValue]:

@@ -57,7 +57,7 @@ def _self(run: StepRun, output: Json, version: str | None, cost_nanos: int | Non
 
 def _made(template: Template, values: Mapping[str, JsonValue], path: StepPath) -> Json | ev.Failure:
     try:
-        document = Json.of(template.evaluate(values))
+        document = template.document(values)
     except ExpressionError as error:
         return ev.Failure("INVALID_ARGUMENT", Reason.EXPRESSION_FAILED, error.render(), step=path)
     size = len(document.raw)

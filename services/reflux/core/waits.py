@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from reflux.core import event as ev
-from reflux.core.containers import gave
+from reflux.core.containers import gave_value
 from reflux.core.document import NULL, Json, JsonValue
 from reflux.core.event import StepState
 from reflux.core.expression import ErrorCode, ExpressionError, Template
@@ -95,25 +95,24 @@ def waited(state: RunState, path: StepPath, now: datetime) -> ev.StepSettled:
         case OnTimeout.CONTINUE:
             return ev.StepSettled(path, StepState.SUCCEEDED, now, output=NULL)
         case OnTimeout.APPROVE | OnTimeout.REJECT as default:
-            return gave(state, path, _given(default is OnTimeout.APPROVE, None, None, NO_ANSWER, now), now)
+            given = _given(default is OnTimeout.APPROVE, None, None, NO_ANSWER, now)
+            return gave_value(state, path, given, now)
 
 
 def answered(state: RunState, answer: ev.StepAnswered) -> ev.StepSettled:
     """The end of an approval by an answer. A rejection is an answer as good as the other: no failure."""
     output = _given(answer.approved, answer.form, answer.actor, answer.comment, answer.time)
-    return gave(state, answer.step, output, answer.time)
+    return gave_value(state, answer.step, output, answer.time)
 
 
-def _given(approved: bool, form: Json | None, by: str | None, comment: str, at: datetime) -> Json:  # noqa: FBT001
-    return Json.of(
-        {
-            "approved": approved,
-            "form": None if form is None else form.value,
-            "by": by,
-            "at": at.isoformat().replace("+00:00", "Z"),
-            "comment": comment,
-        }
-    )
+def _given(approved: bool, form: Json | None, by: str | None, comment: str, at: datetime) -> JsonValue:  # noqa: FBT001
+    return {
+        "approved": approved,
+        "form": None if form is None else form.value,
+        "by": by,
+        "at": at.isoformat().replace("+00:00", "Z"),
+        "comment": comment,
+    }
 
 
 def _read(state: RunState, path: StepPath, template: Template | None, default: JsonValue) -> JsonValue:

@@ -132,13 +132,13 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
         case ApproveAction():
             return Record(ask(state, path, action, now))
         case SetAction() | ReturnAction():
-            return Record(gave(state, path, Json.of(action.value.evaluate(state.values_of(path))), now))
+            return Record(gave(state, path, action.value.document(state.values_of(path)), now))
         case FlowAction():
             asked = children.ask(state, path, action, now)
             return asked if isinstance(asked, StartChild) else Record(asked)
         case FailAction():
-            message = action.message.evaluate(state.values_of(path))
-            failure = ev.Failure(action.code, Reason.FAIL_STEP, _text_of(message, path), step=path)
+            message = action.message.document(state.values_of(path))
+            failure = ev.Failure(action.code, Reason.FAIL_STEP, _text_of(message.value, path), step=path)
             return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
         case _:
             assert_never(action)
@@ -201,9 +201,9 @@ def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:
     if total is None and step.timeout.total is not None:
         total = now + step.timeout.total
     try:
-        document = Json.of(action.with_.evaluate(state.values_of(path)))
+        document = action.with_.document(state.values_of(path))
         cache = step.cache
-        key = Json.of(cache.key.evaluate(state.values_of(path))) if cache and cache.key else document
+        key = cache.key.document(state.values_of(path)) if cache and cache.key else document
         route = step.route or _NO_ROUTE
         template = route.sticky
         sticky = template.evaluate(state.values_of(path)) if template else None

@@ -32,7 +32,7 @@ import grpc
 from reflux.api.node.v1 import node_service_pb2 as pb
 from reflux.core.attempt import AttemptResult
 from reflux.core.cost import believable
-from reflux.core.document import MAX_DOCUMENT_BYTES, Json
+from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, Json, TooDeep, write
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Failure, Outcome
 from reflux.core.names import RunId, StepPath
@@ -329,7 +329,9 @@ def _unfit(order: Order, document: Json) -> Failure | None:
     if size > MAX_DOCUMENT_BYTES:
         return _too_large(order, f"{size} bytes; the limit is {MAX_DOCUMENT_BYTES}")
     try:
-        document.value  # noqa: B018 - read once here, used by every expression later
+        write(document.value)  # read once here, used by every expression later
+    except TooDeep:
+        return _too_large(order, f"nested deeper than {MAX_DEPTH} levels")
     except ValueError as error:
         message = f"the output of step {order.step} is not JSON: {error}"
         return Failure("INTERNAL", Reason.OUTPUT_INVALID, message, step=order.step)

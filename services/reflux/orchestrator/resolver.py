@@ -14,7 +14,7 @@ from reflux.api.node.v1 import node_service_pb2 as pb
 from reflux.api.node.v1.node_service_pb2_grpc import NodeServiceStub
 from reflux.core import event as ev
 from reflux.core.command import AskEffect
-from reflux.core.document import MAX_DOCUMENT_BYTES, Json
+from reflux.core.document import MAX_DOCUMENT_BYTES, Json, TooDeep, write
 from reflux.core.effect import Lane
 from reflux.core.event import Knowledge, Question
 from reflux.core.flow.model import NodeAction
@@ -182,7 +182,9 @@ def _read(told: pb.EffectKnowledge) -> Answer:
         return Answer(known, told.detail)
     output = Json(told.output)
     try:
-        output.value  # noqa: B018 - read once here, used by every expression later
+        write(output.value)  # read once here, used by every expression later
+    except TooDeep:
+        return Answer(Knowledge.UNKNOWN, "what was found nests too deep to be kept", answered=False)
     except ValueError as error:
         return Answer(Knowledge.UNKNOWN, f"what was found is not JSON: {error}", answered=False)
     if len(output.raw) > MAX_DOCUMENT_BYTES:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, cast
 import orjson
 import yaml
 
-from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, JsonValue
+from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, JsonValue, shape
 from reflux.core.errors import InvalidArgument, Violation
 from reflux.core.reasons import Reason
 
@@ -110,27 +110,12 @@ def parse_json(raw: bytes, *, what: str) -> JsonValue:
         if "depth limit" in error.msg:
             _find_fault(raw, what)
         _refuse(what, f"is not JSON: {error.msg}", error.lineno, error.colno)
-    depth, members = _measure(value)
+    depth, members = shape(value)
     if depth > MAX_DEPTH or raw.count(b":") != members or _LONG_DIGITS.search(raw):
         bare = _STRING.sub(b"", raw)
         if depth > MAX_DEPTH or bare.count(b":") != members or _LONG_DIGITS.search(bare):
             _find_fault(raw, what)
     return value
-
-
-def _measure(value: JsonValue) -> tuple[int, int]:
-    """Levels of nesting (a scalar has none, an empty list one) and the number of members of all objects."""
-    level, depth, members = [value], 0, 0
-    while containers := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = []
-        for item in containers:
-            if isinstance(item, dict):
-                members += len(item)
-                level.extend(item.values())
-            else:
-                level.extend(item)
-    return depth, members
 
 
 def _find_fault(raw: bytes, what: str) -> None:

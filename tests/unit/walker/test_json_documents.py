@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflux.core.document import NULL, Json
+from reflux.core.document import NULL, Json, TooDeep, write
 
 
 def test_bytes_stay_as_they_came():
@@ -50,3 +50,30 @@ def test_only_json_values_have_a_document():
     """Anything else is a mistake of ours."""
     with pytest.raises(TypeError):
         Json.of({"a": object()})
+
+
+def nested(levels: int, inside: object = 0) -> object:
+    for number in range(levels):
+        inside = [inside, "]["] if number % 2 else {"a": inside}
+    return inside
+
+
+@pytest.mark.parametrize("around", [0, 1, 64])
+def test_a_bounded_document_has_64_levels_at_most(around: int):
+    """Those that will stand around it included; a scalar has none."""
+    deepest = nested(64 - around)
+    assert write(deepest, around) == Json.of(deepest).raw
+    assert write("x", around) == b'"x"'
+    for levels in (1, 2, 200):
+        with pytest.raises(TooDeep, match="deeper than 64 levels"):
+            write(nested(levels, deepest), around)
+    assert Json.bounded(nested(64)) == Json.of(nested(64))
+    with pytest.raises(TooDeep):
+        Json.bounded(nested(65))
+
+
+@pytest.mark.parametrize("value", [object(), 1 << 70, "\ud800"])
+def test_what_has_no_json_is_not_taken_for_depth(value: object):
+    """It is a mistake of ours, whatever stands beside it."""
+    with pytest.raises(TypeError):
+        write({"a": [value]})

@@ -22,7 +22,7 @@ Nothing but `ExpressionSyntaxError` (compiling) and `ExpressionError` (evaluatin
 """
 
 from reflux.core.document import MAX_DEPTH, JsonValue
-from reflux.core.expression.budget import MAX_ITERATIONS, MAX_SIZE, MAX_SOURCE, MAX_WORK
+from reflux.core.expression.budget import MAX_ITERATIONS, MAX_SIZE, MAX_SOURCE, MAX_WORK, Room
 from reflux.core.expression.errors import ErrorCode, ExpressionError, ExpressionProblem, ExpressionSyntaxError
 from reflux.core.expression.expression import Expression, compile_expression
 from reflux.core.expression.functions import FUNCTIONS, Function
@@ -47,6 +47,7 @@ __all__ = [
     "Function",
     "JsonValue",
     "Reference",
+    "Room",
     "Template",
     "compile_expression",
     "compile_template",

@@ -17,6 +17,8 @@ MAX_WORK also bounds the memory of all intermediate values together.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reflux.core.expression.errors import ErrorCode, Fault
 
 MAX_SOURCE = 4_096  # characters of one expression
@@ -33,14 +35,39 @@ _WRITE = 5  # 2**5 characters built are one unit
 _READ = 8  # 2**8 characters scanned are one unit
 
 
-class Budget:
-    """What an evaluation may still spend. Each method raises `Fault` instead of overspending."""
+@dataclass(slots=True)
+class Room:
+    """What the results of several evaluations may still weigh, when they stand in one document.
 
-    __slots__ = ("iterations", "work")
+    Small values weigh a few times what they are as JSON. So this only keeps the evaluations short; whether
+    the document is too large is found when it is written.
+    """
+
+    left: int = 4 * MAX_SIZE
+
+
+class Budget:
+    """What an evaluation may still spend. Each method raises `Fault` instead of overspending.
+
+    `room` is what its results may still weigh: all those of one document together.
+    """
+
+    __slots__ = ("iterations", "room", "work")
 
     def __init__(self) -> None:
         self.iterations = MAX_ITERATIONS
         self.work = MAX_WORK
+        self.room = MAX_SIZE
+
+    def keep(self, weight: int) -> None:
+        """Take the room for a result, or for a part of one.
+
+        Raises:
+            Fault: BUDGET_SIZE.
+        """
+        self.room -= weight
+        if self.room < 0:
+            raise too_large()
 
     def spend(self, units: int) -> None:
         """Pay for `units` of work.
@@ -111,3 +138,9 @@ class Budget:
             limit = MAX_SIZE // VALUE_WEIGHT
             raise Fault(ErrorCode.BUDGET_SIZE, f"this list would have more than {limit:,} items")
         self.spend(count + 1)
+
+
+def too_large() -> Fault:
+    """There is no room for a result."""
+    message = f"this result is larger than {MAX_SIZE:,} characters, together with those before it"
+    return Fault(ErrorCode.BUDGET_SIZE, message)

@@ -21,11 +21,12 @@ class Frame(Budget):
     expression) with a scope and one slot for every level of nested macros.
     """
 
-    __slots__ = ("scope", "slots")
+    __slots__ = ("is_shared", "scope", "slots")
 
-    def __init__(self, scope: Mapping[str, object], slots: int) -> None:
+    def __init__(self, scope: Mapping[str, object], slots: int, *, is_shared: bool = False) -> None:
         super().__init__()
         self.scope = scope
+        self.is_shared = is_shared  # several results stand in one document
         self.slots: list[Value] = [None] * slots
 
 

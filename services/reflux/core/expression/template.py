@@ -7,7 +7,8 @@
 - A literal `{{` is written as an expression: `{{ '{{' }}`. A `}}` outside of expressions is just text.
 - Keys are not templates; a key with `{{` is refused, because it would be taken literally in silence.
 - All expressions of a document share one budget, and their results together have one size limit: a
-  document of many references to the same large value is as large as it is when written out.
+  document of many references to the same large value is as large as it is when written out. The limit of
+  depth counts the levels around an expression. The first expression to run over is the one that is named.
 
 What is constant in a document is settled when it is compiled and shared by all results.
 """
@@ -16,16 +17,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from reflux.core.document import MAX_DEPTH
+from reflux.core.document import MAX_DEPTH, Json, TooDeep
+from reflux.core.expression.budget import MAX_SIZE
 from reflux.core.expression.errors import ErrorCode, ExpressionError, ExpressionSyntaxError, Fault
 from reflux.core.expression.frame import Frame
 from reflux.core.expression.program import Program, compile_program
-from reflux.core.expression.values import Sealer, Value, to_text
+from reflux.core.expression.values import Value, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from reflux.core.document import JsonValue
+    from reflux.core.expression.budget import Room
     from reflux.core.expression.references import Reference
 
     Part: TypeAlias = "Callable[[Frame], Value] | None"
@@ -37,12 +40,12 @@ _OPEN = "{{"
 class Template:
     """A compiled document; `compile_template` makes one. Immutable and shareable, as `Expression` is."""
 
-    __slots__ = ("_constant", "_places", "_run", "_slots", "references")
+    __slots__ = ("_constant", "_programs", "_run", "_slots", "references")
 
     def __init__(self, constant: JsonValue, run: Part, programs: Sequence[tuple[str, Program]]) -> None:
         self._constant = constant
         self._run = run
-        self._places = len(programs)
+        self._programs = programs
         self._slots = max((program.slots for _, program in programs), default=0)
         self.references: tuple[Reference, ...] = tuple(
             reference.within(pointer) for pointer, program in programs for reference in program.references
@@ -59,21 +62,37 @@ class Template:
         """The roots of the scope that it reads, by their present names."""
         return frozenset(reference.root for reference in self.references)
 
-    def evaluate(self, scope: Mapping[str, object]) -> JsonValue:
+    def evaluate(self, scope: Mapping[str, object], room: Room | None = None) -> JsonValue:
         """The document over `scope`; parts may be shared with the scope and with other results.
+
+        With `room` it takes its size from there. A single part of the scope, which nothing is computed of, is
+        as large and as deep as it is: who writes the result finds out, as `document` does.
 
         Raises:
             ExpressionError: the first expression that fails, with its pointer.
         """
         if self._run is None:
             return self._constant
-        result: JsonValue = self._run(Frame(scope, self._slots))
-        if self._places > 1:
-            try:
-                Sealer().seal(result)
-            except Fault as fault:
-                raise fault.report("") from None
+        if room is None:
+            return self._run(Frame(scope, self._slots, is_shared=len(self._programs) > 1))  # type: ignore[no-any-return]
+        frame = Frame(scope, self._slots, is_shared=True)
+        frame.room = given = min(room.left, MAX_SIZE)
+        result: JsonValue = self._run(frame)
+        room.left -= given - frame.room
         return result
+
+    def document(self, scope: Mapping[str, object]) -> Json:
+        """As `evaluate`, written, and not deeper than `MAX_DEPTH`.
+
+        Raises:
+            ExpressionError: the first expression that fails, with its pointer.
+        """
+        value = self.evaluate(scope)
+        try:
+            return Json.bounded(value)
+        except TooDeep as error:
+            pointer, program = self._programs[0]  # the only one, since all others were measured
+            raise _report(Fault(ErrorCode.BUDGET_DEPTH, str(error)), program, pointer) from None
 
 
 def compile_template(value: JsonValue) -> Template:
@@ -108,13 +127,13 @@ class _Builder:
 
     def build(self, value: JsonValue, pointer: str, depth: int) -> Part:
         """The way to evaluate `value`, which stands at `pointer`."""
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH and isinstance(value, list | dict):
             message = f"this document nests deeper than {MAX_DEPTH} levels"
             self._problem(ErrorCode.BUDGET_DEPTH, message, 0, "", pointer)
             return None
         match value:
             case str():
-                return self._text(value, pointer)
+                return self._text(value, pointer, depth)
             case list():
                 items = [self.build(item, f"{pointer}/{i}", depth + 1) for i, item in enumerate(value)]
                 return _list(value, items) if any(items) else None
@@ -139,7 +158,7 @@ class _Builder:
             entries[key] = self.build(part, place, depth + 1)
         return _dict(value, entries) if any(entries.values()) else None
 
-    def _text(self, text: str, pointer: str) -> Part:
+    def _text(self, text: str, pointer: str, depth: int) -> Part:
         pieces: list[str | Program] = []
         position = 0
         while (begin := text.find(_OPEN, position)) >= 0:
@@ -157,7 +176,7 @@ class _Builder:
             pieces.append(text[position:])
         match pieces:
             case [Program() as program]:
-                return _typed(program, pointer)
+                return _typed(program, pointer, depth)
             case _ if position == 0:
                 return None
             case _:
@@ -191,10 +210,10 @@ def _dict(constant: dict[str, JsonValue], entries: dict[str, Part]) -> Part:
     return run
 
 
-def _typed(program: Program, pointer: str) -> Part:
+def _typed(program: Program, pointer: str, depth: int) -> Part:
     def run(frame: Frame) -> Value:
         try:
-            return program.result(frame)
+            return program.result(frame, depth)
         except Fault as fault:
             raise _report(fault, program, pointer) from None
 
@@ -213,7 +232,9 @@ def _joined(source: str, pieces: list[str | Program], pointer: str) -> Part:
             except Fault as fault:
                 raise _report(fault, piece, pointer) from None
         try:
-            frame.build_text(sum(map(len, texts)))
+            length = sum(map(len, texts))
+            frame.build_text(length)
+            frame.keep(length)
         except Fault as fault:
             raise fault.report(source, pointer) from None
         return "".join(texts)

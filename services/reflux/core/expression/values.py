@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import orjson
 
 from reflux.core.document import MAX_DEPTH
-from reflux.core.expression.budget import CONTAINER_WEIGHT, MAX_SIZE, VALUE_WEIGHT, Budget
+from reflux.core.expression.budget import CONTAINER_WEIGHT, MAX_SIZE, VALUE_WEIGHT, Budget, too_large
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import Duration, Timestamp
 
@@ -139,7 +139,7 @@ def to_text(budget: Budget, value: Value) -> str:
     if value is None:
         raise Fault(ErrorCode.NULL_IN_TEXT, "this is null, which has no text; give a default with '??'")
     if type(value) in SCALARS:
-        return scalar_text(seal(value)) or ""
+        return scalar_text(value) or ""
     return json_text(budget, value)
 
 
@@ -149,7 +149,7 @@ def json_text(budget: Budget, value: Value) -> str:
     Raises:
         Fault: NOT_JSON, BUDGET_SIZE, BUDGET_DEPTH, BUDGET_WORK.
     """
-    sealer = Sealer(budget)
+    sealer = Sealer(MAX_SIZE, budget)
     sealed = sealer.seal(value)
     budget.build_text(MAX_SIZE - sealer.room)
     try:
@@ -160,27 +160,34 @@ def json_text(budget: Budget, value: Value) -> str:
     return text
 
 
-def seal(value: Value) -> JsonValue:
-    """A result: JSON, not deeper than MAX_DEPTH and not larger than MAX_SIZE.
+def seal(budget: Budget, value: Value, around: int = 0) -> JsonValue:
+    """A result: JSON, not deeper than MAX_DEPTH inside of `around` levels, within the room of its document.
 
     Parts that are JSON already are shared with `value`; only what holds times is copied.
 
     Raises:
         Fault: NOT_JSON, BUDGET_SIZE, BUDGET_DEPTH.
     """
-    return value if type(value) in _FINISHED else Sealer().seal(value)  # type: ignore[no-any-return]
+    if type(value) in _FINISHED:
+        if type(value) is str:
+            budget.keep(len(value))
+        return value  # type: ignore[no-any-return]
+    sealer = Sealer(budget.room)
+    sealed: JsonValue = sealer.seal(value, around)
+    budget.room = sealer.room
+    return sealed
 
 
 class Sealer:
-    """Checks that several results together stay below MAX_SIZE. A value used twice counts twice,
-    since it is written twice. What is a step on the way rather than a result pays from a budget.
+    """Checks that values together fit into `room`. A value used twice counts twice, since it is written
+    twice. What is a step on the way rather than a result also pays from a budget for being walked through.
     """
 
     __slots__ = ("_budget", "room")
 
-    def __init__(self, budget: Budget | None = None) -> None:
+    def __init__(self, room: int, budget: Budget | None = None) -> None:
         self._budget = budget
-        self.room = MAX_SIZE
+        self.room = room
 
     def seal(self, value: Value, depth: int = 0) -> Value:
         """As `seal()`, within the room that earlier results left."""
@@ -226,4 +233,4 @@ class Sealer:
     def _take(self, weight: int) -> None:
         self.room -= weight
         if self.room < 0:
-            raise Fault(ErrorCode.BUDGET_SIZE, f"this result is larger than {MAX_SIZE:,} characters")
+            raise too_large()

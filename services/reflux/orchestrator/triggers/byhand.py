@@ -111,7 +111,7 @@ def _filled_in(flow: Resolved, trigger: Manual, form: Json) -> Json:
     if trigger.input is None:
         return form
     try:
-        document = Json.of(trigger.input.evaluate({"vars": flow.flow.vars, "form": form.value}))
+        document = trigger.input.document({"vars": flow.flow.vars, "form": form.value})
     except ExpressionError as error:
         message = f"the input of trigger {trigger.id} cannot be made of this form: {error.render()}"
         raise InvalidArgument(Reason.EXPRESSION_FAILED, message) from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from reflux.core.document import MAX_DOCUMENT_BYTES, Json
+from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, Json, TooDeep
 from reflux.core.errors import AlreadyExists, InvalidArgument, Unavailable
 from reflux.core.expression import ExpressionError
 from reflux.core.flow.webhook import default_input
@@ -107,10 +107,14 @@ def _once(flow: Resolved, hook: Webhook, delivery: Delivery) -> StartOnce | None
 def _input(flow: Resolved, hook: Webhook, delivery: Delivery) -> Json:
     request = delivery.value(hook.hmac.header if hook.hmac else None)
     if hook.input is None:
-        document = Json.of(default_input(request["body"]))
+        try:
+            document = Json.bounded(default_input(request["body"]))
+        except TooDeep:
+            message = f"the input made of this request nests deeper than {MAX_DEPTH} levels"
+            raise InvalidArgument(Reason.DOCUMENT_TOO_LARGE, message) from None
     else:
         try:
-            document = Json.of(hook.input.evaluate({"request": request, "vars": flow.flow.vars}))
+            document = hook.input.document({"request": request, "vars": flow.flow.vars})
         except ExpressionError as error:
             message = f"the input of trigger {hook.id} cannot be made of this request: {error.render()}"
             raise InvalidArgument(Reason.EXPRESSION_FAILED, message) from None

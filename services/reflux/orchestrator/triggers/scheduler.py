@@ -313,7 +313,7 @@ def make_input(flow: Resolved, trigger: Scheduled, moment: datetime, fire_at: da
         return Json(b"{}")
     values = {"vars": flow.flow.vars, "schedule": trigger.root(moment, fire_at)}
     try:
-        document = Json.of(trigger.input.evaluate(values))
+        document = trigger.input.document(values)
     except ExpressionError as error:
         message = f"the input of trigger {trigger.id} cannot be made: {error.render()}"
         raise InvalidArgument(Reason.EXPRESSION_FAILED, message) from None

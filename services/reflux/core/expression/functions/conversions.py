@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from reflux.core.document import MAX_DEPTH, shape
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import SECOND, Duration, Timestamp, parse_duration, parse_timestamp
 from reflux.core.expression.values import (
     INT_MAX,
     INT_MIN,
-    Sealer,
     Value,
     checked_int,
     json_text,
@@ -33,6 +33,9 @@ _INT = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _DOUBLE = re.compile(
     r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{1,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?", re.ASCII
 )
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_LONG_DIGITS = re.compile(r"[0-9]{19}")
+_LONG_INT = re.compile(r"(?<![-+.\w])-?[0-9]{19,}(?![.\w])", re.ASCII)
 _PARSING = 30  # units of work for reading a time
 _BOOLS = {"true": True, "false": False}
 
@@ -116,10 +119,21 @@ def json_encode(budget: Budget, value: Value) -> str:
 
 def json_decode(budget: Budget, text: str) -> Value:
     # Three characters (`{},`) may become an object of 64 bytes, so decoding is dearer than other building.
+    # It also pays for the counts below.
     budget.spend((len(text) >> 1) + 1)
     try:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
         raise Fault(ErrorCode.BAD_VALUE, "this text is no JSON") from error
-    Sealer().seal(value)
+    depth, members = shape(value)
+    if depth > MAX_DEPTH:
+        raise Fault(ErrorCode.BUDGET_DEPTH, f"this value nests deeper than {MAX_DEPTH} levels")
+    # The parser keeps the last of two members with one key, and makes doubles of long integers.
+    if text.count(":") != members or _LONG_DIGITS.search(text):
+        bare = _STRING.sub("", text)
+        if bare.count(":") != members:
+            raise Fault(ErrorCode.DUPLICATE_KEY, "this text has the same key twice in one object")
+        for found in _LONG_INT.finditer(bare):
+            if len(found.group()) > 20 or not INT_MIN <= int(found.group()) <= INT_MAX:
+                raise Fault(ErrorCode.OVERFLOW, "this text has an integer beyond 64 bits; write it as text")
     return value

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from reflux.core.document import MAX_DEPTH
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.operators import BINARY, comparable
-from reflux.core.expression.values import NUMBERS, Value, kind, with_article
+from reflux.core.expression.values import NUMBERS, TIMES, Value, kind, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from reflux.core.expression.budget import Budget
+
+_WHOLE = 1e20  # beyond it no int of JSON equals a double
 
 
 def size(_budget: Budget, value: str | list[Value] | dict[str, Value]) -> int:
@@ -69,34 +71,60 @@ def sort(budget: Budget, elements: list[Value]) -> list[Value]:
         comparable(budget, "<", elements[0], element)
         if type(element) is str:
             characters += len(element)
-    budget.spend((len(elements) * 16 + characters >> 6) * len(elements).bit_length())
+    _pay_for_sorting(budget, len(elements), characters)
     return sorted(elements)
+
+
+def _pay_for_sorting(budget: Budget, count: int, characters: int) -> None:
+    budget.spend((count * 16 + characters >> 6) * count.bit_length())
 
 
 def distinct(budget: Budget, elements: list[Value]) -> list[Value]:
     budget.build_items(len(elements))
     found: dict[Hashable, Value] = {}
     for element in elements:
-        found.setdefault(_identity(budget, element, 0), element)
+        found.setdefault(_identity(budget, element), element)
     return list(found.values())
 
 
-def _identity(budget: Budget, value: Value, depth: int) -> Hashable:
-    """Something hashable that is equal for equal values only: `1` and `1.0`, never `1` and `true`."""
+def _identity(budget: Budget, value: Value) -> Hashable:
+    """Something hashable that is equal for equal values only: `1` and `1.0`, never `1` and `true`.
+
+    Always a text, alone or in a tuple: only hashes of texts are keyed with a secret. Those of numbers are
+    known to everybody, and lists of -1 and -2 all have the same one.
+    """
+    if type(value) is str:
+        budget.spend(10)
+        budget.read(len(value))
+        return value
+    parts: list[str] = []
+    _spell(budget, value, 0, parts)
+    return ("".join(parts),)
+
+
+def _spell(budget: Budget, value: Value, depth: int, parts: list[str]) -> None:
+    """Append a spelling of the value which tells where it ends."""
     form = type(value)
     budget.spend(10)
     if form is str:
-        budget.read(len(value))
+        budget.build_text(len(value))
+        parts.append(f"{len(value)}'{value}")
+    elif form in NUMBERS:
+        whole = form is float and value.is_integer() and abs(value) < _WHOLE
+        parts.append(f"{int(value) if whole else value!r};")
     elif form is list or form is dict:
         if depth >= MAX_DEPTH:
             raise Fault(ErrorCode.BUDGET_DEPTH, f"this value nests deeper than {MAX_DEPTH} levels")
-        if form is list:
-            return (list, tuple(_identity(budget, part, depth + 1) for part in value))
-        return (dict, frozenset((key, _identity(budget, part, depth + 1)) for key, part in value.items()))
-    elif form in NUMBERS:
-        return (float, value)
-    kind(value)
-    return (form, value)
+        parts.append("[" if form is list else "{")
+        if form is dict:
+            _pay_for_sorting(budget, len(value), sum(map(len, value)))
+        for part in value if form is list else sorted(value):
+            _spell(budget, part, depth + 1, parts)
+            if form is dict:
+                _spell(budget, value[part], depth + 1, parts)
+        parts.append("]")
+    else:
+        parts.append(f"{kind(value)} {value.nanoseconds if form in TIMES else value};")
 
 
 def flatten(budget: Budget, elements: list[Value]) -> list[Value]:

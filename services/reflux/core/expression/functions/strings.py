@@ -97,13 +97,23 @@ def join(budget: Budget, parts: list[Value], separator: str = "") -> str:
 
 
 def lower_ascii(budget: Budget, text: str) -> str:
-    budget.build_text(len(text))
+    _pay_for_case(budget, text)
+    if text.isascii():
+        return text.lower()
     return text.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")  # ASCII only
 
 
 def upper_ascii(budget: Budget, text: str) -> str:
-    budget.build_text(len(text))
+    _pay_for_case(budget, text)
+    if text.isascii():
+        return text.upper()
     return text.encode(errors="surrogatepass").upper().decode(errors="surrogatepass")  # ASCII only
+
+
+def _pay_for_case(budget: Budget, text: str) -> None:
+    budget.build_text(len(text))
+    if not text.isascii():  # it goes to UTF-8 and back, which costs four times as much
+        budget.spend(len(text) * 3 >> 5)
 
 
 def trim(budget: Budget, text: str) -> str:
