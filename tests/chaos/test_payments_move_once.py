@@ -24,7 +24,7 @@ from tests.support.stack import Stack, running_stack
 
 pytestmark = pytest.mark.timeout(4 * 3600)
 
-PAYMENTS = int(os.environ.get("PAYMENTS", "75"))
+PAYMENTS = int(os.environ.get("PAYMENTS", "60"))
 SEED = int(os.environ.get("PAYMENTS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 MINUTES = float(os.environ.get("PAYMENTS_MINUTES", "0"))
 """After so many no more are begun, and the verdict is over those that were; 0: all are."""

@@ -28,7 +28,7 @@ from reflux.core.expression.expression import Expression, compile_expression
 from reflux.core.expression.functions import FUNCTIONS, Function
 from reflux.core.expression.parser import RESERVED
 from reflux.core.expression.references import ALIASES, Reference
-from reflux.core.expression.template import Template, compile_template, template_problems
+from reflux.core.expression.template import Template, compile_template, readable_part, template_problems
 
 __all__ = [
     "ALIASES",
@@ -51,5 +51,6 @@ __all__ = [
     "Template",
     "compile_expression",
     "compile_template",
+    "readable_part",
     "template_problems",
 ]

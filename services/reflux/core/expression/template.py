@@ -112,6 +112,11 @@ def template_problems(value: JsonValue) -> tuple[ExpressionSyntaxError, ...]:
     return tuple(_compile(value)[1])
 
 
+def readable_part(value: JsonValue) -> Template:
+    """What can be compiled of a document, for whoever looks for more that is wrong with it."""
+    return _compile(value)[0]
+
+
 def _compile(value: JsonValue) -> tuple[Template, list[ExpressionSyntaxError]]:
     builder = _Builder()
     run = builder.build(value, "", 0)

@@ -14,6 +14,7 @@ from reflux.core.expression import (
     ExpressionProblem,
     compile_expression,
     compile_template,
+    readable_part,
     template_problems,
 )
 from reflux.core.flow.durations import format_duration, parse_duration
@@ -190,7 +191,7 @@ class Reader:
             return compile_template(place.value)
         except ExpressionProblem:
             self._report_faults(place)
-            return NOTHING
+            return NOTHING if isinstance(place.value, str) else readable_part(place.value)
 
     def _report_faults(self, place: Place) -> bool:
         """Record every template inside that cannot be compiled; whether there was one."""
