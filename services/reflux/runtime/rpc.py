@@ -20,11 +20,12 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from reflux.core import errors
-from reflux.core.errors import Defect, RefluxError, TryLater, Unavailable, Violation
+from reflux.core.errors import Defect, InvalidArgument, RefluxError, TryLater, Unavailable, Violation
 from reflux.core.reasons import Reason
 from reflux.runtime import logs
 from reflux.runtime.secure_channel import SecureChannel
@@ -299,6 +300,27 @@ async def _abort(context: Any, status: status_pb2.Status) -> None:
     await context.abort(made.code, made.details, (*made.trailing_metadata, *more))
 
 
+def _as_it_is(request: Any) -> Any:
+    return request
+
+
+def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Reads the bytes of a request.
+
+    Raises:
+        InvalidArgument: they are no such message.
+    """
+
+    def read(request: bytes) -> Any:
+        try:
+            return request if deserialize is None else deserialize(request)
+        except DecodeError as error:
+            message = f"these bytes are not the message that the method takes: {error}"
+            raise InvalidArgument(Reason.ARGUMENT_INVALID, message) from None
+
+    return read
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns what handlers raise into statuses; a handler's own `abort` passes through.
 
@@ -346,6 +368,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         )
         behaviour = getattr(handler, kind)
         endless = handler.response_streaming and method not in self._finite
+        # Read here and not by gRPC, which calls bytes that are no such message an UNKNOWN error of its own.
+        read = _as_it_is if handler.request_streaming else _reader(handler.request_deserializer)
         wrapped: Any
         if inspect.isasyncgenfunction(behaviour):
 
@@ -354,7 +378,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     if self._admit is not None:
                         self._admit(method, context)
                     with self._known() if endless else nullcontext():
-                        async with aclosing(behaviour(request, context)) as items:
+                        async with aclosing(behaviour(read(request), context)) as items:
                             async for item in items:
                                 yield item
                 except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
@@ -368,7 +392,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     if self._admit is not None:
                         self._admit(method, context)
                     with self._known() if endless else nullcontext():
-                        return await behaviour(request, context)
+                        return await behaviour(read(request), context)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
                     await _abort(context, _status_of(error, method))
 
@@ -376,7 +400,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         made: grpc.RpcMethodHandler[Any, Any] = make(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=handler.request_deserializer if handler.request_streaming else None,
             response_serializer=handler.response_serializer,
         )
         return made

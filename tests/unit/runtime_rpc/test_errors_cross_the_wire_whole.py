@@ -66,6 +66,40 @@ async def failure(raised: BaseException, method: str = "unary") -> grpc.aio.AioR
         return caught.value
 
 
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+async def test_bytes_that_are_no_message_are_the_callers_mistake(kind):
+    """Also those are told in the one shape that errors have, and nothing is done."""
+    asked = []
+
+    async def unary_unary(request, context):
+        asked.append(request)
+        return b""
+
+    async def unary_stream(request, context):
+        asked.append(request)
+        yield b""
+
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    behaviour = {"unary_unary": unary_unary, "unary_stream": unary_stream}[kind]
+    handlers = {"ask": make(behaviour, request_deserializer=error_details_pb2.ErrorInfo.FromString)}
+
+    def register(server):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Asked", handlers),))
+
+    options = {"address": Address("127.0.0.1", 0), "register": [register], "services": []}
+    async with grpc_server(**options) as address, rpc.channel(address) as channel:
+        for sent in (b"", b"\xff\xff"):
+            ask = getattr(channel, kind)("/test.Asked/ask")
+            try:
+                answer = ask(sent, timeout=5)
+                await (answer if kind == "unary_unary" else answer.read())
+            except grpc.aio.AioRpcError as error:
+                refused = rpc.to_error(error)
+    assert asked == [error_details_pb2.ErrorInfo()]
+    assert isinstance(refused, InvalidArgument)
+    assert refused.reason == Reason.ARGUMENT_INVALID
+
+
 def test_the_table_knows_every_leaf_of_the_tree():
     """No error can be raised that has no code, and no two kinds share one."""
     assert set(rpc.CODES) == leaves(RefluxError)
