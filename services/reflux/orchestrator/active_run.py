@@ -27,6 +27,8 @@ class ActiveRun:
     held: int = 0
     """Attempts that wait for the commit of their start."""
     timer: asyncio.TimerHandle | None = None
+    taken_over: bool = False
+    """It was, and the walk that follows from it has not come to its end."""
     goes_on: bool = False
     """Its walk has more to do, in the next turn of the loop."""
     commits: int = 0

@@ -263,7 +263,7 @@ class Worker:
         for event in events:  # one that is made while this goes on is made of the state as it is then
             evolve(state, event)
             recorded.append(event)
-        taken_over = any(isinstance(event, ev.RunRecovered) for event in recorded)
+        run.taken_over = run.taken_over or any(isinstance(event, ev.RunRecovered) for event in recorded)
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
             match command:
@@ -273,10 +273,12 @@ class Worker:
                     if isinstance(command, AskEffect):
                         asks.append(command)
                 case StartAttempt():
-                    self._begin(run, command, now, recorded, held, taken_over=taken_over)
+                    self._begin(run, command, now, recorded, held)
             if self._clock.now() - now > MAX_TURN and not (recorded and binds(recorded[-1])):
                 self._go_on_later(run)
                 break
+        else:
+            run.taken_over = False
         return recorded, held, asks
 
     def _begin(
@@ -286,8 +288,6 @@ class Worker:
         now: datetime,
         recorded: list[ev.Event],
         held: list[tuple[ev.AttemptStarted, Order]],
-        *,
-        taken_over: bool,
     ) -> None:
         """Begins an attempt: a pure one is sent, any other one waits for its commit."""
         state = run.state
@@ -299,7 +299,7 @@ class Worker:
             now,
             turn=run.turn,
             repeats=repeats(state, command.step),
-            again=sent_again(state, command.step, taken_over=taken_over),
+            again=sent_again(state, command.step, taken_over=run.taken_over),
         )
         order = under_faults(state, order)
         evolve(state, started)

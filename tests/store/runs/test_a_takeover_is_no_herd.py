@@ -3,12 +3,14 @@
 import asyncio
 import math
 from collections import Counter
+from datetime import timedelta
 from itertools import accumulate
 
 import grpc
 import pytest
 
 from reflux.api.run.v1 import run_service_pb2 as run_pb
+from reflux.orchestrator import worker
 from reflux.orchestrator.ramp import PROBE
 from reflux.orchestrator.retry_budget import AGAIN, BURST
 
@@ -48,6 +50,34 @@ async def test_what_was_in_flight_is_sent_again_in_a_ramp(begin, mesh, node):
     times.clear()
     async with begin() as client:
         await _until_all(client, started)
+    _is_ramp(times, AGAIN)
+
+
+async def test_a_walk_that_takes_turns_leaves_in_a_ramp_too(begin, mesh, monkeypatch):
+    """Calls of one run, of which each turn after its takeover sends one."""
+    monkeypatch.setattr(worker, "MAX_TURN", timedelta(seconds=-1))
+    reached, taken_over, times = asyncio.Event(), asyncio.Event(), []
+
+    async def hang(given, envelope, context):
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == RUNS:
+            reached.set()
+        if not taken_over.is_set():
+            await asyncio.sleep(60)
+        return {}
+
+    mesh.script = hang
+    loop = {"in": f"{{{{ range({RUNS}) }}}}", "as": "it", "parallel": RUNS}
+    async with begin() as client:
+        flow = await client.save(
+            "loop", {"id": "l", "foreach": loop, "steps": [{"id": "a", "node": "work.pure"}]}
+        )
+        started = await client.start(flow)
+        await asyncio.wait_for(reached.wait(), 30)
+    taken_over.set()
+    times.clear()
+    async with begin() as client:
+        await client.until(started["id"], "SUCCEEDED", seconds=60)
     _is_ramp(times, AGAIN)
 
 

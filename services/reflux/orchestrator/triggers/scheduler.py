@@ -148,8 +148,9 @@ class Scheduler:
             async with self._room:
                 await self._fire(due, lease)
         except (*_AWAY, TryLater) as error:  # it stays due, and in hand: others are looked at meanwhile
-            full = isinstance(error, Exhausted)  # as its flow wants it, and again and again
-            (log.debug if full else log.warning)(
+            # A limit of the flow is as its author wants it, and says so again and again.
+            limited = isinstance(error, Exhausted) and error.reason is not Reason.NOT_ACCEPTING
+            (log.debug if limited else log.warning)(
                 "schedule_waits", schedule=due.key, error=str(error) or type(error).__name__
             )
             await asyncio.sleep(LOOK_SECONDS)
