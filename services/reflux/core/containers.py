@@ -185,8 +185,7 @@ def items_of(action: ForeachAction, values: Mapping[str, JsonValue]) -> list[Jso
     """
     items = action.items.evaluate(values)
     if not isinstance(items, list):
-        message = f"foreach goes through a list, not {described(items)}"
-        raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(items).raw.decode()[:200])
+        raise action.items.unfit(f"foreach goes through a list, not {described(items)}", items)
     return items
 
 

@@ -9,6 +9,7 @@ A signal that came in time is taken even if the timeout is found at the same mom
 is not lost to a clock.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -16,7 +17,7 @@ from reflux.core import event as ev
 from reflux.core.containers import gave_value
 from reflux.core.document import NULL, Json, JsonValue
 from reflux.core.event import StepState
-from reflux.core.expression import ErrorCode, ExpressionError, Template
+from reflux.core.expression import Template
 from reflux.core.flow.model import ApproveAction, OnTimeout, SignalAction
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
@@ -42,7 +43,7 @@ def listen(state: RunState, path: StepPath, action: SignalAction, now: datetime)
         value = action.key.evaluate(state.values_of(path))
         key = str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # type: ignore[assignment]
         if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY or "\0" in key:
-            raise _wrong(f"a key is a text of 1 to {MAX_KEY} characters, or a whole number", value)
+            raise action.key.unfit(f"a key is a text of 1 to {MAX_KEY} characters, or a whole number", value)
     until = None if action.timeout is None else now + action.timeout
     return ev.StepEntered(path, (), now, until=until, key=key)
 
@@ -53,16 +54,10 @@ def ask(state: RunState, path: StepPath, action: ApproveAction, now: datetime) -
     Raises:
         ExpressionError: its message, or who is to answer, cannot be evaluated, or is no text.
     """
-    message = _read(state, path, action.message, "")
-    if not isinstance(message, str) or len(message) > MAX_ASKED:
-        raise _wrong(f"a message is a text of at most {MAX_ASKED} characters", message)
-    who = _read(state, path, action.who, [])
-    names = who if isinstance(who, list) else [who]
-    fine = len(names) <= MAX_WHO and all(isinstance(name, str) and len(name) <= MAX_KEY for name in names)
-    if not fine:
-        raise _wrong(f"who is a list of at most {MAX_WHO} texts of at most {MAX_KEY} characters", who)
     until = None if action.timeout is None else now + action.timeout
-    return ev.StepEntered(path, (), now, until=until, message=message, who=tuple(map(str, names)))
+    message = _message(action.message, state.values_of(path)) if action.message else ""
+    who = _who(action.who, state.values_of(path)) if action.who else ()
+    return ev.StepEntered(path, (), now, until=until, message=message, who=who)
 
 
 def fits(signal: ev.SignalReceived, awaited: Awaited) -> bool:
@@ -115,9 +110,17 @@ def _given(approved: bool, form: Json | None, by: str | None, comment: str, at: 
     }
 
 
-def _read(state: RunState, path: StepPath, template: Template | None, default: JsonValue) -> JsonValue:
-    return default if template is None else template.evaluate(state.values_of(path))
+def _message(template: Template, values: Mapping[str, object]) -> str:
+    message = template.evaluate(values)
+    if not isinstance(message, str) or len(message) > MAX_ASKED:
+        raise template.unfit(f"a message is a text of at most {MAX_ASKED} characters", message)
+    return message
 
 
-def _wrong(message: str, value: JsonValue) -> ExpressionError:
-    return ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(value).raw.decode()[:200])
+def _who(template: Template, values: Mapping[str, object]) -> tuple[str, ...]:
+    who = template.evaluate(values)
+    names = who if isinstance(who, list) else [who]
+    fine = len(names) <= MAX_WHO and all(isinstance(name, str) and len(name) <= MAX_KEY for name in names)
+    if not fine:
+        raise template.unfit(f"who is a list of at most {MAX_WHO} texts of at most {MAX_KEY} characters", who)
+    return tuple(map(str, names))

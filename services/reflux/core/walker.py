@@ -20,7 +20,7 @@ from reflux.core.command import AskEffect, Command, Record, StartAttempt, StartC
 from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
-from reflux.core.expression import ErrorCode, ExpressionError
+from reflux.core.expression import ExpressionError
 from reflux.core.flow.durations import LONGEST_WAIT, format_duration, parse_duration, parse_moment
 from reflux.core.flow.model import (
     ApproveAction,
@@ -190,7 +190,7 @@ def _until(action: WaitAction, values: Mapping[str, JsonValue], now: datetime) -
         message = f"a wait is at most {format_duration(LONGEST_WAIT)} long"
     except (ValueError, OverflowError) as error:
         message = str(error)
-    raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, Json.of(value).raw.decode()[:200])
+    raise template.unfit(message, value)
 
 
 def _attempt(state: RunState, path: StepPath, now: datetime) -> Command:

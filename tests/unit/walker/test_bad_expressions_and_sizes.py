@@ -51,6 +51,27 @@ def test_every_expression_of_a_step_can_fail_it(step):
     assert "missing" in failure.message
 
 
+@pytest.mark.parametrize(
+    ("step", "where"),
+    [
+        ({"id": "a", "foreach": {"in": "{{ input.n }}", "as": "it"}, "steps": [node("b")]}, None),
+        ({"id": "a", "wait": {"for": "{{ input.n }}"}}, None),
+        ({"id": "a", "wait": {"until": "{{ input.n }}"}}, None),
+        ({"id": "a", "wait": {"signal": "s", "key": "{{ input.n }}"}}, None),
+        ({"id": "a", "approve": {"message": "{{ input.n }}"}}, None),
+        ({"id": "a", "approve": {"message": "?", "who": ["x", "{{ input.n }}"]}}, "  at /1"),
+    ],
+    ids=["foreach", "for", "until", "key", "message", "who"],
+)
+def test_a_value_of_no_use_is_shown_under_the_expression_that_gives_it(step, where):
+    """What was written comes first, and the value that came of it stands in the message."""
+    message, *place, text, caret = failure_of(step, {"n": {"some": "map"}}).message.split("\n")
+    assert place == ([] if where is None else [where])
+    assert text == "  {{ input.n }}"
+    assert text[caret.index("^") :] == "input.n }}"
+    assert '"some":"map"' in message
+
+
 def test_a_failed_expression_may_pass_and_is_never_retried():
     """It would fail again: `retry` is for attempts."""
     flow = flow_of(

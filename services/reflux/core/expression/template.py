@@ -15,7 +15,7 @@ What is constant in a document is settled when it is compiled and shared by all 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reflux.core.document import MAX_DEPTH, Json, TooDeep
 from reflux.core.expression.budget import MAX_SIZE
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     """How to evaluate a part of a document; None if it is constant. Raises `ExpressionError`."""
 
 _OPEN = "{{"
+MAX_SHOWN: Final = 200
+"""Characters of a value in an error."""
 
 
 class Template:
@@ -93,6 +95,14 @@ class Template:
         except TooDeep as error:
             pointer, program = self._programs[0]  # the only one, since all others were measured
             raise _report(Fault(ErrorCode.BUDGET_DEPTH, str(error)), program, pointer) from None
+
+    def unfit(self, message: str, value: JsonValue) -> ExpressionError:
+        """That `value`, to which it evaluated, is of no use where it is used, as `message` says."""
+        shown = Json.of(value).raw.decode()[:MAX_SHOWN]
+        if not self._programs:
+            return ExpressionError(message, ErrorCode.WRONG_TYPE, 0, shown)
+        pointer, program = self._programs[0]
+        return _report(Fault(ErrorCode.WRONG_TYPE, f"{message}; this gives {shown}"), program, pointer)
 
 
 def compile_template(value: JsonValue) -> Template:
