@@ -318,6 +318,35 @@ async def test_schedules_that_cannot_start_keep_no_other_from_firing(begin, mesh
         free.set()
 
 
+async def test_a_firing_that_a_limit_refuses_says_so_until_it_has_its_run(begin, mesh):
+    """Of three firings that are due the first one begins; the schedule then stands at the second one."""
+    free = asyncio.Event()
+
+    async def hold(given, envelope, context):
+        await free.wait()
+        return {}
+
+    mesh.script = hold
+    limited = {"concurrency": {"limit": 1, "overflow": "reject"}}
+    async with begin() as client:
+        await client.save("timed", STEP, triggers=[every("1s", catchup="all")], policies=limited)
+        refused = await until(client, lambda each: each.HasField("last_error"), seconds=10)
+        await until(client, lambda each: each.last_error.time.seconds > refused.last_error.time.seconds)
+        again = await shown(client)
+        free.set()
+        after = await until(client, lambda each: each.fired_count >= 4, seconds=15)
+        times = moments(await started(client))
+
+    assert (refused.fired_count, refused.failed_count) == (1, 0)
+    assert refused.last_error.reason == Reason.CONCURRENCY_LIMIT.value
+    assert "timed" in refused.last_error.message
+    assert refused.last_error.scheduled_for.ToDatetime(UTC) == times[1]
+    assert refused.next.scheduled_for == refused.last_error.scheduled_for
+    assert (again.fired_count, again.next.scheduled_for) == (1, refused.next.scheduled_for)
+    assert after.failed_count == 0
+    assert times == [times[0] + timedelta(seconds=n) for n in range(len(times))]
+
+
 async def test_a_paused_schedule_fires_nothing_until_it_is_resumed(begin):
     """Also across a new version; what it would have fired is not made up for, and by hand it still fires."""
     async with begin() as client:

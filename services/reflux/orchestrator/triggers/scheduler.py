@@ -12,8 +12,8 @@
   not wait for each other. With `overlap: queue` the schedule stands at its oldest firing until the run of the
   one before has ended: what waits is the rule's moments from there to now, so a queue costs one row.
 - **Not silently.** A firing that cannot start a run (its input cannot be made, or does not fit) is kept as
-  the schedule's last error, and the next one goes on. One that nothing is wrong with, but that nobody can
-  take at the moment, stays due.
+  the schedule's last error, and the next one goes on. One that a limit of its flow refuses is kept so too,
+  and stays due. One that nobody can take at the moment just stays due.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ POSTPONED: Final = timedelta(seconds=60)
 """Until a flow that cannot be read is looked at again."""
 QUEUE_PAUSE: Final = timedelta(seconds=1)
 """Until it is looked again whether an earlier run has ended."""
+LIMITED_PAUSE: Final = timedelta(seconds=2)
+"""Until a firing is tried again that a limit of its flow has refused."""
 _AWAY: Final = (psycopg.Error, OSError, TimeoutError)
 
 log = logs.get_logger("scheduler")
@@ -148,11 +150,7 @@ class Scheduler:
             async with self._room:
                 await self._fire(due, lease)
         except (*_AWAY, TryLater) as error:  # it stays due, and in hand: others are looked at meanwhile
-            # A limit of the flow is as its author wants it, and says so again and again.
-            limited = isinstance(error, Exhausted) and error.reason is not Reason.NOT_ACCEPTING
-            (log.debug if limited else log.warning)(
-                "schedule_waits", schedule=due.key, error=str(error) or type(error).__name__
-            )
+            log.warning("schedule_waits", schedule=due.key, error=str(error) or type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
         except Exception:
             log.exception("schedule_failed", schedule=due.key)
@@ -188,8 +186,10 @@ class Scheduler:
             settled = await self._begun(work, plan, settled)
         for moment in plan.due:
             settled = await self._start(work, moment, settled)
+            if settled.scheduled_for == moment:
+                break
         if await self._store.settle(due, lease, settled):
-            _count(due, plan.due, trigger, settled)
+            _count(due, plan.due, settled)
 
     async def _begun(self, work: _Work, plan: Firings, settled: Settled) -> Settled:
         """Takes from what is passed over now what somebody has started who could not say so any more.
@@ -225,11 +225,11 @@ class Scheduler:
             ):  # more waited than may: those that are given up are counted before others begin
                 given_up = _from(work, oldest, missed=plan.missed)
                 if await self._store.settle(due, work.lease, given_up):
-                    _count(due, (), trigger, given_up)
+                    _count(due, (), given_up)
                 return
         settled = await self._start(work, first, _from(work, trigger.schedule.rule.next_after(first)))
         if await self._store.settle(due, work.lease, settled):
-            _count(due, (first,), trigger, settled)
+            _count(due, (first,), settled)
 
     async def _find(self, due: Due) -> tuple[Resolved, Scheduled] | None:
         """The flow and its trigger, if the row is of the flow's current version.
@@ -249,6 +249,8 @@ class Scheduler:
 
     async def _start(self, work: _Work, moment: datetime, before: Settled) -> Settled:
         """Start the run of one firing, and add what became of it to what became of those before.
+
+        If a limit of the flow refuses it, the schedule stands at it, and says why.
 
         Raises:
             TryLater, psycopg.Error: it is not known whether there is a run; asking again finds out.
@@ -275,6 +277,11 @@ class Scheduler:
                 problem = FiringProblem(moment, error.reason.value, error.message[:MAX_MESSAGE])
                 return replace(before, problem=problem, failed=before.failed + 1)
             run_id = known.run_id
+        except Exhausted as error:
+            if error.reason is Reason.NOT_ACCEPTING:
+                raise
+            problem = FiringProblem(moment, error.reason.value, error.message[:MAX_MESSAGE])
+            return replace(before, scheduled_for=moment, fire_at=due.now + LIMITED_PAUSE, problem=problem)
         return replace(before, last=(moment, fire_at, run_id), problem=None, fired=before.fired + 1)
 
     async def _earlier(self, flow: Resolved, trigger: Scheduled, once: StartOnce) -> RunId | _Skipped | None:
@@ -338,10 +345,9 @@ def _once(key: str, moment: datetime) -> StartOnce:
     return StartOnce(f"schedule:{key}", name, sha256(name.encode()).digest())
 
 
-def _count(due: Due, moments: Sequence[datetime], trigger: Scheduled, settled: Settled) -> None:
+def _count(due: Due, moments: Sequence[datetime], settled: Settled) -> None:
     for outcome in ("fired", "skipped", "missed", "failed"):
         if count := getattr(settled, outcome):
             metrics.FIRINGS.at(outcome).add(count)
-    if moments and settled.fired:
-        newest = trigger.schedule.fires_at(moments[-1], due.key)
-        metrics.FIRING_LATENESS.at().record((due.now - newest).total_seconds())
+    if settled.last is not None and settled.last[0] in moments:
+        metrics.FIRING_LATENESS.at().record((due.now - settled.last[1]).total_seconds())
