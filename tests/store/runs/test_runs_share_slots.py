@@ -53,6 +53,7 @@ class Gate:
                 await asyncio.sleep(0.01)
 
 
+SHOP = "{{ input.shop }}"
 STEP = {"id": "a", **PURE, "with": {"shop": "{{ input.?shop ?? '' }}", "n": "{{ input.?n ?? 0 }}"}}
 
 
@@ -222,6 +223,29 @@ async def test_the_higher_priority_is_first_and_then_who_came_first(begin, mesh)
 
     assert gate.order == [1, 3, 5, 2, 4, 6]
     assert final["priority"] == 0
+
+
+@pytest.mark.parametrize(
+    ("policies", "begin_at_once"),
+    [(limited(key=SHOP, limit=3), 2), ({}, 5), (limited(key=SHOP, limit=1), 0)],
+    ids=["a larger limit", "none any more", "the same"],
+)
+async def test_a_new_version_says_at_once_how_many_go_on(begin, mesh, policies, begin_at_once, database_dsn):
+    """Runs that wait need no other start for that, and who was first is first."""
+    mesh.script = gate = Gate()
+    async with begin() as client:
+        await client.save("intake", STEP, policies=limited(key=SHOP, limit=1))
+        runs = [(await client.start("intake", {"shop": "s7", "n": number}))["id"] for number in range(6)]
+        await gate.reached(1)
+        await client.replace("intake", {**STEP, "id": "b"}, policies=policies)
+        await gate.reached(1 + begin_at_once)
+        await asyncio.sleep(1.5)  # a look at the words of others
+        seen = sorted(gate.order)
+        gate.let_all_go()
+        for run in runs:
+            assert (await client.until(run, "SUCCEEDED"))["flow_version"] == 1
+    assert seen == list(range(1 + begin_at_once))
+    assert await slots_left(database_dsn) == (0, 0)
 
 
 async def test_a_parked_run_keeps_its_slot(begin, mesh):

@@ -92,6 +92,11 @@ class Limits:
     rate: Rate | None = None
     priority: Template | int = DEFAULT_PRIORITY
 
+    @property
+    def slots(self) -> int | None:
+        """Runs that go on at once for each key; None: any number."""
+        return None if self.concurrency is None else self.concurrency.limit
+
 
 NO_LIMITS: Final = Limits()
 

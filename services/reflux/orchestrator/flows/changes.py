@@ -42,6 +42,8 @@ class Saved:
     content: Content
     triggers: tuple[Trigger, ...]
     """What the content declares."""
+    slots: int | None
+    """Its limit of concurrency; None: it has none."""
     request_digest: str = ""
     """Of everything that was asked to be saved."""
 
@@ -77,7 +79,7 @@ async def judge(document: JsonValue, size: int) -> Saved:
     name, ui = result.flow.name, document.get("ui")
     content = Content(result.flow.digest, description, documents.dump(result.spec), documents.dump(ui))
     asked: JsonValue = {"name": name, "description": description, "spec": result.spec, "ui": ui}
-    return Saved(name, content, result.flow.triggers, digest(asked))
+    return Saved(name, content, result.flow.triggers, result.flow.limits.slots, digest(asked))
 
 
 async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str, author: str) -> StoredFlow:
@@ -101,7 +103,15 @@ async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str,
         content = None if _equal(saved.content, flow.content) else saved.content
         if content is None and saved.name == flow.name:
             return flow
-        if await store.save(flow.id, saved.name, content, author, flow.version, triggers=saved.triggers):
+        if await store.save(
+            flow.id,
+            saved.name,
+            content,
+            author,
+            flow.version,
+            triggers=saved.triggers,
+            slots=saved.slots,
+        ):
             return await _read_back(store, flow.id)
     raise Conflict(Reason.ETAG_STALE, "others change this flow at the same time: try again")
 

@@ -134,7 +134,7 @@ class FlowServicer(FlowServiceServicer):
         async def roll_back(flow: StoredFlow) -> changes.Saved:
             former = await self._find_version(flow.id, request.version)
             compiled = await self._cache.get(flow.id, request.version)
-            return changes.Saved(flow.name, former.content, compiled.triggers)
+            return changes.Saved(flow.name, former.content, compiled.triggers, compiled.limits.slots)
 
         return await self._change(request.flow_id, roll_back, "", actor(context))
 

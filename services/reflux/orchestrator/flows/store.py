@@ -144,8 +144,11 @@ class FlowStore:
         expected_version: int,
         *,
         triggers: Sequence[Trigger],
+        slots: int | None,
     ) -> bool:
-        """Make a new version with its triggers, or with `content` None give the flow another name.
+        """Make a new version with its triggers and slots, or with `content` None give the flow another name.
+
+        `slots` is its limit of concurrency, None where it has none; runs that wait for one hear of it.
 
         Returns:
             False when the flow was changed or deleted since it was at `expected_version`.
@@ -162,6 +165,7 @@ class FlowStore:
                 saved = await (await connection.execute(_sql("save_version"), values)).fetchone()
                 if saved is not None:
                     await replace_triggers(connection, flow_id, saved[0], triggers)
+                    await connection.execute(_sql("change_slots"), {"flow_id": flow_id, "slots": slots})
         except UniqueViolation as violation:
             raise await self._taken(violation, flow_id, name, triggers) from None
         return saved is not None
