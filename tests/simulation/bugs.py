@@ -15,6 +15,7 @@ from reflux.orchestrator.result_cache import ResultCache
 from reflux.orchestrator.store import slots
 from reflux.orchestrator.triggers import scheduler
 from reflux.orchestrator.triggers.scheduler import Scheduler
+from tests.simulation.limit_tables import LimitTables
 
 
 def takes_for_done() -> list[Any]:
@@ -66,6 +67,33 @@ def believes_the_damaged() -> list[Any]:
 async def never_admitted(*_: Any) -> slots.Queued:
     """As if a queued run that is told of its slot did not look whether it has it."""
     return slots.Queued(admitted=False, start_at=None)
+
+
+def begins_too_soon() -> list[Any]:
+    real = slots.queued
+
+    async def queued(*place: Any) -> slots.Queued:
+        """As if a run that has its slot, and is looked at, did not wait for its time."""
+        found = await real(*place)
+        return replace(found, admitted=found.admitted or found.start_at is not None)
+
+    return [patch.object(slots, "queued", queued)]
+
+
+def last_is_first() -> list[Any]:
+    real = LimitTables.queue
+    return [patch.object(LimitTables, "queue", lambda self, place: real(self, place)[::-1])]
+
+
+def forgets_what_is_used_up() -> list[Any]:
+    real = LimitTables._take_rates
+
+    def take(self: LimitTables, asked: Any, now: Any) -> None:
+        """As if each start found its rate unused."""
+        self.rates.clear()
+        real(self, asked, now)
+
+    return [patch.object(LimitTables, "_take_rates", take)]
 
 
 def fires_twice() -> list[Any]:

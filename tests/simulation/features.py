@@ -79,7 +79,7 @@ def _limits(rng: Random) -> dict[str, Any]:
     if rng.random() < 0.3:
         policies["rate"] = {"limit": rng.choice([1, 2]), "per": rng.choice(["1s", "4s"]), "overflow": "queue"}
     if rng.random() < 0.3:
-        policies["priority"] = "{{ input.shop == 'a' ? 7 : 3 }}"
+        policies["priority"] = "{{ input.?rank ?? 5 }}"
     return policies
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from reflux.core import event as ev
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from tests.simulation.outside import Outside
     from tests.simulation.tables import Fact, Run, Tables
 
+_GRAIN: Final = timedelta(milliseconds=1)
+_NEVER: Final = EPOCH + timedelta(days=1)
 _LATE: Final = timedelta(seconds=2)
 """How late a firing may be while nothing goes wrong."""
 
@@ -56,6 +59,11 @@ class Story:
         """When the first event of this kind was recorded."""
         pairs = zip(self.events, self.facts, strict=True)
         return next((fact.recorded_at for event, fact in pairs if isinstance(event, kind)), None)
+
+    @property
+    def accepted(self) -> datetime:
+        """When its first event was recorded."""
+        return self.facts[0].recorded_at
 
     @property
     def begins(self) -> datetime | None:
@@ -88,6 +96,7 @@ def judge_features(
     for flow_id, flow in flows.items():
         mine = [story for story in stories.values() if story.row.flow_id == flow_id]
         problems += _limits(flow, mine, tables)
+        problems += _paced(flow, mine)
         problems += _firings(flow_id, flow, mine, tables, calm=calm)
     problems += _signals(stories, tables, told)
     problems += _forks(stories)
@@ -128,6 +137,8 @@ def _limits(flow: Flow, stories: Sequence[Story], tables: Tables) -> Iterator[st
         if waiting and going + len(aside) < limit:
             yield f"{waiting[0].run_id[-6:]} waits for a slot of {shop}, and {limit - going} are free"
         yield from _replaced(runs, limit)
+        if concurrency.overflow is not Overflow.CANCEL_OLDEST:  # who was asked to end gets no slot
+            yield from _overtaken(runs, limit)
         if concurrency.overflow is not Overflow.QUEUE:
             yield from _refusals(shop, runs, limit, tables)
     unfinished = {story.run_id for story in stories if story.ends is None}
@@ -171,6 +182,40 @@ def _replaced(runs: Sequence[Story], limit: int) -> Iterator[str]:
             ]
             if len(newer) < limit:
                 yield f"{story.run_id[-6:]} was cancelled for newer runs, of which there are {len(newer)}"
+
+
+def _overtaken(runs: Sequence[Story], limit: int) -> Iterator[str]:
+    """Where one goes on at a time, whoever follows it is the first of those that wait at its end."""
+    begun = sorted((one for one in runs if one.begins), key=lambda one: one.begins or _NEVER)
+    waiting = [one for one in runs if not one.state.quarantine]
+    for former, story in pairwise(begun if limit == 1 else ()):
+        at, end = story.begins or _NEVER, former.ends or _NEVER
+        if story.accepted > end:
+            continue
+        for other in waiting:
+            waits = other.accepted < end and (other.begins or _NEVER) > at < (other.ends or _NEVER)
+            if waits and _place(other) < _place(story):
+                yield f"{story.run_id[-6:]} begins at {at}, and {other.run_id[-6:]} waits, which is before it"
+
+
+def _place(story: Story) -> tuple[int, datetime]:
+    """In a queue."""
+    return -story.created.priority, story.accepted
+
+
+def _paced(flow: Flow, stories: Sequence[Story]) -> Iterator[str]:
+    """Of all that were accepted so far, no more have begun than a bucket of tokens would have let."""
+    rate = flow.limits.rate
+    if rate is None:
+        return
+    share, full_at, earliest = rate.per / rate.limit, EPOCH, []
+    for story in sorted(stories, key=lambda one: one.accepted):
+        full_at = max(full_at, story.accepted) + share
+        earliest.append(full_at - rate.per)
+    begun = sorted(story.begins for story in stories if story.begins is not None)
+    for number, (at, bound) in enumerate(zip(begun, earliest, strict=False), 1):
+        if at < bound - _GRAIN:
+            yield f"run {number} of a rate of {rate.limit} per {rate.per} begins at {at}, before {bound}"
 
 
 def _signals(stories: Mapping[str, Story], tables: Tables, told: Told) -> Iterator[str]:

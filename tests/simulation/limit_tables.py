@@ -222,12 +222,7 @@ class LimitTables:
             free = self.places(limit)
             if free <= 0 or not limit.queued:
                 continue
-            waiting = sorted(
-                (-slot.priority, slot.id, run_id)
-                for run_id, slot in self.slots.items()
-                if slot.place == place and not slot.held and not slot.told
-            )
-            for _, _, run_id in waiting[:free]:
+            for run_id in self.queue(place)[:free]:
                 slot = self.slots[run_id]
                 slot.held = True
                 limit.held += 1
@@ -236,6 +231,15 @@ class LimitTables:
                 if run_id not in known:
                     self.tell(slot.shard, run_id, "admitted", b"")
         return got
+
+    def queue(self, place: Place) -> list[str]:
+        """Who waits for a slot, the first one first."""
+        waiting = sorted(
+            (-slot.priority, slot.id, run_id)
+            for run_id, slot in self.slots.items()
+            if slot.place == place and not slot.held and not slot.told
+        )
+        return [run_id for *_, run_id in waiting]
 
     def _verdict(self, one: Claim, verdict: str, start_at: datetime | None) -> Verdict:
         slot = self.slots.get(one.run_id)

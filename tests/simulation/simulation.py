@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
@@ -249,7 +250,9 @@ class _Simulation:
         """Starts a run, as often as it takes, with the same request_id; may be doubled; may cancel."""
         world = self.world
         self.told.runs[key] = set()
-        given = {**INPUT, "shop": world.rng.choice(SHOPS)} if self.features else INPUT
+        given: dict[str, Any] = INPUT
+        if self.features:
+            given = {**INPUT, "shop": world.rng.choice(SHOPS), "rank": crc32(key.encode()) % 10}
         request = run_pb.ExecuteFlowRequest(
             flow_id=FLOW,
             input=HttpBody(content_type="application/json", data=orjson.dumps(given)),
