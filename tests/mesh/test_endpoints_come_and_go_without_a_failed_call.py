@@ -48,13 +48,16 @@ class Load:
 
     async def _call_on(self) -> None:
         while not self._end.is_set():
-            try:
-                await self.platform.mesh.Execute(
-                    pb.ExecuteRequest(input=INPUT), timeout=60, metadata=self.headers
-                )
-                self.answered += 1
-            except grpc.aio.AioRpcError as error:
-                self.failed.append(f"{error.code().name}: {error.details()}")
+            await self._call()
+
+    async def _call(self) -> None:
+        try:
+            await self.platform.mesh.Execute(
+                pb.ExecuteRequest(input=INPUT), timeout=60, metadata=self.headers
+            )
+            self.answered += 1
+        except grpc.aio.AioRpcError as error:
+            self.failed.append(f"{error.code().name}: {error.details()}")
 
     async def more(self, count: int) -> None:
         """Wait until so many more calls have been answered."""
@@ -65,7 +68,11 @@ class Load:
 
     @asynccontextmanager
     async def running(self, callers: int) -> AsyncIterator[Load]:
-        """Call all the while."""
+        """Call all the while, once Envoy has the route: that comes after the endpoints."""
+        async with asyncio.timeout(60):
+            while not self.answered:
+                await self._call()
+        self.failed.clear()
         async with asyncio.TaskGroup() as group:
             for _ in range(callers):
                 group.create_task(self._call_on())

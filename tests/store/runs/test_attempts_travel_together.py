@@ -154,7 +154,7 @@ async def test_a_call_that_fails_or_breaks_off_costs_nobody_anything(begin, mesh
 
     async def together(request, context):
         if answered:
-            yield answer(request, *range(answered))
+            yield answer(request, *range(min(answered, len(request.items))))
         await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
 
     mesh.together = together
@@ -163,12 +163,12 @@ async def test_a_call_that_fails_or_breaks_off_costs_nobody_anything(begin, mesh
         run = await client.start(flow, wait="20s")
         assert run["state"] == "SUCCEEDED"
         told = await attempts(client, run)
-    done = {item.step for item in mesh.batches[0].items[:answered]}
+    done = {item.step for batch in mesh.batches for item in batch.items[:answered]}  # nearly always one
     assert sorted(call["x-reflux-step"] for call in mesh.calls) == sorted(
         {f"s{number}" for number in range(8)} - done
     )
-    assert len(told) == 8 + 8 - answered
-    assert sum(not each["counted"] for each in told) == 8 - answered
+    assert len(told) == 8 + 8 - len(done)
+    assert sum(not each["counted"] for each in told) == 8 - len(done)
 
 
 async def test_a_slow_attempt_holds_nobody_up(begin, mesh):
