@@ -172,6 +172,7 @@ class _Simulation:
             rests = self.world.run(self._rests, self.world.now + HORIZON)
         if rests and self.world.rng.random() < 0.2:
             self.world.run(lambda: False, self.world.now + 8)  # nothing may come after the end
+            rests = self.world.run(self._rests, self.world.now + HORIZON)  # but a start that was on its way
         problems = self.world.problems
         if not rests:
             problems.append(f"the world does not come to rest: {self.open} open, {self.outside.busy} busy")

@@ -249,7 +249,7 @@ class RunState:
         if self.canceled:
             return RunPhase.CANCELING
         moves = self.ready or self.due or self.timers or self.flights or self.awaited or self.child_runs
-        moves = moves or (self.closable and ROOT not in self.closing)
+        moves = moves or self.closes
         if self.quarantine:
             return RunPhase.PARKED
         if self.paused and not self.cancel:
@@ -259,6 +259,11 @@ class RunState:
         if self.cancel:
             return RunPhase.CANCELING
         return RunPhase.QUEUED if self.queued else RunPhase.RUNNING
+
+    @property
+    def closes(self) -> bool:
+        """Whether a container is to end; where the run itself ends early, none does any more."""
+        return bool(self.closable) and ROOT not in self.closing
 
     @property
     def canceled(self) -> bool:

@@ -68,7 +68,7 @@ def rests(state: RunState, now: datetime, *, begins_at: datetime | None = None) 
         return begins_at is None or begins_at - now > EVICT_AFTER
     if state.paused is not None and state.cancel is None:
         return True
-    if state.ready or state.closable:
+    if state.ready or state.closes:
         return False
     wake = next_wake(state)
     by_word = bool(state.awaited or state.child_runs)

@@ -9,6 +9,7 @@ import pytest
 from reflux.core import children
 from reflux.core import event as ev
 from reflux.core.children import MAX_DEPTH, child_id
+from reflux.core.effect import EffectClass
 from reflux.core.errors import Refused
 from reflux.core.event import Choice, RunPhase
 from reflux.core.reasons import Reason
@@ -159,6 +160,23 @@ def test_a_failure_beside_it_recalls_the_child():
     flow = flow_of(slow, {"id": "nap", "needs": [], "wait": {"for": "2s"}}, {**BAD, "needs": ["nap"]})
     walk = Walk(flow, runs={"sub": never()}).run()
     assert walk.trace[-4:] == ["bad FAILED FAIL_STEP", "recall sub", "sub CANCELED", "run FAILED"]
+
+
+def test_a_run_whose_time_is_over_rests_while_its_child_has_not_ended(monkeypatch):
+    """Also when a container in it has nothing left to wait for: it ends with the run, and not before."""
+    pay = {"id": "l", "foreach": {"in": [1], "as": "it"}, "steps": [node("pay")]}
+    branches = {"a": [sub()], "b": [pay]}
+    flow = flow_of({"id": "p", "parallel": {"branches": branches}}, policies={"timeout": "2s"})
+    effects = {"pay": EffectClass.AT_MOST_ONCE}
+    walk = Walk(flow, {"l[0]/pay": [done(after=3)]}, effects=effects, runs={"sub": never()})
+    with monkeypatch.context() as patched:
+        patched.setattr(Walk, "child_ends", lambda *_: None)  # it waits for a person
+        walk.run()
+    assert walk.timed[-3:] == [(2, "timeout"), (2, "recall sub"), (3, "l[0]/pay DONE SUCCEEDED")]
+    assert walk.state.closable
+    assert (walk.state.phase, rests(walk.state, walk.now)) == (RunPhase.RUNNING, True)
+    walk.child_ends("sub", RunPhase.CANCELED, never())
+    assert walk.run().trace[-2:] == ["sub CANCELED", "run FAILED"]
 
 
 def test_a_run_that_was_ended_over_its_child_hears_nothing_of_it():
