@@ -274,10 +274,8 @@ class Tables:
 
     def keep_outcomes(self, p: Any) -> list[Row]:
         now, there = self.now(), self.journal.setdefault(p["run_id"], {})
-        if not there.keys().isdisjoint(p["seqs"]):
-            raise errors.UniqueViolation("journal_pkey")
         for seq, payload in zip(p["seqs"], p["payloads"], strict=True):
-            there[seq] = Fact(seq, now, payload, 0, "")
+            there.setdefault(seq, Fact(seq, now, payload, 0, ""))
         return []
 
     def drop_outcomes(self, p: Any) -> list[Row]:

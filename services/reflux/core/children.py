@@ -193,6 +193,8 @@ def fold(state: RunState, event: ev.ChildRequested | ev.ChildStarted | ev.ChildR
             state.unstarted.pop(event.step, None)
             if event.step == ROOT:
                 state.error_flow_refused = event.failure
+            else:
+                state.steps[event.step].child_began = True
         case ev.ChildRecalled():
             state.recall.pop(event.step, None)
 

@@ -115,6 +115,21 @@ def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
     return _Planner(origin, target, leaves, containers).plan()
 
 
+def plan_child(origin: RunState, target: Flow) -> ForkPlan:
+    """The plan of a child that is begun again because its parent is retried: only what it did not do well.
+
+    Raises:
+        Refused: as a retry; STEP_UNSETTLED: it has not ended.
+        NotFound: as a fork.
+    """
+    if origin.phase is RunPhase.SUCCEEDED:
+        return _Planner(origin, target, ()).plan()
+    if origin.finished is None:
+        message = f"run {origin.id} has not ended: it is {origin.phase}; wait for it, or cancel it"
+        raise Refused(Reason.STEP_UNSETTLED, message, metadata={"run_id": origin.id})
+    return plan_retry(origin, target)
+
+
 def step_not_found(step: str, known: Collection[str], where: str) -> NotFound:
     """A step is named that is not there."""
     shown = step[:200]
@@ -346,8 +361,8 @@ def _never_ran(run: StepRun) -> bool:
 
 
 def _acted(run: StepRun) -> bool:
-    """Whether one of its calls may have had an outside effect."""
-    if run.claims or run.unresolved is not None:
+    """Whether one of its calls may have had an outside effect; of a run that it has begun, any step's."""
+    if run.claims or run.unresolved is not None or run.child_began:
         return True
     return any(
         each.assignment.effect is not EffectClass.PURE and each.outcome in (Outcome.DONE, Outcome.AMBIGUOUS)

@@ -136,6 +136,8 @@ class StepRun:
     skip_reason: ev.SkipReason | None = None
     child: RunId | None = None
     """The run that it has begun, or is about to begin."""
+    child_began: bool = False
+    """That run is there."""
     undoes: StepPath | None = None
     """It is the compensation of that step."""
     kept: ev.OutcomeKept | None = None

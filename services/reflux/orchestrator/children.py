@@ -28,9 +28,10 @@ from reflux.core.document import Json
 from reflux.core.errors import Defect, RefluxError, TryLater
 from reflux.core.event import RunPhase
 from reflux.core.flow.limits import claim_of
+from reflux.core.flow.model import FlowAction
 from reflux.core.names import RunId, StepPath
+from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
-from reflux.core.run import begin
 from reflux.core.state import ROOT, RunState
 from reflux.core.word import Cancel, Recall, WordId
 from reflux.orchestrator import codec, metrics
@@ -38,7 +39,8 @@ from reflux.orchestrator.faulting import marked
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
-from reflux.orchestrator.operations.derived import row_of
+from reflux.orchestrator.operations.derived import Derived, first_state, row_of
+from reflux.orchestrator.operations.former import Former, former_child
 from reflux.orchestrator.store import inbox, runs
 from reflux.orchestrator.store.errors import LeaseLost, ShardLost, Stopped
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, Tell
@@ -236,10 +238,18 @@ class Children:
         Raises:
             RefluxError, psycopg.Error: as `_begin_or_find`; RowRefused also when it is there already.
         """
-        flow = await self._flow(command)
+        former = await self._former(run.state, path)
+        if former is not None and (begun := await self._find(command.requested.run_id)) is not None:
+            return begun  # and its journal goes on by now
+        flow = former.flow if former is not None else await self._flow(command)
         check_input(flow, command.input)
         claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
         created = _created(run.state, path, flow, command, now=self._clock.now(), priority=claim.priority)
+        derived = None
+        if former is not None:
+            derived = Derived(former.origin, kept=former.plan.kept, pool=self._pool)
+            created = derived.created(created)
+            await derived.write(command.requested.run_id)
         request = StartRequest(
             lease=run.lease,
             run_id=command.requested.run_id,
@@ -257,7 +267,21 @@ class Children:
         metrics.started(created=True)
         if started.queued:  # who admits it leaves a word
             return _Begun(flow.name, flow.version)
-        return _Begun(flow.name, flow.version, _active(run, request.run_id, flow, created))
+        return _Begun(flow.name, flow.version, _active(run, request.run_id, flow, created, derived))
+
+    async def _former(self, state: RunState, path: StepPath) -> Former | None:
+        """The child that this one goes on from, if its run is a retry of a step that had begun one.
+
+        Raises:
+            NotFound, Refused, psycopg.Error: as `former_child`.
+        """
+        origin = state.created.origin
+        if origin is None or origin.operation is not Operation.RETRY or path not in origin.steps:
+            return None
+        action = state.steps[path].step.action
+        assert isinstance(action, FlowAction), f"{path} begins no run"
+        former = await self._reader.state(RunId(origin.run_id))
+        return await former_child(self._reader, self._flows, former, path, action)
 
     async def _find(self, run_id: RunId) -> _Begun | None:
         row = await runs.get(self._pool, run_id)
@@ -278,9 +302,12 @@ class Children:
         return Resolved(current.flow_id, current.name, requested.version, flow)
 
 
-def _active(run: "ActiveRun", run_id: RunId, flow: Resolved, created: ev.RunCreated) -> "ActiveRun":
+def _active(
+    run: "ActiveRun", run_id: RunId, flow: Resolved, created: ev.RunCreated, derived: Derived | None
+) -> "ActiveRun":
     shown = RunUpdate(RunPhase.RUNNING, wake_at=created.time, progressed=False)
-    return type(run)(begin(run_id, flow.flow, created), run.lease, 2, shown)
+    kept = len(derived.kept) if derived is not None else 0
+    return type(run)(first_state(run_id, flow.flow, created, derived), run.lease, 2 + kept, shown)
 
 
 def _created(

@@ -14,6 +14,7 @@ from reflux.core.errors import CallerError, Exhausted, InvalidArgument, RefluxEr
 from reflux.core.event import RunPhase
 from reflux.core.faults import FaultPlan
 from reflux.core.flow.limits import NO_CLAIM, Claim, claim_of
+from reflux.core.flow.searchkey import key_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
@@ -125,7 +126,7 @@ class Launcher:
             psycopg.Error: what a derived run takes over could not be written.
         """
         try:
-            claim = _claim(flow, document, derived)
+            claim = check_start(flow, document, derived)
         except InvalidArgument as error:
             return await self.launched_before(once, error)
         self._check_room(flow)
@@ -257,16 +258,18 @@ class Launcher:
         return [lease for lease in held if lease not in self._lost]
 
 
-def _claim(flow: Resolved, document: Json, derived: Derived | None) -> Claim:
+def check_start(flow: Resolved, document: Json, derived: Derived | None) -> Claim:
     """What a run with this input asks for before it may begin.
 
     Raises:
-        InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for.
+        InvalidArgument: the input does not fit the flow's schema, or gives no key that the flow asks for, or
+            that the run is to be searched by.
     """
     if derived is not None and derived.only_step is not None:
         # A step alone has not the input of a whole run, and is none of those that are limited.
         return NO_CLAIM
     check_input(flow, document)
+    key_of(flow.flow, document)
     return claim_of(flow.flow.limits, document.value, flow.flow.vars)
 
 

@@ -17,8 +17,9 @@ from reflux.core.names import StepPath
 from reflux.core.origin import Operation, Origin
 from reflux.core.reasons import Reason
 from reflux.orchestrator.flows.cache import Resolved
-from reflux.orchestrator.launcher import StartOnce
+from reflux.orchestrator.launcher import StartOnce, check_start
 from reflux.orchestrator.operations.derived import Derived
+from reflux.orchestrator.operations.former import with_children
 from reflux.orchestrator.store.start import find_started
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Forks:
 
         Raises:
             NotFound, Refused: what the plan refuses; there is no such run, flow version or node version.
-            InvalidArgument: the input does not fit the schema of the flow version.
+            InvalidArgument: the flow version does not take the input.
             AlreadyExists: the request_id was used for something else.
             Exhausted, Unavailable: nothing was begun; try again.
         """
@@ -126,20 +127,22 @@ class Forks:
         only = origin.created.only_step
         target = _variant(resolved.flow, pins, origin)
         point = going.from_step
-        plan = plan_retry(origin, target) if point is None else plan_fork(origin, target, point)
+        if point is None:
+            plan = plan_retry(origin, target)
+            plan = await with_children(self._reader, self._flows, origin, plan, target)
+        else:
+            plan = plan_fork(origin, target, point)
         changed = await self._changed(origin, resolved)
-        if going.dry_run:
-            return Forked(None, None, plan, resolved.version, changed)
         begins = Origin(
             going.operation, origin.id, plan.points, origin.created.flow_version, kept=len(plan.kept)
         )
+        document = going.input or origin.created.input
+        derived = Derived(begins, pins, only, plan.kept, self._pool, origin.created)
+        if going.dry_run:
+            check_start(resolved, document, derived)
+            return Forked(None, None, plan, resolved.version, changed)
         launched = await self._launcher.launch(
-            resolved,
-            going.input or origin.created.input,
-            once=once,
-            actor=actor,
-            traceparent=traceparent,
-            derived=Derived(begins, pins, only, plan.kept, self._pool, origin.created),
+            resolved, document, once=once, actor=actor, traceparent=traceparent, derived=derived
         )
         return Forked(launched.run_id, launched.first, plan, resolved.version, changed)
 

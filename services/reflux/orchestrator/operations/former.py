@@ -1,0 +1,98 @@
+"""The child that a retried run goes on from: what a sub-flow had done well is not done again either.
+
+A step that failed because the run it had begun did not end well is retried by a child that goes on from that
+one, as a retry does. It walks the version that the former one walked, unless its step names another one.
+Everything here follows from runs that have ended, so whoever works it out again finds the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from reflux.core.cut import split
+from reflux.core.errors import NotFound, Refused
+from reflux.core.flow.model import FlowAction
+from reflux.core.fork import plan_child
+from reflux.core.origin import Operation, Origin
+from reflux.orchestrator.flows.cache import Resolved
+
+if TYPE_CHECKING:
+    from reflux.core.flow import Flow
+    from reflux.core.fork import Anew, ForkPlan
+    from reflux.core.names import StepPath
+    from reflux.core.state import RunState
+    from reflux.orchestrator.flows.cache import FlowCache
+    from reflux.orchestrator.journal_reader import JournalReader
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A child of an origin, and what the one in its place takes over."""
+
+    state: RunState
+    flow: Resolved
+    """What the new one walks."""
+    plan: ForkPlan
+
+    @property
+    def origin(self) -> Origin:
+        """Where the new one comes from."""
+        number, kept = self.state.created.flow_version, len(self.plan.kept)
+        return Origin(Operation.RETRY, self.state.id, self.plan.points, number, kept)
+
+
+async def former_child(
+    reader: JournalReader, flows: FlowCache, origin: RunState, path: StepPath, action: FlowAction
+) -> Former | None:
+    """The child that a step of the origin had begun; None where a new one begins from nothing.
+
+    Args:
+        reader: of journals.
+        flows: compiled.
+        origin: the run that is retried.
+        path: of the step, from which the retry goes on.
+        action: of the step in the flow version to go on with.
+
+    Raises:
+        NotFound: it is forgotten, its flow is deleted, or the version that the step names is not there.
+        Refused: nothing can go on from it: an effect of which nobody knows, or it has not ended.
+        psycopg.Error: the database is away.
+    """
+    run = origin.steps.get(path)
+    if run is None or run.child is None or not run.child_began or action.detached:
+        return None
+    child = await reader.state(run.child)
+    current = await flows.resolve(action.flow)
+    if child.created.flow_id != current.flow_id:
+        return None
+    number = action.version or child.created.flow_version
+    flow = await flows.get(current.flow_id, number)
+    try:
+        plan = plan_child(child, flow)
+    except (NotFound, Refused) as error:
+        message = f"step {path} goes on from run {child.id}: {error.message}"
+        raise type(error)(error.reason, message, metadata=error.metadata) from None
+    return Former(child, Resolved(current.flow_id, current.name, number, flow), plan)
+
+
+async def with_children(
+    reader: JournalReader, flows: FlowCache, origin: RunState, plan: ForkPlan, target: Flow
+) -> ForkPlan:
+    """The plan of a retry, in which a step that goes on from a child repeats only what that one does.
+
+    Raises:
+        NotFound, Refused, psycopg.Error: as `former_child`.
+    """
+
+    async def judged(each: Anew) -> Anew:
+        step = target.steps.get(split(each.step)[1]) if each.step in plan.points else None
+        if step is None or not isinstance(step.action, FlowAction):
+            return each
+        former = await former_child(reader, flows, origin, each.step, step.action)
+        if former is None:
+            return each
+        below = await with_children(reader, flows, former.state, former.plan, former.flow.flow)
+        return replace(each, acted=any(one.acted for one in below.anew))
+
+    return replace(plan, anew=tuple([await judged(each) for each in plan.anew]))

@@ -1,0 +1,177 @@
+"""A retry mends what failed in the runs below it too: what they had done well is not done again."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from reflux.core.reasons import Reason
+from reflux.orchestrator.store.start import Starter
+from tests.store.runs.speaking import say
+from tests.support.operations import fork, retry
+from tests.support.scripted_mesh import claim
+
+ONCE = {"node": "work.once"}
+
+
+class World:
+    """Nodes whose effects are counted, and that fail, or are silent, in the steps that are named."""
+
+    def __init__(self):
+        self.done: list[str] = []
+        self.failing: set[str] = set()
+        self.silent: set[str] = set()
+
+    async def __call__(self, given, envelope, context):
+        step = envelope["x-reflux-step"]
+        if step in self.failing:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today")
+        await claim(envelope)
+        self.done.append(step)
+        if step in self.silent:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the line is dead")
+        return {"of": step}
+
+
+@pytest.fixture
+def world(mesh):
+    mesh.script = world = World()
+    return world
+
+
+async def save(client, *, compensate=None):
+    """`outer` begins `middle`, and that `inner`: what pays stands at the bottom; the id of `outer`."""
+    undo = {"compensate": compensate} if compensate else {}
+    await client.save("inner", {"id": "pay", **ONCE, **undo}, {"id": "late", **ONCE})
+    await client.save("middle", {"id": "before", **ONCE}, {"id": "sub", "flow": "inner"})
+    return await client.save("outer", {"id": "c", "flow": "middle"}, {"id": "after", **ONCE})
+
+
+def anew(answer):
+    """What the plan of a retry says of each step that is done anew."""
+    return {each["step"]: each["repeats_effect"] for each in answer["plan"]["anew"]}
+
+
+async def test_only_what_failed_is_done_again_however_deep(begin, world):
+    """The new runs say what they go on from, and what they keep; the dry run that no effect is repeated."""
+    world.failing = {"late"}
+    async with begin() as client:
+        run = await client.start(await save(client), wait="20s")
+        planned = await retry(client, run["id"], dry_run=True)
+        forked = await fork(client, run["id"], "c", dry_run=True)
+        world.failing = set()
+        again = await client.until((await retry(client, run["id"]))["run"]["id"], "SUCCEEDED")
+        step = (await client.steps(again["id"]))["c"]
+        child = await client.run(step["child_run_id"])
+        steps = await client.steps(child["id"])
+        former = (await client.steps(run["id"]))["c"]["child_run_id"]
+
+    assert (run["state"], run["error"]["step"]) == ("FAILED", "c/sub/late")
+    assert anew(planned) == {"c": False}
+    assert anew(forked) == {"c": True}, "a fork does all of it again"
+    assert world.done == ["before", "pay", "late", "after"]
+    assert (child["origin"]["operation"], child["origin"]["run_id"]) == ("retry", former)
+    assert child["parent"] == {"run_id": again["id"], "step": "c"}
+    assert (steps["before"]["kept_from"], steps["sub"]["kept_from"]) == (former, "")
+
+
+async def test_a_child_that_ended_well_is_not_done_again_for_what_was_made_of_it(begin, world):
+    """The step failed over its `result`; its run is kept whole."""
+    async with begin() as client:
+        await client.save("inner", {"id": "pay", **ONCE}, output={"n": "{{ input.?n }}"})
+        flow = await client.save("outer", {"id": "c", "flow": "inner", "result": "{{ self.output.n + 1 }}"})
+        run = await client.start(flow, wait="20s")
+        await client.replace("outer", {"id": "c", "flow": "inner", "result": "{{ self.output.n ?? 7 }}"})
+        answer = await retry(client, run["id"], flow_version="newest")
+        again = await client.until(answer["run"]["id"], "SUCCEEDED")
+        step = (await client.steps(again["id"]))["c"]
+
+    assert run["error"]["reason"] == Reason.EXPRESSION_FAILED.value
+    assert anew(answer) == {"c": False}
+    assert world.done == ["pay"]
+    assert step["output"] == 7
+
+
+async def test_a_child_keeps_its_version_unless_its_step_names_another_one(begin, world):
+    """So what is kept stands where it stood."""
+    world.failing = {"late"}
+    async with begin() as client:
+        flow = await save(client)
+        run = await client.start(flow, wait="20s")
+        changed = [{"id": "before", **ONCE}, {"id": "sub", "flow": "inner"}, {"id": "other", **ONCE}]
+        await client.replace("middle", *changed)
+        world.failing = set()
+        first = await client.until((await retry(client, run["id"]))["run"]["id"], "SUCCEEDED")
+        version = (await client.run((await client.steps(first["id"]))["c"]["child_run_id"]))["flow_version"]
+        done = list(world.done)
+        await client.replace("outer", {"id": "c", "flow": "middle@2"}, {"id": "after", **ONCE})
+        answer = await retry(client, run["id"], flow_version="newest")
+        await client.until(answer["run"]["id"], "SUCCEEDED")
+
+    assert (version, done) == (1, ["before", "pay", "late", "after"])
+    assert world.done[len(done) :] == ["late", "other", "after"]
+
+
+async def test_what_nobody_knows_below_a_run_is_its_own_and_is_not_repeated_unasked(begin, world):
+    """It stands in `unresolved_effects` with the path to it, also of a run that was ended at once."""
+    world.silent = {"pay"}
+    async with begin() as client:
+        flow = await save(client)
+        run = await client.start(flow)
+        child = await parked(client, run["id"], "c", "sub")
+        waiting = await client.run(run["id"])
+        steps = await client.steps(run["id"])
+        await say(client, "CancelRun", run["id"])
+        ended = await client.until(run["id"], "CANCELED")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await retry(client, run["id"])
+        other = await client.start(flow)
+        await parked(client, other["id"], "c", "sub")
+        await say(client, "TerminateRun", other["id"])
+        terminated = await client.until(other["id"], "CANCELED")
+
+    assert world.done == ["before", "pay"] * 2
+    assert ended["unresolved_effects"] == ["c/sub/pay"]
+    assert terminated["unresolved_effects"] == ["c"]
+    assert child["id"] in str(refused.value.details())
+    assert "nobody knows" in str(refused.value.details())
+    parts = (waiting["waiting"]["why"], steps["c"]["waiting"]["why"])
+    assert all("a person" in why for why in parts), parts
+
+
+async def test_what_could_not_be_undone_below_a_run_is_told(begin, world):
+    """It stands in `uncompensated`, with the path to it."""
+    world.failing = {"late", "pay~compensate"}
+    async with begin() as client:
+        run = await client.start(await save(client, compensate=ONCE), wait="20s")
+    assert (run["state"], run["uncompensated"]) == ("FAILED", ["c/sub/pay"])
+
+
+async def test_a_child_that_goes_on_is_begun_once_though_its_start_is_tried_again(begin, world, monkeypatch):
+    """What it keeps is written by each try, and stands once."""
+    world.failing, tries = {"late"}, []
+    real = Starter.start
+
+    async def start(self, request):
+        tries.append(request.run_id)
+        if len(tries) == 2:  # of the run itself, and then of its child
+            raise TimeoutError
+        return await real(self, request)
+
+    async with begin() as client:
+        run = await client.start(await save(client), wait="20s")
+        world.failing = set()
+        monkeypatch.setattr(Starter, "start", start)
+        await client.until((await retry(client, run["id"]))["run"]["id"], "SUCCEEDED")
+    assert len(tries) == len(set(tries)) + 1
+    assert world.done == ["before", "pay", "late", "after"]
+
+
+async def parked(client, run_id, *steps):
+    """The run that is PARKED at the end of these steps."""
+    for step in steps:
+        async with asyncio.timeout(20):
+            while not (child := (await client.steps(run_id)).get(step, {}).get("child_run_id")):
+                await asyncio.sleep(0.05)
+        run_id = child
+    return await client.until(run_id, "PARKED")
