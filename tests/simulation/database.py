@@ -41,7 +41,7 @@ STATEMENTS: Final = (
     "create_shards", "count_shards", "join", "heartbeat", "leave", "declare_dead", "take_shards",
     "release_shards", "survey", "write_events", "start_runs", "find_start_keys", "adopt_runs", "find_due",
     "put_word", "get_run", "read_events", "read_journals",
-    "find_words", "try_run", "last_seqs", "find_finished", "find_queued", "find_place",
+    "find_words", "try_run", "last_seqs", "find_finished", "find_parked", "find_queued", "find_place",
     "keep_outcomes", "drop_outcomes",
 )  # fmt: skip
 WORDS: Final = (

@@ -445,6 +445,10 @@ class Tables:
         found = [run_id for run_id in dict.fromkeys(p["runs"]) if run_id in self.runs]
         return [(run_id,) for run_id in found if self.runs[run_id].finished_at is not None]
 
+    def find_parked(self, p: Any) -> list[Row]:
+        found = [run_id for run_id in dict.fromkeys(p["runs"]) if run_id in self.runs]
+        return [(run_id,) for run_id in found if self.runs[run_id].state == "PARKED"]
+
     # words
 
     def is_waiting(self, p: Any) -> list[Row]:

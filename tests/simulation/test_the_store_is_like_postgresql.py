@@ -148,7 +148,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             return name, {"run_ids": rng.sample(RUNS, 3), "limit": 2}
         case "last_seqs":
             return name, {"run_ids": rng.sample(RUNS, 3)}
-        case "find_finished":
+        case "find_finished" | "find_parked":
             return name, {"runs": rng.sample(RUNS, 5)}
         case "is_waiting" | "give_back":
             word = rng.choice([*tables.inbox] or [1])

@@ -19,6 +19,7 @@ itself, nor has anything below it: a failure is told once.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -30,6 +31,7 @@ from reflux.core.containers import gave
 from reflux.core.document import MAX_DOCUMENT_BYTES, NULL, Json, JsonValue, TooDeep
 from reflux.core.event import RunPhase, StepState
 from reflux.core.flow.model import FlowAction
+from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.mapping import run_output
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
@@ -160,24 +162,40 @@ def finished(
     *,
     output: Json | None = None,
     failure: ev.Failure | None = None,
+    left: Left = NOTHING_LEFT,
 ) -> list[ev.Event]:
     """The word that a child has finished; nothing when nobody waits any more, or it was heard before."""
     if state.finished is not None or state.child_runs.get(path) != run_id:
         return []
+    settled = _settled(state, path, run_id, phase, now, output=output, failure=failure)
+    return [replace(settled, left=left.under(path))]
+
+
+def _settled(
+    state: RunState,
+    path: StepPath,
+    run_id: RunId,
+    phase: RunPhase,
+    now: datetime,
+    *,
+    output: Json | None,
+    failure: ev.Failure | None,
+) -> ev.StepSettled:
+    """What a step makes of the end of its child."""
     if phase is RunPhase.SUCCEEDED:
-        return [gave(state, path, output or NULL, now)]
+        return gave(state, path, output or NULL, now)
     if state.steps[path].ending:
-        return [ev.StepSettled(path, StepState.CANCELED, now)]
+        return ev.StepSettled(path, StepState.CANCELED, now)
     if (closing := state.closing.get(path)) is not None and closing.failure is not None:
-        return [_failed(path, closing.failure, now)]
+        return _failed(path, closing.failure, now)
     if phase is RunPhase.CANCELED or failure is None:
         message = f"run {run_id} was cancelled"
-        return [_failed(path, ev.Failure("CANCELLED", Reason.CHILD_CANCELED, message, step=path), now)]
+        return _failed(path, ev.Failure("CANCELLED", Reason.CHILD_CANCELED, message, step=path), now)
     where = f"{path}/{failure.step}" if failure.step else path
     failure = ev.Failure(
         failure.code, failure.reason, failure.message, retryable=failure.retryable, step=where
     )
-    return [_failed(path, failure, now)]
+    return _failed(path, failure, now)
 
 
 def _failed(path: StepPath, failure: ev.Failure, now: datetime) -> ev.StepSettled:

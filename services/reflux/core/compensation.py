@@ -5,7 +5,10 @@ so is one that FAILED although its effect is done, because what it gave could no
 about to end FAILED or CANCELED, and nothing is in flight any more, `CompensationStarted` says why, and then
 they are undone one after the other, the last one first. A failure that a `catch` took, or that `on_error`
 let pass, undoes nothing; nor does a terminate. What a run has kept from its origin is the origin's: it may
-have ended well by it, so nobody else undoes it.
+have ended well by it, so nobody else undoes it. If the origin should have and has not, this run says so too.
+
+A run that a step has begun undoes its own, and what it could not undo comes up. One that ended well is not
+undone by the end of its parent: the step that began it says with `compensate` what undoes it.
 
 A compensation is a step run of its own, under the path of what it undoes and `~compensate`: with attempts,
 retries, claims and an idempotency key of its own. Its `with` sees what the step saw, and `self` and `error`.
@@ -98,4 +101,4 @@ def begin_next(state: RunState) -> None:
 def uncompensated(state: RunState) -> tuple[StepPath, ...]:
     """What should have been undone, and surely or perhaps is not."""
     failed = [path for path in state.undone if state.steps[path_of(path)].state is not StepState.SUCCEEDED]
-    return (*failed, *reversed(state.to_undo))
+    return (*failed, *reversed(state.to_undo), *state.owed, *state.below.uncompensated)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from reflux.core.assignment import Assignment as Assignment  # noqa: PLC0414 - a part of facts, and named as one
 from reflux.core.document import Json
-from reflux.core.effect import EffectClass, Lane
-from reflux.core.failure import Failure as Failure  # noqa: PLC0414 - a part of facts, and named as one
+from reflux.core.failure import Failure as Failure  # noqa: PLC0414 - the same
 from reflux.core.faults import FaultPlan
 from reflux.core.held import AttemptHeld as AttemptHeld  # noqa: PLC0414 - the same
 from reflux.core.knowledge import Knowledge as Knowledge  # noqa: PLC0414 - the same
 from reflux.core.knowledge import Question as Question  # noqa: PLC0414 - the same
+from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.origin import OnlyStep, Origin
 
@@ -89,29 +90,6 @@ class Choice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """How one attempt was routed. `chosen` is read from Envoy's reply, never assumed."""
-
-    effect: EffectClass
-    lane: Lane
-    draw: int = 0
-    """0 to 9999."""
-    chosen: str = ""
-    weight: int = 0
-    """Basis points of the chosen version; the probability of the assignment."""
-    revision: int = 0
-    answered_by: str = ""
-    reason: str = ""
-    """weight, sticky, override, pin, fallback or ejected (see `reflux.api.run.v1.Attempt`)."""
-    tries: int = 0
-    flags: str = ""
-    batch_id: str = ""
-    """Of the call that it shared with other attempts; empty when it travelled alone."""
-    sticky: bytes = b""
-    """Digest of the sticky value that the draw was made from; empty: of run, step and attempt."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunCreated:
     """The run was accepted."""
 
@@ -179,6 +157,8 @@ class OutcomeKept:
     """Of the items of the iterations around it: it stands for these only. Empty outside of `foreach`."""
     cost_nanos: int | None = None
     """What it cost there (`reflux.core.cost`)."""
+    owed: bool = False
+    """The origin was to undo it, and surely or perhaps has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +280,8 @@ class StepSettled:
     """The outcome is the one of its `OutcomeKept`; output and failure stand there."""
     signal: str = ""
     """Id of the signal that a wait took, which nobody else takes then."""
+    left: Left = NOTHING_LEFT
+    """By the run that the step had begun."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
         message = f"run {origin.id} is {origin.phase}: only a run that FAILED or was CANCELED can be retried"
         raise Refused(Reason.RUN_NOT_FAILED, message, metadata={"run_id": origin.id, "state": origin.phase})
     for path in origin.unresolved_effects:
-        raise _unresolved(origin, path)
+        run = origin.steps.get(path)
+        if run is not None and run.child is None:  # what is below a step is the business of its child's plan
+            raise _unresolved(origin, path)
     failed = _failed(origin)
     for path in failed:
         _check_place(origin, target, path, origin.steps[path])
@@ -154,9 +156,7 @@ class _Planner:
         self._cut = Cut()
         self._undone = undone(origin)
         # Also of a run that was ended at once: its steps in flight are CANCELED, whatever they have done.
-        self._unknown = {
-            place: path for path in origin.unresolved_effects for place in (path, *origin.around(path))
-        }
+        self._unknown = {place: path for path in origin.unresolved_effects for place in _places(origin, path)}
         for flow in (origin.flow, target):
             for point in (
                 *points,
@@ -343,6 +343,7 @@ def _outcome(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept:
         version=former.version if former else _version(run),
         items_digest=items_digest(origin, path),
         cost_nanos=run.cost_nanos,
+        owed=origin.finished is not None and path in origin.finished.uncompensated,
     )
 
 
@@ -432,8 +433,15 @@ def _kind(step: Step) -> type | None:
     return type(step.action) if isinstance(step.action, Container) else None
 
 
+def _places(origin: RunState, path: StepPath) -> tuple[StepPath, ...]:
+    """A step and what is around it; of one in a run below the origin: the step that had begun that run."""
+    while path not in origin.steps:
+        path = StepPath(path.rpartition("/")[0])
+    return (path, *origin.around(path))
+
+
 def _unresolved(origin: RunState, path: StepPath) -> Refused:
-    undoes = origin.steps[path].undoes
+    undoes = origin.steps[path].undoes if path in origin.steps else None
     if undoes is None:
         message = (
             f"nobody knows whether the effect of step {path} of run {origin.id} happened: find out, then "

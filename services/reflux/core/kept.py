@@ -28,6 +28,8 @@ from reflux.core.state import RunState, StepRun
 def keep(state: RunState, event: ev.OutcomeKept) -> None:
     """Remembers an outcome; its output counts at once, because memory holds it."""
     state.kept[event.step] = event
+    if event.owed:
+        state.owed.append(event.step)
     state.stored += _size(event)
 
 

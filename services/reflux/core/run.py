@@ -311,6 +311,7 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason
+    state.below += event.left
     if event.signal and (taken := state.signals.pop(event.signal, None)) is not None:
         state.heard[event.signal] = event.step
         state.stored -= len(taken.payload.raw)

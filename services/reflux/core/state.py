@@ -24,6 +24,7 @@ from reflux.core.document import Json, JsonValue
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, RunPhase, StepState
 from reflux.core.flow.model import Flow, ForeachAction, Step, WhileAction, branches_of
+from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
 
@@ -238,6 +239,10 @@ class RunState:
     """Steps to be undone if the run ends badly, in the order of completion."""
     undone: list[StepPath] = field(default_factory=list)
     """Steps whose compensation has begun, in that order."""
+    owed: list[StepPath] = field(default_factory=list)
+    """Steps that were kept, and that the origin should have undone."""
+    below: Left = NOTHING_LEFT
+    """What the runs have left that this one had begun."""
     compensation: ev.CompensationStarted | None = None
     """The run is undoing, or has undone, what it did."""
     paused: ev.RunPaused | None = None
@@ -275,7 +280,9 @@ class RunState:
     @property
     def unresolved_effects(self) -> tuple[StepPath, ...]:
         """Steps whose outside effect is not known."""
-        return self.finished.unresolved_effects if self.finished else tuple(self.parked)
+        if self.finished:
+            return self.finished.unresolved_effects
+        return (*self.parked, *self.below.unresolved)
 
     @property
     def room(self) -> int:

@@ -182,11 +182,16 @@ def waits_for_signals(state: RunState) -> list[str]:
 
 
 def unresolved(state: RunState) -> Iterable[StepPath]:
-    """Steps of whose effect nobody will hear: parked, claimed and in flight, or about to be asked again."""
+    """Steps of whose effect nobody will hear: parked, claimed and in flight, about to be asked again, or
+    waiting for a run that they have begun. With what those have left that have ended.
+    """
+    yield from state.below.unresolved
     for path, run in state.steps.items():
         claimed = run.flight is not None and run.flight.claim is not None
         asked_again = run.state not in SETTLED and run.unresolved is not None
-        if path in state.parked or claimed or asked_again:
+        asked = state.unstarted.get(path)
+        waits = path in state.child_runs and not (asked is not None and asked.detached)
+        if path in state.parked or claimed or asked_again or waits:
             yield path
 
 

@@ -29,6 +29,7 @@ from reflux.core.errors import Defect, RefluxError, TryLater
 from reflux.core.event import RunPhase
 from reflux.core.flow.limits import claim_of
 from reflux.core.flow.model import FlowAction
+from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
 from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
@@ -36,6 +37,7 @@ from reflux.core.state import ROOT, RunState
 from reflux.core.word import Cancel, Recall, WordId
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.faulting import marked
+from reflux.orchestrator.fields import left
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
 from reflux.orchestrator.flows.inputs import check_input
 from reflux.orchestrator.journal_reader import JournalReader
@@ -381,7 +383,14 @@ def tell_parent(run_id: RunId, created: ev.RunCreated, ended: ev.RunFinished) ->
     """The word that a child has finished, if it is one that somebody waits for."""
     if not (created.parent_run and created.parent_step):
         return []
-    word = _finished(run_id, created.parent_step, ended.state, ended.output, ended.failure)
+    word = _finished(
+        run_id,
+        created.parent_step,
+        ended.state,
+        ended.output,
+        ended.failure,
+        behind=Left(ended.unresolved_effects, ended.uncompensated),
+    )
     return [Tell(RunId(created.parent_run), FINISHED, word)]
 
 
@@ -391,9 +400,16 @@ def _end(kind: type[Cancel | Recall], run_id: RunId, state: RunState, reason: st
 
 
 def _finished(
-    run_id: RunId, step: str, phase: RunPhase, output: Json | None, failure: ev.Failure | None
+    run_id: RunId,
+    step: str,
+    phase: RunPhase,
+    output: Json | None,
+    failure: ev.Failure | None,
+    *,
+    behind: Left = NOTHING_LEFT,
 ) -> bytes:
     said: dict[str, Any] = {"run_id": run_id, "step": step, "state": phase.value, "failure": None}
+    said |= {"unresolved": behind.unresolved, "uncompensated": behind.uncompensated}
     if failure is not None:
         said["failure"] = {
             "code": failure.code,
@@ -427,4 +443,5 @@ def _hear(state: RunState, said: Mapping[str, Any], output: Json, now: datetime)
         now,
         output=output,
         failure=ev.Failure(**failure) if failure is not None else None,
+        left=left(said.get("unresolved", ()), said.get("uncompensated", ())),  # absent before this release
     )

@@ -15,7 +15,7 @@ from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId, StepPath
 from reflux.orchestrator import faulting, knowledge_codec, related_codec
-from reflux.orchestrator.fields import document, failure_in, failure_out, moment, raw, set_stamp, stamp
+from reflux.orchestrator.fields import document, failure_in, failure_out, left, moment, raw, set_stamp, stamp
 from reflux.orchestrator.operations import derivation
 from reflux.orchestrator.words import codec as words
 
@@ -298,6 +298,8 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
             time=stamp(event.time),
             kept=event.kept,
             signal=event.signal,
+            unresolved_effects=event.left.unresolved,
+            uncompensated=event.left.uncompensated,
         )
     )
 
@@ -312,6 +314,7 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
         skip_reason=ev.SkipReason(stored.skip_reason) if stored.skip_reason else None,
         kept=stored.kept,
         signal=stored.signal,
+        left=left(stored.unresolved_effects, stored.uncompensated),
     )
 
 

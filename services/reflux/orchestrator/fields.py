@@ -1,5 +1,6 @@
 """The values that stored events are made of: times, documents, failures."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reflux.api.journal.v1 import event_pb2 as pb
 from reflux.core import event as ev
 from reflux.core.document import Json
+from reflux.core.left import Left
+from reflux.core.names import StepPath
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,6 +44,11 @@ def raw(value: Json | None) -> bytes:
 def document(stored: bytes) -> Json | None:
     """A stored document; None when there is none."""
     return Json(stored) if stored else None
+
+
+def left(unresolved: Iterable[str], uncompensated: Iterable[str]) -> Left:
+    """What a run has left, of stored or spoken paths."""
+    return Left(tuple(map(StepPath, unresolved)), tuple(map(StepPath, uncompensated)))
 
 
 def failure_out(failure: ev.Failure | None) -> pb.Failure | None:

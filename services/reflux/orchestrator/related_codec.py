@@ -22,6 +22,7 @@ def _encode_kept(event: ev.OutcomeKept) -> pb.Event:
             version=event.version,
             items_digest=event.items_digest,
             cost_nanos=event.cost_nanos,
+            owed=event.owed,
         )
     )
 
@@ -38,6 +39,7 @@ def _decode_kept(stored: pb.OutcomeKept) -> ev.Event:
         version=stored.version,
         items_digest=stored.items_digest,
         cost_nanos=stored.cost_nanos if stored.HasField("cost_nanos") else None,
+        owed=stored.owed,
     )
 
 

@@ -21,7 +21,7 @@ from reflux.core.event import FINAL
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
 from reflux.core.state import RunState
-from reflux.orchestrator import codec, provenance, queue_view, run_view
+from reflux.orchestrator import codec, live_view, provenance, run_view
 from reflux.orchestrator.changes import Changes
 from reflux.orchestrator.faulting import FaultDesk
 from reflux.orchestrator.flows.cache import FlowCache
@@ -120,7 +120,8 @@ class RunServicer(RunServiceServicer):
         token = pages.write_token(scope, str(first + size)) if len(state.steps) > first + size else ""
         wanted = provenance.calls_of(state, first, size)
         heard = await self._tries.of(wanted) if self._tries is not None else None
-        return _body(run_view.steps_document(state, first, size, token, heard))
+        parked = await live_view.parked_below(self._pool, state)
+        return _body(run_view.steps_document(state, first, size, token, heard=heard, parked=parked))
 
     async def ListEvents(self, request: pb.ListEventsRequest, _context: Context) -> HttpBody:  # noqa: N802
         """A page of the journal."""
@@ -211,7 +212,7 @@ class RunServicer(RunServiceServicer):
         return await self._words.complete(request, actor(context))
 
     async def _run(self, state: RunState) -> HttpBody:
-        return _body(await queue_view.run_document(self._pool, state))
+        return _body(await live_view.run_document(self._pool, state))
 
     @contextmanager
     def _room_for_a_watcher(self) -> Iterator[None]:

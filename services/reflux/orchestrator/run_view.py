@@ -5,7 +5,7 @@ settled says why it waits, and until when if anybody knows.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import islice
@@ -38,7 +38,7 @@ from reflux.core.flow.model import (
     WhileAction,
 )
 from reflux.core.flow.searchkey import key_of
-from reflux.core.names import StepPath
+from reflux.core.names import RunId, StepPath
 from reflux.core.state import ROOT, Flight, RunState, StepRun
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, provenance
@@ -72,9 +72,15 @@ _ACTIONS: Final[dict[type[Action], str]] = {
 
 
 def run_document(
-    state: RunState, *, phase: RunPhase | None = None, queue: dict[str, Any] | None = None
+    state: RunState,
+    *,
+    phase: RunPhase | None = None,
+    queue: dict[str, Any] | None = None,
+    parked: Collection[RunId] = (),
 ) -> bytes:
-    """A Run; `phase` and `queue` (`waiting` and `queue` of a queued run) say more than the journal does."""
+    """A Run. `phase`, `queue` (`waiting` and `queue` of a queued run) and `parked` (runs of its steps that
+    wait for a person) say more than the journal does.
+    """
     created, finished = state.created, state.finished
     output = finished.output if finished else None
     return _dump(
@@ -89,7 +95,7 @@ def run_document(
             "error": _error(_run_failure(state)),
             "create_time": stamp(created.time),
             "finish_time": stamp(finished.time) if finished else None,
-            "waiting": _run_waiting(state),
+            "waiting": _run_waiting(state, parked),
             # A run in quarantine is PARKED while its steps are not: what a person would end it with is shown.
             "unresolved_effects": list(
                 unresolved(state) if state.quarantine and not finished else state.unresolved_effects
@@ -134,12 +140,14 @@ def steps_document(
     first: int = 0,
     limit: int = STEPS_PAGE,
     next_page_token: str = "",
+    *,
     heard: provenance.Heard | None = None,
+    parked: Collection[RunId] = (),
 ) -> bytes:
     """A page of the StepRuns of a run; inputs and outputs as long as there is room for them."""
     steps, room = [], SHOWN_BYTES
     for path, run in islice(state.steps.items(), first, first + limit):
-        step = _step(state, path, run)
+        step = _step(state, path, run, parked)
         step["attempts"] = [
             attempt | provenance.account(state.id, path, attempt, heard) for attempt in step["attempts"]
         ]
@@ -191,12 +199,13 @@ def _failure_run(state: RunState) -> str:
     return told.run_id if told is not None and state.error_flow_refused is None else ""
 
 
-def _child(state: RunState, path: StepPath) -> str:
+def _child(state: RunState, path: StepPath, parked: Collection[RunId]) -> str:
     """Why a step waits that begins a run."""
     run_id = state.steps[path].child
     if path in state.unstarted:
         return f"begins run {run_id}"
-    return f"run {run_id} is being cancelled" if state.steps[path].ending else f"waits for run {run_id}"
+    why = f"run {run_id} is being cancelled" if state.steps[path].ending else f"waits for run {run_id}"
+    return f"{why}, which is PARKED: it waits for a person" if run_id in parked else why
 
 
 def _origin(created: ev.RunCreated) -> dict[str, Any] | None:
@@ -248,7 +257,7 @@ def _answered_by(state: RunState, path: StepPath, run: StepRun) -> datetime | No
     return _until(state, path, own)
 
 
-def _run_waiting(state: RunState) -> dict[str, Any] | None:
+def _run_waiting(state: RunState, parked: Collection[RunId]) -> dict[str, Any] | None:
     if state.phase in FINAL:
         return None
     if state.quarantine and not state.canceled:
@@ -265,8 +274,9 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
         if run.asking is not None:
             return _waiting(f"step {path}: {why_asking(run)}", _until(state, path))
     if state.child_runs and not state.due:
-        path = next(iter(state.child_runs))
-        return _waiting(f"step {path}: {_child(state, path)}", _until(state, path))
+        first = next(iter(state.child_runs))
+        path = next((path for path, child in state.child_runs.items() if child in parked), first)
+        return _waiting(f"step {path}: {_child(state, path, parked)}", _until(state, path))
     if timers := {**state.due, **state.timers}:
         path, at = min(timers.items(), key=lambda item: item[1])
         why = _on_timer(state, path) if path in state.timers else _before_retry(state.steps[path])
@@ -282,7 +292,7 @@ def _run_waiting(state: RunState) -> dict[str, Any] | None:
     return _waiting("about to go on")
 
 
-def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
+def _step(state: RunState, path: StepPath, run: StepRun, parked: Collection[RunId]) -> dict[str, Any]:
     step = run.step
     action = step.action
     attempts = [_attempt(finished, claimed=finished.attempt in run.claims) for finished in run.finished]
@@ -302,11 +312,11 @@ def _step(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any]:
         "error": _error(run.failure) if run.state is not StepState.SUCCEEDED else None,
         "skip_reason": run.skip_reason.value if run.skip_reason else "",
         "attempts": attempts,
-        "waiting": _step_waiting(state, path, run),
+        "waiting": _step_waiting(state, path, run, parked),
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
         "compensates": run.undoes or "",
-        "child_run_id": run.child or "",
+        "child_run_id": (run.child or "") if run.child_began else "",
         "omitted": False,
         "kept_from": run.kept.run_id if run.kept else "",
         "cost": dollars(run.cost_nanos),
@@ -329,7 +339,9 @@ def _input(state: RunState, path: StepPath, run: StepRun) -> object:
         return None
 
 
-def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, Any] | None:
+def _step_waiting(
+    state: RunState, path: StepPath, run: StepRun, parked: Collection[RunId]
+) -> dict[str, Any] | None:
     if run.state in SETTLED or state.phase in FINAL:
         return None
     if run.state is StepState.PARKED:
@@ -347,7 +359,7 @@ def _step_waiting(state: RunState, path: StepPath, run: StepRun) -> dict[str, An
     if run.flight is not None:
         return _waiting(_in_flight(run.flight), _answered_by(state, path, run))
     if path in state.child_runs:
-        return _waiting(_child(state, path), _until(state, path))
+        return _waiting(_child(state, path, parked), _until(state, path))
     if path in state.timers or path in state.awaited:
         return _waiting(_on_timer(state, path), _until(state, path, state.timers.get(path)))
     return _waiting(_before_its_turn(state, path, run), _until(state, path))

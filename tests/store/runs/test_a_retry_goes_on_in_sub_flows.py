@@ -119,8 +119,9 @@ async def test_what_nobody_knows_below_a_run_is_its_own_and_is_not_repeated_unas
         flow = await save(client)
         run = await client.start(flow)
         child = await parked(client, run["id"], "c", "sub")
-        waiting = await client.run(run["id"])
-        steps = await client.steps(run["id"])
+        middle = (await client.steps(run["id"]))["c"]["child_run_id"]
+        waiting = await client.run(middle)
+        steps = await client.steps(middle)
         await say(client, "CancelRun", run["id"])
         ended = await client.until(run["id"], "CANCELED")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -135,8 +136,9 @@ async def test_what_nobody_knows_below_a_run_is_its_own_and_is_not_repeated_unas
     assert terminated["unresolved_effects"] == ["c"]
     assert child["id"] in str(refused.value.details())
     assert "nobody knows" in str(refused.value.details())
-    parts = (waiting["waiting"]["why"], steps["c"]["waiting"]["why"])
-    assert all("a person" in why for why in parts), parts
+    why = f"waits for run {child['id']}, which is PARKED: it waits for a person"
+    assert waiting["waiting"]["why"] == f"step sub: {why}"
+    assert steps["sub"]["waiting"]["why"] == why
 
 
 async def test_what_could_not_be_undone_below_a_run_is_told(begin, world):
@@ -145,6 +147,21 @@ async def test_what_could_not_be_undone_below_a_run_is_told(begin, world):
     async with begin() as client:
         run = await client.start(await save(client, compensate=ONCE), wait="20s")
     assert (run["state"], run["uncompensated"]) == ("FAILED", ["c/sub/pay"])
+
+
+async def test_what_the_origin_has_not_undone_is_told_by_who_goes_on_from_it(begin, world):
+    """Unless that ends well, by what was kept."""
+    world.failing = {"late", "pay~compensate"}
+    async with begin() as client:
+        steps = {"id": "pay", **ONCE, "compensate": ONCE}, {"id": "late", **ONCE}
+        run = await client.start(await client.save("one", *steps), wait="20s")
+        second = await client.until((await retry(client, run["id"]))["run"]["id"], "FAILED")
+        third = await client.until((await retry(client, second["id"]))["run"]["id"], "FAILED")
+        world.failing = set()
+        last = await client.until((await retry(client, third["id"]))["run"]["id"], "SUCCEEDED")
+
+    assert [each["uncompensated"] for each in (run, second, third, last)] == [["pay"]] * 3 + [[]]
+    assert world.done == ["pay", "late"]
 
 
 async def test_a_child_that_goes_on_is_begun_once_though_its_start_is_tried_again(begin, world, monkeypatch):

@@ -8,7 +8,7 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.operation.v1.operation_service_pb2_grpc import OperationServiceServicer
-from reflux.orchestrator import queue_view
+from reflux.orchestrator import live_view
 from reflux.orchestrator.handles import request_id
 from reflux.orchestrator.operations import requests, search, views
 from reflux.orchestrator.operations.acts import Asked
@@ -98,7 +98,7 @@ class OperationServicer(OperationServiceServicer):
             state = await self._waiter.settled(launched.run_id, wait)
         else:
             state = launched.first or await self._reader.state(launched.run_id)
-        document = await queue_view.run_document(self._pool, state)
+        document = await live_view.run_document(self._pool, state)
         return HttpBody(content_type="application/json", data=document)
 
     async def _go_on(self, going: Going, handle: str, context: Any) -> HttpBody:
@@ -112,4 +112,4 @@ class OperationServicer(OperationServiceServicer):
         if forked.run_id is None:
             return None
         state = forked.first or await self._reader.state(forked.run_id)
-        return orjson.Fragment(await queue_view.run_document(self._pool, state))
+        return orjson.Fragment(await live_view.run_document(self._pool, state))

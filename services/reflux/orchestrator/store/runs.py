@@ -187,6 +187,12 @@ async def finished_among(pool: Pool, run_ids: Sequence[RunId]) -> list[RunId]:
     return [RunId(row[0]) for row in rows]
 
 
+async def parked_among(pool: Pool, run_ids: Sequence[RunId]) -> frozenset[RunId]:
+    """Those of some runs that wait for a person."""
+    rows = await fetch(pool, "find_parked", {"runs": list(run_ids)})
+    return frozenset(RunId(row[0]) for row in rows)
+
+
 async def list_page(
     pool: Pool, which: RunFilter, *, limit: int, older_than: RunId | None = None
 ) -> list[RunRow]:

@@ -28,7 +28,7 @@ from reflux.core.word import (
     Terminate,
     WordId,
 )
-from reflux.orchestrator import queue_view, run_view
+from reflux.orchestrator import live_view, run_view
 from reflux.orchestrator.bodies import Fields
 from reflux.orchestrator.words import tokens
 from reflux.orchestrator.words.documents import (
@@ -207,9 +207,7 @@ class Words:
         return await self._run(await self.teller.tell(run_id, word))
 
     async def _run(self, state: RunState) -> HttpBody:
-        return HttpBody(
-            content_type="application/json", data=await queue_view.run_document(self._pool, state)
-        )
+        return HttpBody(content_type="application/json", data=await live_view.run_document(self._pool, state))
 
     async def _holder(self, given: Fields) -> tuple[RunId, StepPath]:
         """The approval that the token of a document is for."""

@@ -514,6 +514,7 @@ class OutcomeKept(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
     COST_NANOS_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -532,6 +533,8 @@ class OutcomeKept(_message.Message):
     """sha256 of the items of the foreach iterations around the step; empty outside of them."""
     cost_nanos: _builtins.int
     """What it cost there, in billionths of a US dollar; absent: nobody told."""
+    owed: _builtins.bool
+    """The origin was to undo it, and surely or perhaps has not."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -549,10 +552,11 @@ class OutcomeKept(_message.Message):
         version: _builtins.str = ...,
         items_digest: _builtins.bytes = ...,
         cost_nanos: _builtins.int | None = ...,
+        owed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_nanos: _TypeAlias = _typing.Literal["cost_nanos"]  # noqa: Y015
     _WhichOneofArgType__cost_nanos: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos"]  # noqa: Y015
@@ -1014,6 +1018,8 @@ class StepSettled(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
+    UNCOMPENSATED_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -1034,6 +1040,14 @@ class StepSettled(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def unresolved_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the run that the step had begun: steps whose outside effect is not known, by their paths from this run."""
+
+    @_builtins.property
+    def uncompensated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of that run: steps that should have been undone, and surely or perhaps are not."""
+
     def __init__(
         self,
         *,
@@ -1045,10 +1059,12 @@ class StepSettled(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         kept: _builtins.bool = ...,
         signal: _builtins.str = ...,
+        unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
+        uncompensated: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -181,12 +181,13 @@ class Run(_message.Message):
 
     @_builtins.property
     def unresolved_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps whose outside effect is not known."""
+        """Steps whose outside effect is not known; in a run that a step has begun as `report/pay`."""
 
     @_builtins.property
     def uncompensated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Steps that should have been undone when the run ended badly, and surely or perhaps are not; their
-        compensations are steps of the run. Not filled in lists.
+        compensations are steps of the run, or of one that a step has begun (`report/pay`), or of the run from which
+        it goes on. Not filled in lists.
         """
 
     @_builtins.property
@@ -587,7 +588,7 @@ class StepRun(_message.Message):
     compensates: _builtins.str
     """Step that this one undoes; empty for all others."""
     child_run_id: _builtins.str
-    """UUID of the run that this step began."""
+    """UUID of the run that this step began; empty before it did, and when it could not."""
     kept_from: _builtins.str
     """UUID of the run in which it was done, when its outcome was taken over from there; else empty."""
     cost: _builtins.float

@@ -1,14 +1,19 @@
-"""A queued run as people see it: why it waits, until when, and where it stands."""
+"""A run as people see it, with what its journal does not know: its place in a queue, and runs below it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 from reflux.core.event import RunPhase
 from reflux.orchestrator import run_view
-from reflux.orchestrator.store import slots
+from reflux.orchestrator.store import runs, slots
+
+MOST_CHILDREN: Final = 1_000
+"""Of a run, that are looked at."""
 
 if TYPE_CHECKING:
+    from reflux.core.names import RunId
     from reflux.core.state import RunState
     from reflux.orchestrator.store.slots import QueuePlace, Standing
     from reflux.runtime.postgres import Pool
@@ -21,11 +26,21 @@ async def run_document(pool: Pool, state: RunState) -> bytes:
         psycopg.Error: the database is away.
     """
     if not state.queued or state.phase not in (RunPhase.QUEUED, RunPhase.PAUSED):
-        return run_view.run_document(state)
+        return run_view.run_document(state, parked=await parked_below(pool, state))
     queue = _queue(state, await slots.standing(pool, state.id))
     if state.phase is RunPhase.PAUSED:
         del queue["waiting"]  # it waits for a person first
     return run_view.run_document(state, queue=queue)
+
+
+async def parked_below(pool: Pool, state: RunState) -> frozenset[RunId]:
+    """The runs that steps have begun, and that wait for a person.
+
+    Raises:
+        psycopg.Error: the database is away.
+    """
+    children = [] if state.finished else list(islice(state.child_runs.values(), MOST_CHILDREN))
+    return await runs.parked_among(pool, children) if children else frozenset()
 
 
 def _queue(state: RunState, standing: Standing) -> dict[str, Any]:
