@@ -336,13 +336,17 @@ def _firings(
         for moment in moments
         if moment is not None and row.scheduled_for and moment < row.scheduled_for
     ]
+    limit = flow.limits.concurrency
+    prompt = calm and (
+        limit is None or limit.overflow is not Overflow.REJECT
+    )  # else it may have been refused
     for moment, made in runs.items():
         if len(made) > 1:
             yield f"the firing of {moment} has {len(made)} runs"
         fire_at = trigger.schedule.fires_at(moment, f"{flow_id}/{TRIGGER}")
         if made[0].facts[0].recorded_at < fire_at:
             yield f"the firing of {moment} has begun before its time"
-        if calm and made[0].facts[0].recorded_at > fire_at + _LATE:
+        if prompt and made[0].facts[0].recorded_at > fire_at + _LATE:
             yield f"the firing of {moment} has begun at {made[0].facts[0].recorded_at}"
     if row.fired != len([moment for moment in past if moment in runs]):
         yield f"{row.fired} firings are said to have started runs, and {sorted(runs)} did"

@@ -68,9 +68,7 @@ AT_ONCE: Final = 16
 POSTPONED: Final = timedelta(seconds=60)
 """Until a flow that cannot be read is looked at again."""
 QUEUE_PAUSE: Final = timedelta(seconds=1)
-"""Until it is looked again whether an earlier run has ended."""
-LIMITED_PAUSE: Final = timedelta(seconds=2)
-"""Until a firing is tried again that a limit of its flow has refused."""
+"""Until it is looked again whether an earlier run has ended, or a limit of the flow refuses no more."""
 _AWAY: Final = (psycopg.Error, OSError, TimeoutError)
 
 log = logs.get_logger("scheduler")
@@ -281,7 +279,7 @@ class Scheduler:
             if error.reason is Reason.NOT_ACCEPTING:
                 raise
             problem = FiringProblem(moment, error.reason.value, error.message[:MAX_MESSAGE])
-            return replace(before, scheduled_for=moment, fire_at=due.now + LIMITED_PAUSE, problem=problem)
+            return replace(before, scheduled_for=moment, fire_at=due.now + QUEUE_PAUSE, problem=problem)
         return replace(before, last=(moment, fire_at, run_id), problem=None, fired=before.fired + 1)
 
     async def _earlier(self, flow: Resolved, trigger: Scheduled, once: StartOnce) -> RunId | _Skipped | None:
