@@ -11,6 +11,7 @@ the value of its last iteration. Null where there is no such step, or it did not
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from reflux.core import event as ev
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, NULL, Json, JsonValue, TooDeep
@@ -38,6 +39,15 @@ from reflux.core.state import (
     caught,
     error_of,
 )
+
+_UNSEEN: Final[Mapping[str, JsonValue]] = {
+    "state": StepState.PENDING.value,
+    "attempts": 0,
+    "error": None,
+    "version": None,
+    "cost": None,
+}
+"""What expressions see of a step that has not run: what `frames.show` gives, but for the output."""
 
 
 def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
@@ -247,7 +257,7 @@ def _before_the_first(state: RunState, path: StepPath, action: WhileAction) -> d
     scopes = [action.body]
     while scopes:
         for name in scopes.pop().steps:
-            unseen[name] = {"state": StepState.PENDING.value, "attempts": 0, "error": None, "version": None}
+            unseen[name] = dict(_UNSEEN)
             scopes.extend(branches_of(state.flow.steps[name].action))
     return {**values, "steps": {**outside, **unseen}}
 
