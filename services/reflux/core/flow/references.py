@@ -192,7 +192,7 @@ class _Checker:
         elif step != far and (loop := self._loop_between(step, self._parent(far))):
             self._invisible(step, loop, read)
         else:
-            self._check_output(step, read, self._may_be_skipped(step, far))
+            self._check_output(step, read, self._may_be_skipped(step, far, near))
 
     def _check_output(self, step: StepPath, read: Read, reason: str) -> None:
         if read.reference.path[2] == "output" and read.reference.required > 2 and reason:
@@ -242,8 +242,11 @@ class _Checker:
                 return path, far
         raise AssertionError("every step is inside the root")
 
-    def _may_be_skipped(self, step: StepPath, outermost: StepPath) -> str:
-        """Why the output may be absent; empty when it is there unless something failed."""
+    def _may_be_skipped(self, step: StepPath, outermost: StepPath, reader: StepPath | None = None) -> str:
+        """Why the output may be absent; empty when it is there unless something failed.
+
+        `reader` reads it, or holds who does, in the list of `outermost`; None: it is read when that is over.
+        """
         path: StepPath | None = step
         below = self._book.drafts[step].step
         while path is not None:
@@ -255,8 +258,14 @@ class _Checker:
                 return f"{path} is disabled"
             if draft.step.when is not None:
                 return f"{path} has when"
+            if (reason := self._order.unmet[path]) and not self._joins(reader, path):
+                return reason
             path = None if path == outermost else draft.step.parent
         return ""
+
+    def _joins(self, reader: StepPath | None, path: StepPath) -> bool:
+        """Whether the reader is not done either when the join of the other one does not hold."""
+        return reader is not None and path in self._order.joined(reader, self._book)
 
     def _may_be_left(self, container: StepPath, branch: int) -> str:
         """Why a step in this branch of the container may not have been done; empty when it surely was."""
