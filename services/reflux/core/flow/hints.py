@@ -44,7 +44,7 @@ HINTS: Final[Mapping[str, str]] = {
     "FLOW_CYCLE": "use a loop, or split the flow",
     "CACHE_NOT_PURE": "remove cache, or call a node that is pure",
     "EFFECT_WEAKER": "remove effect, or declare a class that allows more",
-    "INPUT_INVALID": "give the node what its input schema asks for",
+    "INPUT_INVALID": "give the node or flow what its input schema asks for",
     "OUTPUT_UNKNOWN": "read what is there, or read it with .? or ??",
 }
 """By `ProblemCode`."""
