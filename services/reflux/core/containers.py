@@ -36,7 +36,6 @@ from reflux.core.state import (
     Frame,
     RunState,
     StepRun,
-    caught,
     error_of,
 )
 
@@ -162,7 +161,7 @@ def _handler(state: RunState, path: StepPath, action: TryAction, failure: ev.Fai
     Raises:
         ExpressionError: a condition cannot be evaluated.
     """
-    values = {**state.values_of(path), "error": caught(failure)}
+    values = {**state.values_of(path), "error": error_of(state, failure)}
     for number, condition in enumerate(action.conditions, start=1):
         if condition is None or holds(condition, values):
             return number
@@ -210,7 +209,7 @@ def _results(state: RunState, run: StepRun, action: ForeachAction) -> JsonValue:
     return [
         _result(state, frame, action, room)
         if (failure := _failure_of(frame)) is None
-        else {"error": error_of(failure)}
+        else {"error": error_of(state, failure)}
         for frame in frames
     ]
 

@@ -80,7 +80,7 @@ def test_whoever_takes_over_asks_for_the_same_child_with_the_same_input(keep):
 
 
 def test_a_failure_comes_up_with_where_it_arose():
-    """Typed as it was; `catch` and `on_error` take it like any other."""
+    """Typed as it was; `catch` and `on_error` take it like any other. Its attempts stand in the other run."""
     failure = ev.Failure("UNAVAILABLE", Reason.NODE_FAULT, "no answer", retryable=True, step="lines[3]/price")
     answer = replace(failed(), failure=failure)
     step = {
@@ -94,6 +94,8 @@ def test_a_failure_comes_up_with_where_it_arose():
         "message": "no answer",
         "retryable": True,
         "step": "sub/lines[3]/price",
+        "outcome": None,
+        "attempts": 0,
     }
 
 

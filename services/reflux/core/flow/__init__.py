@@ -29,6 +29,11 @@ of its branches. `spec.output` maps what a run gives that ends without `return`,
 cannot be mapped fails the step, or the run, and is not done again. `effect` declares a class that allows more
 than the node's own, for the calls of this step alone.
 
+**What failed.** `error` of a handler, `error` of a step and the `error` of a collected item say the same of
+a failure: `code`, `reason`, `message`, whether it is `retryable`, the `step` in which it arose, the `outcome`
+of that step's last attempt (`NOT_SENT`, `NO_EFFECT`, `AMBIGUOUS` or `DONE`; null without one in this run),
+and its `attempts`. The `error` of what undoes a step is the failure of the run: without the last two.
+
 **Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was
 done is undone, the last step first; a failure that is caught undoes nothing (`reflux.core.compensation`).
 

@@ -20,7 +20,7 @@ from reflux.core.flow.model import (
     WhileAction,
 )
 from reflux.core.flow.problems import ProblemCode
-from reflux.core.flow.roots import FIELDS, INDEX, ROOTS, STEP_FIELDS
+from reflux.core.flow.roots import ERROR_FIELDS, FIELDS, INDEX, ROOTS, RUN_ERROR_FIELDS, STEP_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -74,6 +74,8 @@ class _Checker:
             self._check_field(read.place, "vars", field, self._variables)
         elif root not in (known := (*ROOTS, *sorted(self._roots_of(reader, read)))):
             self._unknown_root(read.place, str(root), known)
+        elif root == "error" and field is not None and read.roots >= {"self", "error"}:  # it undoes a step
+            self._check_field(read.place, "error", field, RUN_ERROR_FIELDS)
         elif root in FIELDS and field is not None:
             self._check_field(read.place, str(root), field, FIELDS[str(root)])
 
@@ -146,6 +148,8 @@ class _Checker:
             self._problems.add_unknown(ProblemCode.UNKNOWN_STEP, path, message, name, self._names)
         elif field not in STEP_FIELDS:
             self._check_field(path, f"steps.{name}", field, STEP_FIELDS)
+        elif field == "error" and len(fields) > 2 and fields[2] not in ERROR_FIELDS:
+            self._check_field(path, f"steps.{name}.error", str(fields[2]), ERROR_FIELDS)
         elif reader is None:
             self._check_from_the_end(step, read)
         elif read.inside and reader.step.path in self._around(step):

@@ -16,7 +16,7 @@ from reflux.core.expression import compile_template
 from reflux.core.flow.model import FlowAction, Subflow
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.flow.reading import NOTHING, only_expression
-from reflux.core.flow.roots import FIELDS
+from reflux.core.flow.roots import RUN_ERROR_FIELDS
 from reflux.core.names import NAME_RULE, is_name
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ DETACHED: Final = "detached"
 FAILURE_INPUT: Final[JsonValue] = {
     "run_id": "{{ run.id }}",
     "flow": {"name": "{{ flow.name }}", "version": "{{ flow.version }}"},
-    "error": {name: f"{{{{ error.{name} }}}}" for name in FIELDS["error"]},
+    "error": {name: f"{{{{ error.{name} }}}}" for name in RUN_ERROR_FIELDS},
     "input": "{{ input }}",
 }
 """What the flow that hears of a failure is given (`reflux.core.children`), as a step would write it."""
