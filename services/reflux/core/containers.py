@@ -11,6 +11,7 @@ the value of its last iteration. Null where there is no such step, or it did not
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from reflux.core import event as ev
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, NULL, Json, JsonValue, TooDeep
@@ -35,9 +36,17 @@ from reflux.core.state import (
     Frame,
     RunState,
     StepRun,
-    caught,
     error_of,
 )
+
+_UNSEEN: Final[Mapping[str, JsonValue]] = {
+    "state": StepState.PENDING.value,
+    "attempts": 0,
+    "error": None,
+    "version": None,
+    "cost": None,
+}
+"""What expressions see of a step that has not run: what `frames.show` gives, but for the output."""
 
 
 def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
@@ -152,7 +161,7 @@ def _handler(state: RunState, path: StepPath, action: TryAction, failure: ev.Fai
     Raises:
         ExpressionError: a condition cannot be evaluated.
     """
-    values = {**state.values_of(path), "error": caught(failure)}
+    values = {**state.values_of(path), "error": error_of(state, failure)}
     for number, condition in enumerate(action.conditions, start=1):
         if condition is None or holds(condition, values):
             return number
@@ -200,7 +209,7 @@ def _results(state: RunState, run: StepRun, action: ForeachAction) -> JsonValue:
     return [
         _result(state, frame, action, room)
         if (failure := _failure_of(frame)) is None
-        else {"error": error_of(failure)}
+        else {"error": error_of(state, failure)}
         for frame in frames
     ]
 
@@ -247,7 +256,7 @@ def _before_the_first(state: RunState, path: StepPath, action: WhileAction) -> d
     scopes = [action.body]
     while scopes:
         for name in scopes.pop().steps:
-            unseen[name] = {"state": StepState.PENDING.value, "attempts": 0, "error": None, "version": None}
+            unseen[name] = dict(_UNSEEN)
             scopes.extend(branches_of(state.flow.steps[name].action))
     return {**values, "steps": {**outside, **unseen}}
 

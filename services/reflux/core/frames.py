@@ -184,7 +184,7 @@ def show(state: RunState, path: StepPath, run: StepRun) -> None:
     if run.output is not None:
         shown["output"] = run.output.value
     if run.failure is not None and run.state is StepState.FAILED:
-        shown["error"] = error_of(run.failure)
+        shown["error"] = error_of(state, run.failure)
     state.shown[run.prefix][path.removeprefix(run.prefix)] = shown
 
 

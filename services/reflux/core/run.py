@@ -43,7 +43,7 @@ from reflux.core.frames import (
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, caught, signal_digest
+from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, error_of, signal_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -292,7 +292,7 @@ def _enter_branches(state: RunState, path: StepPath, run: StepRun, event: ev.Ste
     values = state.values_of(path)
     ended = run.over[0].closing if handlers and run.over else None
     if ended is not None and ended.failure is not None and not finally_begins:
-        values = {**values, "error": caught(ended.failure)}
+        values = {**values, "error": error_of(state, ended.failure)}
     frames = [
         enter(state, path, scopes[number], prefix=run.prefix, values=values) for number in event.branches
     ]

@@ -331,13 +331,19 @@ def no_room(path: StepPath) -> ev.Failure:
     return ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path)
 
 
-def error_of(failure: ev.Failure) -> dict[str, JsonValue]:
-    """A failure as expressions see it, as the `error` of a step."""
+def error_of(state: RunState, failure: ev.Failure) -> dict[str, JsonValue]:
+    """A failure as expressions see it, wherever it is shown: what it is, and the attempts of its step.
+
+    `outcome` is that of the last attempt which the journal of this run has; null, and no `attempts`, where
+    there is none: no node was called, or the step is one of another run.
+    """
+    run = state.steps.get(StepPath(failure.step))
+    finished = run.finished if run is not None else []
+    kept = run.kept.attempts if run is not None and run.kept is not None else 0
     return {
-        "code": failure.code,
-        "reason": str(failure.reason),
-        "message": failure.message,
-        "retryable": failure.retryable,
+        **caught(failure),
+        "outcome": finished[-1].outcome.value if finished else None,
+        "attempts": len(finished) or kept,
     }
 
 
@@ -347,5 +353,11 @@ def signal_digest(name: str, payload: Json) -> bytes:
 
 
 def caught(failure: ev.Failure) -> dict[str, JsonValue]:
-    """The `error` of a catch: the failure, and the step in which it arose."""
-    return {**error_of(failure), "step": failure.step}
+    """The failure of a run, as what undoes a step and the flow that hears of it see it."""
+    return {
+        "code": failure.code,
+        "reason": str(failure.reason),
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "step": failure.step,
+    }

@@ -235,6 +235,68 @@ async def test_a_flow_that_would_begin_itself_again_is_a_problem(flows):
     assert "a, which begins b, which begins c" in plan.problems[0].message
 
 
+STRICT = {
+    "type": "object",
+    "required": ["n"],
+    "properties": {"n": {"type": "integer"}},
+    "additionalProperties": False,
+}
+
+
+async def test_a_flow_must_take_what_a_step_gives_it(flows):
+    """Constants at their place; what is a template is not judged, and no input is an empty one."""
+    await flows.create(beginning("strict", input=STRICT))
+    given = ({"n": "x"}, {"m": 1}, {"n": "{{ input.n }}"}, "{{ input }}", {"n": 1})
+    steps = [{"id": f"s{n}", "flow": "strict", "with": each} for n, each in enumerate(given)]
+    steps += [{"id": "pinned", "flow": "strict@1", "with": {"n": 1.5}}, {"id": "bare", "flow": "strict"}]
+    plan = await flows.plan({"name": "outer", "spec": {"steps": steps}})
+    assert problems_of(plan) == [
+        ("INPUT_INVALID", "/spec/steps/0/with/n"),
+        ("INPUT_INVALID", "/spec/steps/1/with"),
+        ("INPUT_INVALID", "/spec/steps/1/with"),
+        ("INPUT_INVALID", "/spec/steps/5/with/n"),
+        ("INPUT_INVALID", "/spec/steps/6"),
+    ]
+    assert [plan.problems[n].hint for n in (0, 3)] == [
+        "the input of flow strict",
+        "the input of flow strict@1",
+    ]
+
+
+HEARS = {
+    "type": "object",
+    "required": ["run_id", "flow", "error", "input"],
+    "properties": {
+        "run_id": {"type": "string"},
+        "flow": {"type": "object", "required": ["name", "version"]},
+        "error": {"type": "object", "required": ["code", "message", "step"]},
+        "input": {"type": "object"},
+    },
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (HEARS, []),
+        (STRICT, ["the whole: 'n' is a required", "the whole: Additional"]),
+        ({"properties": {"error": {"type": "string"}}}, ["/error: "]),
+        ({"properties": {"error": {"required": ["stack"]}}}, ["/error: 'stack' is a required"]),
+    ],
+)
+async def test_the_flow_that_hears_of_a_failure_must_take_what_it_is_told(flows, schema, said):
+    """Else nobody would hear of it; also where a flow hears of its own failures."""
+    await flows.create(beginning("tell", input=schema))
+    for name in ("outer", "tell"):
+        policies = {"on_failure": {"flow": "tell"}}
+        plan = await flows.plan(beginning(name, policies=policies, input=schema))
+        where = ("INPUT_INVALID", "/spec/policies/on_failure/flow")
+        assert problems_of(plan) == [where] * len(said)
+        told = sorted(problem.message for problem in plan.problems)
+        assert all(text in message for text, message in zip(said, told, strict=True)), told
+
+
 async def test_what_undoes_a_step_is_planned_like_a_step(flows, mesh):
     """Its node, its input and its class."""
     undo = {"node": "refund", "with": {"id": "{{ self.output.id }}"}}

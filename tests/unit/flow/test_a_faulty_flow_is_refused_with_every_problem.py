@@ -53,3 +53,33 @@ def test_the_corpus_shows_every_code_that_compiling_can_give():
     """A code without a faulty flow would be a promise that nobody has seen kept."""
     shown = {entry["code"] for file in CORPUS for entry in yaml.safe_load(file.read_text())["expect"]}
     assert shown == {code.value for code in ProblemCode if code not in FROM_PLAN}
+
+
+def first(*steps):
+    """The first problem of a flow of these steps."""
+    return compile_flow({"name": "one", "spec": {"steps": list(steps)}}).problems[0]
+
+
+@pytest.mark.parametrize("word", ["in", "true", "null"])
+def test_a_word_of_the_expression_language_is_said_to_be_one(word):
+    """It keeps to the rule for names, so the rule is no help."""
+    problem = first({"id": word, "node": "x"})
+    assert problem.message == f"'{word}' cannot be the id of a step: it is a word of the expression language"
+    assert problem.hint == "choose another name"
+
+
+@pytest.mark.parametrize(
+    ("step", "quotes"),
+    [
+        ({"node": "x", "name": 5}, True),
+        ({"node": "x", "name": [5]}, False),
+        ({"node": "x", "needs": "a"}, False),
+        ({"fail": "boom"}, False),
+        ({"node": "x", "retry": {"attempts": "3"}}, False),
+    ],
+)
+def test_quotes_are_recommended_where_text_is_wanted(step, quotes):
+    """Not where the text is what is wrong."""
+    problem = first({"id": "s", **step})
+    assert problem.code == ProblemCode.WRONG_TYPE
+    assert ("quotes" in problem.hint) is quotes

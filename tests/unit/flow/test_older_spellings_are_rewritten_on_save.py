@@ -7,6 +7,19 @@ from datetime import timedelta
 import pytest
 
 from reflux.core.flow import Jitter, OnError, compile_flow, digest
+from reflux.core.flow.actions import KEYS_OF
+
+BODY = [{"id": "b", "node": "x"}]
+ACTIONS = {
+    "node": {"node": "x"},
+    "if": {"if": {"when": True, "then": BODY}},
+    "switch": {"switch": [{"else": BODY}]},
+    "foreach": {"foreach": {"in": [1], "as": "n"}, "steps": BODY},
+    "while": {"while": {"when": True, "max": 2, "steps": BODY}},
+    "parallel": {"parallel": {"branches": {"l": BODY}}},
+    "try": {"try": {"steps": BODY, "finally": []}},
+    "flow": {"flow": "other"},
+}
 
 
 def saved(**spec):
@@ -45,6 +58,13 @@ def test_a_timeout_of_a_container_is_its_total():
     result = saved(steps=[{"id": "p", "parallel": {"branches": {"b": []}}, "timeout": "5m"}])
     assert result.spec["steps"][0]["timeout"] == {"total": "5m"}
     assert result.flow.steps["p"].timeout.total == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, keys in KEYS_OF.items() if "timeout" in keys])
+def test_every_step_that_takes_a_timeout_takes_a_bare_one(kind):
+    """Only a node step has attempts; of every other one it is the total."""
+    step = {"id": "s", **ACTIONS[kind], "timeout": "4s"}
+    assert saved(steps=[step]).spec["steps"][0]["timeout"] == {"attempt" if kind == "node" else "total": "4s"}
 
 
 def test_version_beside_node_becomes_a_pin():

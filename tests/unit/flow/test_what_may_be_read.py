@@ -45,6 +45,40 @@ def test_every_branch_of_parallel_has_run():
     assert reading("{{ steps.c.output }}", PARALLEL) == ()
 
 
+SEED = {"id": "a", "node": "x", "on_error": "continue"}
+RESCUE = {"id": "r", "node": "x", "needs": ["a"], "join": "one_failed"}
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("{{ steps.r.?output }}", {"needs": ["r"], "join": "all_done"}),
+        ("{{ steps.r.output.n ?? 0 }}{{ steps.r.state }}", {}),
+        ("{{ steps.r.output }}", {"needs": ["r"]}),
+        ("{{ steps.r.output }}", {"needs": ["a", "r"]}),
+        ("{{ steps.r.output }}", {"needs": ["r"], "join": "any_success"}),
+    ],
+)
+def test_a_step_that_is_done_only_after_a_failure_is_read_with_a_guard_or_by_what_is_skipped_with_it(
+    text, keys
+):
+    """What needs it, or all it names, does not get what it needs either when that is skipped by its join."""
+    assert reading(text, SEED, RESCUE, **keys) == ()
+
+
+def test_what_is_skipped_with_it_may_be_so_through_others():
+    """A skip by a join is passed on, so long as each step on the way asks for success."""
+    middle = {"id": "m", "node": "x", "needs": ["r"]}
+    assert reading("{{ steps.r.output }}{{ steps.m.output }}", SEED, RESCUE, middle, needs=["m"]) == ()
+
+
+def test_any_success_is_sure_where_one_step_before_it_is():
+    """The others may be skipped."""
+    merge = {"id": "m", "node": "x", "needs": ["a", "w"], "join": "any_success"}
+    first = {**WHEN, "needs": []}
+    assert reading("{{ steps.m.output }}", A, first, merge, needs=["m"], join="all_done") == ()
+
+
 def test_inside_its_own_branch_a_step_reads_its_neighbours_plainly():
     """Reader and step are skipped together."""
     inner = [{"id": "b", "node": "x"}, {"id": "c", "node": "x", "with": {"v": "{{ steps.b.output }}"}}]

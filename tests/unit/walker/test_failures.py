@@ -25,6 +25,7 @@ def test_a_failure_that_may_pass_ends_nothing():
     walk = Walk(flow, {"a": [failed("NOT_FOUND")]}).run()
     assert walk.trace == ["start a 1", "a NO_EFFECT FAILED", "b SUCCEEDED", "run SUCCEEDED"]
     error = {"code": "NOT_FOUND", "reason": "NODE_FAULT", "message": "it says no", "retryable": False}
+    error |= {"step": "a", "outcome": "NO_EFFECT", "attempts": 1}
     assert walk.output("b") == {"error": error}
 
 

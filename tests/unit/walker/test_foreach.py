@@ -85,7 +85,17 @@ def test_errors_of_items_can_be_collected():
     walk.run()
     assert walk.finished.state is RunPhase.SUCCEEDED
     assert walk.output("l") == [
-        {"error": {"code": "NOT_FOUND", "reason": "NODE_FAULT", "message": "it says no", "retryable": False}},
+        {
+            "error": {
+                "code": "NOT_FOUND",
+                "reason": "NODE_FAULT",
+                "message": "it says no",
+                "retryable": False,
+                "step": "l[0]/a",
+                "outcome": "NO_EFFECT",
+                "attempts": 1,
+            }
+        },
         {"n": 2},
     ]
 

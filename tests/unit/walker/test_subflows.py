@@ -12,6 +12,7 @@ from reflux.core.children import MAX_DEPTH, child_id
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Refused
 from reflux.core.event import Choice, RunPhase
+from reflux.core.flow.subflows import FAILURE_INPUT
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
 from reflux.core.walker import decide
@@ -79,7 +80,7 @@ def test_whoever_takes_over_asks_for_the_same_child_with_the_same_input(keep):
 
 
 def test_a_failure_comes_up_with_where_it_arose():
-    """Typed as it was; `catch` and `on_error` take it like any other."""
+    """Typed as it was; `catch` and `on_error` take it like any other. Its attempts stand in the other run."""
     failure = ev.Failure("UNAVAILABLE", Reason.NODE_FAULT, "no answer", retryable=True, step="lines[3]/price")
     answer = replace(failed(), failure=failure)
     step = {
@@ -93,6 +94,8 @@ def test_a_failure_comes_up_with_where_it_arose():
         "message": "no answer",
         "retryable": True,
         "step": "sub/lines[3]/price",
+        "outcome": None,
+        "attempts": 0,
     }
 
 
@@ -222,6 +225,16 @@ def test_a_failed_run_tells_a_flow_of_it_and_then_ends():
     told = walk.asked[0].input.value
     assert (told["run_id"], told["flow"], told["input"]) == (RUN, {"name": "walked", "version": 1}, {"n": 1})
     assert (told["error"]["reason"], told["error"]["step"]) == ("FAIL_STEP", "bad")
+
+
+def test_what_is_told_of_a_failure_has_the_shape_that_a_plan_judges():
+    """Member for member, so that a flow that takes the one takes the other."""
+    told = Walk(flow_of(BAD, **TOLD), input={"n": 1}).run().asked[0].input.value
+
+    def shape(value):
+        return {key: shape(inner) for key, inner in value.items()} if isinstance(value, dict) else None
+
+    assert shape({**told, "input": None}) == shape(FAILURE_INPUT)
 
 
 def test_who_cannot_be_told_keeps_no_run_from_ending():

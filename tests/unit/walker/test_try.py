@@ -8,6 +8,7 @@ import pytest
 
 from reflux.core.effect import EffectClass
 from reflux.core.event import RunPhase
+from reflux.core.flow.roots import ERROR_FIELDS
 from reflux.core.reasons import Reason
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, node
 
@@ -167,3 +168,29 @@ def test_error_is_that_of_the_catch_around_also_in_an_inner_finally():
     }
     walk = Walk(flow_of(attempt(node("a"), catch=[catch(inner)])), {"a": [failed()], "b": [failed()]}).run()
     assert walk.started[-1].input.value == {"s": "a"}
+
+
+SHOWN = "{{ [error.step, error.code, error.outcome, error.attempts] }}"
+
+
+def test_a_handler_knows_what_became_of_the_last_attempt():
+    """And how many there were; its condition sees the same."""
+    retry = {"attempts": 2, "delay": "0s", "on": ["UNAVAILABLE"]}
+    told = node("h", result="{{ error.attempts }}", **{"with": {"e": SHOWN}})
+    handler = catch(told, when="{{ error.outcome != 'AMBIGUOUS' }}")
+    walk = Walk(flow_of(attempt(node("a", retry=retry), catch=[handler])))
+    walk.answers = {"a": [failed("UNAVAILABLE"), failed("UNAVAILABLE")]}
+    walk.run()
+    assert walk.started[2].input.value == {"e": ["a", "UNAVAILABLE", "NO_EFFECT", 2]}
+    assert walk.output("t") == 2
+
+
+def test_a_failure_without_an_attempt_has_no_outcome():
+    """What a `fail` step says, wherever it is caught."""
+    say = {"id": "f", "fail": {"message": "no", "code": "NOT_FOUND"}}
+    inner = {"id": "i", "if": {"when": True, "then": [say]}}
+    walk = Walk(flow_of(attempt(inner, catch=[catch(node("h", **{"with": {"e": SHOWN}}))]))).run()
+    assert walk.started[0].input.value == {"e": ["f", "NOT_FOUND", None, 0]}
+    shown = walk.state.shown[""]
+    assert shown["i"]["error"] == shown["f"]["error"]
+    assert tuple(shown["f"]["error"]) == ERROR_FIELDS

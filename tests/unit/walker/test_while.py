@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from reflux.core.event import RunPhase
+from reflux.core.flow.roots import STEP_FIELDS
 from reflux.core.reasons import Reason
 from tests.support.walk import Walk, done, failed, flow_of, node
 
@@ -32,6 +35,14 @@ def test_it_goes_on_until_the_condition_is_false():
         "run SUCCEEDED",
     ]
     assert walk.output("w") == [1, "ready"]
+
+
+@pytest.mark.parametrize("field", [field for field in STEP_FIELDS if field != "output"])
+def test_the_first_time_all_that_is_always_there_can_be_read(field):
+    """Nothing has run: no attempts, and nulls."""
+    when = f"{{{{ steps.a.{field} in [null, 0, 'PENDING'] }}}}"
+    walk = Walk(flow_of(loop(when, node("a")))).run(until=0)
+    assert [command.step for command in walk.started[:1]] == ["w[0]/a"]
 
 
 def test_a_condition_that_never_holds_does_nothing():

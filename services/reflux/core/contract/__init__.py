@@ -18,9 +18,9 @@ Findings are relative. What is wrong already with the versions that serve is not
 nobody could ever go back: see `misfits`.
 """
 
-from reflux.core.contract.inputs import templates
+from reflux.core.contract.inputs import refused
 from reflux.core.contract.misfits import Misfit, MisfitCode, Version, misfits
 from reflux.core.contract.outputs import missing
 from reflux.core.contract.uses import NodeUse, uses_of
 
-__all__ = ["Misfit", "MisfitCode", "NodeUse", "Version", "misfits", "missing", "templates", "uses_of"]
+__all__ = ["Misfit", "MisfitCode", "NodeUse", "Version", "misfits", "missing", "refused", "uses_of"]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from reflux.core.contract.finding import Version
     from reflux.core.contract.uses import NodeUse
     from reflux.core.document import JsonValue
+    from reflux.core.errors import Violation
+    from reflux.core.flow import Schema
 
 _OPEN: Final = "{{"
 _TEXT: Final = frozenset({"string"})
@@ -36,6 +38,14 @@ def input_findings(use: NodeUse, new: Version, old: Version | None) -> Iterator[
             yield Finding(MisfitCode.INPUT_INVALID, at, violation.message, sure=True)
     if old is not None:
         yield from _compared(use.given, new.input, old.input, use.at)
+
+
+def refused(schema: Schema, given: JsonValue, at: str) -> tuple[Violation, ...]:
+    """Where what is written as an input does not fit, whatever its templates give.
+
+    Pointers begin with `at`.
+    """
+    return schema.violations(given, at, tuple(pointer for pointer, _ in templates(given)))
 
 
 def templates(value: JsonValue, at: str = "") -> Iterator[tuple[str, str]]:

@@ -29,6 +29,11 @@ of its branches. `spec.output` maps what a run gives that ends without `return`,
 cannot be mapped fails the step, or the run, and is not done again. `effect` declares a class that allows more
 than the node's own, for the calls of this step alone.
 
+**What failed.** `error` of a handler, `error` of a step and the `error` of a collected item say the same of
+a failure: `code`, `reason`, `message`, whether it is `retryable`, the `step` in which it arose, the `outcome`
+of that step's last attempt (`NOT_SENT`, `NO_EFFECT`, `AMBIGUOUS` or `DONE`; null without one in this run),
+and its `attempts`. The `error` of what undoes a step is the failure of the run: without the last two.
+
 **Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was
 done is undone, the last step first; a failure that is caught undoes nothing (`reflux.core.compensation`).
 
@@ -44,13 +49,14 @@ gives the id of that run; `policies.on_failure` names the flow that hears of a f
 
 **Reading other steps.** A step may be read only where it surely came before: it is waited for, directly or
 through others, by the reader or by a container around the reader. A step whose `output` may be absent because
-it, or a container around it that the reader is not inside, has `when`, is `disabled`, or is a branch of `if`
-or `switch`, of a `parallel` that can be won without it, or of a `try`, must be read with `.?`, `??` or
-`has()`. A failure that was let pass is not such a reason: what reads that output fails and says so. A step of
-a loop happens many times: outside the loop's `result` is read, inside only the same iteration; `while` asks
-its condition about the iteration before. `state`, `attempts`, `error`, `version` and `cost` are always there;
-the last three may be null. `cost` is in US dollars, of a container that of the steps in it; null means that
-no node told (`reflux.core.cost`).
+it, or a container around it that the reader is not inside, has `when`, is `disabled`, has a `join` that may
+not hold where nothing failed, or is a branch of `if` or `switch`, of a `parallel` that can be won without it,
+or of a `try`, must be read with `.?`, `??` or `has()`; not so by a step that is skipped with it. A failure
+that was let pass is not such a reason: what reads that output fails and says so. A step of a loop happens
+many times: outside the loop's `result` is read, inside only the same iteration; `while` asks its condition
+about the iteration before. `state`, `attempts`, `error`, `version` and `cost` are always there; the last
+three may be null. `cost` is in US dollars, of a container that of the steps in it; null means that no node
+told (`reflux.core.cost`).
 
 **Scope of the language.** What does not belong to it is refused with the nearest name that does
 (UNKNOWN_KEY); nothing is ignored.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES
 from reflux.core.flow.limits import read_limits
-from reflux.core.flow.model import Flow, ForeachAction, NodeAction, ScopeId, WhileAction
+from reflux.core.flow.model import Flow, FlowAction, ForeachAction, NodeAction, ScopeId, WhileAction
 from reflux.core.flow.order import order_steps
 from reflux.core.flow.outputreads import output_reads
 from reflux.core.flow.policies import read_policies
@@ -64,7 +64,7 @@ class CompileResult:
     calls: tuple[Step, ...] = ()
     """The steps that call a node, also when there are problems, as far as they could be read: for `plan`."""
     inputs: Mapping[StepPath, JsonValue] = field(default_factory=dict)
-    """What was written as `with` of each of them; absent without one."""
+    """What was written as `with` of each of them, and of what begins a flow; absent without one."""
     triggers: tuple[Trigger, ...] = ()
     """The triggers, also when there are problems, as far as they could be read: for `plan`."""
     subflows: tuple[Subflow, ...] = ()
@@ -168,11 +168,12 @@ def _compile_spec(reader: Reader, name: str, spec: Place) -> CompileResult:
     check_references(steps.book, order, variables, reader.problems, reads)
     assembled = _assemble(steps.book, order)
     calls = tuple(_calls(assembled.values()))
-    inputs = {
-        step.path: given.value for step in calls if (given := _written_input(steps.book, step)) is not None
-    }
+    inputs = _written_inputs(steps.book, calls, assembled.values())
     read = output_reads(steps.book, reads, reader.problems)
-    subflows = (*subflows_of(assembled.values()), *([on_failure] if on_failure and on_failure.flow else []))
+    subflows = (
+        *subflows_of(assembled.values(), inputs),
+        *([on_failure] if on_failure and on_failure.flow else []),
+    )
     if reader.problems:
         found = reader.problems.in_order()
         return CompileResult(None, found, spec.value, calls, inputs, triggers, subflows, read)
@@ -200,6 +201,15 @@ def _calls(steps: Iterable[Step]) -> Iterator[Step]:
         for each in (step, *([step.compensation] if step.compensation else [])):
             if isinstance(each.action, NodeAction) and each.action.node:
                 yield each
+
+
+def _written_inputs(
+    book: Draftbook, calls: Iterable[Step], steps: Iterable[Step]
+) -> dict[StepPath, JsonValue]:
+    """What is written as `with` of the calls, and of the steps that begin a flow."""
+    flows = (step for step in steps if isinstance(step.action, FlowAction))
+    written = ((step, _written_input(book, step)) for step in (*calls, *flows))
+    return {step.path: given.value for step, given in written if given is not None}
 
 
 def _written_input(book: Draftbook, step: Step) -> Place | None:

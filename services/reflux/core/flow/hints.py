@@ -12,7 +12,7 @@ HINTS: Final[Mapping[str, str]] = {
     "MISPLACED_KEY": "move it to a step that it goes with, or remove it",
     "MISSING_KEY": "add the key at this place",
     "TWO_SPELLINGS": "keep the present spelling and remove the older one",
-    "WRONG_TYPE": "write a value of the type that is asked for; quotes make text of anything",
+    "WRONG_TYPE": "write a value of the type that is asked for",
     "BAD_VALUE": "give a value that the rule in the message allows",
     "BAD_NAME": "choose a name of a-z, 0-9, . _ and - that begins with a letter",
     "LIMIT_EXCEEDED": "stay within the limit: split the flow, or move a part into a flow of its own",
@@ -44,7 +44,7 @@ HINTS: Final[Mapping[str, str]] = {
     "FLOW_CYCLE": "use a loop, or split the flow",
     "CACHE_NOT_PURE": "remove cache, or call a node that is pure",
     "EFFECT_WEAKER": "remove effect, or declare a class that allows more",
-    "INPUT_INVALID": "give the node what its input schema asks for",
+    "INPUT_INVALID": "give the node or flow what its input schema asks for",
     "OUTPUT_UNKNOWN": "read what is there, or read it with .? or ??",
 }
 """By `ProblemCode`."""

@@ -324,6 +324,10 @@ class Subflow:
     flow: str
     version: int | None
     pointer: str
+    given: JsonValue
+    """The input as it is written, templates in it."""
+    at: str = ""
+    """JSON pointer of the input in the document; of the step without one, empty where nobody writes it."""
 
 
 @dataclass(frozen=True, slots=True)

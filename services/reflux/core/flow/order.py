@@ -29,10 +29,29 @@ class Order:
     """Index in the scope's list."""
     before: dict[StepPath, int] = field(default_factory=dict)
     """Bit set of the steps of the scope that have surely settled when the step is looked at."""
+    unmet: dict[StepPath, str] = field(default_factory=dict)
+    """Why its join may not hold although nothing went wrong; empty when it holds then."""
 
     def comes_before(self, first: StepPath, second: StepPath) -> bool:
         """Whether `first`, of the same scope, has surely settled when `second` is looked at."""
         return bool(self.before[second] >> self.position[first] & 1)
+
+    def joined(self, path: StepPath, book: Draftbook) -> set[StepPath]:
+        """The steps of the scope whose joins surely held when that of `path` did.
+
+        A join that needs each, or the only one, does not hold over a step that was skipped by its own. One
+        that is disabled is skipped before its join is asked, and so says nothing of those before it.
+        """
+        found: set[StepPath] = set()
+        rest = [path]
+        while rest:
+            at = rest.pop()
+            after, join = self.after[at], self.join[at]
+            if join is Join.ALL_SUCCESS or (join is not Join.ALL_DONE and len(after) == 1):
+                new = set(after) - found
+                found |= new
+                rest += [former for former in new if not book.drafts[former].step.disabled]
+        return found
 
 
 def order_steps(book: Draftbook, problems: Problems) -> Order:
@@ -93,19 +112,40 @@ def _close(scope: Scope, order: Order, book: Draftbook, problems: Problems) -> N
         ready = False
         for path in scope.steps:
             if path in waiting and not any(former in waiting for former in order.after[path]):
-                _settle(path, order, waiting)
+                _settle(path, order, book, waiting)
                 ready = True
         if not ready:
             for path in _cycle(waiting, order, book, problems):
-                _settle(path, order, waiting)
+                _settle(path, order, book, waiting)
 
 
-def _settle(path: StepPath, order: Order, waiting: dict[StepPath, None]) -> None:
+def _settle(path: StepPath, order: Order, book: Draftbook, waiting: dict[StepPath, None]) -> None:
     before = 0
     for former in order.after[path]:
         before |= order.before.get(former, 0) | 1 << order.position[former]
     order.before[path] = before
+    order.unmet[path] = _unmet(path, order, book)
     del waiting[path]
+
+
+def _unmet(path: StepPath, order: Order, book: Draftbook) -> str:
+    """Why the join may not hold although nothing went wrong, from what is known of the steps before it."""
+    after = order.after[path]
+    match order.join[path]:
+        case Join.ALL_DONE:
+            return ""
+        case Join.ONE_FAILED:
+            return f"{path} is done only after a failure"
+        case Join.ALL_SUCCESS:
+            return next((why for former in after if (why := order.unmet.get(former))), "")
+        case Join.ANY_SUCCESS:
+            sure = any(_surely_done(former, order, book) for former in after)
+            return "" if sure else f"{path} is done only when one that it needs was"
+
+
+def _surely_done(path: StepPath, order: Order, book: Draftbook) -> bool:
+    step = book.drafts[path].step
+    return not (step.disabled or step.when is not None or order.unmet.get(path))
 
 
 def _cycle(

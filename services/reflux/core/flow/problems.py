@@ -72,7 +72,7 @@ class ProblemCode(StrEnum):
     FLOW_CYCLE = "FLOW_CYCLE"  # a flow begins a run of itself, through others or at once
     CACHE_NOT_PURE = "CACHE_NOT_PURE"  # `cache` of a call that may have an effect
     EFFECT_WEAKER = "EFFECT_WEAKER"  # `effect` allows less than the node's own class
-    INPUT_INVALID = "INPUT_INVALID"  # a constant in `with` does not fit the node's input
+    INPUT_INVALID = "INPUT_INVALID"  # a constant in `with` does not fit the input of the node or flow
     OUTPUT_UNKNOWN = "OUTPUT_UNKNOWN"  # what is read of a node's output is never there
 
 

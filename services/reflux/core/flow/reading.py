@@ -104,7 +104,8 @@ class Reader:
         """The text at `place`."""
         if place is None or isinstance(place.value, str):
             return None if place is None else str(place.value)
-        self.wrong_type(place, "text")
+        single = not isinstance(place.value, dict | list)
+        self.wrong_type(place, "text", "write it in quotes: they make text of anything" if single else "")
         return None
 
     def boolean(self, place: Place | None) -> bool:
@@ -135,10 +136,12 @@ class Reader:
         text = self.text(place)
         if place is None or text is None:
             return None
-        if _IDENTIFIER.fullmatch(text) and text not in RESERVED:
-            return text
-        message = f"{text[:100]!r} cannot be {what}"
-        self.problems.add(ProblemCode.BAD_NAME, place, message, f"write {IDENTIFIER_RULE}")
+        message, hint = f"{text[:100]!r} cannot be {what}", f"write {IDENTIFIER_RULE}"
+        if _IDENTIFIER.fullmatch(text):
+            if text not in RESERVED:
+                return text
+            message, hint = f"{message}: it is a word of the expression language", "choose another name"
+        self.problems.add(ProblemCode.BAD_NAME, place, message, hint)
         return None
 
     def number(self, place: Place | None, low: float, high: float, unless: float) -> float:

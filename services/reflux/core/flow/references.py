@@ -20,7 +20,7 @@ from reflux.core.flow.model import (
     WhileAction,
 )
 from reflux.core.flow.problems import ProblemCode
-from reflux.core.flow.roots import FIELDS, INDEX, ROOTS, STEP_FIELDS
+from reflux.core.flow.roots import ERROR_FIELDS, FIELDS, INDEX, ROOTS, RUN_ERROR_FIELDS, STEP_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -74,6 +74,8 @@ class _Checker:
             self._check_field(read.place, "vars", field, self._variables)
         elif root not in (known := (*ROOTS, *sorted(self._roots_of(reader, read)))):
             self._unknown_root(read.place, str(root), known)
+        elif root == "error" and field is not None and read.roots >= {"self", "error"}:  # it undoes a step
+            self._check_field(read.place, "error", field, RUN_ERROR_FIELDS)
         elif root in FIELDS and field is not None:
             self._check_field(read.place, str(root), field, FIELDS[str(root)])
 
@@ -146,6 +148,8 @@ class _Checker:
             self._problems.add_unknown(ProblemCode.UNKNOWN_STEP, path, message, name, self._names)
         elif field not in STEP_FIELDS:
             self._check_field(path, f"steps.{name}", field, STEP_FIELDS)
+        elif field == "error" and len(fields) > 2 and fields[2] not in ERROR_FIELDS:
+            self._check_field(path, f"steps.{name}.error", str(fields[2]), ERROR_FIELDS)
         elif reader is None:
             self._check_from_the_end(step, read)
         elif read.inside and reader.step.path in self._around(step):
@@ -192,7 +196,7 @@ class _Checker:
         elif step != far and (loop := self._loop_between(step, self._parent(far))):
             self._invisible(step, loop, read)
         else:
-            self._check_output(step, read, self._may_be_skipped(step, far))
+            self._check_output(step, read, self._may_be_skipped(step, far, near))
 
     def _check_output(self, step: StepPath, read: Read, reason: str) -> None:
         if read.reference.path[2] == "output" and read.reference.required > 2 and reason:
@@ -242,8 +246,11 @@ class _Checker:
                 return path, far
         raise AssertionError("every step is inside the root")
 
-    def _may_be_skipped(self, step: StepPath, outermost: StepPath) -> str:
-        """Why the output may be absent; empty when it is there unless something failed."""
+    def _may_be_skipped(self, step: StepPath, outermost: StepPath, reader: StepPath | None = None) -> str:
+        """Why the output may be absent; empty when it is there unless something failed.
+
+        `reader` reads it, or holds who does, in the list of `outermost`; None: it is read when that is over.
+        """
         path: StepPath | None = step
         below = self._book.drafts[step].step
         while path is not None:
@@ -255,8 +262,14 @@ class _Checker:
                 return f"{path} is disabled"
             if draft.step.when is not None:
                 return f"{path} has when"
+            if (reason := self._order.unmet[path]) and not self._joins(reader, path):
+                return reason
             path = None if path == outermost else draft.step.parent
         return ""
+
+    def _joins(self, reader: StepPath | None, path: StepPath) -> bool:
+        """Whether the reader is not done either when the join of the other one does not hold."""
+        return reader is not None and path in self._order.joined(reader, self._book)
 
     def _may_be_left(self, container: StepPath, branch: int) -> str:
         """Why a step in this branch of the container may not have been done; empty when it surely was."""

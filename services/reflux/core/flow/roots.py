@@ -10,11 +10,15 @@ INDEX: Final = "index"
 """Number of the iteration, from 0; read inside loops."""
 RESERVED_ROOTS: Final = frozenset({*ROOTS, INDEX, "self", "error", "request", "inputs", "nodes"})
 """No item of a foreach may be called so; the last two are older names of others."""
+RUN_ERROR_FIELDS: Final = ("code", "reason", "message", "retryable", "step")
+"""Of the failure of a run, which undoing and `policies.on_failure` are told."""
+ERROR_FIELDS: Final = (*RUN_ERROR_FIELDS, "outcome", "attempts")
+"""Of the failure of a step."""
 STEP_FIELDS: Final = ("output", "state", "error", "attempts", "version", "cost")
 FIELDS: Final = {
     "run": ("id", "started_at", "attempt"),
     "flow": ("name", "version"),
     "trigger": ("id", "type", "scheduled_for"),
-    "error": ("code", "reason", "message", "retryable", "step"),
+    "error": ERROR_FIELDS,
     "self": STEP_FIELDS,
 }

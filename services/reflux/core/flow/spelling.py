@@ -2,7 +2,7 @@
 
     retry.maxAttempts: 3            retry.attempts: 3
     retry.backoff: [1, 3, 10]       retry.delay: [1s, 3s, 10s], jitter: none, attempts: 4 unless given
-    timeout: 30  or  timeout: 30s   timeout: {attempt: 30s} of a node step, {total: 30s} of a container
+    timeout: 30  or  timeout: 30s   timeout: {attempt: 30s} of a node step, {total: 30s} of any other
     node: a, version: 1.0.0         node: a@1.0.0
     policies.maxDurationSec: 60     policies.timeout: 1m
     policies.onError: continue      policies.on_error: continue
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ALIAS: Final = re.compile(r"[\s(]*(inputs|nodes)\b")
 _PRESENT: Final = {"inputs": "input", "nodes": "steps"}
-_CONTAINERS: Final = frozenset({"if", "switch", "foreach", "while", "parallel", "try"})
+_WITHOUT_ATTEMPTS: Final = frozenset({"if", "switch", "foreach", "while", "parallel", "try", "flow"})
 _TEMPLATED: Final = frozenset({"with", "when", "set", "return", "fail", "wait", "result"})
 
 
@@ -77,7 +77,7 @@ class _Rewriter:
         rules |= {"foreach": self._foreach, "while": self._while, "try": self._try, "steps": self._steps}
         rules["cache"] = lambda cache: self._members(cache, {"key": self._templates})
         rules["compensate"] = self._compensation
-        rules["timeout"] = self._container_timeout if _CONTAINERS & place.value.keys() else self._timeout
+        rules["timeout"] = self._total_timeout if _WITHOUT_ATTEMPTS & place.value.keys() else self._timeout
         step = self._members(place, rules)
         assert isinstance(step, dict), "members of an object are an object"
         return self._version(step, place.path)
@@ -140,7 +140,7 @@ class _Rewriter:
     def _timeout(self, place: Place) -> JsonValue:
         return self._short_timeout(place, "attempt")
 
-    def _container_timeout(self, place: Place) -> JsonValue:
+    def _total_timeout(self, place: Place) -> JsonValue:
         return self._short_timeout(place, "total")
 
     def _short_timeout(self, place: Place, meaning: str) -> JsonValue:

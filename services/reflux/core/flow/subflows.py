@@ -16,17 +16,27 @@ from reflux.core.expression import compile_template
 from reflux.core.flow.model import FlowAction, Subflow
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.flow.reading import NOTHING, only_expression
+from reflux.core.flow.roots import RUN_ERROR_FIELDS
 from reflux.core.names import NAME_RULE, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from reflux.core.document import JsonValue
     from reflux.core.flow.model import Step
     from reflux.core.flow.problems import Place
     from reflux.core.flow.reading import Reader
     from reflux.core.flow.steps import Draft, StepReader
+    from reflux.core.names import StepPath
 
 DETACHED: Final = "detached"
+FAILURE_INPUT: Final[JsonValue] = {
+    "run_id": "{{ run.id }}",
+    "flow": {"name": "{{ flow.name }}", "version": "{{ flow.version }}"},
+    "error": {name: f"{{{{ error.{name} }}}}" for name in RUN_ERROR_FIELDS},
+    "input": "{{ input }}",
+}
+"""What the flow that hears of a failure is given (`reflux.core.children`), as a step would write it."""
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -56,14 +66,16 @@ def read_on_failure(reader: Reader, policies: Place | None) -> Subflow | None:
     if named is None:
         return None
     name, version = _read_name(reader, named)
-    return Subflow(name, version, reader.problems.pointer(named.path))
+    return Subflow(name, version, reader.problems.pointer(named.path), FAILURE_INPUT)
 
 
-def subflows_of(steps: Iterable[Step]) -> Iterator[Subflow]:
-    """The flows that steps begin, in document order."""
+def subflows_of(steps: Iterable[Step], inputs: Mapping[StepPath, JsonValue]) -> Iterator[Subflow]:
+    """The flows that steps begin, in document order; `inputs` are the `with` of those that have one."""
     for step in steps:
-        if isinstance(step.action, FlowAction) and step.action.flow:
-            yield Subflow(step.action.flow, step.action.version, f"{step.pointer}/flow")
+        action, where = step.action, step.pointer
+        if isinstance(action, FlowAction) and action.flow:
+            at = f"{where}/with" if step.path in inputs else where
+            yield Subflow(action.flow, action.version, f"{where}/flow", inputs.get(step.path, {}), at)
 
 
 def _read_name(reader: Reader, place: Place) -> tuple[str, int | None]:

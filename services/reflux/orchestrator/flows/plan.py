@@ -13,7 +13,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from reflux.core.contract import missing, templates, uses_of
+from reflux.core.contract import missing, refused, uses_of
 from reflux.core.effect import EffectClass, Lane, is_weaker, lane_of, weakest
 from reflux.core.flow import (
     NodeAction,
@@ -246,11 +246,10 @@ class _Planner:
         given = self.inputs.get(step.path)
         at = step.pointer if given is None else f"{step.pointer}/with"
         value: JsonValue = {} if given is None else given
-        unknown = tuple(pointer for pointer, _ in templates(value))
         misfits: dict[Violation, list[str]] = {}
         for version in reach.versions:
             schema = await self._schema(action.node, version.version)
-            for violation in schema.violations(value, at, unknown) if schema else ():
+            for violation in refused(schema, value, at) if schema else ():
                 misfits.setdefault(violation, []).append(version.version)
         for violation, versions in misfits.items():
             hint = f"the input of {action.node}@{', '.join(versions)}"

@@ -152,7 +152,7 @@ class FlowServicer(FlowServiceServicer):
         result = await compile_document(document, size)
         named = document.get("name") if isinstance(document, dict) else None
         hooks = await self._triggers.problems(result.triggers, flow.id if flow else str(named))
-        others = await subflow_problems(result.subflows, flow.name if flow else str(named), self._cache)
+        others = await subflow_problems(result, flow.name if flow else str(named), self._cache)
         plan = await plan_flow(document, result, self._catalog, [*hooks, *others])
         return views.plan_response(plan)
 

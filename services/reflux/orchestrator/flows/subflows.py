@@ -1,41 +1,45 @@
-"""What only a running system knows of the flows that a flow names: are they there, do they come back."""
+"""What only a running system knows of the flows that a flow names.
+
+Are they there, do they come back, and do they take what they are given? Of an input only what is constant is
+judged, as in `plan`. Who hears of a failure is always given the same shape.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from reflux.core.contract import refused
 from reflux.core.errors import Defect, NotFound
 from reflux.core.flow import FlowAction, Problem, ProblemCode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-    from reflux.core.flow import Flow, Subflow
+    from reflux.core.flow import CompileResult, Flow, Subflow
     from reflux.orchestrator.flows.cache import FlowCache
 
 MAX_LOOKED_AT: Final = 200
 """Flows that are followed for one plan; a cycle behind more than that is not found, and ends at its depth."""
 
 
-async def subflow_problems(named: Sequence[Subflow], name: str, cache: FlowCache) -> list[Problem]:
-    """Of the flow `name`: what it names and is not there, and what begins a run of it again.
+async def subflow_problems(result: CompileResult, name: str, cache: FlowCache) -> list[Problem]:
+    """Of the flow `name`: what it names and is not there, does not take its input, or begins it again.
 
     Raises:
         psycopg.Error: the database is away.
     """
-    problems = []
-    for each in named:
-        problem = await _problem(each, name, cache)
-        if problem is not None:
-            problems.append(problem)
-    return problems
+    return [
+        problem for each in result.subflows for problem in await _problems(each, name, result.flow, cache)
+    ]
 
 
-async def _problem(named: Subflow, name: str, cache: FlowCache) -> Problem | None:
-    by_failure = named.pointer.startswith("/spec/policies/")
-    if named.flow == name:
-        # A failure is told once: who hears of it tells nobody of his own.
-        return None if by_failure else _cycle(named, [name])
+async def _problems(named: Subflow, name: str, planned: Flow | None, cache: FlowCache) -> list[Problem]:
+    by_failure = not named.at
+    if named.flow == name and not by_failure:
+        return [_cycle(named, [name])]
+    if named.flow == name and named.version is None:
+        # No cycle: a failure is told once, and who hears of it tells nobody of his own.
+        return [] if planned is None else list(_misfits(named, planned))
     try:
         current = await cache.resolve(named.flow)
         flow = current.flow
@@ -45,11 +49,27 @@ async def _problem(named: Subflow, name: str, cache: FlowCache) -> Problem | Non
         missing = (
             ProblemCode.UNKNOWN_FLOW if "FLOW_NOT_FOUND" in error.reason else ProblemCode.UNKNOWN_VERSION
         )
-        return Problem(missing, named.pointer, error.message, "save it first, or name another one")
+        return [Problem(missing, named.pointer, error.message, "save it first, or name another one")]
     except Defect as error:
-        return Problem(ProblemCode.UNKNOWN_FLOW, named.pointer, error.message)
+        return [Problem(ProblemCode.UNKNOWN_FLOW, named.pointer, error.message)]
     way = None if by_failure else await _way_back(flow, name, cache)
-    return None if way is None else _cycle(named, [named.flow, *way])
+    return [*_misfits(named, flow), *([] if way is None else [_cycle(named, [named.flow, *way])])]
+
+
+def _misfits(named: Subflow, flow: Flow) -> Iterator[Problem]:
+    """What of the input the flow does not take, whatever the templates in it give."""
+    if flow.input_schema is None:
+        return
+    version = "" if named.version is None else f"@{named.version}"
+    hint = f"the input of flow {named.flow}{version}"
+    if not named.at:
+        hint += " must have room for run_id, flow, error and input"
+    for wrong in refused(flow.input_schema, named.given, named.at):
+        where, message = wrong.pointer, wrong.message
+        if not named.at:  # nobody has written it: the place is one of what is told
+            message = f"it does not take what it is told of a failure: {where or 'the whole'}: {message}"
+            where = named.pointer
+        yield Problem(ProblemCode.INPUT_INVALID, where, message, hint)
 
 
 def _cycle(named: Subflow, way: list[str]) -> Problem:
