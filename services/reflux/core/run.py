@@ -43,7 +43,7 @@ from reflux.core.frames import (
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, StepRun, error_of, signal_digest
+from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, Spoken, StepRun, error_of, said_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,29 +147,28 @@ def evolve(state: RunState, event: ev.Event) -> None:
             clocks.stop(state, state.deadlines, event.time)
         case ev.RunFinished():
             _run_finished(state, event)
-        case ev.SignalReceived() | ev.StepAnswered() | ev.RunPaused() | ev.RunResumed() | ev.RunTerminated():
+        case ev.SignalReceived() | ev.StepAnswered() | ev.StepOverruled():
             _heard(state, event)
-        case ev.StepOverruled():
-            _step_overruled(state, event)
+        case ev.RunPaused() | ev.RunResumed() | ev.RunTerminated():
+            _heard(state, event)
         case ev.RunCreated():
             raise ValueError(f"the journal of run {state.id} begins twice")
         case _:
             assert_never(event)
 
 
-def _heard(
-    state: RunState,
-    event: ev.SignalReceived | ev.StepAnswered | ev.RunPaused | ev.RunResumed | ev.RunTerminated,
-) -> None:
+def _heard(state: RunState, event: Spoken) -> None:
     """Somebody said something; the same word will not be heard again."""
-    state.heard[event.word] = event.step if isinstance(event, ev.StepAnswered) else ROOT
+    state.heard[event.word] = event.step if isinstance(event, ev.StepAnswered | ev.StepOverruled) else ROOT
+    state.said[event.word] = said_digest(event)
     match event:
         case ev.SignalReceived():
             state.signals[event.word] = event
-            state.sent[event.word] = signal_digest(event.name, event.payload)
             state.stored += len(event.payload.raw)
         case ev.StepAnswered():
             state.steps[event.step].answer = event
+        case ev.StepOverruled():
+            _step_overruled(state, event)
         case ev.RunPaused():
             state.paused = event
         case ev.RunResumed():
@@ -322,7 +321,6 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
 
 def _step_overruled(state: RunState, event: ev.StepOverruled) -> None:
     """What is done again begins anew: another key, all of its attempts and time, perhaps another version."""
-    state.heard[event.word] = event.step
     run = state.steps[event.step]
     if event.choice not in (ev.Choice.RETRY, ev.Choice.FALL_BACK) or run.state is not StepState.PARKED:
         return

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
@@ -36,6 +36,11 @@ MAX_RUN_BYTES: Final = 64 << 20
 
 MAX_STEP_RUNS: Final = 100_000
 """Steps of one run, those of every iteration included."""
+
+Spoken: TypeAlias = (
+    ev.SignalReceived | ev.StepAnswered | ev.StepOverruled | ev.RunPaused | ev.RunResumed | ev.RunTerminated
+)
+"""What somebody said, under an id that its sender knows (`word`)."""
 
 
 @dataclass(slots=True)
@@ -199,8 +204,8 @@ class RunState:
     """Those that no wait has taken yet, by id, in the order they came."""
     heard: dict[str, StepPath] = field(default_factory=dict)
     """Ids of the words that were heard, and the step that took it, if one did."""
-    sent: dict[str, bytes] = field(default_factory=dict)
-    """Of the signals among them, by id: the digest of what was sent (`signal_digest`)."""
+    said: dict[str, bytes] = field(default_factory=dict)
+    """By the same ids: the digest of what was said (`said_digest`)."""
     frames: dict[StepPath, list[Frame]] = field(default_factory=dict)
     closable: dict[StepPath, None] = field(default_factory=dict)
     """Containers none of whose lists goes on: what follows must be decided."""
@@ -347,9 +352,20 @@ def error_of(state: RunState, failure: ev.Failure) -> dict[str, JsonValue]:
     }
 
 
-def signal_digest(name: str, payload: Json) -> bytes:
-    """What makes two signals to a run the same one."""
-    return blake2b(name.encode() + b"\0" + payload.raw, digest_size=16).digest()
+def said_digest(spoken: Spoken) -> bytes:
+    """What makes two words of one id the same word: all that was said, whoever says it again, and when."""
+    said: tuple[object, ...]
+    match spoken:
+        case ev.SignalReceived():
+            said = (spoken.name, spoken.key, spoken.payload.raw)
+        case ev.StepAnswered():
+            form = None if spoken.form is None else spoken.form.raw
+            said = (spoken.step, spoken.approved, form, spoken.comment)
+        case ev.StepOverruled():
+            said = (spoken.step, spoken.choice.value, spoken.version, spoken.reason)
+        case _:
+            said = (spoken.reason,)
+    return blake2b(repr((type(spoken).__name__, *said)).encode(), digest_size=16).digest()
 
 
 def caught(failure: ev.Failure) -> dict[str, JsonValue]:

@@ -4,8 +4,8 @@ A **word** is a value with an id that its sender knows. `hear` judges it by the 
 with the events that follow, or refuses it with a typed error. Whoever owns the run records those events;
 whoever has sent the word asks the same function and learns the same answer:
 
-- The same id again gives no events and no refusal, whatever has happened since (`RunState.heard`); but a
-  signal with the id of another one is refused, because its sender would believe that it has arrived.
+- The same id again gives no events and no refusal, whatever has happened since (`RunState.heard`); but a word
+  with the id of another one is refused, because its sender would believe that it has arrived.
 - What a run is told again and means the same changes nothing: a cancel of a cancelled run.
 - A run that has finished refuses everything but that; of an answer it says, then too, who was first.
 
@@ -28,13 +28,13 @@ from typing import Final, NewType, TypeAlias, assert_never
 from reflux.core import event as ev
 from reflux.core.compensation import uncompensated
 from reflux.core.containers import gave
-from reflux.core.document import Json
+from reflux.core.document import NULL, Json
 from reflux.core.errors import AlreadyExists, Exhausted, InvalidArgument, NotFound, Refused
 from reflux.core.event import SETTLED, Choice, RunPhase, SkipReason, StepState
 from reflux.core.flow.model import ApproveAction, ForeachAction, NodeAction, SignalAction, WhileAction
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.state import MAX_RUN_BYTES, ROOT, RunState, StepRun, signal_digest
+from reflux.core.state import MAX_RUN_BYTES, ROOT, RunState, Spoken, StepRun, said_digest
 from reflux.core.waits import answered, fits
 
 WordId = NewType("WordId", str)
@@ -131,7 +131,9 @@ class Overrule:
     """Of FALL_BACK."""
 
 
-Word: TypeAlias = Cancel | Recall | Terminate | Pause | Resume | Signal | Answer | Overrule
+Told: TypeAlias = Terminate | Pause | Resume | Signal | Answer | Overrule
+"""What a run hears once under its id."""
+Word: TypeAlias = Cancel | Recall | Told
 
 
 def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
@@ -140,14 +142,14 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
     Raises:
         Refused, NotFound, InvalidArgument, Exhausted, AlreadyExists: it changes nothing, and why.
     """
-    if word.id in state.heard:
-        _check_same(state, word)
-        return ()
     if isinstance(word, Cancel | Recall):
         recalled = isinstance(word, Recall)
         if state.finished or state.canceled or (state.cancel and recalled):
             return ()
         return (ev.CancelRequested(word.actor, word.reason, now, recalled=recalled),)
+    if word.id in state.heard:
+        _check_same(state, word, now)
+        return ()
     if isinstance(word, Answer):
         _check_first(state, word.step)
     if state.finished is not None:
@@ -158,13 +160,13 @@ def hear(state: RunState, word: Word, now: datetime) -> tuple[ev.Event, ...]:
             unknown = tuple(unresolved(state))
             left = uncompensated(state)
             ended = ev.RunFinished(RunPhase.CANCELED, now, unresolved_effects=unknown, uncompensated=left)
-            return ev.RunTerminated(word.id, word.actor, word.reason, now), ended
+            return _spoken(word, now), ended
         case Pause():
             return _pause(state, word, now)
         case Resume():
             if not (state.paused or state.quarantine):
                 raise Refused(Reason.RUN_NOT_PAUSED, f"the run is not paused: it is {state.phase.value}")
-            return (ev.RunResumed(word.id, word.actor, word.reason, now),)
+            return (_spoken(word, now),)
         case Signal():
             return _signal(state, word, now)
         case Answer():
@@ -203,7 +205,7 @@ def _pause(state: RunState, word: Pause, now: datetime) -> tuple[ev.Event, ...]:
         how = state.phase.value
         message = f"the run begins nothing more: it is {how}"
         raise Refused(Reason.RUN_FINISHED, message, metadata={"run_state": how})
-    return (ev.RunPaused(word.id, word.actor, word.reason, now),)
+    return (_spoken(word, now),)
 
 
 def check_ears(state: RunState, word: Word) -> None:
@@ -224,12 +226,59 @@ def check_ears(state: RunState, word: Word) -> None:
         raise Refused(Reason.QUARANTINED, message)
 
 
-def _check_same(state: RunState, word: Word) -> None:
-    """Whether a signal whose id was heard is that one again; of those under a key `signals` has judged it."""
-    if not isinstance(word, Signal) or word.key:
+def _spoken(word: Told, now: datetime) -> Spoken:
+    """The event that says what was said; what follows from it stands in others."""
+    match word:
+        case Signal():
+            return _received(word, now)
+        case Answer():
+            return _given(word, now)
+        case Pause():
+            return ev.RunPaused(word.id, word.actor, word.reason, now)
+        case Resume():
+            return ev.RunResumed(word.id, word.actor, word.reason, now)
+        case Terminate():
+            return ev.RunTerminated(word.id, word.actor, word.reason, now)
+        case Overrule():
+            return ev.StepOverruled(
+                word.id, word.step, word.choice, word.actor, word.reason, now, version=word.version
+            )
+        case _:
+            assert_never(word)
+
+
+def _received(word: Signal, now: datetime) -> ev.SignalReceived:
+    return ev.SignalReceived(word.id, word.name, word.key, word.payload, word.actor, now)
+
+
+def _given(word: Answer, now: datetime) -> ev.StepAnswered:
+    return ev.StepAnswered(word.id, word.step, word.approved, word.form, word.actor, word.comment, now)
+
+
+def _check_same(state: RunState, word: Told, now: datetime) -> None:
+    """Whether a word whose id was heard is that one again; of signals under a key `signals` has judged it.
+
+    Raises:
+        AlreadyExists: REQUEST_ID_REUSED, the id stands for something else.
+    """
+    if isinstance(word, Signal) and word.key:
         return
-    if state.sent.get(word.id) != signal_digest(word.name, word.payload):
+    if state.said[word.id] == said_digest(_spoken(word, now)) and _confirms_the_same(state, word):
+        return
+    if isinstance(word, Signal):
         raise other_signal(word.id)
+    message = (
+        f"request_id {word.id!r} was used to say something else to this run; what is new has an id of its own"
+    )
+    raise AlreadyExists(Reason.REQUEST_ID_REUSED, message, metadata={"request_id": word.id})
+
+
+def _confirms_the_same(state: RunState, word: Told) -> bool:
+    """Whether the output of a CONFIRM is the one that its step has; one that `result` mapped is unknown."""
+    if not isinstance(word, Overrule) or word.choice is not Choice.CONFIRM:
+        return True
+    run = state.steps[word.step]
+    return run.step.result is not None or run.output is None or run.output.raw == _output(word).raw
 
 
 def other_signal(signal_id: str) -> AlreadyExists:
@@ -247,7 +296,7 @@ def _signal(state: RunState, word: Signal, now: datetime) -> tuple[ev.Event, ...
     if state.closing.get(ROOT) is not None or not _may_wait(state, word.name):
         message = f"the steps that wait for the signal {word.name} are over"
         raise Refused(Reason.SIGNAL_TOO_LATE, message)
-    received = ev.SignalReceived(word.id, word.name, word.key, word.payload, word.actor, now)
+    received = _received(word, now)
     wanted = state.paused is None and any(fits(received, awaited) for awaited in state.awaited.values())
     if len(state.signals) >= MAX_SIGNALS and not wanted:
         message = f"the run keeps {len(state.signals)} signals that no step has taken yet, and no more"
@@ -309,7 +358,7 @@ def _answer(state: RunState, word: Answer, now: datetime) -> tuple[ev.Event, ...
         if violations := action.form.violations(form.value, at="/form"):
             message = f"what was filled in does not fit the form of step {word.step}"
             raise InvalidArgument(Reason.FORM_INVALID, message, violations=violations)
-    answer = ev.StepAnswered(word.id, word.step, word.approved, word.form, word.actor, word.comment, now)
+    answer = _given(word, now)
     return answer, answered(state, answer)
 
 
@@ -320,9 +369,7 @@ def _not_waiting(path: StepPath, run: StepRun, why: str) -> Refused:
 
 def _overrule(state: RunState, word: Overrule, now: datetime) -> tuple[ev.Event, ...]:
     path, run = word.step, _step(state, word.step)
-    overruled = ev.StepOverruled(
-        word.id, path, word.choice, word.actor, word.reason, now, version=word.version
-    )
+    overruled = _spoken(word, now)
     if word.choice is Choice.SKIP:
         _check_skip(state, path, run)
         return overruled, ev.StepSettled(path, StepState.SKIPPED, now, skip_reason=SkipReason.HAND)
@@ -330,7 +377,7 @@ def _overrule(state: RunState, word: Overrule, now: datetime) -> tuple[ev.Event,
         raise _not_waiting(path, run, "only a PARKED step waits for this decision")
     match word.choice:
         case Choice.CONFIRM:
-            settled = gave(state, path, word.output or Json(b"null"), now)
+            settled = gave(state, path, _output(word), now)
             if settled.failure is not None:
                 raise InvalidArgument(Reason.OUTPUT_TOO_LARGE, settled.failure.message)
             return overruled, settled
@@ -344,6 +391,10 @@ def _overrule(state: RunState, word: Overrule, now: datetime) -> tuple[ev.Event,
                     path, run, "what is around it has failed, so nothing begins there any more"
                 )
             return (overruled,)
+
+
+def _output(word: Overrule) -> Json:
+    return word.output or NULL
 
 
 def _check_skip(state: RunState, path: StepPath, run: StepRun) -> None:

@@ -143,14 +143,14 @@ async def test_a_handle_of_something_else_is_taken_once_too(desk: Desk) -> None:
     """Who comes second changes nothing; one that has expired is taken over for as long as a new one."""
     [lease, *_] = await desk.leases()
     first, second = request(lease).run_id, request(lease).run_id
-    for id_ in (first, second):
-        await start.take_handle(desk.pool, "bulk", "r", id_)
+    for id_, digest in ((first, b"1"), (second, b"2")):
+        await start.take_handle(desk.pool, "bulk", "r", id_, digest)
     known = await start.find_started(desk.pool, "bulk", "r")
     await desk.act("UPDATE start_keys SET expires_at = now() - interval '1 second'")
-    await start.take_handle(desk.pool, "bulk", "r", second)
+    await start.take_handle(desk.pool, "bulk", "r", second, b"2")
     later = await start.find_started(desk.pool, "bulk", "r")
     assert await start.forget_expired(desk.pool) == 0
-    assert (known.run_id, later.run_id) == (first, second)
+    assert (known, later) == (start.Known(first, b"1"), start.Known(second, b"2"))
 
 
 async def test_all_that_has_expired_is_forgotten_however_much_it_is(desk: Desk, monkeypatch) -> None:

@@ -116,6 +116,49 @@ async def test_a_request_that_was_refused_does_not_bind_its_handle(begin, mesh, 
     assert done["handled"] == 2
 
 
+async def test_a_request_id_stands_for_one_operation_with_the_same_runs(begin, mesh, nodes):
+    """Anything else under it is refused and does nothing; how many are expected may change."""
+    async with begin() as client:
+        flow = await client.save("held", {"id": "hold", **PURE}, search_key="{{ input.k }}")
+        runs = [await client.start(flow, {"k": key}) for key in ("x", "x", "y")]
+        which, how = {"key": "x"}, {"expected_count": 2, "limit": 1, "request_id": "b1"}
+        looks = {"arguments": {"reason": "look"}}
+        done = await bulk(client, "pause", which, **how, **looks)
+        refusals = [
+            await refused(bulk(client, "resume", which, **how, **looks)),
+            await refused(bulk(client, "terminate", which, **how, **looks)),
+            await refused(bulk(client, "pause", which, **how, arguments={"reason": "wait"})),
+            await refused(bulk(client, "pause", {"key": "y"}, **how, **looks)),
+        ]
+        states = [(await client.run(run["id"]))["state"] for run in runs]
+        again = await bulk(client, "pause", which, **how | {"expected_count": 9, "limit": 9}, **looks)
+        nodes.held.set()
+
+    assert [(one["reason"], one["count"]) for one in done["outcomes"]] == [("DONE", 1)]
+    assert {error.reason for error in refusals} == {Reason.REQUEST_ID_REUSED}
+    assert refusals[0].metadata == {"request_id": "b1"}
+    assert states == ["RUNNING", "PAUSED", "RUNNING"]
+    assert (again["matched"], again["handled"]) == (1, 1)
+
+
+async def test_of_two_operations_at_once_one_has_the_request_id(begin, mesh, nodes):
+    """The other one is refused before it has touched a run."""
+    async with begin() as client:
+        flow = await client.save("both", {"id": "hold", **PURE})
+        run = await client.start(flow)
+        asked = [
+            bulk(client, operation, {"flow_id": "both"}, expected_count=1, request_id="b2")
+            for operation in ("pause", "terminate")
+        ]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        state = (await client.run(run["id"]))["state"]
+        nodes.held.set()
+
+    errors = [rpc.to_error(result) for result in results if isinstance(result, grpc.aio.AioRpcError)]
+    assert [error.reason for error in errors] == [Reason.REQUEST_ID_REUSED]
+    assert state == ("PAUSED" if isinstance(results[0], dict) else "CANCELED")
+
+
 async def test_running_runs_are_cancelled_together(begin, mesh, nodes):
     """Each gets the word; a run that has ended meanwhile is not among those that match."""
     async with begin() as client:

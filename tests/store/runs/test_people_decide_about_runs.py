@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from reflux.api.run.v1 import run_service_pb2 as pb
+from reflux.runtime import rpc
 from tests.store.runs.speaking import body, refusal, say
 from tests.support.scripted_mesh import claim
 
@@ -106,6 +107,31 @@ async def test_of_many_answers_at_once_one_counts(begin):
     assert late.metadata["actor"] == "anonymous"
 
 
+async def test_one_request_id_gives_one_answer(begin):
+    """Who says something else with it, then or at the same time, is refused, and says it with another."""
+    async with begin() as client:
+        flow = await client.save("ids", {"id": "ok", "approve": {}}, {"id": "z", "wait": {"for": "1h"}})
+        run_id = await asks(client, flow)
+        both = [
+            say(client, "AnswerStep", run_id, "ok", approved=n % 2 == 0, request_id="q") for n in range(6)
+        ]
+        results = await asyncio.gather(*both, return_exceptions=True)
+        approved = (await client.steps(run_id))["ok"]["approval"]["approved"]
+        events = [event["kind"] for event in await client.events(run_id)]
+        ended = await refusal(say(client, "TerminateRun", run_id, request_id="q"))
+        still = (await client.run(run_id))["state"]
+        await say(client, "TerminateRun", run_id, request_id="r")
+    for n, result in enumerate(results):
+        if (n % 2 == 0) is approved:
+            assert isinstance(result, dict), result
+        else:
+            assert isinstance(result, grpc.aio.AioRpcError)
+            failure = rpc.read(result)
+            assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert events.count("StepAnswered") == 1
+    assert (ended.reason, ended.metadata, still) == ("REQUEST_ID_REUSED", {"request_id": "q"}, "RUNNING")
+
+
 async def test_a_token_is_enough_to_see_and_answer_its_step_and_nothing_else(begin):
     """It is derived, the same from every orchestrator; one for another step, or changed, opens nothing."""
     async with begin() as client:
@@ -167,7 +193,7 @@ async def test_a_paused_run_begins_nothing_until_it_is_resumed(begin, mesh):
         await reached.wait()
         paused = await say(client, "PauseRun", run["id"], reason="look first", request_id="p")
         again = await refusal(say(client, "PauseRun", run["id"]))
-        same = await say(client, "PauseRun", run["id"], request_id="p")
+        same = await say(client, "PauseRun", run["id"], reason="look first", request_id="p")
         go.set()
         async with asyncio.timeout(20):
             while (await client.steps(run["id"]))["a"]["state"] != "SUCCEEDED":

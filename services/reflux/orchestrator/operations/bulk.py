@@ -2,7 +2,8 @@
 
 - Somebody who asks says how many runs he expects. If more match, nothing is done: the filter is wider than he
   thinks. Runs that begin after the request never match, so what the operation itself makes is left alone. A
-  request_id stands for the moment of its first use: repeated, the request finds no run that began since.
+  request_id stands for what it was used for first, and for that moment: repeated, the request finds no run
+  that began since, and another one under the same request_id is refused.
 - A page is done by a bounded number of workers; what one run refuses is counted by its reason and stops
   nothing. When the database is away the page fails as a whole; asked again with the same request_id it goes
   on without retrying or forking any run twice.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from reflux.core.errors import InvalidArgument, RefluxError, Refused
+from reflux.core.errors import AlreadyExists, InvalidArgument, RefluxError, Refused
 from reflux.core.event import RunPhase
 from reflux.core.flow.problems import nearest
 from reflux.core.names import RunId
@@ -78,6 +79,8 @@ class Bulk:
     dry_run: bool
     digest: str
     """Of the filter and the operation: what a page token belongs to."""
+    body_digest: bytes
+    """Of what must be equal for the same request_id; how many are expected may have changed."""
 
 
 @dataclass(slots=True)
@@ -112,6 +115,7 @@ class Bulks:
         Raises:
             InvalidArgument: FILTER_MISSING, or the document says what cannot be.
             NotFound: there is no such flow.
+            AlreadyExists: the request_id was used for something else.
             Refused: COUNT_EXCEEDED, nothing was done.
         """
         bulk = await self._read(body)
@@ -119,7 +123,7 @@ class Bulks:
         token = pages.read_token(listing, page_token, first="")
         older_than = run_id_of(token) if token else None
         handle = "" if bulk.dry_run else asked.request_id
-        began = await self._first_use(handle)
+        began = await self._first_use(handle, bulk)
         which = _until(began or self._clock.now(), bulk.which)
         matched = await runs.count(self._pool, which, limit=MAX_COUNT)
         if bulk.dry_run:
@@ -129,23 +133,39 @@ class Bulks:
             message = f"{matched} runs match, and {bulk.expected} were expected: nothing was done"
             raise Refused(Reason.COUNT_EXCEEDED, message, metadata={"count": str(matched)})
         if handle and began is None:
-            which = _until(await self._use(handle), which)
+            which = _until(await self._use(handle, bulk), which)
         rows = await runs.list_page(self._pool, which, limit=bulk.limit + 1, older_than=older_than)
         page = rows[: bulk.limit]
         outcomes = await _do_all(bulk.act, page, asked)
         after = pages.write_token(listing, page[-1].run_id) if len(rows) > len(page) else ""
         return _result(matched, outcomes.shown, outcomes, after)
 
-    async def _first_use(self, handle: str) -> datetime | None:
-        """When a request with this handle was first done."""
-        known = await find_started(self._pool, SCOPE, handle) if handle else None
-        return None if known is None else time_of(known.run_id)
+    async def _first_use(self, handle: str, bulk: Bulk) -> datetime | None:
+        """When a request with this handle was first done.
 
-    async def _use(self, handle: str) -> datetime:
-        """The moment that the handle stands for from now on; of two requests at once the first one's."""
+        Raises:
+            AlreadyExists: it was another one.
+        """
+        known = await find_started(self._pool, SCOPE, handle) if handle else None
+        if known is None:
+            return None
+        if known.body_digest != bulk.body_digest:
+            message = (
+                "this request_id was used within 7 days for other runs or another operation: use another one"
+            )
+            raise AlreadyExists(Reason.REQUEST_ID_REUSED, message, metadata={"request_id": handle})
+        return time_of(known.run_id)
+
+    async def _use(self, handle: str, bulk: Bulk) -> datetime:
+        """The moment that the handle stands for from now on; of two requests at once the first one's.
+
+        Raises:
+            AlreadyExists: as `_first_use`.
+        """
         # What it begins is many runs, so in place of a run the handle has an id that carries the time.
-        await take_handle(self._pool, SCOPE, handle, RunId(uuid7(self._clock.now())))
-        return await self._first_use(handle) or self._clock.now()
+        made = RunId(uuid7(self._clock.now()))
+        await take_handle(self._pool, SCOPE, handle, made, bulk.body_digest)
+        return await self._first_use(handle, bulk) or self._clock.now()
 
     async def _read(self, body: HttpBody) -> Bulk:
         """The document.
@@ -180,7 +200,9 @@ class Bulks:
         fields.check()
         said = [str(which), name, body.data.decode(errors="replace")]
         digest = sha256(orjson.dumps(said)).hexdigest()[:32]
-        return Bulk(which, name, act, expected, limit, dry_run, digest)
+        given = fields.json("arguments")
+        same = sha256(orjson.dumps([str(which), name, given.raw.decode() if given else None])).digest()
+        return Bulk(which, name, act, expected, limit, dry_run, digest, same)
 
     async def _filter(self, fields: Fields, name: str, allowed: tuple[RunPhase, ...]) -> RunFilter:
         states = []

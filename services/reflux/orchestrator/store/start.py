@@ -170,13 +170,20 @@ async def find_all_started(pool: Pool, scope: str, request_ids: Sequence[str]) -
     return {each: found[scope, each] for each in request_ids if (scope, each) in found}
 
 
-async def take_handle(pool: Pool, scope: str, request_id: str, id_: RunId) -> None:
+async def take_handle(pool: Pool, scope: str, request_id: str, id_: RunId, body_digest: bytes) -> None:
     """Makes a handle stand for this id, which is no run's, unless it stands for something already.
+
+    Args:
+        pool: of the database.
+        scope: within which `request_id` is unique.
+        request_id: the sender's.
+        id_: what `find_started` gives from now on.
+        body_digest: of everything that must be equal for the same `request_id`.
 
     Raises:
         psycopg.Error: the database is away.
     """
-    await fetch(pool, "take_handle", {"scope": scope, "key": request_id, "id": id_})
+    await fetch(pool, "take_handle", {"scope": scope, "key": request_id, "id": id_, "digest": body_digest})
 
 
 async def forget_expired(pool: Pool) -> int:

@@ -33,8 +33,8 @@ class BulkRunsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Handle of the whole: with the same one within 7 days no run is retried or forked twice, and each word is said
-    to a run once. Runs that begin after its first use never match, also when the request is repeated; a dry run does
-    not use it.
+    to a run once. Runs that begin after its first use never match, also when the request is repeated; with
+    another filter, operation or arguments it is refused. A dry run does not use it.
     """
     page_token: _builtins.str
     """next_page_token of the page before, to go on."""

@@ -54,7 +54,8 @@ class OperationServiceStub:
     """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
     them and shows some. What a single run refuses is counted and stops nothing.
     Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
-    the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
+    the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected;
+    ALREADY_EXISTS: the request_id was used with another filter, operation or arguments.
     """
     ListFingerprints: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]
     """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
@@ -96,7 +97,8 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
     them and shows some. What a single run refuses is counted and stops nothing.
     Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
-    the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
+    the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected;
+    ALREADY_EXISTS: the request_id was used with another filter, operation or arguments.
     """
     ListFingerprints: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ListFingerprintsRequest, _operation_service_pb2.ListFingerprintsResponse]  # type: ignore[assignment]
     """Lists failures, each with how many runs have it: runs that FAILED or are PARKED, grouped by the fingerprint of
@@ -153,7 +155,8 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
         them and shows some. What a single run refuses is counted and stops nothing.
         Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
-        the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected.
+        the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected;
+        ALREADY_EXISTS: the request_id was used with another filter, operation or arguments.
         """
 
     @_abc_1.abstractmethod

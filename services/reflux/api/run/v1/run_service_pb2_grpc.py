@@ -197,8 +197,8 @@ class RunServiceServicer:
     def TerminateRun(self, request, context):
         """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
         will hear, are listed in unresolved_effects.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
-        same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), ALREADY_EXISTS (something else was
+        said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,8 +207,8 @@ class RunServiceServicer:
     def PauseRun(self, request, context):
         """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
         clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
-        again with the same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
+        (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,8 +216,8 @@ class RunServiceServicer:
 
     def ResumeRun(self, request, context):
         """Lets a paused run go on, and gives a run in quarantine another chance.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
-        same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), ALREADY_EXISTS (something else was
+        said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,7 +248,8 @@ class RunServiceServicer:
     def AnswerStep(self, request, context):
         """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
         Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
-        nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+        nothing, or somebody else was first: metadata says who), ALREADY_EXISTS (something else was said with this
+        request_id, perhaps to another step), UNAVAILABLE (ask again with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,7 +283,8 @@ class RunServiceServicer:
     def SkipStep(self, request, context):
         """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
         Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
-        UNAVAILABLE (ask again with the same request_id).
+        ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+        with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,8 +293,9 @@ class RunServiceServicer:
     def CompleteStep(self, request, context):
         """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
         another version), or it has failed.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
-        same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND (also the version of fall_back), FAILED_PRECONDITION (it is not PARKED),
+        ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+        with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,19 +71,19 @@ class RunServiceStub:
     TerminateRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.TerminateRunRequest, _httpbody_pb2.HttpBody]
     """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
     will hear, are listed in unresolved_effects.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
-    same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), ALREADY_EXISTS (something else was
+    said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     PauseRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _httpbody_pb2.HttpBody]
     """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
     clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
-    again with the same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
+    (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     ResumeRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _httpbody_pb2.HttpBody]
     """Lets a paused run go on, and gives a run in quarantine another chance.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
-    same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), ALREADY_EXISTS (something else was
+    said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     SignalRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SignalRunRequest, _httpbody_pb2.HttpBody]
     """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
@@ -102,7 +102,8 @@ class RunServiceStub:
     AnswerStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.AnswerStepRequest, _httpbody_pb2.HttpBody]
     """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
     Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
-    nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+    nothing, or somebody else was first: metadata says who), ALREADY_EXISTS (something else was said with this
+    request_id, perhaps to another step), UNAVAILABLE (ask again with the same request_id).
     """
     GetApprovalToken: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetApprovalTokenRequest, _run_service_pb2.ApprovalToken]
     """Returns the token with which a person without rights at this API can see and answer what a step asks. Whoever
@@ -120,13 +121,15 @@ class RunServiceStub:
     SkipStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SkipStepRequest, _httpbody_pb2.HttpBody]
     """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
     Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
-    UNAVAILABLE (ask again with the same request_id).
+    ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+    with the same request_id).
     """
     CompleteStep: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CompleteStepRequest, _httpbody_pb2.HttpBody]
     """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
     another version), or it has failed.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
-    same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND (also the version of fall_back), FAILED_PRECONDITION (it is not PARKED),
+    ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+    with the same request_id).
     """
 
 @_typing.type_check_only
@@ -171,19 +174,19 @@ class RunServiceAsyncStub(RunServiceStub):
     TerminateRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.TerminateRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
     will hear, are listed in unresolved_effects.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
-    same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), ALREADY_EXISTS (something else was
+    said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     PauseRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
     clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
-    again with the same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
+    (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     ResumeRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Lets a paused run go on, and gives a run in quarantine another chance.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
-    same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), ALREADY_EXISTS (something else was
+    said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     SignalRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SignalRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Sends a signal to a run. The longest wait for its name takes it; without one it is kept for a wait to come,
@@ -202,7 +205,8 @@ class RunServiceAsyncStub(RunServiceStub):
     AnswerStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.AnswerStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
     Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
-    nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+    nothing, or somebody else was first: metadata says who), ALREADY_EXISTS (something else was said with this
+    request_id, perhaps to another step), UNAVAILABLE (ask again with the same request_id).
     """
     GetApprovalToken: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetApprovalTokenRequest, _run_service_pb2.ApprovalToken]  # type: ignore[assignment]
     """Returns the token with which a person without rights at this API can see and answer what a step asks. Whoever
@@ -220,13 +224,15 @@ class RunServiceAsyncStub(RunServiceStub):
     SkipStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SkipStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
     Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
-    UNAVAILABLE (ask again with the same request_id).
+    ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+    with the same request_id).
     """
     CompleteStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CompleteStepRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
     another version), or it has failed.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
-    same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND (also the version of fall_back), FAILED_PRECONDITION (it is not PARKED),
+    ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+    with the same request_id).
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -316,8 +322,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Ends a run at once, without waiting for attempts in flight; those that may have acted, and of which nobody
         will hear, are listed in unresolved_effects.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), UNAVAILABLE (ask again with the
-        same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it has finished), ALREADY_EXISTS (something else was
+        said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
 
     @_abc_1.abstractmethod
@@ -328,8 +334,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
         clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), UNAVAILABLE (ask
-        again with the same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
+        (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
 
     @_abc_1.abstractmethod
@@ -339,8 +345,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Lets a paused run go on, and gives a run in quarantine another chance.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), UNAVAILABLE (ask again with the
-        same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is neither), ALREADY_EXISTS (something else was
+        said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
 
     @_abc_1.abstractmethod
@@ -377,7 +383,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Approves or rejects what a step asks. The first answer counts; the same request_id again is answered alike.
         Errors: INVALID_ARGUMENT (what was filled in does not fit the form), NOT_FOUND, FAILED_PRECONDITION (it asks
-        nothing, or somebody else was first: metadata says who), UNAVAILABLE (ask again with the same request_id).
+        nothing, or somebody else was first: metadata says who), ALREADY_EXISTS (something else was said with this
+        request_id, perhaps to another step), UNAVAILABLE (ask again with the same request_id).
         """
 
     @_abc_1.abstractmethod
@@ -419,7 +426,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Skips a step that is PENDING, RETRYING, PARKED or waits: it is SKIPPED, and what follows it goes on.
         Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is being done, is over, or has not come near),
-        UNAVAILABLE (ask again with the same request_id).
+        ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+        with the same request_id).
         """
 
     @_abc_1.abstractmethod
@@ -430,8 +438,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Says what becomes of a PARKED step: its effect is confirmed, it is done again as a new effect (perhaps by
         another version), or it has failed.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is not PARKED), UNAVAILABLE (ask again with the
-        same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND (also the version of fall_back), FAILED_PRECONDITION (it is not PARKED),
+        ALREADY_EXISTS (something else was said with this request_id, perhaps to another step), UNAVAILABLE (ask again
+        with the same request_id).
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
