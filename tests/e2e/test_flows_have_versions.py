@@ -12,8 +12,8 @@ def test_changes_make_versions_and_rollback_makes_another(rest: Rest):
     rest("DELETE", "/api/flows/versions")
     first = rest.post("/api/flows", returning(1))
     same = rest("PUT", "/api/flows/versions", returning(1)).ok()
-    second = rest("PUT", f"/api/flows/versions?etag={first['digest']}", returning(2)).ok()
-    stale = rest("PUT", f"/api/flows/versions?etag={first['digest']}", returning(3))
+    second = rest("PUT", f"/api/flows/versions?etag={first['etag']}", returning(2)).ok()
+    stale = rest("PUT", f"/api/flows/versions?etag={first['etag']}", returning(3))
     patched = rest("PATCH", "/api/flows/versions?update_mask=description", {"description": "said"}).ok()
     back = rest("POST", "/api/flows/versions/versions/1:rollback").ok()
     versions = rest.get("/api/flows/versions/versions")["versions"]

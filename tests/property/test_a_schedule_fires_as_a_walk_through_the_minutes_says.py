@@ -47,6 +47,15 @@ EXPRESSIONS = st.tuples(
 ).map(" ".join)
 
 
+def of_that_day(name: str, moment: datetime) -> st.SearchStrategy[str]:
+    """Expressions of the hours around a change, on its day alone: of the year, the week or the month."""
+    shown = moment.astimezone(ZoneInfo(name))
+    minutes = st.one_of(st.sampled_from(["*", "*/20", "*/7"]), field(0, 59, 1))
+    hours = st.sampled_from(["*", *(str((shown.hour + hours) % 24) for hours in (-2, -1, 0, 1, 2))])
+    days = st.sampled_from([f"{shown.day} {shown.month} *", f"* * {shown.isoweekday()}", f"{shown.day} * *"])
+    return st.tuples(minutes, hours, days).map(" ".join)
+
+
 @cache
 def numbers(word: str, low: int, high: int) -> frozenset[int]:
     """What a field names, read another way: by striking out."""
@@ -100,24 +109,35 @@ def walk(expression: str, zone: ZoneInfo, start: datetime, end: datetime) -> lis
     return firings
 
 
-@settings(max_examples=150, deadline=None)
-@given(EXPRESSIONS, st.sampled_from(CHANGES), st.integers(-2000, 120))
-def test_every_firing_is_found_in_order_and_nothing_else(expression, change, shift):
-    """Over two days around a change of the clock, from any minute on, also from one that is shown twice."""
-    name, moment = change
+def compare(expression: str, zone: ZoneInfo, start: datetime, end: datetime) -> None:
+    """Every firing of both after `start` and up to `end`."""
     try:
         cron = Cron.parse(expression)
     except CronProblem:
         return  # no day ever matches; unit tests say when
-    zone = ZoneInfo(name)
-    start = moment + shift * MINUTE
-    end = start + timedelta(days=2)
     expected = walk(expression, zone, start, end)
     rule, found, last = CronRule(cron, zone), [], start
     while (following := rule.next_after(last)) is not None and following <= end:
         found.append(following)
         last = following
     assert found == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(EXPRESSIONS, st.sampled_from(CHANGES), st.integers(-2000, 120))
+def test_every_firing_is_found_in_order_and_nothing_else(expression, change, shift):
+    """Over two days around a change of the clock, from any minute on, also from one that is shown twice."""
+    name, moment = change
+    start = moment + shift * MINUTE
+    compare(expression, ZoneInfo(name), start, start + timedelta(days=2))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(CHANGES).flatmap(lambda change: st.tuples(of_that_day(*change), st.just(change))))
+def test_the_day_of_a_change_is_whole_when_the_next_one_is_far_away(expression_and_change):
+    """What is looked for after it is a month or a year away, and the clock shows its hours once more."""
+    expression, (name, moment) = expression_and_change
+    compare(expression, ZoneInfo(name), moment - timedelta(days=1), moment + timedelta(days=1))
 
 
 @settings(max_examples=100, deadline=None)

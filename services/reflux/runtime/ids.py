@@ -33,12 +33,12 @@ def uuid7(now: datetime) -> str:
     return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low))
 
 
-def first_id(time: datetime) -> str:
-    """The least id of that millisecond: a bound for whatever is ordered by its ids.
+def first_id(time: datetime, later: timedelta = timedelta()) -> str:
+    """The least id of the millisecond `later` than `time`: a bound for whatever is ordered by its ids.
 
-    Before 1970 it is that of 1970.
+    Before 1970 it is that of 1970. The sum may lie outside of what a calendar holds.
     """
-    milliseconds = max(int(time.timestamp() * 1000), 0)
+    milliseconds = max((time - _EPOCH + later) // timedelta(milliseconds=1), 0)
     return str(uuid.UUID(int=milliseconds << 80))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -123,16 +124,61 @@ async def test_replacing_makes_a_new_version_only_of_something_new(flows):
 
 
 async def test_a_stale_etag_stops_a_change(flows):
-    """The digest that was read must still be current; without an etag the last one wins."""
+    """What was read must still be so, whichever call changes it; without an etag the last one wins."""
     first = await flows.create(flow())
-    await flows.replace("orders", flow(value=2), etag=first["digest"])
+    second = await flows.replace("orders", flow(value=2), etag=first["etag"])
+    back = pb.RollbackFlowRequest(flow_id="orders", version=1, etag=first["etag"])
     for call in (
-        flows.replace("orders", flow(value=3), etag=first["digest"]),
-        flows.update("orders", {"description": "x"}, etag=first["digest"]),
+        flows.replace("orders", flow(value=3), etag=first["etag"]),
+        flows.update("orders", {"description": "x"}, etag=first["etag"]),
+        flows.call("RollbackFlow", back),
     ):
         error = await refusal(call)
         assert (type(error), error.reason) == (Conflict, Reason.ETAG_STALE)
+        assert error.metadata["etag"] == second["etag"]
     assert (await flows.replace("orders", flow(value=4)))["version"] == 3
+
+
+async def test_every_change_makes_another_etag(flows):
+    """Of the description, the layout or the name, and back; a digest is none. An equal document keeps it."""
+    seen = [await flows.create(flow())]
+    for change in (
+        {"description": "x"},
+        {"ui": {"a": 1}},
+        {"name": "bills"},
+        {"spec": flow(value=2)["spec"]},
+        flow("bills", description="", ui=None),
+    ):
+        seen.append(await flows.update(seen[0]["id"], change, etag=seen[-1]["etag"]))
+    assert len({each["etag"] for each in seen}) == len(seen)
+    assert (
+        await flows.replace("bills", seen[-1], etag=seen[-1]["etag"]) == seen[-1] == await flows.get("bills")
+    )
+    assert [each.etag for each in (await flows.call("ListFlows", pb.ListFlowsRequest())).flows] == [
+        seen[-1]["etag"]
+    ]
+    for stale in (*(each["etag"] for each in seen[:-1]), seen[-1]["digest"]):
+        error = await refusal(flows.replace("bills", flow("bills", value=9), etag=stale))
+        assert error.reason is Reason.ETAG_STALE
+
+
+async def test_a_flow_that_is_made_anew_has_another_etag(flows):
+    """Under the same name, at the same version, with the same content: it is not the one that was read."""
+    first = await flows.create(flow())
+    await flows.call("DeleteFlow", pb.DeleteFlowRequest(flow_id="orders"))
+    await flows.create(flow())
+    error = await refusal(flows.replace("orders", flow(value=2), etag=first["etag"]))
+    assert error.reason is Reason.ETAG_STALE
+
+
+async def test_a_name_given_meanwhile_is_kept(flows):
+    """A change that was worked out before it is made again, or told that it came second."""
+    seen = await flows.store.find((await flows.create(flow()))["id"])
+    await flows.update("orders", {"name": "bills"})
+    content = replace(seen.content, description="x")
+    for change in (content, None):
+        assert not await flows.store.save(seen, "orders", change, "ann", triggers=(), slots=None)
+    assert (await flows.get("bills"))["version"] == 1
 
 
 async def test_replacing_may_create(flows):

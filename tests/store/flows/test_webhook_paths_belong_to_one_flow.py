@@ -119,7 +119,7 @@ async def test_what_was_saved_while_the_flow_was_deleted_goes_too(flows):
     """Deleting waits for who is saving, and takes along what that has saved."""
     made = await flows.create(hooked("one", "a"))
     compiled = compile_flow(hooked("one", "b")).flow
-    values = {"flow_id": made["id"], "name": "one", "expected_version": 1, "author": "x"}
+    values = {"flow_id": made["id"], "name": "one", "seen_name": "one", "seen_version": 1, "author": "x"}
     content = {"digest": "d", "description": "", "spec": b"{}", "ui": b"{}"}
     async with flows.pool.connection() as saver:
         async with saver.transaction():

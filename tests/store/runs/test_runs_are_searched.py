@@ -1,12 +1,15 @@
 """Runs are found by what is known of them: key, failure, trigger, and where they come from."""
 
+from datetime import UTC, datetime
+
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
-from tests.support.operations import failures, fork, retry
+from tests.support.operations import bulk, failures, fork, retry
 
 PURE = {"node": "work.pure"}
 Run = pb.Run
@@ -141,6 +144,28 @@ async def test_a_filter_that_is_none_is_refused(begin, mesh):
         ]
 
     assert reasons == [*[Reason.ARGUMENT_INVALID] * 5, *[Reason.FLOW_NOT_FOUND] * 2]
+
+
+async def test_all_times_of_a_calendar_are_bounds(begin, mesh):
+    """Year 1 is what some clients send for no time at all; year 9999 is the last one."""
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    times: dict[str, Timestamp] = {"created_after": Timestamp(), "created_before": Timestamp()}
+    times["created_after"].FromDatetime(first)
+    times["created_before"].FromDatetime(last)
+    mesh.script = fail_odd
+    async with begin() as client:
+        flow = await client.save("one", {"id": "a", **PURE, "with": {"n": 1}})
+        run = await client.start(flow, wait="10s")
+        listed = await found(client, **times)
+        groups = await failures(client, **times)
+        which = {"created_after": first.isoformat(), "created_before": last.isoformat()}
+        counted = await bulk(client, "retry", which, dry_run=True)
+        nothing = await found(client, created_before=times["created_after"])
+
+    assert listed == [run["id"]]
+    assert [group.example.id for group in groups] == [run["id"]]
+    assert [one["run_id"] for one in counted["runs"]] == [run["id"]]
+    assert nothing == []
 
 
 async def test_pages_of_one_search_do_not_fit_another(begin, mesh):

@@ -201,6 +201,7 @@ def test_a_document_that_was_read_can_be_sent_back():
         "id": "x",
         "version": 3,
         "digest": "y",
+        "etag": "y",
         "create_time": "z",
         "update_time": "z",
         "ui": {"a": 1},

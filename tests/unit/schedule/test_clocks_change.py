@@ -48,6 +48,25 @@ def test_a_time_that_exists_twice_fires_once_unless_it_follows_real_time(text, e
     assert firings(text, "Europe/Oslo", "2026-10-23T23:59:00+00:00", len(expected)) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "zone", "first"),
+    [
+        ("*/20 2 31 10 *", "Europe/Berlin", "2027-10-31T00:00:00+00:00"),
+        ("*/20 2 * * sun", "Europe/Berlin", "2027-10-31T00:00:00+00:00"),
+        ("*/20 1 7 11 *", "America/New_York", "2027-11-07T05:00:00+00:00"),
+    ],
+)
+def test_the_repeated_hour_of_a_rare_day_is_whole(text, zone, first):
+    """Also when the next day that matches is a week or a year away."""
+    start = datetime.fromisoformat(first)
+    expected = [start + turn * timedelta(minutes=20) for turn in range(6)]
+    rule, moment, found = CronRule(Cron.parse(text), ZoneInfo(zone)), start - timedelta(hours=1), []
+    for _ in expected:
+        moment = rule.next_after(moment)
+        found.append(moment)
+    assert found == expected
+
+
 def test_asked_within_the_repeated_hour_no_firing_comes_again():
     """At 02:30 the second time, the 02:45 of that day has been."""
     rule = CronRule(Cron.parse("45 2 * * *"), ZoneInfo("Europe/Oslo"))

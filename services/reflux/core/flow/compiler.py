@@ -46,7 +46,7 @@ MAX_DESCRIPTION: Final = 10_000
 
 DOCUMENT_KEYS: Final = ("name", "description", "spec", "ui")
 """What a person writes of a flow."""
-SERVER_KEYS: Final = ("id", "version", "digest", "create_time", "update_time")
+SERVER_KEYS: Final = ("id", "version", "digest", "etag", "create_time", "update_time")
 """What the server adds; a document that was read may be sent back as it is."""
 _SPEC_KEYS: Final = ("input", "vars", "search_key", "triggers", "policies", "steps", "output")
 

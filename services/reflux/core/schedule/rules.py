@@ -50,10 +50,12 @@ class CronRule:
             found = self.cron.next_local(local)
             if found is None:
                 return None
-            if found - local > 3 * DAY:  # no change of any clock is larger than a day
+            end = steady_until(start, self.zone)
+            # No change of any clock is larger than a day: one that comes later than that shows no time again
+            # that lies before `local`, and none moves the firing over the two days that are left.
+            if found - local > 3 * DAY and end - start >= DAY:
                 start += found - local - 2 * DAY
                 continue
-            end = steady_until(start, self.zone)
             if start + (found - local) < end:
                 return start + (found - local)
             # The end itself may be a firing, and `next_local` answers what comes after its argument.

@@ -2,7 +2,7 @@
 
 A flow with problems is never saved: the refusal has every one of them as a violation. An equal content makes
 no new version. Changes are made to the version that was read; when somebody else was faster they are worked
-out again on theirs, unless the caller said which version it means (`etag`).
+out again on theirs, unless the caller said what it saw (`etag`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from reflux.core.document import JsonValue
     from reflux.core.flow import CompileResult, Problem
     from reflux.core.flow.triggers import Trigger
-    from reflux.orchestrator.flows.store import FlowStore, StoredFlow
+    from reflux.orchestrator.flows.store import FlowStore, FlowSummary, StoredFlow
 
 MAX_TRIES: Final = 3
 """Of a change that others get ahead of."""
@@ -50,6 +50,14 @@ class Saved:
 
 Change: TypeAlias = "Callable[[StoredFlow], Awaitable[Saved]]"
 """From a flow with its current version to what it is afterwards."""
+
+
+def etag_of(flow: StoredFlow | FlowSummary) -> str:
+    """Of a flow with its current version: another text after each change, and of each flow.
+
+    More than the number of the version: a new name makes none, and a flow that is made anew begins at 1.
+    """
+    return digest([flow.id, flow.version, flow.name])[:32]
 
 
 def read_document(body: HttpBody) -> JsonValue:
@@ -96,22 +104,14 @@ async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str,
         flow = await store.find(key)
         if flow is None:
             raise flow_not_found(key)
-        if etag and etag != flow.content.digest:
-            message = f"flow {flow.name} is at another version than you saw: read it again"
-            raise Conflict(Reason.ETAG_STALE, message, metadata={"etag": flow.content.digest})
+        if etag and etag != etag_of(flow):
+            message = f"flow {flow.name} is not as you saw it any more: read it again"
+            raise Conflict(Reason.ETAG_STALE, message, metadata={"etag": etag_of(flow)})
         saved = await change(flow)
         content = None if _equal(saved.content, flow.content) else saved.content
         if content is None and saved.name == flow.name:
             return flow
-        if await store.save(
-            flow.id,
-            saved.name,
-            content,
-            author,
-            flow.version,
-            triggers=saved.triggers,
-            slots=saved.slots,
-        ):
+        if await store.save(flow, saved.name, content, author, triggers=saved.triggers, slots=saved.slots):
             return await _read_back(store, flow.id)
     raise Conflict(Reason.ETAG_STALE, "others change this flow at the same time: try again")
 

@@ -136,7 +136,7 @@ class FlowServicer(FlowServiceServicer):
             compiled = await self._cache.get(flow.id, request.version)
             return changes.Saved(flow.name, former.content, compiled.triggers, compiled.limits.slots)
 
-        return await self._change(request.flow_id, roll_back, "", actor(context))
+        return await self._change(request.flow_id, roll_back, request.etag, actor(context))
 
     async def PlanFlow(self, request: pb.PlanFlowRequest, context: Any) -> pb.PlanFlowResponse:  # noqa: N802
         """Raises InvalidArgument when the document cannot be read, NotFound."""

@@ -137,11 +137,10 @@ class FlowStore:
 
     async def save(
         self,
-        flow_id: FlowId,
+        seen: StoredFlow,
         name: str,
         content: Content | None,
         author: str,
-        expected_version: int,
         *,
         triggers: Sequence[Trigger],
         slots: int | None,
@@ -151,12 +150,13 @@ class FlowStore:
         `slots` is its limit of concurrency, None where it has none; runs that wait for one hear of it.
 
         Returns:
-            False when the flow was changed or deleted since it was at `expected_version`.
+            False when the flow was changed or deleted since it was as `seen`.
 
         Raises:
             AlreadyExists: FLOW_NAME_TAKEN, WEBHOOK_PATH_TAKEN.
         """
-        values = {"flow_id": flow_id, "name": name, "expected_version": expected_version}
+        flow_id = seen.id
+        values = {"flow_id": flow_id, "name": name, "seen_version": seen.version, "seen_name": seen.name}
         try:
             if content is None:
                 return bool(await self._fetch("rename_flow", values))

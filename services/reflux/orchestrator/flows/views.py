@@ -12,6 +12,7 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.flow.v1 import flow_service_pb2 as pb
+from reflux.orchestrator.flows.changes import etag_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +30,7 @@ def flow_body(flow: StoredFlow) -> HttpBody:
             "description": flow.content.description,
             "version": flow.version,
             "digest": flow.content.digest,
+            "etag": etag_of(flow),
             "spec": orjson.Fragment(flow.content.spec),
             "ui": orjson.Fragment(flow.content.ui),
             "create_time": _stamp(flow.created_at),
@@ -54,7 +56,12 @@ def version_body(flow: StoredFlow) -> HttpBody:
 def flow_summary(flow: FlowSummary) -> pb.Flow:
     """A Flow without its documents."""
     message = pb.Flow(
-        id=flow.id, name=flow.name, description=flow.description, version=flow.version, digest=flow.digest
+        id=flow.id,
+        name=flow.name,
+        description=flow.description,
+        version=flow.version,
+        digest=flow.digest,
+        etag=etag_of(flow),
     )
     message.create_time.FromDatetime(flow.created_at)
     message.update_time.FromDatetime(flow.version_created_at)

@@ -239,9 +239,9 @@ def _parameters(which: RunFilter) -> dict[str, object]:
         "origin": which.origin,
         "test": which.test,
         "created_from": which.created_from,
-        "first_id": which.created_from and first_id(which.created_from - _SLACK),
+        "first_id": which.created_from and first_id(which.created_from, -_SLACK),
         "created_before": which.created_before,
-        "last_id": which.created_before and first_id(which.created_before + _SLACK),
+        "last_id": which.created_before and first_id(which.created_before, _SLACK),
     }
 
 

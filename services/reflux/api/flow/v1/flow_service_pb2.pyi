@@ -36,6 +36,7 @@ class Flow(_message.Message):
     UI_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID, assigned by the server."""
     name: _builtins.str
@@ -45,7 +46,11 @@ class Flow(_message.Message):
     version: _builtins.int
     """Number of the current version, from 1."""
     digest: _builtins.str
-    """sha256 of the canonical spec, in hex; serves as the etag."""
+    """sha256 of the canonical spec, in hex: what two versions that do the same have in common."""
+    etag: _builtins.str
+    """Another one after each change of the flow, also of its name or layout. Sent with a change, it keeps what
+    somebody else changed meanwhile.
+    """
     @_builtins.property
     def spec(self) -> _struct_pb2.Value:
         """The flow language's document. Not filled in lists."""
@@ -74,10 +79,11 @@ class Flow(_message.Message):
         ui: _struct_pb2.Value | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "ui", b"ui", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "digest", b"digest", "id", b"id", "name", b"name", "spec", b"spec", "ui", b"ui", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "digest", b"digest", "etag", b"etag", "id", b"id", "name", b"name", "spec", b"spec", "ui", b"ui", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,7 +252,7 @@ class ReplaceFlowRequest(_message.Message):
     flow_id: _builtins.str
     """Id or name."""
     etag: _builtins.str
-    """Digest the caller saw; when set and stale the call is ABORTED."""
+    """etag of the flow as the caller saw it; when set and stale the call is ABORTED."""
     allow_missing: _builtins.bool
     """Create the flow when no flow has this name."""
     @_builtins.property
@@ -284,7 +290,7 @@ class UpdateFlowRequest(_message.Message):
     update_mask: _builtins.str
     """Comma-separated names of top-level fields: name, description, spec, ui."""
     etag: _builtins.str
-    """Digest the caller saw; when set and stale the call is ABORTED."""
+    """etag of the flow as the caller saw it; when set and stale the call is ABORTED."""
     @_builtins.property
     def document(self) -> _httpbody_pb2.HttpBody:
         """The fields to change, as JSON or YAML."""
@@ -419,19 +425,23 @@ class RollbackFlowRequest(_message.Message):
 
     FLOW_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """Id or name."""
     version: _builtins.int
     """Number of the version to repeat."""
+    etag: _builtins.str
+    """etag of the flow as the caller saw it; when set and stale the call is ABORTED."""
     def __init__(
         self,
         *,
         flow_id: _builtins.str = ...,
         version: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

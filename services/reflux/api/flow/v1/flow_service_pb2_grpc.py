@@ -164,7 +164,7 @@ class FlowServiceServicer:
 
     def RollbackFlow(self, request, context):
         """Makes a new version that equals an older one.
-        Errors: NOT_FOUND.
+        Errors: NOT_FOUND, ABORTED when etag is stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

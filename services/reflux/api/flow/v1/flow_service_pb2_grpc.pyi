@@ -73,7 +73,7 @@ class FlowServiceStub:
     """
     RollbackFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.RollbackFlowRequest, _httpbody_pb2.HttpBody]
     """Makes a new version that equals an older one.
-    Errors: NOT_FOUND.
+    Errors: NOT_FOUND, ABORTED when etag is stale.
     """
     PlanFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanFlowRequest, _flow_service_pb2.PlanFlowResponse]
     """Compiles a document (or, with an empty body, the saved flow) and resolves its nodes, routes and
@@ -124,7 +124,7 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """
     RollbackFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.RollbackFlowRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Makes a new version that equals an older one.
-    Errors: NOT_FOUND.
+    Errors: NOT_FOUND, ABORTED when etag is stale.
     """
     PlanFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanFlowRequest, _flow_service_pb2.PlanFlowResponse]  # type: ignore[assignment]
     """Compiles a document (or, with an empty body, the saved flow) and resolves its nodes, routes and
@@ -226,7 +226,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Makes a new version that equals an older one.
-        Errors: NOT_FOUND.
+        Errors: NOT_FOUND, ABORTED when etag is stale.
         """
 
     @_abc_1.abstractmethod
