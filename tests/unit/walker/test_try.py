@@ -194,3 +194,17 @@ def test_a_failure_without_an_attempt_has_no_outcome():
     shown = walk.state.shown[""]
     assert shown["i"]["error"] == shown["f"]["error"]
     assert tuple(shown["f"]["error"]) == ERROR_FIELDS
+
+
+@pytest.mark.parametrize(("fails", "handled"), [("b", "both"), ("c", "second")])
+def test_a_condition_reads_the_steps_of_the_body(fails, handled):
+    """All of them are there: those that were done, that failed, and that were never begun."""
+    body = [node("b"), {"id": "i", "if": {"when": True, "then": [node("c")]}}, node("d")]
+    handlers = [
+        catch(node("both"), when="{{ steps.b.state == 'FAILED' && steps.c.state == 'SKIPPED' }}"),
+        catch(node("second"), when="{{ steps.b.?output.?n == 1 && steps.d.state == 'CANCELED' }}"),
+    ]
+    loop = {"id": "l", "foreach": {"in": [1], "as": "it"}, "steps": [attempt(*body, catch=handlers)]}
+    walk = Walk(flow_of(loop), {f"l[0]/{fails}": [failed()]})
+    walk.answers |= {} if fails == "b" else {"l[0]/b": [done({"n": 1})]}
+    assert walk.run().started[-1].step == f"l[0]/{handled}"

@@ -42,7 +42,7 @@ class Read:
     roots: frozenset[str] = frozenset()
     """What may be read here beside what every step may read."""
     inside: bool = False
-    """It is read when an iteration is over, by the loop around it: the steps of the body are there."""
+    """It is read when steps inside of the reader are over: those are there."""
 
 
 @dataclass(slots=True)
