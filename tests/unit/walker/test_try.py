@@ -208,3 +208,20 @@ def test_a_condition_reads_the_steps_of_the_body(fails, handled):
     walk = Walk(flow_of(loop), {f"l[0]/{fails}": [failed()]})
     walk.answers |= {} if fails == "b" else {"l[0]/b": [done({"n": 1})]}
     assert walk.run().started[-1].step == f"l[0]/{handled}"
+
+
+@pytest.mark.parametrize("late", ["a", "f"])
+def test_its_own_time_ends_it_without_a_handler_and_without_finally(late):
+    """Also in the middle of finally: a total time is that of all of it."""
+    step = {**attempt(node("a"), catch=[catch(node("h"))], last=[node("f"), node("g")]), "timeout": "5s"}
+    walk = Walk(flow_of(step), {late: [done(after=9)]}).run()
+    assert walk.trace[-2:] == ["t FAILED TIMEOUT", "run FAILED"]
+    assert [command.step for command in walk.started] == (["a"] if late == "a" else ["a", "f"])
+
+
+def test_what_stands_around_it_tidies_up_after_its_time():
+    """For a try around it, a timeout is a failure like any other."""
+    inner = {**attempt(node("a"), last=[node("f")]), "timeout": "5s"}
+    outer = {"id": "o", "try": {"steps": [inner], "finally": [node("tidy")]}}
+    walk = Walk(flow_of(outer), {"a": [done(after=9)]}).run()
+    assert [command.step for command in walk.started] == ["a", "tidy"]
