@@ -58,7 +58,7 @@ def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
     value = condition.evaluate(values)
     if not isinstance(value, bool):
         message = f"a condition must give true or false, not {described(value)}; compare it with something"
-        raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, condition.source)
+        raise ExpressionError(message, ErrorCode.WRONG_TYPE, 0, condition.source, condition.at)
     return value
 
 

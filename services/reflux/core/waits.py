@@ -52,12 +52,19 @@ def ask(state: RunState, path: StepPath, action: ApproveAction, now: datetime) -
     """The begin of an approval.
 
     Raises:
-        ExpressionError: its message, or who is to answer, cannot be evaluated, or is no text.
+        ExpressionError: its message, or who is to answer, cannot be evaluated, is no text, or too long.
     """
     until = None if action.timeout is None else now + action.timeout
-    message = _message(action.message, state.values_of(path)) if action.message else ""
+    message = _message(action.message, state.values_of(path), path) if action.message else ""
     who = _who(action.who, state.values_of(path)) if action.who else ()
     return ev.StepEntered(path, (), now, until=until, message=message, who=who)
+
+
+def said(message: JsonValue, path: StepPath) -> str:
+    """What a step says to people; null does not hide what else it says."""
+    if message is None:
+        return f"step {path} gives no message: it is null; give a default with '??'"
+    return message if isinstance(message, str) else Json.of(message).raw.decode()
 
 
 def fits(signal: ev.SignalReceived, awaited: Awaited) -> bool:
@@ -110,10 +117,11 @@ def _given(approved: bool, form: Json | None, by: str | None, comment: str, at: 
     }
 
 
-def _message(template: Template, values: Mapping[str, object]) -> str:
-    message = template.evaluate(values)
-    if not isinstance(message, str) or len(message) > MAX_ASKED:
-        raise template.unfit(f"a message is a text of at most {MAX_ASKED} characters", message)
+def _message(template: Template, values: Mapping[str, object], path: StepPath) -> str:
+    given = template.document(values).value
+    message = said(given, path)
+    if len(message) > MAX_ASKED:
+        raise template.unfit(f"a message has at most {MAX_ASKED} characters", given)
     return message
 
 

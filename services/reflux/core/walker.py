@@ -46,7 +46,7 @@ from reflux.core.mapping import run_output
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, RunState, StepRun
-from reflux.core.waits import ask, listen, take, waited
+from reflux.core.waits import ask, listen, said, take, waited
 
 _NO_ROUTE = StepRoute()
 
@@ -138,17 +138,10 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
             return asked if isinstance(asked, StartChild) else Record(asked)
         case FailAction():
             message = action.message.document(state.values_of(path))
-            failure = ev.Failure(action.code, Reason.FAIL_STEP, _text_of(message.value, path), step=path)
+            failure = ev.Failure(action.code, Reason.FAIL_STEP, said(message.value, path), step=path)
             return Record(ev.StepSettled(path, StepState.FAILED, now, failure=failure))
         case _:
             assert_never(action)
-
-
-def _text_of(message: JsonValue, path: StepPath) -> str:
-    """What a `fail` step says; null does not hide the code that the flow has chosen."""
-    if message is None:
-        return f"step {path} gives no message: it is null; give a default with '??'"
-    return message if isinstance(message, str) else Json.of(message).raw.decode()
 
 
 def _first_branches(

@@ -83,3 +83,18 @@ def test_quotes_are_recommended_where_text_is_wanted(step, quotes):
     problem = first({"id": "s", **step})
     assert problem.code == ProblemCode.WRONG_TYPE
     assert ("quotes" in problem.hint) is quotes
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        {"foreach": {"in": [1], "as": "n"}, "steps": [{"id": "b", "node": "x"}]},
+        {"while": {"when": False, "max": 1, "steps": [{"id": "b", "node": "x"}]}},
+    ],
+)
+def test_the_result_of_a_loop_has_no_self_and_the_hint_says_what_it_has(loop):
+    """It is made of an iteration, so what the loop gives is not there yet."""
+    problem = first({"id": "l", **loop, "result": "{{ self.output }}"})
+    assert (problem.code, problem.pointer) == (ProblemCode.UNKNOWN_ROOT, "/spec/steps/0/result")
+    assert problem.message.startswith("the result of a loop has no self")
+    assert problem.hint == "read the steps of the body, such as steps.b.output"

@@ -72,11 +72,15 @@ def test_what_is_skipped_with_it_may_be_so_through_others():
     assert reading("{{ steps.r.output }}{{ steps.m.output }}", SEED, RESCUE, middle, needs=["m"]) == ()
 
 
-def test_any_success_is_sure_where_one_step_before_it_is():
-    """The others may be skipped."""
-    merge = {"id": "m", "node": "x", "needs": ["a", "w"], "join": "any_success"}
-    first = {**WHEN, "needs": []}
-    assert reading("{{ steps.m.output }}", A, first, merge, needs=["m"], join="all_done") == ()
+def test_any_success_joins_steps_whose_conditions_exclude_each_other():
+    """One of them is done, and that is for the author to know; of steps that need a failure none may be."""
+    first, second = {**WHEN, "needs": []}, {**WHEN, "id": "w2", "needs": []}
+    merge = {"id": "m", "node": "x", "needs": ["w", "w2"], "join": "any_success"}
+    assert reading("{{ steps.m.output }}", first, second, merge, needs=["m"], join="all_done") == ()
+    other = {**RESCUE, "id": "r2"}
+    merge = {"id": "m", "node": "x", "needs": ["r", "r2"], "join": "any_success"}
+    [problem] = reading("{{ steps.m.output }}", SEED, RESCUE, other, merge, needs=["m"], join="all_done")
+    assert problem.code == "MAY_BE_SKIPPED"
 
 
 def test_inside_its_own_branch_a_step_reads_its_neighbours_plainly():

@@ -134,6 +134,19 @@ def test_each_iteration_asks_for_itself():
     assert [item["approved"] for item in walk.output("l")] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"), [(1, "1"), ({"n": [True]}, '{"n":[true]}'), (None, "step ok gives no message: ")]
+)
+def test_what_is_asked_may_be_any_value(given, asked):
+    """It is shown as what a `fail` step says is."""
+    fail = {"id": "ok", "fail": {"message": "{{ input.m }}"}}
+    refused = Walk(flow_of(fail), input={"m": given}).run().finished.failure.message
+    ask = {"id": "ok", "approve": {"message": "{{ input.m }}"}}
+    message = Walk(flow_of(ask), input={"m": given}).run(until=1).state.steps["ok"].asked.message
+    assert message == refused
+    assert message.startswith(asked)
+
+
 @pytest.mark.parametrize("boss", [5, None, "b" * 201])
 def test_what_is_no_name_fails_the_step(boss):
     """As every value of the wrong type does."""

@@ -21,52 +21,68 @@ def failure_of(step: dict, value: object = None):
 
 
 def test_the_message_shows_the_place():
-    """The pointer into `with`, the text, and a caret under the field that is missing."""
+    """The pointer into the step, the text, and a caret under the field that is missing."""
     failure = failure_of(node("a", **{"with": {"to": "{{ input.user.name }}"}}), {"user": {}})
     assert (failure.code, failure.reason) == ("INVALID_ARGUMENT", "EXPRESSION_FAILED")
     message, where, text, caret = failure.message.split("\n")
     assert "name" in message
-    assert where == "  at /to"
+    assert where == "  at /with/to"
     assert text == "  {{ input.user.name }}"
     assert text[caret.index("^") :].startswith(".name") or text[caret.index("^") :].startswith("name")
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        node("a", when="{{ input.missing }}"),
-        node("a", **{"with": {"n": "{{ input.missing }}"}}),
-        {"id": "a", "if": {"when": "{{ input.missing }}", "then": [node("b")]}},
-        {"id": "a", "switch": [{"when": "{{ input.missing }}", "steps": [node("b")]}, {"else": []}]},
-        {"id": "a", "set": {"n": "{{ input.missing }}"}},
-        {"id": "a", "return": {"n": "{{ input.missing }}"}},
-        {"id": "a", "fail": {"message": "{{ input.missing }}"}},
-    ],
-    ids=["when", "with", "if", "switch", "set", "return", "fail"],
-)
-def test_every_expression_of_a_step_can_fail_it(step):
-    """No attempt is made, and the failure is the step's own."""
-    failure = failure_of(step)
-    assert failure.reason == "EXPRESSION_FAILED"
-    assert "missing" in failure.message
+TRY = {
+    "steps": [{"id": "f", "fail": {"message": "no"}}],
+    "catch": [{"when": "{{ input.missing }}", "steps": []}],
+}
 
 
 @pytest.mark.parametrize(
     ("step", "where"),
     [
-        ({"id": "a", "foreach": {"in": "{{ input.n }}", "as": "it"}, "steps": [node("b")]}, None),
-        ({"id": "a", "wait": {"for": "{{ input.n }}"}}, None),
-        ({"id": "a", "wait": {"until": "{{ input.n }}"}}, None),
-        ({"id": "a", "wait": {"signal": "s", "key": "{{ input.n }}"}}, None),
-        ({"id": "a", "approve": {"message": "{{ input.n }}"}}, None),
-        ({"id": "a", "approve": {"message": "?", "who": ["x", "{{ input.n }}"]}}, "  at /1"),
+        (node("a", when="{{ input.missing }}"), "/when"),
+        (node("a", **{"with": {"n": "{{ input.missing }}"}}), "/with/n"),
+        (node("a", cache={"ttl": "1m", "key": "{{ input.missing }}"}), "/cache/key"),
+        (node("a", route={"sticky": "{{ input.missing }}"}), "/route/sticky"),
+        ({"id": "a", "if": {"when": "{{ input.missing }}", "then": [node("b")]}}, "/if/when"),
+        (
+            {"id": "a", "switch": [{"when": "{{ input.missing }}", "steps": [node("b")]}, {"else": []}]},
+            "/switch/0/when",
+        ),
+        (
+            {"id": "a", "while": {"when": "{{ input.missing }}", "max": 1, "steps": [node("b")]}},
+            "/while/when",
+        ),
+        ({"id": "a", "try": TRY}, "/try/catch/0/when"),
+        ({"id": "a", "set": {"n": "{{ input.missing }}"}}, "/set/n"),
+        ({"id": "a", "set": {}, "result": "{{ input.missing }}"}, "/result"),
+        ({"id": "a", "return": {"n": "{{ input.missing }}"}}, "/return/n"),
+        ({"id": "a", "fail": {"message": "{{ input.missing }}"}}, "/fail/message"),
+        (node("a", when="{{ input }}"), "/when"),
     ],
-    ids=["foreach", "for", "until", "key", "message", "who"],
+)
+def test_every_expression_of_a_step_can_fail_it(step, where):
+    """No attempt is made, and the failure is the step's own; it names the key that holds the expression."""
+    failure = failure_of(step)
+    assert failure.reason == "EXPRESSION_FAILED"
+    assert failure.message.split("\n")[1] == f"  at {where}"
+
+
+@pytest.mark.parametrize(
+    ("step", "where"),
+    [
+        ({"id": "a", "foreach": {"in": "{{ input.n }}", "as": "it"}, "steps": [node("b")]}, "/foreach/in"),
+        ({"id": "a", "wait": {"for": "{{ input.n }}"}}, "/wait/for"),
+        ({"id": "a", "wait": {"until": "{{ input.n }}"}}, "/wait/until"),
+        ({"id": "a", "wait": {"signal": "s", "key": "{{ input.n }}"}}, "/wait/key"),
+        ({"id": "a", "approve": {"message": "?", "who": ["x", "{{ input.n }}"]}}, "/approve/who/1"),
+    ],
+    ids=["foreach", "for", "until", "key", "who"],
 )
 def test_a_value_of_no_use_is_shown_under_the_expression_that_gives_it(step, where):
     """What was written comes first, and the value that came of it stands in the message."""
-    message, *place, text, caret = failure_of(step, {"n": {"some": "map"}}).message.split("\n")
-    assert place == ([] if where is None else [where])
+    message, place, text, caret = failure_of(step, {"n": {"some": "map"}}).message.split("\n")
+    assert place == f"  at {where}"
     assert text == "  {{ input.n }}"
     assert text[caret.index("^") :] == "input.n }}"
     assert '"some":"map"' in message

@@ -31,13 +31,14 @@ def walked(*steps: dict, levels: int = MAX_DEPTH, **spec: object) -> Walk:
 
 
 MAPPINGS = {
-    "set": {"set": {"v": "{{ input }}"}},
-    "return": {"return": {"v": "{{ input }}"}},
-    "with": {"node": "x", "with": {"v": "{{ input }}"}},
-    "cache": {"node": "x", "effect": "pure", "cache": {"ttl": "1m", "key": {"v": "{{ input }}"}}},
-    "flow": {"flow": "other", "with": {"v": "{{ input }}"}},
-    "result": {"set": {"b": 1}, "result": {"v": "{{ input }}"}},
+    "/set": {"set": {"v": "{{ input }}"}},
+    "/return": {"return": {"v": "{{ input }}"}},
+    "/with": {"node": "x", "with": {"v": "{{ input }}"}},
+    "/cache/key": {"node": "x", "effect": "pure", "cache": {"ttl": "1m", "key": {"v": "{{ input }}"}}},
+    "/result": {"set": {"b": 1}, "result": {"v": "{{ input }}"}},
+    "/with of a flow": {"flow": "other", "with": {"v": "{{ input }}"}},
 }
+"""By the place in the step."""
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
@@ -47,7 +48,13 @@ def test_what_wraps_a_document_of_64_levels_is_refused_with_its_place(name: str)
     failure = walk.finished.failure
     assert walk.finished.state is RunPhase.FAILED
     assert (failure.code, failure.reason, failure.step) == ("INVALID_ARGUMENT", "EXPRESSION_FAILED", "s")
-    assert failure.message == "this value nests deeper than 64 levels\n  at /v\n  {{ input }}\n     ^"
+    where = f"{name.removesuffix(' of a flow')}/v"
+    assert failure.message.split("\n") == [
+        "this value nests deeper than 64 levels",
+        f"  at {where}",
+        "  {{ input }}",
+        "     ^",
+    ]
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
@@ -64,15 +71,15 @@ def test_wrapping_again_and_again_ends_at_the_step_that_goes_too_far():
     more = [{"id": f"s{i}", "set": wrapped(50, f"{{{{ steps.s{i - 1}.output }}}}")} for i in range(1, 6)]
     walk = Walk(flow_of(first, *more), input={"n": 1}).run()
     assert walk.trace == ["s0 SUCCEEDED", "s1 FAILED EXPRESSION_FAILED", "run FAILED"]
-    assert f"  at {'/a' * 50}\n  {{{{ steps.s0.output }}}}\n" in walk.finished.failure.message
+    assert f"  at /set{'/a' * 50}\n  {{{{ steps.s0.output }}}}\n" in walk.finished.failure.message
 
 
 def test_the_output_of_the_flow_is_a_document():
-    """Its place is that in `spec.output`."""
+    """Its place is that in `spec`."""
     walk = walked({"id": "s", "set": {}}, output={"v": "{{ input }}"})
     assert walk.trace[-1] == "run FAILED"
     assert walk.finished.failure.reason == "EXPRESSION_FAILED"
-    assert "64 levels\n  at /v\n" in walk.finished.failure.message
+    assert "64 levels\n  at /output/v\n" in walk.finished.failure.message
 
 
 CONTAINERS = {
@@ -98,13 +105,13 @@ def test_what_a_container_makes_of_outputs_is_a_document(name: str):
 
 @pytest.mark.parametrize("turns", [0, 1])
 def test_the_result_of_a_loop_is_a_document(turns: int):
-    """Its place is that in `result`, also when there was no turn at all."""
+    """Its place is that in the step, also when there was no turn at all."""
     loop = {"when": f"{{{{ index < {turns} }}}}", "max": 1, "steps": [node("n")]}
     step = {"id": "c", "while": loop, "result": {"v": "{{ input }}"}}
     assert walked(step, levels=63).finished.state is RunPhase.SUCCEEDED
     failure = walked(step).finished.failure
     assert (failure.reason, failure.step) == ("EXPRESSION_FAILED", "c")
-    assert "64 levels\n  at /v\n" in failure.message
+    assert "64 levels\n  at /result/v\n" in failure.message
 
 
 def test_an_answer_is_a_document_with_the_form_in_it():

@@ -194,3 +194,34 @@ def test_a_failure_without_an_attempt_has_no_outcome():
     shown = walk.state.shown[""]
     assert shown["i"]["error"] == shown["f"]["error"]
     assert tuple(shown["f"]["error"]) == ERROR_FIELDS
+
+
+@pytest.mark.parametrize(("fails", "handled"), [("b", "both"), ("c", "second")])
+def test_a_condition_reads_the_steps_of_the_body(fails, handled):
+    """All of them are there: those that were done, that failed, and that were never begun."""
+    body = [node("b"), {"id": "i", "if": {"when": True, "then": [node("c")]}}, node("d")]
+    handlers = [
+        catch(node("both"), when="{{ steps.b.state == 'FAILED' && steps.c.state == 'SKIPPED' }}"),
+        catch(node("second"), when="{{ steps.b.?output.?n == 1 && steps.d.state == 'CANCELED' }}"),
+    ]
+    loop = {"id": "l", "foreach": {"in": [1], "as": "it"}, "steps": [attempt(*body, catch=handlers)]}
+    walk = Walk(flow_of(loop), {f"l[0]/{fails}": [failed()]})
+    walk.answers |= {} if fails == "b" else {"l[0]/b": [done({"n": 1})]}
+    assert walk.run().started[-1].step == f"l[0]/{handled}"
+
+
+@pytest.mark.parametrize("late", ["a", "f"])
+def test_its_own_time_ends_it_without_a_handler_and_without_finally(late):
+    """Also in the middle of finally: a total time is that of all of it."""
+    step = {**attempt(node("a"), catch=[catch(node("h"))], last=[node("f"), node("g")]), "timeout": "5s"}
+    walk = Walk(flow_of(step), {late: [done(after=9)]}).run()
+    assert walk.trace[-2:] == ["t FAILED TIMEOUT", "run FAILED"]
+    assert [command.step for command in walk.started] == (["a"] if late == "a" else ["a", "f"])
+
+
+def test_what_stands_around_it_tidies_up_after_its_time():
+    """For a try around it, a timeout is a failure like any other."""
+    inner = {**attempt(node("a"), last=[node("f")]), "timeout": "5s"}
+    outer = {"id": "o", "try": {"steps": [inner], "finally": [node("tidy")]}}
+    walk = Walk(flow_of(outer), {"a": [done(after=9)]}).run()
+    assert [command.step for command in walk.started] == ["a", "tidy"]

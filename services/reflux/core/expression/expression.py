@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Self
 
 from reflux.core.expression.errors import Fault
 from reflux.core.expression.frame import Frame
@@ -23,10 +24,18 @@ class Expression:
     budget. It is a function of the scope: the same scope gives the same value, or the same error.
     """
 
-    __slots__ = ("_program",)
+    __slots__ = ("_program", "at")
 
     def __init__(self, program: Program) -> None:
         self._program = program
+        self.at = ""
+        """JSON pointer of its text in something larger, which its errors name; empty: nothing is named."""
+
+    def placed(self, at: str) -> Self:
+        """The same one, at this place."""
+        other = copy(self)
+        other.at = at
+        return other
 
     @property
     def source(self) -> str:
@@ -55,7 +64,7 @@ class Expression:
         try:
             return program.result(Frame(scope, program.slots))  # type: ignore[no-any-return]  # sealed
         except Fault as fault:
-            raise fault.at(program.begin).report(program.source) from None
+            raise fault.at(program.begin).report(program.source, self.at) from None
 
 
 def compile_expression(source: str) -> Expression:

@@ -15,7 +15,8 @@ What is constant in a document is settled when it is compiled and shared by all 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from copy import copy
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from reflux.core.document import MAX_DEPTH, Json, TooDeep
 from reflux.core.expression.budget import MAX_SIZE
@@ -42,9 +43,11 @@ MAX_SHOWN: Final = 200
 class Template:
     """A compiled document; `compile_template` makes one. Immutable and shareable, as `Expression` is."""
 
-    __slots__ = ("_constant", "_programs", "_run", "_slots", "references")
+    __slots__ = ("_constant", "_programs", "_run", "_slots", "at", "references")
 
     def __init__(self, constant: JsonValue, run: Part, programs: Sequence[tuple[str, Program]]) -> None:
+        self.at = ""
+        """JSON pointer of the document in something larger: the pointers of errors begin with it."""
         self._constant = constant
         self._run = run
         self._programs = programs
@@ -53,6 +56,12 @@ class Template:
             reference.within(pointer) for pointer, program in programs for reference in program.references
         )
         """What it reads of the scope, each with the pointer of its string, in document order."""
+
+    def placed(self, at: str) -> Self:
+        """The same one, at this place."""
+        other = copy(self)
+        other.at = at
+        return other
 
     @property
     def is_constant(self) -> bool:
@@ -75,11 +84,15 @@ class Template:
         """
         if self._run is None:
             return self._constant
-        if room is None:
-            return self._run(Frame(scope, self._slots, is_shared=len(self._programs) > 1))  # type: ignore[no-any-return]
-        frame = Frame(scope, self._slots, is_shared=True)
-        frame.room = given = min(room.left, MAX_SIZE)
-        result: JsonValue = self._run(frame)
+        try:
+            if room is None:
+                return self._run(Frame(scope, self._slots, is_shared=len(self._programs) > 1))  # type: ignore[no-any-return]
+            frame = Frame(scope, self._slots, is_shared=True)
+            frame.room = given = min(room.left, MAX_SIZE)
+            result: JsonValue = self._run(frame)
+        except ExpressionError as error:
+            error.pointer = self.at + error.pointer
+            raise
         room.left -= given - frame.room
         return result
 
@@ -94,15 +107,17 @@ class Template:
             return Json.bounded(value)
         except TooDeep as error:
             pointer, program = self._programs[0]  # the only one, since all others were measured
-            raise _report(Fault(ErrorCode.BUDGET_DEPTH, str(error)), program, pointer) from None
+            raise _report(Fault(ErrorCode.BUDGET_DEPTH, str(error)), program, self.at + pointer) from None
 
     def unfit(self, message: str, value: JsonValue) -> ExpressionError:
         """That `value`, to which it evaluated, is of no use where it is used, as `message` says."""
         shown = Json.of(value).raw.decode()[:MAX_SHOWN]
         if not self._programs:
-            return ExpressionError(message, ErrorCode.WRONG_TYPE, 0, shown)
+            return ExpressionError(message, ErrorCode.WRONG_TYPE, 0, shown, self.at)
         pointer, program = self._programs[0]
-        return _report(Fault(ErrorCode.WRONG_TYPE, f"{message}; this gives {shown}"), program, pointer)
+        return _report(
+            Fault(ErrorCode.WRONG_TYPE, f"{message}; this gives {shown}"), program, self.at + pointer
+        )
 
 
 def compile_template(value: JsonValue) -> Template:

@@ -15,8 +15,10 @@ step with `needs` waits for exactly the steps it names, of its own list, earlier
   as enough have: the others are cancelled, and give null.
 - `foreach` with `on_item_error: collect` goes on; the failed item's place in the output is `{"error": …}`.
 - `try` gives the failure to the first `catch` whose `when` holds, and does `finally` after the body and its
-  handler, whatever came of them. A failure in `finally` goes over every other. A cancel, a timeout around
-  it, and an effect that nobody knows are not caught, and `finally` does not come after them.
+  handler, whatever came of them. A failure in `finally` goes over every other. A cancel, its own
+  `timeout` or one around it, and an effect that nobody knows are not caught, and `finally` does not come
+  after them, nor go on when it has begun. What must be done after a timeout belongs to a `try` whose body
+  holds the step that has it.
 - `while` fails when its condition still holds after `max` iterations.
 
 Nothing ends over an effect that nobody knows: a race is not won, and an item not collected, before a person

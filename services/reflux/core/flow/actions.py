@@ -194,7 +194,8 @@ def _try(steps: StepReader, place: Place, draft: Draft) -> Action:
     for number, case in enumerate(cases[:MAX_BRANCHES], start=1):
         reader.known_keys(case, ("when", "steps"))
         when = reader.optional(case, "when")
-        conditions.append(None if when is None else steps.condition(when, draft, roots=("error",)))
+        asked = None if when is None else steps.condition(when, draft, roots=("error",), inside=True)
+        conditions.append(asked)
         handlers.append(steps.scope(reader.required(case, "steps"), draft.step.path, number))
     final = None if last is None else steps.scope(last, draft.step.path, len(handlers) + 1)
     return TryAction(body, tuple(conditions), tuple(handlers), final)

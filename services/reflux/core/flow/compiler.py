@@ -223,7 +223,7 @@ def _read_output(reader: Reader, place: Place | None) -> tuple[Template | None, 
     """What a run gives that ends without `return`, and what that reads."""
     if place is None:
         return None, []
-    template = reader.template(place)
+    template = reader.template(place).placed("/output")
     return template, [Read(place.inside(each.pointer).path, each) for each in template.references]
 
 

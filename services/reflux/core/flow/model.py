@@ -247,8 +247,8 @@ class WhileAction:
 class TryAction:
     """Do the body; when it fails, the first handler whose condition holds; and in any case the last list.
 
-    Branch 0 is the body, then come the handlers, then `finally`. A cancel, a timeout around it, or an effect
-    that nobody knows is not caught.
+    Branch 0 is the body, then come the handlers, then `finally`. A cancel, its own total time
+    or one around it, and an effect that nobody knows are not caught, and `finally` does not come after them.
     """
 
     body: Scope
@@ -297,7 +297,7 @@ class ApproveAction:
     form: Schema
     """Of what is filled in."""
     message: Template | None
-    """Gives a text: what is asked."""
+    """Gives what is asked: a text, or a value that is shown as JSON."""
     who: Template | None
     """Gives a list of texts: who is to answer, for people to see."""
     timeout: timedelta | None

@@ -112,23 +112,23 @@ def _close(scope: Scope, order: Order, book: Draftbook, problems: Problems) -> N
         ready = False
         for path in scope.steps:
             if path in waiting and not any(former in waiting for former in order.after[path]):
-                _settle(path, order, book, waiting)
+                _settle(path, order, waiting)
                 ready = True
         if not ready:
             for path in _cycle(waiting, order, book, problems):
-                _settle(path, order, book, waiting)
+                _settle(path, order, waiting)
 
 
-def _settle(path: StepPath, order: Order, book: Draftbook, waiting: dict[StepPath, None]) -> None:
+def _settle(path: StepPath, order: Order, waiting: dict[StepPath, None]) -> None:
     before = 0
     for former in order.after[path]:
         before |= order.before.get(former, 0) | 1 << order.position[former]
     order.before[path] = before
-    order.unmet[path] = _unmet(path, order, book)
+    order.unmet[path] = _unmet(path, order)
     del waiting[path]
 
 
-def _unmet(path: StepPath, order: Order, book: Draftbook) -> str:
+def _unmet(path: StepPath, order: Order) -> str:
     """Why the join may not hold although nothing went wrong, from what is known of the steps before it."""
     after = order.after[path]
     match order.join[path]:
@@ -139,13 +139,9 @@ def _unmet(path: StepPath, order: Order, book: Draftbook) -> str:
         case Join.ALL_SUCCESS:
             return next((why for former in after if (why := order.unmet.get(former))), "")
         case Join.ANY_SUCCESS:
-            sure = any(_surely_done(former, order, book) for former in after)
-            return "" if sure else f"{path} is done only when one that it needs was"
-
-
-def _surely_done(path: StepPath, order: Order, book: Draftbook) -> bool:
-    step = book.drafts[path].step
-    return not (step.disabled or step.when is not None or order.unmet.get(path))
+            # Of steps with conditions one may always be done: those who exclude each other are joined so.
+            never = bool(after) and all(order.unmet.get(former) for former in after)
+            return f"{path} is done only when one that it needs was" if never else ""
 
 
 def _cycle(

@@ -73,14 +73,21 @@ class _Checker:
         elif root == "vars" and field is not None and read.reference.required > 1:
             self._check_field(read.place, "vars", field, self._variables)
         elif root not in (known := (*ROOTS, *sorted(self._roots_of(reader, read)))):
-            self._unknown_root(read.place, str(root), known)
+            self._unknown_root(reader, read, str(root), known)
         elif root == "error" and field is not None and read.roots >= {"self", "error"}:  # it undoes a step
             self._check_field(read.place, "error", field, RUN_ERROR_FIELDS)
         elif root in FIELDS and field is not None:
             self._check_field(read.place, str(root), field, FIELDS[str(root)])
 
-    def _unknown_root(self, path: Path, root: str, known: Collection[str]) -> None:
-        if root == "self":
+    def _unknown_root(self, reader: Draft | None, read: Read, root: str, known: Collection[str]) -> None:
+        path = read.place
+        if root == "self" and reader is not None and _part_of(reader, read) == "result":
+            message = "the result of a loop has no self: it is made of what an iteration gave"
+            loop = reader.step.action
+            last = loop.body.last if isinstance(loop, _LOOPS) else None
+            hint = f"read the steps of the body, such as steps.{last or 'fetch'}.output"
+            self._problems.add(ProblemCode.UNKNOWN_ROOT, path, message, hint)
+        elif root == "self":
             message = "self is there only in result and in compensate"
             self._problems.add(ProblemCode.UNKNOWN_ROOT, path, message, "a step cannot read itself elsewhere")
         elif root == "request":
@@ -166,13 +173,22 @@ class _Checker:
             self._check_output(step, read, self._may_be_skipped(step, outermost))
 
     def _check_inside(self, container: StepPath, step: StepPath, read: Read) -> None:
-        """A loop reads its own body after an iteration, any other container its branches when it is over."""
+        """What a container reads of the steps in it.
+
+        A loop its body after an iteration, a `try` its body before a handler is chosen, and any other one its
+        branches when it is over.
+        """
         if inner := self._loop_between(step, container):
             self._invisible(step, inner, read)
             return
         outermost = next(path for path in (step, *self._around(step)) if self._parent(path) == container)
+        branch = self._book.drafts[outermost].step.branch
+        if branch and _part_of(self._book.drafts[container], read) == "try":  # a handler is chosen
+            why = f"the step {step} is not done before a handler of {container} is chosen"
+            self._problems.add(ProblemCode.STEP_NOT_BEFORE, read.place, why, "read the steps of its body")
+            return
         reason = self._may_be_skipped(step, outermost)
-        reason = reason or self._may_be_left(container, self._book.drafts[outermost].step.branch)
+        reason = reason or self._may_be_left(container, branch)
         if isinstance(self._book.drafts[container].step.action, WhileAction):
             reason = reason or "the first time there is no former iteration"
         self._check_output(step, read, reason)
@@ -289,6 +305,11 @@ class _Checker:
         while parent is not None:
             yield parent
             parent = self._book.drafts[parent].step.parent
+
+
+def _part_of(draft: Draft, read: Read) -> str:
+    """The key of the step under which it reads."""
+    return str(read.place[len(draft.place.path)])
 
 
 def _why_inside(reader: StepPath, step: StepPath, common: StepPath) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from reflux.core.flow import actions, besides
 from reflux.core.flow.model import Join, NodeAction, OnError, Scope, ScopeId, Step
 from reflux.core.flow.policies import read_retry, read_timeouts
-from reflux.core.flow.problems import Path, Place, ProblemCode
+from reflux.core.flow.problems import Path, Place, ProblemCode, pointer
 from reflux.core.flow.reading import NEVER, NOTHING, Reader
 from reflux.core.names import StepPath
 
@@ -42,7 +42,7 @@ class Read:
     roots: frozenset[str] = frozenset()
     """What may be read here beside what every step may read."""
     inside: bool = False
-    """It is read when an iteration is over, by the loop around it: the steps of the body are there."""
+    """It is read when steps inside of the reader are over: those are there."""
 
 
 @dataclass(slots=True)
@@ -195,7 +195,7 @@ class StepReader:
         """A bool that the draft asks for; see `Read` for what it may read."""
         if place is None:
             return NEVER
-        condition = self._reader.condition(place)
+        condition = self._reader.condition(place).placed(_within(place, draft))
         for reference in condition.references:
             draft.reads.append(Read(place.path, reference, frozenset(roots), inside))
         return condition
@@ -205,7 +205,14 @@ class StepReader:
     ) -> Template:
         """A value that the draft works out; see `Read` for what it may read."""
         template = self._reader.template(place)
+        if template is not NOTHING:  # which is known by being it
+            template = template.placed(_within(place, draft))
         for reference in template.references:
             where = place.inside(reference.pointer).path
             draft.reads.append(Read(where, reference, frozenset(roots), inside))
         return template
+
+
+def _within(place: Place, draft: Draft) -> str:
+    """Where in its step a text stands, as the errors of a run name it: `/cache/key`."""
+    return pointer(place.path[len(draft.place.path) :])
