@@ -7,7 +7,7 @@ import pytest
 
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
-from tests.support.operations import bulk
+from tests.support.operations import bulk, retry
 
 PURE = {"node": "work.pure"}
 STEP = {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}}
@@ -300,6 +300,37 @@ async def test_what_one_run_refuses_stops_no_other(begin, mesh, nodes):
     assert outcomes["STEP_NEVER_RAN"]["run_id"] == skipped["id"]
     assert "never ran" in outcomes["STEP_NEVER_RAN"]["message"]
     assert outcomes["DONE"]["run_id"] == ran["id"]
+
+
+@pytest.mark.parametrize(("operation", "arguments"), [("retry", {}), ("fork", {"from_step": "a"})])
+async def test_a_run_that_another_one_waits_for_is_not_gone_on_with_beside_it(
+    begin, mesh, nodes, operation, arguments
+):
+    """Else its work would be done twice. One that nobody waits for is, and so is any alone."""
+    async with begin() as client:
+        await client.save("inner", STEP)
+        sub = {"flow": "inner", "with": {"n": 1}}
+        flow = await client.save("outer", {"id": "a", **sub})
+        detached = await client.save("lets_go", {"id": "b", **sub, "wait": "detached"})
+        outer = await client.start(flow, wait="20s")
+        other = await client.start(detached, {"n": 0}, wait="20s")
+        child = (await client.steps(outer["id"]))["a"]["child_run_id"]
+        free = (await client.steps(other["id"]))["b"]["child_run_id"]
+        await client.until(free, "FAILED")
+        how = {"expected_count": 9, "arguments": arguments}
+        done = await bulk(
+            client, operation, {"created_after": outer["create_time"], "states": ["FAILED"]}, **how
+        )
+        alone = await retry(client, child)
+
+    outcomes = {one["reason"]: one for one in done["outcomes"]}
+    made = {one["run_id"]: one["reason"] for one in done["runs"]}
+    assert made == {outer["id"]: "DONE", child: "RUN_HAS_PARENT", free: "DONE"}
+    assert (
+        outcomes["RUN_HAS_PARENT"]["message"]
+        == f"it is part of run {outer['id']}, whose retry goes on from it"
+    )
+    assert alone["run"]["origin"]["run_id"] == child
 
 
 async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
