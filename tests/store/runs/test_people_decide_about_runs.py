@@ -302,7 +302,9 @@ async def test_a_retry_by_hand_is_a_new_effect(begin, mesh):
         mesh.script = None
         await say(client, "CompleteStep", run_id, "pay", choice="fall_back", version="1.0.0")
         await client.until(run_id, "SUCCEEDED")
-    assert (other.code, other.reason) == (INVALID, "NODE_VERSION_NOT_FOUND")
+    assert (other.code, other.reason) == (grpc.StatusCode.NOT_FOUND, "NODE_VERSION_NOT_FOUND")
+    assert other.metadata == {"node": "work.once", "version": "9.9.9"}
+    assert other.message.startswith("node work.once has no version '9.9.9': one of: 1.0.0")
     keys = [call["x-reflux-idempotency-key"] for call in mesh.calls]
     assert len(set(keys)) == 2
 
