@@ -8,6 +8,7 @@ import pytest
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
 from tests.support.operations import bulk, retry
+from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
 STEP = {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}}
@@ -222,6 +223,37 @@ async def test_runs_that_wait_in_a_queue_are_among_them(begin, mesh, nodes):
     assert (paused["handled"], stand, resumed["handled"]) == (3, ["PAUSED"] * 3, 3)
     assert [(one["reason"], one["count"]) for one in ended["outcomes"]] == [("DONE", 4)]
     assert [steps["hold"]["attempts"] for steps in begun] == [[]] * 3
+
+
+async def test_runs_take_together_what_each_takes_alone(begin, mesh, nodes):
+    """One that is PARKED is paused, and one that is QUEUED is told of a signal and of a step to leave out."""
+
+    async def vanish(given, envelope, context):
+        if envelope["x-reflux-step"] == "pay":
+            await claim(envelope)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the provider hung up")
+        return await nodes(given, envelope, context)
+
+    one = {"concurrency": {"limit": 1, "overflow": "queue"}}
+    wait = {"id": "w", "wait": {"signal": "shipped"}}
+    async with begin() as client:
+        mesh.script = vanish
+        parked = await client.start(await client.save("pays", {"id": "pay", "node": "work.once"}), wait="20s")
+        paused = await bulk(client, "pause", {"flow_id": "pays"}, expected_count=1)
+        stands = await client.run(parked["id"])
+        flow = await client.save("queue", {"id": "hold", **PURE}, wait, {**STEP, "id": "b"}, policies=one)
+        runs = [await client.start(flow, {"n": 1}) for _ in range(2)]
+        queued = {"flow_id": "queue", "states": ["QUEUED"]}
+        skipped = await bulk(client, "skip", queued, expected_count=1, arguments={"step": "b"})
+        told = await bulk(client, "signal", queued, expected_count=1, arguments={"name": "shipped"})
+        await bulk(client, "terminate", {**queued, "states": ["RUNNING"]}, expected_count=1)
+        nodes.held.set()
+        final = await client.until(runs[1]["id"], "SUCCEEDED", "FAILED")
+
+    for done in (paused, skipped, told):
+        assert [(each["reason"], each["count"]) for each in done["outcomes"]] == [("DONE", 1)]
+    assert stands["pause"]["actor"] == "anonymous"
+    assert final["state"] == "SUCCEEDED"
 
 
 async def test_a_step_is_skipped_in_many_runs(begin, mesh, nodes):

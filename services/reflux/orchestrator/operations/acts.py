@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from reflux.orchestrator.operations.forks import Forks
     from reflux.orchestrator.words.teller import Teller
 
-GOING_ON: Final = (RunPhase.RUNNING, RunPhase.PAUSED, RunPhase.PARKED)
-UNFINISHED: Final = (*GOING_ON, RunPhase.CANCELING, RunPhase.QUEUED)
+BEGINS: Final = (RunPhase.RUNNING, RunPhase.PARKED, RunPhase.QUEUED)
+"""Something of it may begin, now or when its time or a person has come."""
+UNFINISHED: Final = (*BEGINS, RunPhase.PAUSED, RunPhase.CANCELING)
 ANY: Final = tuple(RunPhase)
 
 
@@ -86,11 +87,11 @@ class Acts:
         self._teller = teller
         self.table: Mapping[str, Operation] = {
             "cancel": Operation(UNFINISHED, ("reason",), self._cancel),
-            "pause": Operation((RunPhase.QUEUED, RunPhase.RUNNING), ("reason",), self._pause),
+            "pause": Operation(BEGINS, ("reason",), self._pause),
             "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
             "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
-            "skip": Operation(GOING_ON, ("step", "reason"), self._skip),
-            "signal": Operation(GOING_ON, ("name", "payload"), self._signal),
+            "skip": Operation(UNFINISHED, ("step", "reason"), self._skip),
+            "signal": Operation((*BEGINS, RunPhase.PAUSED), ("name", "payload"), self._signal),
             "retry": Operation(
                 (RunPhase.FAILED, RunPhase.CANCELED), ("flow_version", "versions"), self._retry
             ),
