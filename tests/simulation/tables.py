@@ -386,7 +386,7 @@ class Tables:
             if shard not in held:
                 continue
             run = self.runs.get(run_id)
-            deaf = signal is not None and self.quarantined(run_id)
+            deaf = (signal is not None or kind == "pause") and self.quarantined(run_id)
             if at < self.now() - _FOR_THE_ABSENT if run is None else run.finished_at is not None or deaf:
                 del self.inbox[word]
                 self.signals.unheard(run_id, signal)

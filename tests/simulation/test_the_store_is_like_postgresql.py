@@ -141,7 +141,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             bounds = {"ahead": timedelta(), "limit": 99, "window": 99}
             return name, {**held, **bounds, "loaded": loaded, "taken": taken}
         case "put_word":
-            return name, {"run_id": run, "kind": rng.choice(("cancel", "signal")), "payload": b"p"}
+            return name, {"run_id": run, "kind": rng.choice(("cancel", "signal", "pause")), "payload": b"p"}
         case "read_events":
             return name, {"run_id": run, "after": rng.randint(0, 2), "limit": 2}
         case "read_journals":

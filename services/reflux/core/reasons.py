@@ -55,6 +55,7 @@ class Reason(StrEnum):
     STEP_UNRESOLVED = "STEP_UNRESOLVED"  # nobody knows whether its effect happened, and it would be repeated
     STEP_UNSETTLED = "STEP_UNSETTLED"  # it is still being done
     RUN_NOT_FAILED = "RUN_NOT_FAILED"  # there is nothing to retry
+    RUN_HAS_PARENT = "RUN_HAS_PARENT"  # another run waits for it, and is what can be gone on with in bulk
     FILTER_MISSING = "FILTER_MISSING"  # an operation on many runs says which
     COUNT_EXCEEDED = "COUNT_EXCEEDED"  # more runs match than expected; metadata.count says how many
 

@@ -15,7 +15,8 @@ Rules by word:
     Terminate   ends it now: what is in flight and may have acted is listed as unresolved
     Signal      is kept until a wait takes it; refused when none can any more, or `MAX_SIGNALS` are kept
     Answer      the first one counts; a form must fit
-    Pause       nothing begins until `Resume`; no clock stops, so what comes due meanwhile is done after it
+    Pause       nothing begins until `Resume`; no clock stops, so what comes due meanwhile is done after it.
+                Refused in quarantine, where nothing begins anyway
     Resume      also gives a run in quarantine another chance
     Overrule    a person decides about a step that waits, or is PARKED
 """
@@ -198,6 +199,9 @@ def unresolved(state: RunState) -> Iterable[StepPath]:
 
 
 def _pause(state: RunState, word: Pause, now: datetime) -> tuple[ev.Event, ...]:
+    if _in_quarantine(state):  # it would be kept, and stop the run after somebody has resumed it
+        message = "the run is in quarantine: nothing of it begins until somebody resumes it"
+        raise Refused(Reason.QUARANTINED, message)
     if state.paused is not None:
         by = state.paused.actor
         raise Refused(Reason.RUN_PAUSED, f"{by} has paused the run already", metadata={"actor": by})
@@ -211,19 +215,24 @@ def _pause(state: RunState, word: Pause, now: datetime) -> tuple[ev.Event, ...]:
 def check_ears(state: RunState, word: Word) -> None:
     """Whether the run can take a signal at all; asked by its sender, before the word is anywhere.
 
-    Nothing reads a run in quarantine but what ends it or lets it go on. Other words are kept for that moment:
-    a step may be skipped first. A sender of signals would ask again and again, and each would be kept.
+    Nothing reads a run in quarantine but what ends it or lets it go on. Other words are kept for that moment
+    (but for a pause, see `_pause`): a step may be skipped first. A sender of signals would ask again and
+    again, and each would be kept.
 
     Raises:
         Refused: QUARANTINED, the run must be resumed first.
     """
     if not isinstance(word, Signal) or word.id in state.heard or state.finished is not None:
         return
-    if state.quarantine is not None and state.quarantine.reason == Reason.QUARANTINED:
+    if _in_quarantine(state):
         message = (
             "the run is in quarantine and takes no signals; send it again once somebody has resumed the run"
         )
         raise Refused(Reason.QUARANTINED, message)
+
+
+def _in_quarantine(state: RunState) -> bool:
+    return state.quarantine is not None and state.quarantine.reason == Reason.QUARANTINED
 
 
 def _spoken(word: Told, now: datetime) -> Spoken:

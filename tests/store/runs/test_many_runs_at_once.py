@@ -7,7 +7,8 @@ import pytest
 
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
-from tests.support.operations import bulk
+from tests.support.operations import bulk, retry
+from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
 STEP = {"id": "a", **PURE, "with": {"n": "{{ input.n }}"}}
@@ -224,6 +225,37 @@ async def test_runs_that_wait_in_a_queue_are_among_them(begin, mesh, nodes):
     assert [steps["hold"]["attempts"] for steps in begun] == [[]] * 3
 
 
+async def test_runs_take_together_what_each_takes_alone(begin, mesh, nodes):
+    """One that is PARKED is paused, and one that is QUEUED is told of a signal and of a step to leave out."""
+
+    async def vanish(given, envelope, context):
+        if envelope["x-reflux-step"] == "pay":
+            await claim(envelope)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the provider hung up")
+        return await nodes(given, envelope, context)
+
+    one = {"concurrency": {"limit": 1, "overflow": "queue"}}
+    wait = {"id": "w", "wait": {"signal": "shipped"}}
+    async with begin() as client:
+        mesh.script = vanish
+        parked = await client.start(await client.save("pays", {"id": "pay", "node": "work.once"}), wait="20s")
+        paused = await bulk(client, "pause", {"flow_id": "pays"}, expected_count=1)
+        stands = await client.run(parked["id"])
+        flow = await client.save("queue", {"id": "hold", **PURE}, wait, {**STEP, "id": "b"}, policies=one)
+        runs = [await client.start(flow, {"n": 1}) for _ in range(2)]
+        queued = {"flow_id": "queue", "states": ["QUEUED"]}
+        skipped = await bulk(client, "skip", queued, expected_count=1, arguments={"step": "b"})
+        told = await bulk(client, "signal", queued, expected_count=1, arguments={"name": "shipped"})
+        await bulk(client, "terminate", {**queued, "states": ["RUNNING"]}, expected_count=1)
+        nodes.held.set()
+        final = await client.until(runs[1]["id"], "SUCCEEDED", "FAILED")
+
+    for done in (paused, skipped, told):
+        assert [(each["reason"], each["count"]) for each in done["outcomes"]] == [("DONE", 1)]
+    assert stands["pause"]["actor"] == "anonymous"
+    assert final["state"] == "SUCCEEDED"
+
+
 async def test_a_step_is_skipped_in_many_runs(begin, mesh, nodes):
     """Where it waits; a run in which it is over refuses, and stops no other."""
     nap = {"id": "nap", "wait": {"for": "1h"}}
@@ -300,6 +332,37 @@ async def test_what_one_run_refuses_stops_no_other(begin, mesh, nodes):
     assert outcomes["STEP_NEVER_RAN"]["run_id"] == skipped["id"]
     assert "never ran" in outcomes["STEP_NEVER_RAN"]["message"]
     assert outcomes["DONE"]["run_id"] == ran["id"]
+
+
+@pytest.mark.parametrize(("operation", "arguments"), [("retry", {}), ("fork", {"from_step": "a"})])
+async def test_a_run_that_another_one_waits_for_is_not_gone_on_with_beside_it(
+    begin, mesh, nodes, operation, arguments
+):
+    """Else its work would be done twice. One that nobody waits for is, and so is any alone."""
+    async with begin() as client:
+        await client.save("inner", STEP)
+        sub = {"flow": "inner", "with": {"n": 1}}
+        flow = await client.save("outer", {"id": "a", **sub})
+        detached = await client.save("lets_go", {"id": "b", **sub, "wait": "detached"})
+        outer = await client.start(flow, wait="20s")
+        other = await client.start(detached, {"n": 0}, wait="20s")
+        child = (await client.steps(outer["id"]))["a"]["child_run_id"]
+        free = (await client.steps(other["id"]))["b"]["child_run_id"]
+        await client.until(free, "FAILED")
+        how = {"expected_count": 9, "arguments": arguments}
+        done = await bulk(
+            client, operation, {"created_after": outer["create_time"], "states": ["FAILED"]}, **how
+        )
+        alone = await retry(client, child)
+
+    outcomes = {one["reason"]: one for one in done["outcomes"]}
+    made = {one["run_id"]: one["reason"] for one in done["runs"]}
+    assert made == {outer["id"]: "DONE", child: "RUN_HAS_PARENT", free: "DONE"}
+    assert (
+        outcomes["RUN_HAS_PARENT"]["message"]
+        == f"it is part of run {outer['id']}, whose retry goes on from it"
+    )
+    assert alone["run"]["origin"]["run_id"] == child
 
 
 async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):

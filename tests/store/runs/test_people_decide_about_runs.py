@@ -215,8 +215,8 @@ async def test_a_paused_run_begins_nothing_until_it_is_resumed(begin, mesh):
     assert idle.reason == "RUN_FINISHED"
 
 
-async def test_a_resume_gives_a_run_in_quarantine_another_chance(begin, mesh, monkeypatch):
-    """It goes on where it stood, and its recoveries are counted anew."""
+async def test_a_resume_gives_a_run_in_quarantine_another_chance(begin, mesh, session, monkeypatch):
+    """It goes on where it stood, and its recoveries are counted anew; no pause said before stops it then."""
     reached = asyncio.Event()
 
     async def hang(given, envelope, context):
@@ -225,16 +225,24 @@ async def test_a_resume_gives_a_run_in_quarantine_another_chance(begin, mesh, mo
 
     mesh.script = hang
     async with begin() as client:
-        run = await client.start(await client.save("chance", {"id": "a", "node": "work.pure"}))
+        steps = {"id": "a", "node": "work.pure"}, {"id": "w", "wait": {"for": "2s"}}
+        run = await client.start(await client.save("chance", *steps))
         await reached.wait()
     monkeypatch.setattr("reflux.orchestrator.intake.MAX_RECOVERIES", 0)
     async with begin() as client:
         quarantined = await client.until(run["id"], "PARKED")
         monkeypatch.undo()
         mesh.script = None
+        paused = await refusal(say(client, "PauseRun", run["id"]))
+        await session.execute(  # said in the moment before the quarantine
+            "INSERT INTO inbox (shard, run_id, kind, payload, created_at)"
+            " SELECT shard, id, 'pause', %s, now() FROM runs WHERE id = %s",
+            (orjson.dumps({"id": "late", "actor": "me", "reason": ""}), run["id"]),
+        )
         await say(client, "ResumeRun", run["id"], reason="mended")
         final = await client.until(run["id"], "SUCCEEDED")
     assert quarantined["error"]["reason"] == "QUARANTINED"
+    assert (paused.code, paused.reason) == (FAILED, "QUARANTINED")
     assert final["error"] is None
 
 
@@ -294,7 +302,9 @@ async def test_a_retry_by_hand_is_a_new_effect(begin, mesh):
         mesh.script = None
         await say(client, "CompleteStep", run_id, "pay", choice="fall_back", version="1.0.0")
         await client.until(run_id, "SUCCEEDED")
-    assert (other.code, other.reason) == (INVALID, "NODE_VERSION_NOT_FOUND")
+    assert (other.code, other.reason) == (grpc.StatusCode.NOT_FOUND, "NODE_VERSION_NOT_FOUND")
+    assert other.metadata == {"node": "work.once", "version": "9.9.9"}
+    assert other.message.startswith("node work.once has no version '9.9.9': one of: 1.0.0")
     keys = [call["x-reflux-idempotency-key"] for call in mesh.calls]
     assert len(set(keys)) == 2
 

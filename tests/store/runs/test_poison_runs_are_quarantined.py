@@ -38,9 +38,12 @@ def read(monkeypatch):
     return seen
 
 
+SKIP = {"step": "pause", "choice": "skip", "output": None, "version": ""}
+
+
 async def say_unheard(session, run_id, kind):
     """Leaves a word of which the owner died."""
-    word = orjson.dumps({"id": kind, "actor": "me", "reason": ""})
+    word = orjson.dumps({"id": kind, "actor": "me", "reason": ""} | (SKIP if kind == "overrule" else {}))
     await session.execute(
         "INSERT INTO inbox (shard, run_id, kind, payload, created_at)"
         " SELECT shard, id, %s, %s, now() FROM runs WHERE id = %s",
@@ -69,9 +72,10 @@ async def test_who_dies_of_a_word_to_a_waiting_run_is_counted(begin, session, re
     [last] = await copy_run(
         session, once_more, 1, now=datetime.now(UTC), wake=datetime(9999, 1, 1, tzinfo=UTC)
     )
-    for run_id, deaths in ((once_more, MAX_RECOVERIES - 1), (last, MAX_RECOVERIES)):
-        await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (deaths, run_id))
-        await say_unheard(session, run_id, "pause")
+    deaths = ((once_more, MAX_RECOVERIES - 1, "pause"), (last, MAX_RECOVERIES, "overrule"))
+    for run_id, died, kind in deaths:
+        await session.execute("UPDATE runs SET recoveries = %s WHERE id = %s", (died, run_id))
+        await say_unheard(session, run_id, kind)
     await die(session)
     read.clear()
     async with begin(shards=8):
@@ -82,7 +86,10 @@ async def test_who_dies_of_a_word_to_a_waiting_run_is_counted(begin, session, re
 
 
 async def test_a_run_in_quarantine_that_kills_once_more_is_left_alone(begin, session, read):
-    """Told to end it ends as it stands; told to go on it stays, and the word is gone; nobody reads either."""
+    """Told to end it ends as it stands; told to go on it stays, and the word is gone; nobody reads either.
+
+    What is said to one besides is kept for when it goes on, but for a pause: it would stop it then.
+    """
     ends = await waiting_run(begin, session, FOR_LATER)
     now = datetime.now(UTC)
     stays, untold = await copy_run(session, ends, 2, now=now, wake=now)
@@ -90,7 +97,8 @@ async def test_a_run_in_quarantine_that_kills_once_more_is_left_alone(begin, ses
         await quarantine(session, run_id)
     await say_unheard(session, ends, "cancel")
     await say_unheard(session, stays, "resume")
-    await say_unheard(session, untold, "pause")
+    for kind in ("pause", "overrule"):
+        await say_unheard(session, untold, kind)
     await die(session)
     read.clear()
     async with begin(shards=8):
@@ -100,7 +108,7 @@ async def test_a_run_in_quarantine_that_kills_once_more_is_left_alone(begin, ses
                 await asyncio.sleep(0.05)
         await asyncio.sleep(1.5)  # another look at what is due
         assert read == set()
-    assert await rows(session, "SELECT run_id::text, kind FROM inbox") == [(untold, "pause")]
+    assert await rows(session, "SELECT run_id::text, kind FROM inbox") == [(untold, "overrule")]
     assert await rows(session, "SELECT recoveries FROM runs WHERE id = %s", untold) == [(MAX_RECOVERIES,)]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reflux.cli.exits import Exit
 from reflux.core.errors import Refused
 from reflux.core.reasons import Reason
 from tests.unit.cli.shapes import CREATED, RUN, a_run, a_step, an_event, finished
@@ -82,10 +83,11 @@ def test_a_link_is_one_that_can_be_clicked(server: FakeServer, reflux: Reflux) -
     assert shown == f"http://{server.address}/approve#token-of-ok\n"
 
 
-def test_an_answer_must_say_which(server: FakeServer, reflux: Reflux) -> None:
-    """Nothing is approved by leaving something out."""
-    ended = reflux("run", "answer", RUN, "ok")
-    assert ended.status != 0
+@pytest.mark.parametrize("flags", [(), ("--approve", "--reject"), ("--reject", "--approve")])
+def test_an_answer_must_say_which(server: FakeServer, reflux: Reflux, flags: tuple[str, ...]) -> None:
+    """Nothing is approved by leaving something out, and nothing is said by who says both."""
+    ended = reflux("run", "answer", RUN, "ok", *flags)
+    assert ended.status == Exit.USAGE
     assert server.runs.said == []
 
 

@@ -40,6 +40,17 @@ def test_a_timer_that_comes_due_fires_after_the_resume():
     assert walk.timed[-1][0] == 60
 
 
+def test_a_run_in_quarantine_is_not_paused():
+    """Nothing of it begins anyway; heard late, the pause would stop the run that was resumed."""
+    walk = Walk(flow_of(node("a"), node("b")), {"a": [done(after=1)]}).run(until=0.5)
+    walk.tell(ev.RunParked(ev.Failure("INTERNAL", Reason.QUARANTINED, "it kills"), walk.now))
+    with pytest.raises(Refused) as refused:
+        walk.say(PAUSE)
+    assert refused.value.reason is Reason.QUARANTINED
+    walk.say(RESUME).say(PAUSE)
+    assert walk.state.phase is RunPhase.PAUSED
+
+
 def test_no_clock_stops():
     """The total time of the flow goes on, and is over as soon as the run is resumed."""
     flow = flow_of({"id": "w", "wait": {"for": "10s"}}, policies={"timeout": "30s"})

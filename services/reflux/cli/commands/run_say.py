@@ -106,9 +106,8 @@ def answer(
     run_id: RunId,
     step: Step,
     *,
-    approve: Annotated[
-        bool | None, typer.Option("--approve/--reject", help="What you say to it.", show_default=False)
-    ] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Say yes to it.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Say no to it.")] = False,
     form: Given = None,
     comment: Annotated[str, typer.Option(help="For people.")] = "",
     server: Server = None,
@@ -117,8 +116,8 @@ def answer(
 ) -> None:
     """Approve or reject what a step asks. The first answer counts; `reflux run get` shows what is asked."""
     with session(server, data_dir, as_json=as_json) as reflux:
-        if approve is None:
-            raise wrong("say --approve or --reject")
+        if approve == reject:
+            raise wrong("say --approve or --reject, and not both")
         said = {"approved": approve, "comment": comment, "request_id": str(uuid.uuid4())}
         _show(reflux, _say(reflux, "AnswerStep", said | _json("form", form), run_id=run_id, step=step))
 

@@ -12,6 +12,7 @@ const REFUSED = {
   RUN_NOT_FOUND: GONE,
   STEP_NOT_FOUND: GONE,
   APPROVAL_ANSWERED: "Your answer does not count: somebody was faster.",
+  REQUEST_ID_REUSED: "Your first answer had arrived: it is the one that counts.",
   RUN_FINISHED: "Your answer came too late: the run has ended.",
   STEP_NOT_WAITING: "Your answer came too late: it is not asked any more.",
 };

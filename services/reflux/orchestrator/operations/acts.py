@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from reflux.core import event as ev
 from reflux.core.document import NULL
+from reflux.core.errors import NotFound, Refused
 from reflux.core.event import Choice, RunPhase
+from reflux.core.flow.model import FlowAction
 from reflux.core.names import NAME_RULE, RunId, StepPath, is_name
+from reflux.core.reasons import Reason
 from reflux.core.waits import MAX_KEY
 from reflux.core.word import (
     MAX_PAYLOAD_BYTES,
@@ -31,11 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reflux.orchestrator.bodies import Fields
+    from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.operations.forks import Forks
     from reflux.orchestrator.words.teller import Teller
 
-GOING_ON: Final = (RunPhase.RUNNING, RunPhase.PAUSED, RunPhase.PARKED)
-UNFINISHED: Final = (*GOING_ON, RunPhase.CANCELING, RunPhase.QUEUED)
+BEGINS: Final = (RunPhase.RUNNING, RunPhase.PARKED, RunPhase.QUEUED)
+"""Something of it may begin, now or when its time or a person has come."""
+UNFINISHED: Final = (*BEGINS, RunPhase.PAUSED, RunPhase.CANCELING)
 ANY: Final = tuple(RunPhase)
 
 
@@ -75,16 +81,17 @@ class Operation:
 class Acts:
     """The table, with what its operations need."""
 
-    def __init__(self, *, forks: Forks, teller: Teller) -> None:
+    def __init__(self, *, forks: Forks, reader: JournalReader, teller: Teller) -> None:
         self._forks = forks
+        self._reader = reader
         self._teller = teller
         self.table: Mapping[str, Operation] = {
             "cancel": Operation(UNFINISHED, ("reason",), self._cancel),
-            "pause": Operation((RunPhase.QUEUED, RunPhase.RUNNING), ("reason",), self._pause),
+            "pause": Operation(BEGINS, ("reason",), self._pause),
             "resume": Operation((RunPhase.PAUSED, RunPhase.PARKED), ("reason",), self._resume),
             "terminate": Operation(UNFINISHED, ("reason",), self._terminate),
-            "skip": Operation(GOING_ON, ("step", "reason"), self._skip),
-            "signal": Operation(GOING_ON, ("name", "payload"), self._signal),
+            "skip": Operation(UNFINISHED, ("step", "reason"), self._skip),
+            "signal": Operation((*BEGINS, RunPhase.PAUSED), ("name", "payload"), self._signal),
             "retry": Operation(
                 (RunPhase.FAILED, RunPhase.CANCELED), ("flow_version", "versions"), self._retry
             ),
@@ -147,6 +154,7 @@ class Acts:
         version, versions = fields.version("flow_version"), fields.texts("versions")
 
         async def act(run_id: RunId, asked: Asked) -> Done:
+            await self._check_alone(run_id)
             forked = await self._forks.go_on(
                 Going(run_id, step, version, versions),
                 actor=asked.actor,
@@ -156,3 +164,24 @@ class Acts:
             return Done(changed=forked.plan is not None, new_run_id=forked.run_id)
 
         return act
+
+    async def _check_alone(self, run_id: RunId) -> None:
+        """Whoever goes on from a run goes on from those that it waits for: of many at once, both may match.
+
+        Raises:
+            Refused: RUN_HAS_PARENT, another run waits for this one, or did.
+        """
+        events, _ = await self._reader.page(run_id, after_seq=0, limit=1)
+        created = events[0][2] if events else None
+        if not isinstance(created, ev.RunCreated) or not (created.parent_run and created.parent_step):
+            return
+        try:
+            parent = await self._reader.state(RunId(created.parent_run))
+        except NotFound:
+            return  # it is forgotten: nobody goes on from it
+        action = parent.steps[StepPath(created.parent_step)].step.action
+        if isinstance(action, FlowAction) and action.detached:
+            return
+        message = f"it is part of run {parent.id}, whose retry goes on from it"
+        metadata = {"run_id": parent.id, "step": created.parent_step}
+        raise Refused(Reason.RUN_HAS_PARENT, message, metadata=metadata)

@@ -36,7 +36,7 @@ def assemble(  # noqa: PLR0917 - wiring: each is of a type of its own
     """The servicer of one orchestrator."""
     forks = Forks(pool=pool, flows=flows, store=store, reader=reader, launcher=launcher, mesh=mesh)
     steps = Steps(flows=flows, reader=reader, launcher=launcher, mesh=mesh)
-    acts = Acts(forks=forks, teller=teller)
+    acts = Acts(forks=forks, reader=reader, teller=teller)
     bulks = Bulks(pool=pool, flows=flows, clock=clock, acts=acts)
     return OperationServicer(
         pool=pool,

@@ -12,9 +12,10 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.core.document import NULL
-from reflux.core.errors import InvalidArgument, NotFound, Refused, Unavailable
+from reflux.core.errors import NotFound, Refused, Unavailable
 from reflux.core.event import Choice, RunPhase
 from reflux.core.flow.model import ApproveAction, NodeAction
+from reflux.core.flow.problems import nearest
 from reflux.core.reasons import Reason
 from reflux.core.waits import MAX_KEY
 from reflux.core.word import (
@@ -222,15 +223,22 @@ class Words:
         return await self.teller.tell(run_id, Answer(word_id, actor, step, approved, form, comment))
 
     async def _check_version(self, run_id: RunId, word: Overrule) -> None:
-        """A version that nobody serves would fail the step by a typing error."""
+        """A version that nobody serves would fail the step by a typing error.
+
+        Raises:
+            NotFound: NODE_VERSION_NOT_FOUND, with the nearest one.
+            Unavailable: the registry has not been heard yet.
+        """
         run = (await self._reader.state(run_id)).steps.get(word.step)
         if run is None or not isinstance(run.step.action, NodeAction):
             return  # `hear` says what is wrong
         node = run.step.action.node
         known = self._mesh.versions(node)
         if word.version not in known:
-            message = f"node {node} has no version {word.version}; registered: {', '.join(known) or 'none'}"
-            raise InvalidArgument(Reason.NODE_VERSION_NOT_FOUND, message)
+            hint = nearest(word.version, known)
+            message = f"node {node} has no version {word.version!r}" + (f": {hint}" if hint else "")
+            metadata = {"node": node, "version": word.version}
+            raise NotFound(Reason.NODE_VERSION_NOT_FOUND, message, metadata=metadata)
 
 
 def _approval_of(state: RunState, step: StepPath) -> None:

@@ -100,7 +100,8 @@ class OperationServiceServicer:
 
     def BulkRuns(self, request, context):
         """Does one operation with every run that matches a filter, a page of them at a time. With dry_run it only counts
-        them and shows some. What a single run refuses is counted and stops nothing.
+        them and shows some. What a single run refuses is counted and stops nothing. Retry and fork leave a run alone for
+        which another one waits: who goes on from that one goes on from both.
         Errors: INVALID_ARGUMENT (FILTER_MISSING; an operation or a filter that is none; arguments that do not go with
         the operation), NOT_FOUND for the flow, FAILED_PRECONDITION COUNT_EXCEEDED: more runs match than expected;
         ALREADY_EXISTS: the request_id was used with another filter, operation or arguments.

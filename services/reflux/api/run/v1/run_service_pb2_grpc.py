@@ -207,8 +207,8 @@ class RunServiceServicer:
     def PauseRun(self, request, context):
         """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
         clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
-        (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused or in quarantine, or has finished),
+        ALREADY_EXISTS (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

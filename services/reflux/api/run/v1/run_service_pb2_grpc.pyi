@@ -77,8 +77,8 @@ class RunServiceStub:
     PauseRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _httpbody_pb2.HttpBody]
     """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
     clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
-    (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused or in quarantine, or has finished),
+    ALREADY_EXISTS (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     ResumeRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _httpbody_pb2.HttpBody]
     """Lets a paused run go on, and gives a run in quarantine another chance.
@@ -180,8 +180,8 @@ class RunServiceAsyncStub(RunServiceStub):
     PauseRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
     clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
-    (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
+    Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused or in quarantine, or has finished),
+    ALREADY_EXISTS (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
     """
     ResumeRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Lets a paused run go on, and gives a run in quarantine another chance.
@@ -334,8 +334,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Pauses a run: no step and no attempt begins until it is resumed; attempts in flight end and are recorded. No
         clock stops: what comes due meanwhile is done, or times out, when the run is resumed.
-        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused, or has finished), ALREADY_EXISTS
-        (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
+        Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is paused or in quarantine, or has finished),
+        ALREADY_EXISTS (something else was said with this request_id), UNAVAILABLE (ask again with the same request_id).
         """
 
     @_abc_1.abstractmethod

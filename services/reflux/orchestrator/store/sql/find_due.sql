@@ -3,7 +3,8 @@
 -- a flow the higher priority first: the `window` oldest are looked at for that, so a flow whose runs all came after
 -- so many of others waits until some of those are in hand. What the owner has in hand is left out.
 -- Words for a run in quarantine wait until somebody ends it or lets it go on: to look at it for less may kill again;
--- but signals that others may take go back to them, and to this run when it goes on.
+-- but signals that others may take go back to them, and to this run when it goes on, and a pause that came just
+-- before goes: it would stop the run that somebody has let go on.
 -- Words for finished runs are deleted instead, because nobody will fold them; signals that others may take go back to
 -- them, and such a run waits for none. Words for a run that is not there wait a minute for it to begin (a child that
 -- is recalled with its parent's end), then they go too: it is forgotten (a child may outlive its parent).
@@ -15,7 +16,7 @@ WITH held AS MATERIALIZED (
      USING held
      WHERE inbox.shard = held.id
        AND coalesce((SELECT runs.finished_at IS NOT NULL
-                            OR (inbox.signal IS NOT NULL AND runs.state = 'PARKED'
+                            OR ((inbox.signal IS NOT NULL OR inbox.kind = 'pause') AND runs.state = 'PARKED'
                                 AND coalesce(runs.error_reason = 'QUARANTINED', false))
                        FROM runs WHERE runs.id = inbox.run_id),
                     inbox.created_at < now() - interval '1 minute')
