@@ -183,7 +183,10 @@ class FlowStore:
         return flow_id
 
     async def find(self, key: str, version: int | None = None) -> StoredFlow | None:
-        """A flow by id or name, with `version` or else its current one; None when either is not there."""
+        """A flow by id or name, with `version` or else its current one; None when either is not there.
+
+        A version is found by the id also after the flow was deleted: its runs go on.
+        """
         rows = await self._fetch("find_flow", {**_key(key), "version": version}) if _may_exist(key) else []
         if not rows:
             return None
@@ -191,9 +194,13 @@ class FlowStore:
         content = Content(digest, description, bytes(spec), bytes(ui))
         return StoredFlow(FlowId(str(flow_id)), name, created, number, content, author, version_created)
 
-    async def current(self, key: str) -> Current | None:
-        """The current version of a flow by id or name; None when there is no such flow."""
-        rows = await self._fetch("find_current", _key(key)) if _may_exist(key) else []
+    async def current(self, key: str, *, deleted: bool = False) -> Current | None:
+        """The current version of a flow by id or name; None when there is no such flow.
+
+        With `deleted` a flow is found by its id also after it was deleted.
+        """
+        values = {**_key(key), "deleted": deleted}
+        rows = await self._fetch("find_current", values) if _may_exist(key) else []
         return Current(FlowId(str(rows[0][0])), rows[0][1], rows[0][2]) if rows else None
 
     async def spec(self, flow_id: FlowId, version: int) -> tuple[str, bytes] | None:
