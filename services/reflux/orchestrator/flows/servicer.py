@@ -132,7 +132,7 @@ class FlowServicer(FlowServiceServicer):
         async def roll_back(flow: StoredFlow) -> changes.Saved:
             former = await self._find_version(flow.id, request.version)
             compiled = await self._cache.get(flow.id, request.version)
-            return changes.Saved(flow.name, former.content, compiled.triggers, compiled.limits.slots)
+            return changes.Saved(flow.name, former.content, compiled.triggers, compiled.limits)
 
         return await self._change(request.flow_id, roll_back, request.etag, actor(context))
 

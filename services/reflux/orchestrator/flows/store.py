@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
+    from reflux.core.flow.limits import Limits
     from reflux.core.flow.triggers import Trigger
     from reflux.runtime.postgres import Connection, Pool
 
@@ -143,11 +144,11 @@ class FlowStore:
         author: str,
         *,
         triggers: Sequence[Trigger],
-        slots: int | None,
+        limits: Limits,
     ) -> bool:
-        """Make a new version with its triggers and slots, or with `content` None give the flow another name.
+        """Make a new version with its triggers and limits, or with `content` None give the flow another name.
 
-        `slots` is its limit of concurrency, None where it has none; runs that wait for one hear of it.
+        The limits hold at once, also for runs that wait already.
 
         Returns:
             False when the flow was changed or deleted since it was as `seen`.
@@ -165,7 +166,8 @@ class FlowStore:
                 saved = await (await connection.execute(_sql("save_version"), values)).fetchone()
                 if saved is not None:
                     await replace_triggers(connection, flow_id, saved[0], triggers)
-                    await connection.execute(_sql("change_slots"), {"flow_id": flow_id, "slots": slots})
+                    said = {"flow_id": flow_id, "slots": limits.slots, "pace": limits.pace}
+                    await connection.execute(_sql("change_limits"), said)
         except UniqueViolation as violation:
             raise await self._taken(violation, flow_id, name, triggers) from None
         return saved is not None
