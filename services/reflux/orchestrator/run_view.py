@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from reflux.core import event as ev
+from reflux.core.attempt import total_deadline
 from reflux.core.cost import dollars
 from reflux.core.document import Json
 from reflux.core.errors import InvalidArgument
@@ -39,7 +40,7 @@ from reflux.core.flow.model import (
 )
 from reflux.core.flow.searchkey import key_of
 from reflux.core.names import RunId, StepPath
-from reflux.core.state import ROOT, Flight, RunState, StepRun
+from reflux.core.state import Flight, RunState, StepRun
 from reflux.core.word import unresolved
 from reflux.orchestrator import codec, provenance
 from reflux.orchestrator.caller import ABORTED
@@ -240,7 +241,9 @@ def _run_failure(state: RunState) -> ev.Failure | None:
 
 
 def _until(state: RunState, path: StepPath, own: datetime | None = None) -> datetime | None:
-    """When it is over at the latest: its own time, or that of whatever it is in."""
+    """When it is over at the latest: its own time, or that of what it is in; a pause knows none."""
+    if state.paused and not state.cancel:
+        return None
     ends = [own] if own is not None else []
     while True:
         if path in state.deadlines and path not in state.stopped:
@@ -251,10 +254,12 @@ def _until(state: RunState, path: StepPath, own: datetime | None = None) -> date
 
 
 def _answered_by(state: RunState, path: StepPath, run: StepRun) -> datetime | None:
-    """When the call in flight is given up at the latest."""
+    """When the call in flight is given up at the latest: in a pause, too, by the step's own limits."""
     attempt = run.step.timeout.attempt
     own = run.flight.started.time + attempt if run.flight is not None and attempt is not None else None
-    return _until(state, path, own)
+    total = total_deadline(run)
+    ends = [at for at in (own, total, _until(state, path)) if at is not None]
+    return min(ends, default=None)
 
 
 def _run_waiting(state: RunState, parked: Collection[RunId]) -> dict[str, Any] | None:
@@ -263,7 +268,7 @@ def _run_waiting(state: RunState, parked: Collection[RunId]) -> dict[str, Any] |
     if state.quarantine and not state.canceled:
         return _waiting("a person must look at it: " + state.quarantine.message)
     if state.paused and not state.cancel:
-        return _waiting(words.why_paused(state), _until(state, ROOT))
+        return _waiting(words.why_paused(state))
     if state.phase is RunPhase.QUEUED:
         return _waiting("waits for a limit of its flow")
     for path, run in state.steps.items():
@@ -349,7 +354,7 @@ def _step_waiting(
     if state.quarantine and not state.canceled:
         return _waiting("a person must look at the run")
     if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
-        return _waiting(f"the run is {words.why_paused(state)}", _until(state, path))
+        return _waiting(f"the run is {words.why_paused(state)}")
     if state.phase is RunPhase.QUEUED:
         return _waiting("the run waits for its beginning")
     if run.held is not None:

@@ -12,6 +12,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from reflux.api.flow.v1 import flow_service_pb2 as pb
 from reflux.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
+from reflux.core.flow.limits import NO_LIMITS
 from reflux.core.names import is_id
 from reflux.core.reasons import Reason
 from tests.store.flows.conftest import body, flow, read, refusal
@@ -177,7 +178,7 @@ async def test_a_name_given_meanwhile_is_kept(flows):
     await flows.update("orders", {"name": "bills"})
     content = replace(seen.content, description="x")
     for change in (content, None):
-        assert not await flows.store.save(seen, "orders", change, "ann", triggers=(), slots=None)
+        assert not await flows.store.save(seen, "orders", change, "ann", triggers=(), limits=NO_LIMITS)
     assert (await flows.get("bills"))["version"] == 1
 
 

@@ -78,6 +78,23 @@ async def test_a_rollback_is_a_new_version_that_equals_the_older_one(flows):
         assert (back["description"], back["ui"]) == ("Good.", {"a": 1})
 
 
+async def test_versions_of_a_deleted_flow_are_read_by_its_id(flows):
+    """Its runs walk them still. The name is free, and nothing can be changed."""
+    made = await flows.create(flow())
+    await flows.call("DeleteFlow", pb.DeleteFlowRequest(flow_id="orders"))
+    request = pb.GetFlowVersionRequest(flow_id=made["id"].upper(), version=1)
+    listed = await flows.call("ListFlowVersions", pb.ListFlowVersionsRequest(flow_id=made["id"]))
+    assert read(await flows.call("GetFlowVersion", request))["spec"] == made["spec"]
+    assert [each.version for each in listed.versions] == [1]
+    for method, kind, key, version, reason in (
+        ("GetFlowVersion", pb.GetFlowVersionRequest, made["id"], 2, Reason.FLOW_VERSION_NOT_FOUND),
+        ("GetFlowVersion", pb.GetFlowVersionRequest, "orders", 1, Reason.FLOW_NOT_FOUND),
+        ("RollbackFlow", pb.RollbackFlowRequest, made["id"], 1, Reason.FLOW_NOT_FOUND),
+    ):
+        error = await refusal(flows.call(method, kind(flow_id=key, version=version)))
+        assert (type(error), error.reason) == (NotFound, reason)
+
+
 async def test_a_version_that_is_not_there_is_not_found(flows):
     """The reason tells a missing flow from a missing version."""
     await flows.create(flow())

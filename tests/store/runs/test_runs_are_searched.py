@@ -6,6 +6,8 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
+from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
@@ -144,6 +146,29 @@ async def test_a_filter_that_is_none_is_refused(begin, mesh):
         ]
 
     assert reasons == [*[Reason.ARGUMENT_INVALID] * 5, *[Reason.FLOW_NOT_FOUND] * 2]
+
+
+async def test_runs_of_a_deleted_flow_are_found_by_its_id(begin, mesh):
+    """In lists, among failures and by a bulk; its name is nobody's, and an id that never was is refused."""
+    mesh.script = fail_odd
+    async with begin() as client:
+        flow = await client.save("gone", {"id": "a", **PURE, "with": {"n": 1}})
+        run = await client.start(flow, wait="10s")
+        await FlowServiceStub(client.channel).DeleteFlow(flow_pb.DeleteFlowRequest(flow_id=flow))
+        listed = await found(client, flow_id=flow.upper())
+        of_trigger = await found(client, flow_id=flow, trigger="t")
+        groups = await failures(client, flow_id=flow)
+        counted = await bulk(client, "retry", {"flow_id": flow}, dry_run=True)
+        reasons = [
+            await refused(found(client, flow_id="gone")),
+            await refused(found(client, flow_id="00000000-0000-7000-8000-000000000000")),
+        ]
+
+    assert listed == [run["id"]]
+    assert of_trigger == []
+    assert [group.example.id for group in groups] == [run["id"]]
+    assert [one["run_id"] for one in counted["runs"]] == [run["id"]]
+    assert reasons == [Reason.FLOW_NOT_FOUND] * 2
 
 
 async def test_all_times_of_a_calendar_are_bounds(begin, mesh):

@@ -132,6 +132,65 @@ async def test_a_slot_that_comes_before_the_time_waits_for_it(begin, mesh, datab
     assert left == (0,)
 
 
+SLOTS = pytest.mark.parametrize("slots", [{}, {"concurrency": {"limit": 3}}], ids=["no slots", "slots"])
+
+
+async def queued_behind_a_rate(client, slots):
+    """Two runs that wait for an hour and for two, each with its slot if they need one."""
+    await client.save("paced", STEP, policies={"rate": {"limit": 1, "per": "1h"}, **slots})
+    first, *queued = [(await client.start("paced"))["id"] for _ in range(3)]
+    await client.until(first, "SUCCEEDED")
+    return queued
+
+
+@SLOTS
+async def test_runs_begin_when_a_new_version_has_no_rate(begin, mesh, slots):
+    """At once, without another start, by the version that they were started with."""
+    async with begin() as client:
+        queued = await queued_behind_a_rate(client, slots)
+        await client.replace("paced", {**STEP, "id": "b"}, policies=slots)
+        ended = [await client.until(run, "SUCCEEDED") for run in queued]
+
+    assert [run["flow_version"] for run in ended] == [1, 1]
+
+
+@SLOTS
+@pytest.mark.parametrize(
+    ("rate", "minutes"),
+    [
+        ({"limit": 2, "per": "1h"}, [30, 60]),
+        ({"limit": 1, "per": "1h"}, [60, 120]),
+        ({"limit": 1, "per": "1d"}, [60, 120]),
+    ],
+    ids=["faster", "the same", "slower"],
+)
+async def test_a_new_rate_makes_nobody_wait_longer(begin, mesh, slots, rate, minutes):
+    """Who waits has its time still, or the earlier one that the new rate would give it."""
+    async with begin() as client:
+        queued = await queued_behind_a_rate(client, slots)
+        await client.replace("paced", {**STEP, "id": "b"}, policies={"rate": rate, **slots})
+        seen = [await client.run(run) for run in queued]
+
+    for run, later in zip(seen, minutes, strict=True):
+        waited = time(run["waiting"]["until"]) - time(run["create_time"])
+        assert abs(waited - timedelta(minutes=later)) < timedelta(minutes=1)
+
+
+@SLOTS
+async def test_a_faster_rate_is_kept_by_those_who_wait(begin, mesh, slots):
+    """They begin one after another at its pace."""
+    async with begin() as client:
+        queued = await queued_behind_a_rate(client, slots)
+        await client.replace(
+            "paced", {**STEP, "id": "b"}, policies={"rate": {"limit": 1, "per": "2s"}, **slots}
+        )
+        for run in queued:
+            await client.until(run, "SUCCEEDED")
+        begun = [await begun_at(client, run) for run in queued]
+
+    assert begun[1] - begun[0] >= timedelta(seconds=1.5)
+
+
 async def test_a_queued_run_that_is_paused_keeps_its_time(begin, mesh):
     """While it is paused it does not begin, also when its time comes; resumed it goes on."""
     async with begin() as client:

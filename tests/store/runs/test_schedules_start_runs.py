@@ -347,31 +347,6 @@ async def test_a_firing_that_a_limit_refuses_says_so_until_it_has_its_run(begin,
     assert times == [times[0] + timedelta(seconds=n) for n in range(len(times))]
 
 
-async def test_a_paused_schedule_fires_nothing_until_it_is_resumed(begin):
-    """Also across a new version; what it would have fired is not made up for, and by hand it still fires."""
-    async with begin() as client:
-        await client.save("timed", STEP, triggers=[every(catchup="all")])
-        await until(client, lambda each: each.fired_count >= 1)
-        paused = (await call(client, "PauseTrigger")).schedule
-        assert (paused.paused, paused.HasField("next")) == (True, False)
-        await call(client, "PauseTrigger")
-        await asyncio.sleep(0.5)  # one that was being started
-        before = await started(client)
-        await replace(client, triggers=[every(catchup="all")], vars={"n": 1})
-        by_hand = orjson.loads((await call(client, "FireTrigger")).data)
-        await asyncio.sleep(2)
-        assert len(await started(client)) == len(before)
-        assert (await shown(client)).paused
-        resumed = (await call(client, "ResumeTrigger")).schedule
-        assert not resumed.paused
-        await call(client, "ResumeTrigger")
-        await until(client, lambda each: each.fired_count > len(before))
-        times = moments(await started(client))
-        hand = (await client.events(by_hand["id"]))[0]["data"]
-    assert times[len(before)] - times[len(before) - 1] >= timedelta(seconds=2)
-    assert (hand["trigger"], hand["trigger_type"], hand["actor"]) == ("often", "interval", "anonymous")
-
-
 async def test_a_new_rule_counts_from_its_version_and_an_equal_one_changes_nothing(begin):
     """A rename, a new version, a rollback; a trigger that goes fires no more, nor a flow that is deleted."""
     async with begin() as client:

@@ -70,8 +70,6 @@ def test_who_has_a_limit_of_time_says_when_it_is_over():
     flow = flow_of({"id": "w", "wait": {"signal": "go"}}, policies={"timeout": "1h"})
     walk = Walk(flow).run(until=0.1)
     assert run_waits(walk)["until"] == stamp(walk.state.created.time + timedelta(hours=1))
-    evolve(walk.state, ev.RunPaused("", "me", "", walk.state.created.time))
-    assert run_waits(walk)["until"] == stamp(walk.state.created.time + timedelta(hours=1))
 
 
 def test_a_wait_for_the_next_attempt_knows_its_end():
@@ -264,6 +262,19 @@ def test_a_paused_run_says_who_paused_it():
     document = json.loads(run_document(walk.state))
     assert document["state"] == "PAUSED"
     assert document["pause"] == {"actor": "ada", "reason": "lunch", "time": "2026-01-01T00:00:00.100000Z"}
+
+
+def test_no_time_ends_what_is_paused():
+    """Limits of the run and its steps are looked at when it is resumed; a call in flight is still cut off."""
+    call = node("a", timeout={"attempt": "20s", "total": "9s"})
+    wait = {"id": "w", "needs": [], "wait": {"signal": "go", "timeout": "30s"}}
+    flow = flow_of(call, node("b"), wait, policies={"timeout": "1h"})
+    walk = Walk(flow, {"a": [never()]}).run(until=0.1).say(Pause(WordId("p"), "ada", ""))
+    steps = {step["id"]: step["waiting"]["until"] for step in json.loads(steps_document(walk.state))["steps"]}
+    assert run_waits(walk)["until"] is None
+    assert steps == {"a": stamp(walk.state.created.time + timedelta(seconds=9)), "b": None, "w": None}
+    walk.say(Resume(WordId("r"), "ada", ""))
+    assert run_waits(walk)["until"] == steps["a"]
 
 
 def test_a_step_that_is_done_again_by_hand_is_about_to_start():

@@ -97,6 +97,11 @@ class Limits:
         """Runs that go on at once for each key; None: any number."""
         return None if self.concurrency is None else self.concurrency.limit
 
+    @property
+    def pace(self) -> timedelta:
+        """From one run of a key to the next, once no more of them begin at once; zero: there is no rate."""
+        return timedelta() if self.rate is None else self.rate.per / self.rate.limit
+
 
 NO_LIMITS: Final = Limits()
 

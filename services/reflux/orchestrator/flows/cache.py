@@ -101,6 +101,18 @@ class FlowCache:
         flow = await self.get(current.flow_id, current.version)
         return Resolved(current.flow_id, current.name, current.version, flow)
 
+    async def identify(self, key: str) -> Current:
+        """The flow with this name, or with this id, by which also a deleted one is known: its runs go on.
+
+        Raises:
+            NotFound: there is no such flow.
+            psycopg.Error: the database is away.
+        """
+        found = await self._store.current(key, deleted=True)
+        if found is None:
+            raise flow_not_found(key)
+        return found
+
     def forget(self, flow_id: FlowId) -> None:
         """A flow was changed through this process: ask again which version is current."""
         self._changes += 1  # an answer still on its way may be from before

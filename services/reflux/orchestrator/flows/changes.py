@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from reflux.core.document import JsonValue
     from reflux.core.flow import CompileResult, Problem
+    from reflux.core.flow.limits import Limits
     from reflux.core.flow.triggers import Trigger
     from reflux.orchestrator.flows.store import FlowStore, FlowSummary, StoredFlow
 
@@ -42,8 +43,8 @@ class Saved:
     content: Content
     triggers: tuple[Trigger, ...]
     """What the content declares."""
-    slots: int | None
-    """Its limit of concurrency; None: it has none."""
+    limits: Limits
+    """Those of the content."""
     request_digest: str = ""
     """Of everything that was asked to be saved."""
 
@@ -87,7 +88,7 @@ async def judge(document: JsonValue, size: int) -> Saved:
     name, ui = result.flow.name, document.get("ui")
     content = Content(result.flow.digest, description, documents.dump(result.spec), documents.dump(ui))
     asked: JsonValue = {"name": name, "description": description, "spec": result.spec, "ui": ui}
-    return Saved(name, content, result.flow.triggers, result.flow.limits.slots, digest(asked))
+    return Saved(name, content, result.flow.triggers, result.flow.limits, digest(asked))
 
 
 async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str, author: str) -> StoredFlow:
@@ -111,7 +112,7 @@ async def apply_change(store: FlowStore, key: str, change: Change, *, etag: str,
         content = None if _equal(saved.content, flow.content) else saved.content
         if content is None and saved.name == flow.name:
             return flow
-        if await store.save(flow, saved.name, content, author, triggers=saved.triggers, slots=saved.slots):
+        if await store.save(flow, saved.name, content, author, triggers=saved.triggers, limits=saved.limits):
             return await _read_back(store, flow.id)
     raise Conflict(Reason.ETAG_STALE, "others change this flow at the same time: try again")
 

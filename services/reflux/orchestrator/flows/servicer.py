@@ -113,12 +113,10 @@ class FlowServicer(FlowServiceServicer):
         """Raises InvalidArgument, NotFound."""
         del context
         size = pages.page_size(request.page_size)
-        current = await self._store.current(request.flow_id)
-        if current is None:
-            raise flow_not_found(request.flow_id)
-        listing = f"versions of {current.flow_id}"
+        flow_id = (await self._cache.identify(request.flow_id)).flow_id
+        listing = f"versions of {flow_id}"
         before = pages.read_token(listing, request.page_token, first=NO_VERSION, parse=int)
-        found = await self._store.versions(current.flow_id, before, size + 1)
+        found = await self._store.versions(flow_id, before, size + 1)
         token = pages.write_token(listing, str(found[size - 1].version)) if len(found) > size else ""
         versions = [views.version_summary(version) for version in found[:size]]
         return pb.ListFlowVersionsResponse(versions=versions, next_page_token=token)
@@ -134,7 +132,7 @@ class FlowServicer(FlowServiceServicer):
         async def roll_back(flow: StoredFlow) -> changes.Saved:
             former = await self._find_version(flow.id, request.version)
             compiled = await self._cache.get(flow.id, request.version)
-            return changes.Saved(flow.name, former.content, compiled.triggers, compiled.limits.slots)
+            return changes.Saved(flow.name, former.content, compiled.triggers, compiled.limits)
 
         return await self._change(request.flow_id, roll_back, request.etag, actor(context))
 
@@ -177,7 +175,7 @@ class FlowServicer(FlowServiceServicer):
     async def _find_version(self, key: str, version: int) -> StoredFlow:
         flow = await self._store.find(key, version)
         if flow is None:
-            raise version_not_found((await self._find(key)).name, version)
+            raise version_not_found((await self._cache.identify(key)).name, version)
         return flow
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg.rows import TupleRow
 
+    from reflux.core.flow.limits import Limits
     from reflux.core.flow.triggers import Trigger
     from reflux.runtime.postgres import Connection, Pool
 
@@ -143,11 +144,11 @@ class FlowStore:
         author: str,
         *,
         triggers: Sequence[Trigger],
-        slots: int | None,
+        limits: Limits,
     ) -> bool:
-        """Make a new version with its triggers and slots, or with `content` None give the flow another name.
+        """Make a new version with its triggers and limits, or with `content` None give the flow another name.
 
-        `slots` is its limit of concurrency, None where it has none; runs that wait for one hear of it.
+        The limits hold at once, also for runs that wait already.
 
         Returns:
             False when the flow was changed or deleted since it was as `seen`.
@@ -165,7 +166,8 @@ class FlowStore:
                 saved = await (await connection.execute(_sql("save_version"), values)).fetchone()
                 if saved is not None:
                     await replace_triggers(connection, flow_id, saved[0], triggers)
-                    await connection.execute(_sql("change_slots"), {"flow_id": flow_id, "slots": slots})
+                    said = {"flow_id": flow_id, "slots": limits.slots, "pace": limits.pace}
+                    await connection.execute(_sql("change_limits"), said)
         except UniqueViolation as violation:
             raise await self._taken(violation, flow_id, name, triggers) from None
         return saved is not None
@@ -183,7 +185,10 @@ class FlowStore:
         return flow_id
 
     async def find(self, key: str, version: int | None = None) -> StoredFlow | None:
-        """A flow by id or name, with `version` or else its current one; None when either is not there."""
+        """A flow by id or name, with `version` or else its current one; None when either is not there.
+
+        A version is found by the id also after the flow was deleted: its runs go on.
+        """
         rows = await self._fetch("find_flow", {**_key(key), "version": version}) if _may_exist(key) else []
         if not rows:
             return None
@@ -191,9 +196,13 @@ class FlowStore:
         content = Content(digest, description, bytes(spec), bytes(ui))
         return StoredFlow(FlowId(str(flow_id)), name, created, number, content, author, version_created)
 
-    async def current(self, key: str) -> Current | None:
-        """The current version of a flow by id or name; None when there is no such flow."""
-        rows = await self._fetch("find_current", _key(key)) if _may_exist(key) else []
+    async def current(self, key: str, *, deleted: bool = False) -> Current | None:
+        """The current version of a flow by id or name; None when there is no such flow.
+
+        With `deleted` a flow is found by its id also after it was deleted.
+        """
+        values = {**_key(key), "deleted": deleted}
+        rows = await self._fetch("find_current", values) if _may_exist(key) else []
         return Current(FlowId(str(rows[0][0])), rows[0][1], rows[0][2]) if rows else None
 
     async def spec(self, flow_id: FlowId, version: int) -> tuple[str, bytes] | None:

@@ -121,12 +121,12 @@ def summary(row: RunRow) -> pb.Run:
 
 
 async def flow_id_of(given: str, flows: FlowCache) -> FlowId | None:
-    """The flow with this id or name; None when none was given.
+    """The flow with this name, or id, which its runs keep when it is deleted; None when none was given.
 
     Raises:
         NotFound: there is none.
     """
-    return (await flows.resolve(given)).flow_id if given else None
+    return (await flows.identify(given)).flow_id if given else None
 
 
 def phase_of(state: int) -> RunPhase:

@@ -139,7 +139,8 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFlow(self, request, context):
-        """Deletes a flow. Its versions stay for the runs that began with them; its name becomes free.
+        """Deletes a flow. Its versions stay for the runs that began with them, and are read by its id; its name becomes
+        free.
         Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -60,7 +60,8 @@ class FlowServiceStub:
     Errors: as ReplaceFlow.
     """
     DeleteFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.DeleteFlowRequest, _empty_pb2.Empty]
-    """Deletes a flow. Its versions stay for the runs that began with them; its name becomes free.
+    """Deletes a flow. Its versions stay for the runs that began with them, and are read by its id; its name becomes
+    free.
     Errors: NOT_FOUND.
     """
     ListFlowVersions: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowVersionsRequest, _flow_service_pb2.ListFlowVersionsResponse]
@@ -111,7 +112,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     Errors: as ReplaceFlow.
     """
     DeleteFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.DeleteFlowRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a flow. Its versions stay for the runs that began with them; its name becomes free.
+    """Deletes a flow. Its versions stay for the runs that began with them, and are read by its id; its name becomes
+    free.
     Errors: NOT_FOUND.
     """
     ListFlowVersions: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowVersionsRequest, _flow_service_pb2.ListFlowVersionsResponse]  # type: ignore[assignment]
@@ -195,7 +197,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.DeleteFlowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a flow. Its versions stay for the runs that began with them; its name becomes free.
+        """Deletes a flow. Its versions stay for the runs that began with them, and are read by its id; its name becomes
+        free.
         Errors: NOT_FOUND.
         """
 

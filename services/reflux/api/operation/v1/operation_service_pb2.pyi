@@ -121,7 +121,7 @@ class BulkFilter(_message.Message):
     ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
     TEST_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
-    """Id or name of a flow."""
+    """Id or name of a flow, or id of a deleted one."""
     fingerprint: _builtins.str
     """Fingerprint of the error."""
     key: _builtins.str
@@ -289,7 +289,7 @@ class ListFingerprintsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
-    """Id or name of a flow; empty: all."""
+    """Id or name of a flow, or id of a deleted one; empty: all."""
     page_size: _builtins.int
     """At most 1000; 0 means 100."""
     page_token: _builtins.str

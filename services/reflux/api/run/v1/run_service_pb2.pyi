@@ -1223,7 +1223,7 @@ class ListRunsRequest(_message.Message):
     ORIGIN_RUN_ID_FIELD_NUMBER: _builtins.int
     TEST_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
-    """Id or name of a flow; empty: all."""
+    """Id or name of a flow, or id of a deleted one; empty: all."""
     state: Global___Run.State.ValueType
     """Only runs in this state; empty: all."""
     page_size: _builtins.int

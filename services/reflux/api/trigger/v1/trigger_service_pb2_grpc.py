@@ -100,9 +100,9 @@ class TriggerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseTrigger(self, request, context):
-        """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
-        fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
-        what is paused changes nothing.
+        """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused, unless one is
+        without the trigger: that ends the pause. What it would have fired meanwhile is not made up for. A firing that is
+        being started at this moment may still start. Pausing what is paused changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,9 +47,9 @@ class TriggerServiceStub:
     Errors: NOT_FOUND for an unknown flow; INVALID_ARGUMENT for a page token that is not ours.
     """
     PauseTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.PauseTriggerRequest, _trigger_service_pb2.Trigger]
-    """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
-    fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
-    what is paused changes nothing.
+    """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused, unless one is
+    without the trigger: that ends the pause. What it would have fired meanwhile is not made up for. A firing that is
+    being started at this moment may still start. Pausing what is paused changes nothing.
     Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
     """
     ResumeTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.ResumeTriggerRequest, _trigger_service_pb2.Trigger]
@@ -95,9 +95,9 @@ class TriggerServiceAsyncStub(TriggerServiceStub):
     Errors: NOT_FOUND for an unknown flow; INVALID_ARGUMENT for a page token that is not ours.
     """
     PauseTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.PauseTriggerRequest, _trigger_service_pb2.Trigger]  # type: ignore[assignment]
-    """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
-    fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
-    what is paused changes nothing.
+    """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused, unless one is
+    without the trigger: that ends the pause. What it would have fired meanwhile is not made up for. A firing that is
+    being started at this moment may still start. Pausing what is paused changes nothing.
     Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
     """
     ResumeTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.ResumeTriggerRequest, _trigger_service_pb2.Trigger]  # type: ignore[assignment]
@@ -158,9 +158,9 @@ class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trigger_service_pb2.PauseTriggerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trigger_service_pb2.Trigger, _abc.Awaitable[_trigger_service_pb2.Trigger]]:
-        """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused. What it would have
-        fired meanwhile is not made up for. A firing that is being started at this moment may still start. Pausing
-        what is paused changes nothing.
+        """Stops a schedule from firing until it is resumed; new versions of the flow keep it paused, unless one is
+        without the trigger: that ends the pause. What it would have fired meanwhile is not made up for. A firing that is
+        being started at this moment may still start. Pausing what is paused changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
         """
 
