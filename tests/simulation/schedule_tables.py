@@ -60,7 +60,12 @@ class ScheduleTables:
         row = self.rows.get((p["flow_id"], p["trigger_id"]))
         if row is None or row.shard not in self.tables.held([p["shard"]], [p["token"]]):
             return []
-        if row.shard != p["shard"] or row.revision != p["revision"] or row.scheduled_for != p["was"]:
+        known = p["was"] is not None and (row.shard, row.revision, row.scheduled_for) == (
+            p["shard"],
+            p["revision"],
+            p["was"],
+        )
+        if not known:
             return []
         row.scheduled_for, row.fire_at = p["scheduled_for"], p["fire_at"]
         row.last_run_id = p["last_run_id"] or row.last_run_id

@@ -81,10 +81,10 @@ async def test_a_waiting_parent_leaves_memory_and_the_word_brings_it_back(begin,
         await client.save("inner", {"id": "work", **PURE})
         run = await client.start(await client.save("outer", {"id": "sub", "flow": "inner"}))
         await asyncio.wait_for(reached.wait(), 10)
-        step = (await client.steps(run["id"]))["sub"]
         async with asyncio.timeout(10):
             while metrics.RUNS_LOADED.series() != {(): 1}:
                 await asyncio.sleep(0.02)
+        step = (await client.steps(run["id"]))["sub"]
         waiting = (await client.run(run["id"]))["waiting"]
         go.set()
         final = await client.until(run["id"], "SUCCEEDED", seconds=5)
@@ -176,6 +176,14 @@ async def lost(given, envelope, context):
     await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
 
 
+async def child_of(client, run_id, step):
+    """The run that a step has begun, once it says so."""
+    async with asyncio.timeout(20):
+        while not (child := (await client.steps(run_id)).get(step, {}).get("child_run_id")):
+            await asyncio.sleep(0.02)
+    return child
+
+
 async def parked_child(client, mesh, **timeout):
     """A run, its child, and the child of that, in which a step is PARKED."""
     mesh.script = lost
@@ -183,11 +191,8 @@ async def parked_child(client, mesh, **timeout):
     await client.save("order", {"id": "paying", "flow": "pay"})
     top = await client.save("top", {"id": "t", "flow": "order", **timeout})
     run = await client.start(top)
-    async with asyncio.timeout(10):
-        while not mesh.count("charge"):
-            await asyncio.sleep(0.02)
-    middle = (await client.steps(run["id"]))["t"]["child_run_id"]
-    low = (await client.steps(middle))["paying"]["child_run_id"]
+    middle = await child_of(client, run["id"], "t")
+    low = await child_of(client, middle, "paying")
     await client.until(low, "PARKED")
     return run["id"], middle, low
 
