@@ -26,8 +26,9 @@ from reflux.api.routing.v1 import routing_service_pb2 as routing_pb
 from reflux.api.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 from reflux.core.document import JsonValue
 from reflux.core.effect import EffectClass, weakest
-from reflux.core.errors import Unavailable
+from reflux.core.errors import NotFound, Unavailable
 from reflux.core.expression import Expression, ExpressionProblem, compile_expression
+from reflux.core.flow.problems import nearest
 from reflux.core.reasons import Reason
 from reflux.orchestrator.credentials import slots_of
 from reflux.runtime import logs, rpc
@@ -216,6 +217,20 @@ class MeshView:
     def versions(self, node: str) -> Mapping[str, VersionView]:
         """The registered versions of a node, by version; empty for an unknown node."""
         return _known(self._versions).get(node, {})
+
+    def check_version(self, node: str, version: str) -> None:
+        """What a person names must be there.
+
+        Raises:
+            NotFound: NODE_VERSION_NOT_FOUND, with the nearest one.
+            Unavailable: the registry has not been heard yet.
+        """
+        known = self.versions(node)
+        if version not in known:
+            shown, hint = version[:100], nearest(version, known)
+            message = f"node {node} has no version {shown!r}" + (f": {hint}" if hint else "")
+            metadata = {"node": node, "version": shown}
+            raise NotFound(Reason.NODE_VERSION_NOT_FOUND, message, metadata=metadata)
 
     def route(self, node: str) -> RouteView | None:
         """The route of a node, or None."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from reflux.core.errors import InvalidArgument, NotFound
+from reflux.core.errors import InvalidArgument
 from reflux.core.flow.model import NodeAction
-from reflux.core.flow.problems import nearest
 from reflux.core.flow.variant import variant
 from reflux.core.fork import ForkPlan, plan_fork, plan_retry, step_not_found
 from reflux.core.names import StepPath
@@ -194,12 +193,7 @@ def check_versions(mesh: MeshView, flow: Flow, versions: Mapping[str, str]) -> N
             raise step_not_found(name, flow.steps, f"flow {flow.name}")
         if not isinstance(step.action, NodeAction):
             raise InvalidArgument(Reason.ARGUMENT_INVALID, f"versions: step {name} calls no node")
-        known = mesh.versions(step.action.node)
-        if version not in known:
-            shown, hint = version[:100], nearest(version, known)
-            message = f"node {step.action.node} has no version {shown!r}" + (f": {hint}" if hint else "")
-            metadata = {"node": step.action.node, "version": shown}
-            raise NotFound(Reason.NODE_VERSION_NOT_FOUND, message, metadata=metadata)
+        mesh.check_version(step.action.node, version)
 
 
 def _variant(flow: Flow, pins: tuple[tuple[str, str], ...], origin: RunState) -> Flow:

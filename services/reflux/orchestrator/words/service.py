@@ -15,7 +15,6 @@ from reflux.core.document import NULL
 from reflux.core.errors import NotFound, Refused, Unavailable
 from reflux.core.event import Choice, RunPhase
 from reflux.core.flow.model import ApproveAction, NodeAction
-from reflux.core.flow.problems import nearest
 from reflux.core.reasons import Reason
 from reflux.core.waits import MAX_KEY
 from reflux.core.word import (
@@ -232,13 +231,7 @@ class Words:
         run = (await self._reader.state(run_id)).steps.get(word.step)
         if run is None or not isinstance(run.step.action, NodeAction):
             return  # `hear` says what is wrong
-        node = run.step.action.node
-        known = self._mesh.versions(node)
-        if word.version not in known:
-            hint = nearest(word.version, known)
-            message = f"node {node} has no version {word.version!r}" + (f": {hint}" if hint else "")
-            metadata = {"node": node, "version": word.version}
-            raise NotFound(Reason.NODE_VERSION_NOT_FOUND, message, metadata=metadata)
+        self._mesh.check_version(run.step.action.node, word.version)
 
 
 def _approval_of(state: RunState, step: StepPath) -> None:
