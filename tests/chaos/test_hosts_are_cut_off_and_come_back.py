@@ -190,7 +190,7 @@ def test_a_host_of_nodes_is_cut_off_and_its_calls_go_elsewhere(
     eventually(lambda: endpoints(compose, "1.0.0"), "it registers again")
     looking(compose, ledger, "again", "http.request@1.0.0")
     again = succeeded(compose.rest, [start_once(compose.rest, "again", 0)])
-    assert [each["answered_by"] for each in again] == ["1.0.0"]
+    assert again[-1]["answered_by"] == "1.0.0"  # a proxy may hear of it after the registry
 
 
 def test_an_orchestrator_is_cut_off_and_damages_nothing_when_it_is_back(
