@@ -331,12 +331,15 @@ class Intake:
         )
         now = self._clock.now()
         events: list[ev.Event] = []
-        if queues(state):
+        if state.queued and state.finished is None and state.cancel is None:
             queued = await slots.queued(self._pool, run.id)
             if not self._holds(lease) or run.id in self._worker.runs:
                 return  # meanwhile
             run.begins_at = queued.start_at
-            events = [ev.RunAdmitted(now)] if queued.admitted and not _ends(words) else []
+            if queued.admitted and not queues(state):
+                run.begins_at = now  # one that was put aside: whoever lets it go on finds it due
+            elif queued.admitted and not _ends(words):
+                events = [ev.RunAdmitted(now)]
         if recovered and state.finished is None:
             events = [ev.RunRecovered(self._member, lease.token, now), *recover(state, now)]
         self._worker.add(run, events)
