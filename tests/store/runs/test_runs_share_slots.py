@@ -11,7 +11,9 @@ from grpc_status import rpc_status
 
 from reflux.api.trigger.v1.trigger_service_pb2 import DeliverWebhookRequest, HeaderField
 from reflux.api.trigger.v1.trigger_service_pb2_grpc import TriggerServiceStub
+from reflux.core.walker import decide
 from reflux.gateway import errors
+from reflux.orchestrator import worker
 from tests.store.runs.speaking import say
 from tests.support.operations import execute_step
 from tests.support.scripted_mesh import claim
@@ -295,6 +297,37 @@ async def test_a_run_that_cannot_be_read_keeps_its_slot_until_a_person_ends_it(b
         await client.until(third["id"], "SUCCEEDED")
 
     assert (waits["queue"]["position"], waits["queue"]["held"]) == (1, 1)
+    assert await slots_left(database_dsn) == (0, 0)
+
+
+async def test_a_turn_that_came_while_a_run_was_put_aside_is_not_lost(begin, mesh, monkeypatch, database_dsn):
+    """The word of it has come and gone when the run may go on."""
+    mesh.script = gate = Gate()
+    broken = True
+
+    def fails(state, now):
+        if broken and state.queued and state.quarantine is None:
+            raise RuntimeError("a defect")
+        return decide(state, now)
+
+    monkeypatch.setattr(worker, "decide", fails)
+    async with (
+        begin() as client,
+        await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as admin,
+    ):
+        await client.save("mended", STEP, policies=limited(limit=1))
+        first, second = [await client.start("mended", {"n": n}) for n in (1, 2)]
+        await gate.reached(1)
+        await say(client, "SkipStep", second["id"], step="a")  # it is read for that, and put aside
+        await client.until(second["id"], "PARKED")
+        broken = False
+        gate.let_all_go()
+        await client.until(first["id"], "SUCCEEDED")
+        async with asyncio.timeout(20):
+            while await (await admin.execute("SELECT FROM orchestrator.inbox")).fetchone() is not None:
+                await asyncio.sleep(0.05)
+        await say(client, "ResumeRun", second["id"])
+        await client.until(second["id"], "SUCCEEDED")
     assert await slots_left(database_dsn) == (0, 0)
 
 
