@@ -57,7 +57,7 @@ NAMES: Final = {FLOW: FLOW, "other": OTHER, "tell": TELL}
 """The flow that clients start, the one that its steps start, and the one that hears of a failure."""
 SEEDS_OF_A_FLOW: Final = 8
 HORIZON: Final = 500.0
-"""Seconds in which every world must have come to rest; ten runs that follow each other may take half of it."""
+"""Seconds in which every world must have come to rest; ten runs in a queue may take half of it."""
 _SOON: Final = timedelta(seconds=5)
 """Who takes a shard over takes on what is due so soon, and nothing else."""
 _LATELY: Final = timedelta(seconds=1)
