@@ -128,6 +128,11 @@ class RunCreated:
     faults: FaultPlan | None = None
     """Of a test run, perhaps without any; None: it is no test."""
 
+    @property
+    def attempt(self) -> int:
+        """At the whole run, from 1."""
+        return self.origin.attempt if self.origin is not None else 1
+
 
 @dataclass(frozen=True, slots=True)
 class RunAdmitted:

@@ -47,6 +47,7 @@ from reflux.core.flow.model import (
 from reflux.core.flow.problems import nearest
 from reflux.core.kept import items_digest
 from reflux.core.names import StepPath
+from reflux.core.origin import Operation, Origin
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT
 
@@ -76,6 +77,12 @@ class ForkPlan:
     points: tuple[StepPath, ...]
     kept: tuple[ev.OutcomeKept, ...]
     anew: tuple[Anew, ...]
+
+    def begins(self, operation: Operation, origin: RunState) -> Origin:
+        """How the new run begins; a retry is one more attempt at the same, a fork is something else."""
+        created = origin.created
+        attempt = created.attempt + 1 if operation is Operation.RETRY else 1
+        return Origin(operation, origin.id, self.points, created.flow_version, len(self.kept), attempt)
 
 
 def plan_fork(origin: RunState, target: Flow, point: StepPath) -> ForkPlan:

@@ -34,6 +34,8 @@ class Origin:
     """Of the origin; 0 without one."""
     kept: int = 0
     """How many outcomes follow in the journal."""
+    attempt: int = 1
+    """Of the whole run, from 1: a retry has one more than the run it goes on from."""
 
 
 @dataclass(frozen=True, slots=True)

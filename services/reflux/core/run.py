@@ -66,7 +66,7 @@ def begin(run_id: RunId, flow: Flow, created: ev.RunCreated) -> RunState:
             "steps": {},
             **context,
             "vars": dict(flow.vars),
-            "run": {"id": run_id, "started_at": created.time.isoformat(), "attempt": 1},
+            "run": {"id": run_id, "started_at": created.time.isoformat(), "attempt": created.attempt},
             "flow": {"name": created.flow_name, "version": created.flow_version},
             "trigger": _trigger(created),
         },

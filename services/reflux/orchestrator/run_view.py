@@ -219,6 +219,7 @@ def _origin(created: ev.RunCreated) -> dict[str, Any] | None:
         "steps": list(origin.steps),
         "flow_version": origin.flow_version,
         "kept": origin.kept,
+        "attempt": origin.attempt,
     }
 
 

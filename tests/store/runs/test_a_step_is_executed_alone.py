@@ -90,6 +90,7 @@ async def test_a_step_of_a_run_is_executed_with_what_it_saw(begin, mesh):
         "steps": ["end"],
         "flow_version": 1,
         "kept": 0,
+        "attempt": 1,
     }
     assert total["output"] == {"of": "open", "n": 2}
     assert price["output"] == same["output"] == {"step": "price", "given": {"n": 5}}

@@ -136,10 +136,32 @@ async def test_a_retry_repeats_no_effect(begin, mesh, ledger):
         "steps": ["lines[1]/mail"],
         "flow_version": 1,
         "kept": 4,
+        "attempt": 2,
     }
     assert steps["lines[0]/charge"]["kept_from"] == run["id"]
     assert steps["lines[1]/mail"]["kept_from"] == ""
     assert again["state"] == "FAILED"
+
+
+async def test_a_retry_is_one_attempt_more_at_the_whole_run(begin, mesh):
+    """Expressions see which one it is, as whoever looks at the run does; a fork begins to count anew."""
+    seen = []
+
+    async def fail_twice(given, envelope, context):
+        seen.append(given["attempt"])
+        if given["attempt"] < 3:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not yet")
+        return {}
+
+    mesh.script = fail_twice
+    async with begin() as client:
+        step = {"id": "a", "node": "work.pure", "with": {"attempt": "{{ run.attempt }}"}}
+        first = await client.start(await client.save("tried", step), wait="10s")
+        second = await client.until((await retry(client, first["id"]))["run"]["id"], "FAILED")
+        third = await client.until((await retry(client, second["id"]))["run"]["id"], "SUCCEEDED")
+        other = await client.until((await fork(client, third["id"], "a"))["run"]["id"], "FAILED")
+    assert seen == [1, 2, 3, 1]
+    assert [run["origin"]["attempt"] for run in (second, third, other)] == [2, 3, 1]
 
 
 async def test_a_fork_that_was_promised_goes_on_without_its_orchestrator(begin, mesh, ledger):

@@ -52,7 +52,13 @@ beginnings = st.builds(
 """What is known of an assignment before there is an answer."""
 
 origins = st.builds(
-    Origin, st.sampled_from(Operation), texts, st.lists(texts, max_size=3).map(tuple), counts, counts
+    Origin,
+    st.sampled_from(Operation),
+    texts,
+    st.lists(texts, max_size=3).map(tuple),
+    counts,
+    counts,
+    st.integers(1, 1000),
 )
 
 KINDS = {

@@ -23,6 +23,7 @@ def written(event: ev.RunCreated) -> dict[str, Any]:
             steps=origin.steps,
             flow_version=origin.flow_version,
             kept=origin.kept,
+            attempt=origin.attempt,
         )
     if event.pins:
         fields["pins"] = dict(event.pins)
@@ -45,7 +46,8 @@ def origin(stored: pb.RunCreated) -> Origin | None:
         return None
     held = stored.origin
     steps = tuple(StepPath(step) for step in held.steps)
-    return Origin(Operation(held.operation), held.run_id, steps, held.flow_version, held.kept)
+    operation, attempt = Operation(held.operation), held.attempt or 1
+    return Origin(operation, held.run_id, steps, held.flow_version, held.kept, attempt)
 
 
 def pins(stored: pb.RunCreated) -> tuple[tuple[str, str], ...]:

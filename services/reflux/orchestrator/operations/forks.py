@@ -13,7 +13,7 @@ from reflux.core.flow.model import NodeAction
 from reflux.core.flow.variant import variant
 from reflux.core.fork import ForkPlan, plan_fork, plan_retry, step_not_found
 from reflux.core.names import StepPath
-from reflux.core.origin import Operation, Origin
+from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.launcher import StartOnce, check_start
@@ -132,9 +132,7 @@ class Forks:
         else:
             plan = plan_fork(origin, target, point)
         changed = await self._changed(origin, resolved)
-        begins = Origin(
-            going.operation, origin.id, plan.points, origin.created.flow_version, kept=len(plan.kept)
-        )
+        begins = plan.begins(going.operation, origin)
         document = going.input or origin.created.input
         derived = Derived(begins, pins, only, plan.kept, self._pool, origin.created)
         if going.dry_run:

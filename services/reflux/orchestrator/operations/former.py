@@ -38,8 +38,7 @@ class Former:
     @property
     def origin(self) -> Origin:
         """Where the new one comes from."""
-        number, kept = self.state.created.flow_version, len(self.plan.kept)
-        return Origin(Operation.RETRY, self.state.id, self.plan.points, number, kept)
+        return self.plan.begins(Operation.RETRY, self.state)
 
 
 async def former_child(

@@ -439,6 +439,7 @@ class Origin(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     FLOW_VERSION_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """fork, retry or execute_step."""
     run_id: _builtins.str
@@ -447,6 +448,10 @@ class Origin(_message.Message):
     """The origin's flow version; 0 without an origin."""
     kept: _builtins.int
     """How many OutcomeKept follow."""
+    attempt: _builtins.int
+    """Of the whole run, from 1: a retry has one more than the run it goes on from. 0 in journals that are older than
+    the field, whose expressions saw 1.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the steps from which it goes on."""
@@ -459,10 +464,11 @@ class Origin(_message.Message):
         steps: _abc.Iterable[_builtins.str] | None = ...,
         flow_version: _builtins.int = ...,
         kept: _builtins.int = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

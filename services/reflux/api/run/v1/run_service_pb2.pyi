@@ -300,6 +300,7 @@ class Origin(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     FLOW_VERSION_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """fork, retry or execute_step."""
     run_id: _builtins.str
@@ -308,6 +309,8 @@ class Origin(_message.Message):
     """Flow version of that run; 0 without one."""
     kept: _builtins.int
     """How many outcomes it took over."""
+    attempt: _builtins.int
+    """Of the whole run, as `run.attempt` in expressions: a retry has one more than the run it goes on from, all others 1."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the steps from which it goes on; of execute_step the one it consists of."""
@@ -320,10 +323,11 @@ class Origin(_message.Message):
         steps: _abc.Iterable[_builtins.str] | None = ...,
         flow_version: _builtins.int = ...,
         kept: _builtins.int = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
