@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class ScheduleTables:
         for what in ("fired", "skipped", "missed", "failed"):
             setattr(row, what, getattr(row, what) + p[what])
         return [(True,)]
+
+    def pass_over(self, p: Any) -> list[Row]:
+        handles = self.tables.start_keys
+        if not self.tables.held([p["shard"]], [p["token"]]):
+            return []
+        passed = dict(zip(p["keys"], p["digests"], strict=True))
+        fresh = [key for key in passed if (p["scope"], key) not in handles]
+        for key in fresh:
+            handles[p["scope"], key] = (passed[key], p["nobody"], self.tables.now() + timedelta(days=7))
+        return [(key,) for key in fresh]
 
     def pause_schedule(self, p: Any) -> list[Row]:
         row = self.rows.get((p["flow_id"], p["trigger_id"]))

@@ -17,6 +17,7 @@ import pytest
 
 from reflux.orchestrator.store import arrays, outcomes
 from reflux.orchestrator.store.pool import fetch, fetch_of
+from reflux.orchestrator.triggers.schedules import NOBODY
 from reflux.runtime.postgres import load_sql, open_pool
 from tests.simulation.database import STATEMENTS, TRIGGERS, WORDS
 from tests.simulation.schedule_tables import ScheduleRow
@@ -173,7 +174,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             "keep_signal" | "find_signal" | "find_word" | "match_signals" | "any_to_match" | "forget_signals"
         ):
             return _signals(rng, tables, name, run)
-        case "find_due_schedules" | "settle_schedule" | "pause_schedule" | "unfinished_runs":
+        case "find_due_schedules" | "settle_schedule" | "pass_over" | "pause_schedule" | "unfinished_runs":
             return name, _schedule(rng, tables, held, now)
         case "get_run":
             return name, {"run_id": run}
@@ -249,6 +250,10 @@ def _schedule(rng: Random, tables: Tables, held: dict[str, Any], now: datetime) 
         "error_scheduled_for": None,
         "error_reason": rng.choice((None, "BAD")),
         "error_message": None,
+        "scope": "s",
+        "keys": ["k2", "k3"],
+        "digests": [b"2", b"3"],
+        "nobody": NOBODY,
     }
 
 

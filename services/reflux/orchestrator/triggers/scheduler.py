@@ -8,6 +8,8 @@
   its token, so who has lost the shard starts nothing.
 - **Not never.** The schedule is moved on after its runs are durable. A crash in between is found by the next
   look, of the next owner.
+- **Not late.** A firing that is passed over cannot begin any more, however late a start of it reaches the
+  database: its handle is taken first, and only who has none yet is missed.
 - **In order.** The firings of one trigger are started one after the other; those of different triggers do
   not wait for each other. With `overlap: queue` the schedule stands at its oldest firing until the run of the
   one before has ended: what waits is the rule's moments from there to now, so a queue costs one row.
@@ -39,7 +41,7 @@ from reflux.orchestrator import metrics
 from reflux.orchestrator.launcher import Cause, StartOnce
 from reflux.orchestrator.store import inbox
 from reflux.orchestrator.store.start import find_all_started, find_started
-from reflux.orchestrator.triggers.schedules import FiringProblem, Settled
+from reflux.orchestrator.triggers.schedules import NOBODY, FiringProblem, Settled
 from reflux.orchestrator.words import stored
 from reflux.runtime import logs
 from reflux.runtime.tasks import forever
@@ -181,7 +183,7 @@ class Scheduler:
         )
         work = _Work(flow, trigger, due, lease)
         if plan.missed:
-            settled = await self._begun(work, plan, settled)
+            settled = await self._pass_over(work, plan, settled)
         for moment in plan.due:
             settled = await self._start(work, moment, settled)
             if settled.scheduled_for == moment:
@@ -189,17 +191,23 @@ class Scheduler:
         if await self._store.settle(due, lease, settled):
             _count(due, plan.due, settled)
 
-    async def _begun(self, work: _Work, plan: Firings, settled: Settled) -> Settled:
-        """Takes from what is passed over now what somebody has started who could not say so any more.
+    async def _pass_over(self, work: _Work, plan: Firings, settled: Settled) -> Settled:
+        """Lets no run begin for what is missed, but for what has begun and nobody could say so any more.
 
-        It is looked for among the oldest ones: whoever starts a firing does so when its time has come.
+        Only the oldest ones may have been started: whoever starts a firing does so when its time has come.
         """
         due, schedule = work.due, work.trigger.schedule
         end = plan.due[0] if plan.due else plan.following
         oldest = (due.scheduled_for, *schedule.upcoming(due.scheduled_for, MAX_CATCHUP))
-        moments = {format_moment(moment): moment for moment in oldest if end is None or moment < end}
-        known = await find_all_started(self._pool, _once(due.key, due.scheduled_for).scope, list(moments))
-        begun = [(moment, known[key].run_id) for key, moment in moments.items() if key in known]
+        passed = [moment for moment in oldest if end is None or moment < end]
+        handles = [_once(due.key, moment) for moment in passed]
+        await self._store.pass_over(work.lease, handles)
+        known = await find_all_started(self._pool, handles[0].scope, [once.key for once in handles])
+        begun = [
+            (moment, known[once.key].run_id)
+            for moment, once in zip(passed, handles, strict=True)
+            if once.key in known and known[once.key].run_id != NOBODY
+        ]
         if not begun:
             return settled
         moment, run_id = begun[-1]
@@ -218,10 +226,9 @@ class Scheduler:
                 return
             plan = trigger.schedule.plan(first, due.now, due.key)
             oldest = plan.due[0] if plan.due else plan.following
-            if (
-                oldest != first
-            ):  # more waited than may: those that are given up are counted before others begin
-                given_up = _from(work, oldest, missed=plan.missed)
+            if oldest != first:
+                # More waited than may: those that are given up are counted before others begin.
+                given_up = await self._pass_over(work, plan, _from(work, oldest, missed=plan.missed))
                 if await self._store.settle(due, work.lease, given_up):
                     _count(due, (), given_up)
                 return
@@ -280,6 +287,8 @@ class Scheduler:
                 raise
             problem = FiringProblem(moment, error.reason.value, error.message[:MAX_MESSAGE])
             return replace(before, scheduled_for=moment, fire_at=due.now + QUEUE_PAUSE, problem=problem)
+        if run_id == NOBODY:  # it was passed over, by a version of the flow that had another `catchup`
+            return replace(before, missed=before.missed + 1)
         return replace(before, last=(moment, fire_at, run_id), problem=None, fired=before.fired + 1)
 
     async def _earlier(self, flow: Resolved, trigger: Scheduled, once: StartOnce) -> RunId | _Skipped | None:

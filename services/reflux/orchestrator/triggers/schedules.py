@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
     from reflux.core.document import JsonValue
     from reflux.core.flow.scheduled import Scheduled
+    from reflux.orchestrator.launcher import StartOnce
     from reflux.orchestrator.store.journal import ShardLease
     from reflux.runtime.postgres import Connection, Pool
 
 Place = tuple[FlowId, str]
 """Flow and trigger: the key of a row."""
+NOBODY: Final = RunId("00000000-0000-0000-0000-000000000000")
+"""What the handle of a firing stands for that shall have no run."""
 MAX_UNFINISHED: Final = 1_000
 """Earlier runs of a trigger that one firing looks at."""
 
@@ -158,6 +161,18 @@ class ScheduleStore:
             "failed": settled.failed,
         }
         return bool(await self._fetch("settle_schedule", values))
+
+    async def pass_over(self, lease: ShardLease, firings: Sequence[StartOnce]) -> None:
+        """Let these firings of one schedule have no run, but for those that have one; nothing if not ours."""
+        values = {
+            "shard": lease.shard,
+            "token": lease.token,
+            "scope": firings[0].scope,
+            "keys": [firing.key for firing in firings],
+            "digests": [firing.body_digest for firing in firings],
+            "nobody": NOBODY,
+        }
+        await self._fetch("pass_over", values)
 
     async def unfinished(self, flow_id: FlowId, actor: str) -> list[RunId]:
         """Runs that a trigger started by itself and that have not ended, oldest first."""
