@@ -89,16 +89,28 @@ def moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def clock(text: str | None) -> str:
-    """A time of day, local, to the millisecond."""
+def clock(text: str | None, now: datetime | None = None) -> str:
+    """A time of day, local, to the millisecond; with its date when that is not today's."""
     at = moment(text)
-    return at.astimezone().strftime("%H:%M:%S.%f")[:-3] if at else ""
+    if at is None:
+        return ""
+    at = at.astimezone()
+    today = at.date() == (now or datetime.now(UTC)).astimezone().date()
+    return at.strftime("%H:%M:%S.%f" if today else "%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def local(text: str | None) -> str:
     """A moment in local time, to the second, with the offset."""
     at = moment(text)
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z") if at else ""
+
+
+def waiting(of: Mapping[str, Any] | None) -> str:
+    """A Waiting: why, and until when if that is known; empty for what does not wait."""
+    if not of:
+        return ""
+    until = f", until {local(of['until'])}" if of.get("until") else ""
+    return f"{of['why']}{until}"
 
 
 def ago(text: str | None, now: datetime | None = None) -> str:

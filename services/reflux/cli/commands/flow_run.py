@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from reflux.cli import completion, documents, exits, failures
+from reflux.cli import completion, documents, exits, failures, spoken
 from reflux.cli.commands.run_watch import follow
 from reflux.cli.exits import Exit
 from reflux.cli.failures import CommandError, wrong
@@ -121,7 +121,7 @@ def show_end(reflux: Session, answer: dict[str, Any]) -> None:
         reflux.out.note(f"  {step}{error['reason']}: {error['message']}")
     waiting = answer.get("waiting")
     if waiting and not error:
-        reflux.out.note(f"  {waiting['why']}")
+        reflux.out.note(f"  {spoken.waiting(waiting)}")
     if state != "CANCELED":
         reflux.out.note(f"  see `reflux run why {answer['id']}`")
 

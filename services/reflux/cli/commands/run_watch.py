@@ -136,7 +136,7 @@ def tell(event: dict[str, Any]) -> tuple[str, str]:
         case "AttemptFinished":
             return f"{step}: attempt {data['attempt']} {_attempt_end(data)}", _style(data["state"])
         case "StepEntered":
-            until = f", until {spoken.clock(data['until'])}" if data.get("until") else ""
+            until = f", until {spoken.local(data['until'])}" if data.get("until") else ""
             asks = f": {data['message']}" if data.get("message") else ""
             return f"{step}: begins{asks}{until}", ""
         case "StepSettled":

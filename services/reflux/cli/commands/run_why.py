@@ -101,8 +101,7 @@ def show_steps(out: Output, steps: Sequence[dict[str, Any]]) -> None:
     rows = []
     for step in steps:
         last = step["attempts"][-1] if step["attempts"] else {}
-        error, waiting = step["error"] or {}, step["waiting"] or {}
-        until = f", until {spoken.clock(waiting['until'])}" if waiting.get("until") else ""
+        error = step["error"] or {}
         reason = " ".join(filter(None, (error.get("reason"), step["skip_reason"])))
         rows.append(
             (
@@ -115,7 +114,7 @@ def show_steps(out: Output, steps: Sequence[dict[str, Any]]) -> None:
                 len(step["attempts"]) or "",
                 last.get("tries") or "",
                 spoken.took(step["start_time"], step["finish_time"]),
-                f"{waiting['why']}{until}" if waiting else reason,
+                spoken.waiting(step["waiting"]) or reason,
             )
         )
     out.table(columns, rows)
@@ -168,8 +167,7 @@ def _explain(out: Output, step: dict[str, Any]) -> None:
     if (asked := step.get("approval")) is not None and asked["message"]:
         out.prose(f"It asks: {asked['message']}")
     if step["waiting"]:
-        until = f", until {spoken.local(step['waiting']['until'])}" if step["waiting"]["until"] else ""
-        out.prose(f"It waits: {step['waiting']['why']}{until}.")
+        out.prose(f"It waits: {spoken.waiting(step['waiting'])}.")
 
 
 class _Ejected:
@@ -341,4 +339,4 @@ def _because(run: dict[str, Any]) -> str:
     if run["error"]:
         step = f" in step {run['error']['step']}" if run["error"]["step"] else ""
         return f": {run['error']['reason']}{step}: {run['error']['message']}"
-    return f": {run['waiting']['why']}" if run["waiting"] else ""
+    return f": {spoken.waiting(run['waiting'])}" if run["waiting"] else ""
