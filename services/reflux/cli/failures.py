@@ -8,6 +8,8 @@ what people see: the reason, the message, each wrong place, and what to do.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from reflux.cli import exits
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from reflux.cli.documents import Document
     from reflux.cli.target import Target
+    from reflux.runtime.rpc import RpcFailure
 
 _HINTS: Final = {
     "ABORTED": "it changed since it was read: look at it again, then repeat the command",
@@ -99,11 +102,21 @@ def of_call(error: grpc.RpcError, target: Target) -> Failure:
     if not read.reason and read.code.name in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
         return of_error(Unavailable(Reason.SERVICE_UNREACHABLE, *_unheard(error, target)), target.hint)
     status = _status(error) or {"code": code, "message": read.message, "details": []}
-    hint = _HINTS.get(read.code.name, "")
+    hint = _HINTS.get(read.code.name, "") or _again(read)
     message = read.message
     if not read.reason:
         message = f"{target.address} answered {read.code.name}: {read.message}"
     return Failure(status, exits.of_code(code), read.reason, message, read.violations, hint)
+
+
+def _again(read: RpcFailure) -> str:
+    """When to come again, if a limit says so."""
+    from reflux.core.flow.durations import format_duration
+
+    if read.code.name != "RESOURCE_EXHAUSTED" or read.retry_seconds is None:
+        return ""
+    wait = timedelta(seconds=max(1, ceil(read.retry_seconds)))  # rounded up, as Retry-After is
+    return f"the same command may work in {format_duration(wait)}"
 
 
 def _unheard(error: grpc.RpcError, target: Target) -> tuple[str]:

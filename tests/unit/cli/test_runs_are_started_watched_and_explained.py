@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from reflux.api.routing.v1 import routing_service_pb2 as route_pb
-from reflux.core.errors import Unavailable
+from reflux.core.errors import Exhausted, Unavailable
 from reflux.core.reasons import Reason
 from tests.unit.cli.shapes import CREATED, RUN, SETTLED, a_run, a_step, a_try, an_attempt, finished
 
@@ -80,6 +80,27 @@ def test_a_start_that_was_not_answered_says_how_to_ask_again(server: FakeServer,
     server.next_errors = [Unavailable(Reason.NOT_ACCEPTING, "draining")]
     ended = reflux("flow", "run", "orders", "--request-id", "order-42")
     assert ended.status == 5
+    assert "--request-id order-42 gives that run again" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds", "told"), [("RATE_LIMIT", 5.2, "6s"), ("CONCURRENCY_LIMIT", None, "1s")]
+)
+def test_a_start_over_a_limit_says_when_to_come_again(
+    server: FakeServer, reflux: Reflux, reason: str, seconds: float | None, told: str
+) -> None:
+    """Nothing was accepted, so there is no run that could be asked for again."""
+    server.next_errors = [Exhausted(Reason(reason), "orders is busy", retry_seconds=seconds)]
+    ended = reflux("flow", "run", "orders", "--request-id", "order-42")
+    assert ended.status == 5
+    assert ended.stderr == f"reflux: {reason}: orders is busy\n  the same command may work in {told}\n"
+
+
+def test_a_start_that_was_perhaps_accepted_says_both(server: FakeServer, reflux: Reflux) -> None:
+    """An orchestrator that is full says when to come again; a run may have begun all the same."""
+    server.next_errors = [Exhausted(Reason.NOT_ACCEPTING, "full", retry_seconds=65)]
+    ended = reflux("flow", "run", "orders", "--request-id", "order-42")
+    assert "the same command may work in 1m5s\n" in ended.stderr
     assert "--request-id order-42 gives that run again" in ended.stderr
 
 

@@ -6,6 +6,7 @@ longer than the API's is several calls, and a broken connection is told with wha
 
 import time
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, NamedTuple
 
@@ -17,9 +18,12 @@ from reflux.cli.exits import Exit
 from reflux.cli.failures import CommandError, wrong
 from reflux.cli.options import AsJson, DataDir, Server
 from reflux.cli.session import SECONDS, Session, read, session
+from reflux.core.reasons import Reason
 
 _LONGEST_WAIT = timedelta(seconds=300)
 """Of one call; the API's own limit."""
+_SURELY_REFUSED = (Reason.CONCURRENCY_LIMIT, Reason.RATE_LIMIT)
+"""Decided in the transaction that would have accepted the run; of others nobody knows whether it was."""
 _GOING_ON = ("QUEUED", "RUNNING", "CANCELING", "PAUSED")
 
 Input = Annotated[
@@ -163,13 +167,11 @@ def _call(reflux: Session, request: Any, timeout: float) -> dict[str, Any]:
         answer: dict[str, Any] = read(reflux.runs.ExecuteFlow(request, timeout=timeout))
     except grpc.RpcError as error:
         failure = failures.of_call(error, reflux.target)
-        if failure.exit is not Exit.UNREACHABLE:
+        if failure.exit is not Exit.UNREACHABLE or failure.reason in _SURELY_REFUSED:
             raise
         hint = f"if it was accepted all the same, --request-id {request.request_id} gives that run again"
         hints = "\n  ".join(filter(None, (failure.hint, hint)))
-        raise CommandError(
-            failures.Failure(failure.status, failure.exit, failure.reason, failure.message, hint=hints)
-        ) from error
+        raise CommandError(replace(failure, hint=hints)) from error
     return answer
 
 
