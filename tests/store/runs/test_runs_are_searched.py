@@ -1,6 +1,6 @@
 """Runs are found by what is known of them: key, failure, trigger, and where they come from."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -10,6 +10,7 @@ from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.core.reasons import Reason
+from reflux.orchestrator.operations import search
 from reflux.runtime import rpc
 from tests.support.operations import bulk, failures, fork, retry
 
@@ -67,6 +68,23 @@ async def test_failures_that_are_the_same_are_one_group(begin, mesh):
     assert listed == odd[::-1]
     assert runs[1]["fingerprint"] == groups["one"].fingerprint
     assert other["fingerprint"] == groups["two"].fingerprint
+
+
+async def test_failures_before_a_time_are_those_of_the_days_before_it(begin, mesh, monkeypatch):
+    """Not of the last days before now, in which nothing can have happened before that time."""
+    monkeypatch.setattr(search, "FAILURES_WITHIN", timedelta(milliseconds=1))
+    mesh.script = fail_odd
+    async with begin() as client:
+        await client.save("one", {"id": "a", **PURE, "with": {"n": 1}})
+        run = await client.start("one", wait="10s")
+        before = Timestamp()
+        before.FromDatetime(datetime.fromisoformat(run["create_time"]) + timedelta(microseconds=500))
+        of_now = await failures(client)
+        of_then = await failures(client, created_before=before)
+        of_year_1 = await failures(client, created_before=Timestamp(seconds=-62_135_596_800))
+
+    assert of_now == of_year_1 == []
+    assert [group.example.id for group in of_then] == [run["id"]]
 
 
 async def test_runs_are_found_by_their_key(begin, mesh):

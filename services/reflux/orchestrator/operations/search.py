@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FAILURES_WITHIN: Final = timedelta(days=30)
 """How far back failures are grouped unless a time is given: a page reads all runs of its groups."""
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 MAX_TEXT: Final = 1_000
 """Characters of a filter."""
 
@@ -87,7 +88,9 @@ async def list_fingerprints(
     scope = f"fingerprints {flow_id} {since} {before}"
     size = pages.page_size(request.page_size)
     after = pages.read_token(scope, request.page_token, first="")
-    which = RunFilter(flow_id, created_from=since or clock.now() - FAILURES_WITHIN, created_before=before)
+    last = min(before or clock.now(), clock.now())
+    earliest = last - min(FAILURES_WITHIN, last - _FIRST)  # year 1 is a time, too
+    which = RunFilter(flow_id, created_from=since or earliest, created_before=before)
     groups = await runs.list_failures(pool, which, limit=size + 1, after=after)
     token = pages.write_token(scope, groups[size - 1].fingerprint) if len(groups) > size else ""
     found = [_group(group) for group in groups[:size]]

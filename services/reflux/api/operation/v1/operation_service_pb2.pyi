@@ -296,7 +296,7 @@ class ListFingerprintsRequest(_message.Message):
     """next_page_token of the page before."""
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
-        """Only runs created at or after this time; absent: within 30 days."""
+        """Only runs created at or after this time; absent: within the 30 days before created_before, or before now."""
 
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
