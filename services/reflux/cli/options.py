@@ -25,6 +25,16 @@ AsJson = Annotated[
 IgnoreContracts = Annotated[
     bool, typer.Option("--ignore-contracts", help="Also to versions that flows in use do not fit.")
 ]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION|TIME", help="Only those created since, such as 15m, 2d or 2026-01-31T12:00:00Z."
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION|TIME", help="Only those created before; 2d is two days ago."),
+]
 Tests = Annotated[
     bool | None,
     typer.Option("--test/--no-test", help="Only tests and what comes of them; or only what is none."),

@@ -18,6 +18,8 @@ class Operations(OperationServiceServicer):
     def __init__(self) -> None:
         self.said: list[tuple[Any, Any]] = []
         self.answers: list[Any] = []
+        self.listed: list[pb.ListFingerprintsRequest] = []
+        """Requests for failures."""
 
     def ForkRun(self, request: Any, context: Any) -> HttpBody:
         return self._answer(request)
@@ -36,6 +38,7 @@ class Operations(OperationServiceServicer):
         return self._answer(request, nothing)
 
     def ListFingerprints(self, request: Any, context: Any) -> pb.ListFingerprintsResponse:
+        self.listed.append(request)
         group = pb.Fingerprint(fingerprint="0123456789abcdef", count=3)
         group.example.flow_name = "orders"
         group.example.error.reason, group.example.error.message = "NODE_FAULT", "it is ill"

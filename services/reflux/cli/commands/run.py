@@ -5,13 +5,13 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, documents, exits
+from reflux.cli.bounds import bounds
 from reflux.cli.commands import run_bulk, run_failures, run_operations, run_say, run_why
 from reflux.cli.commands.flow_run import show_end
-from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_watch import follow, get_run
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server, Tests
+from reflux.cli.options import AsJson, DataDir, Server, Since, Tests, Until
 from reflux.cli.output import Column
 from reflux.cli.session import SECONDS, all_pages, read, session, to_dict
 from reflux.cli.spoken import ago, local, money, took
@@ -47,12 +47,8 @@ def list_runs(
         str, typer.Option(help="Only started by this trigger of the flow; needs --flow.")
     ] = "",
     origin: Annotated[str, typer.Option(metavar="RUN", help="Only those that go on from this run.")] = "",
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION|TIME", help="Only those created since, such as 15m, 2d or 2026-01-31T12:00:00Z."
-        ),
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     test: Tests = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     server: Server = None,
@@ -77,8 +73,8 @@ def list_runs(
             request.states.append(Run.State.Value(each.upper()))
         if len(request.states) == 1:  # what servers have understood from the beginning
             request.state = request.states.pop()
-        if since is not None:
-            request.created_after.FromDatetime(since_of(since))
+        for field, at in bounds(since, until).items():
+            getattr(request, field).FromDatetime(at)
         runs = [to_dict(each) for each in all_pages(reflux.runs.ListRuns, request, "runs", limit=limit)]
         if as_json:
             reflux.out.json({"runs": runs})

@@ -6,26 +6,23 @@ from typing import Annotated, Any
 import typer
 
 from reflux.cli import completion, documents
+from reflux.cli.bounds import bounds
 from reflux.cli.commands.flow_run import read_input
-from reflux.cli.commands.run_failures import since_of
 from reflux.cli.commands.run_operations import pins
 from reflux.cli.exits import Exit
 from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server, Tests
+from reflux.cli.options import AsJson, DataDir, Server, Since, Tests, Until
 from reflux.cli.output import Column
 from reflux.cli.session import Session, read, session
 
 PAGE = 200
 """Runs in one call, so that each ends well before its deadline."""
 PAGE_SECONDS = 300.0
-_WHICH = "say which runs: --flow, --state, --since, --key, --fingerprint, --trigger or --origin"
+_WHICH = "say which runs: --flow, --state, --since, --until, --key, --fingerprint, --trigger or --origin"
 
 
 Flow = Annotated[str, typer.Option(help="Only of this flow, by name or id.", autocompletion=completion.flows)]
 State = Annotated[list[str] | None, typer.Option(metavar="STATE", help="Only in this state; repeatable.")]
-Since = Annotated[
-    str | None, typer.Option(metavar="DURATION|TIME", help="Only those created since, such as 15m.")
-]
 Expect = Annotated[
     int | None,
     typer.Option(min=0, help="Do it if at most so many match. Without it they are only counted and shown."),
@@ -56,6 +53,7 @@ def bulk(
     flow: Flow = "",
     state: State = None,
     since: Since = None,
+    until: Until = None,
     key: Annotated[str, typer.Option(help="Only with this key.")] = "",
     fingerprint: Annotated[str, typer.Option(help="Only with this failure.")] = "",
     trigger: Annotated[str, typer.Option(help="Only started by this trigger; needs --flow.")] = "",
@@ -79,10 +77,11 @@ def bulk(
     Exit status 1 when a run refused it.
     """
     with session(server, data_dir, as_json=as_json) as reflux:
+        created = bounds(since, until, repeatable=bool(request_id))
         which = {
             "flow_id": flow,
             "states": [each.upper() for each in state or ()],
-            "created_after": None if since is None else since_of(since).isoformat(),
+            **{field: at.isoformat() for field, at in created.items()},
             "key": key,
             "fingerprint": fingerprint,
             "trigger": trigger,
@@ -108,10 +107,7 @@ def bulk(
         if not said["filter"]:
             raise wrong(_WHICH)
         result = _all_pages(reflux, said, request_id or str(uuid.uuid4()))
-        if as_json:
-            reflux.out.json(result)
-        else:
-            _show(reflux, result, dry_run=expect is None)
+        _show(reflux, result, dry_run=expect is None)
         if any(one["message"] for one in result["outcomes"]):
             raise typer.Exit(Exit.FAILED)
 
@@ -146,6 +142,9 @@ def _all_pages(reflux: Session, said: dict[str, Any], request_id: str) -> dict[s
 
 
 def _show(reflux: Session, result: dict[str, Any], *, dry_run: bool) -> None:
+    if reflux.out.as_json:
+        reflux.out.json(result)
+        return
     if dry_run:
         columns = [Column("RUN"), Column("STATE")]
         rows = [(one["run_id"], one["state"]) for one in result["runs"]]

@@ -1,13 +1,12 @@
 """`reflux run failures`: which failures there are, and how many runs have each."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from reflux.cli import completion
-from reflux.cli.failures import wrong
-from reflux.cli.options import AsJson, DataDir, Server
+from reflux.cli.bounds import bounds
+from reflux.cli.options import AsJson, DataDir, Server, Until
 from reflux.cli.output import Column
 from reflux.cli.session import all_pages, session, to_dict
 from reflux.cli.spoken import ago
@@ -21,9 +20,11 @@ def failures(
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="DURATION|TIME", help="Only of runs created since, such as 15m; else of the last 30 days."
+            metavar="DURATION|TIME",
+            help="Only of runs created since, such as 15m; else of the 30 days before --until or now.",
         ),
     ] = None,
+    until: Until = None,
     server: Server = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -36,8 +37,8 @@ def failures(
 
     with session(server, data_dir, as_json=as_json) as reflux:
         request = ListFingerprintsRequest(flow_id=flow)
-        if since is not None:
-            request.created_after.FromDatetime(since_of(since))
+        for field, at in bounds(since, until).items():
+            getattr(request, field).FromDatetime(at)
         groups = all_pages(reflux.operations.ListFingerprints, request, "fingerprints")
         found = sorted(map(to_dict, groups), key=lambda group: -int(group["count"]))
         if as_json:
@@ -67,22 +68,3 @@ def _row(group: dict[str, Any]) -> tuple[object, ...]:
         error.get("step", ""),
         f"{error.get('reason', '')}: {error.get('message', '')}",
     )
-
-
-def since_of(text: str) -> datetime:
-    """How far back: a duration, or a time.
-
-    Raises:
-        CommandError: it is neither.
-    """
-    from reflux.core.flow.durations import RULE, parse_duration
-
-    try:
-        return datetime.now(UTC) - parse_duration(text)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise wrong(f"--since {text}: a duration {RULE}, or a time such as 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.astimezone()
