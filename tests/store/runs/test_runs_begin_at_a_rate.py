@@ -72,7 +72,7 @@ async def test_a_start_that_comes_too_early_is_refused_and_told_when(begin, mesh
             await client.start("strict")
         refusals, after = [], []
         for _ in range(3):
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
+            with pytest.raises(grpc.aio.AioRpcError, match="begins at most 2 runs per 10m") as refused:
                 await client.start("strict")
             refusals.append(refusal(refused.value))
             after.append(int(dict(refused.value.trailing_metadata())["retry-after"]))

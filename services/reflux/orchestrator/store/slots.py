@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from reflux.core.errors import Exhausted
+from reflux.core.flow.durations import format_duration
 from reflux.core.reasons import Reason
 from reflux.orchestrator import metrics
 from reflux.orchestrator.store import arrays
@@ -88,7 +89,8 @@ def refused(verdict: str, flow_name: str, claim: Claim, at: datetime | None, now
     if verdict == "rate" and claim.rate is not None:
         rate = claim.rate
         seconds = None if at is None else max(0.0, (at - now).total_seconds())
-        message = f"{named(flow_name, rate.key)} begins at most {rate.limit} runs per {rate.per}"
+        per = format_duration(rate.per)
+        message = f"{named(flow_name, rate.key)} begins at most {rate.limit} runs per {per}"
         metadata = {"flow": flow_name, "key": rate.key, "limit": str(rate.limit)}
         return Exhausted(Reason.RATE_LIMIT, message, metadata=metadata, retry_seconds=seconds)
     assert claim.slot is not None, "a run without a claim is not refused"
