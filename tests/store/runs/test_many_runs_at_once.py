@@ -398,3 +398,22 @@ async def test_a_bulk_that_does_not_say_enough_is_refused(begin, mesh, nodes):
     ]
     assert "did you mean retry" in errors[3].message
     assert [(one.pointer, one.message) for one in unnamed.violations] == [("/operation", "the bulk needs it")]
+
+
+async def test_each_wrong_field_of_a_bulk_is_told_once_under_its_own_name(begin, mesh):
+    """A count that was given, but is none, is not asked for again; nobody has to know what run_id is."""
+    async with begin() as client:
+        counted = await refused(bulk(client, "retry", {"key": "a"}, expected_count=-1))
+        uncounted = await refused(bulk(client, "retry", {"key": "a"}, expected_count=None))
+        both = await refused(bulk(client, "retry", {"origin_run_id": "z"}, expected_count="many"))
+
+    assert [(one.pointer, one.message) for one in counted.violations] == [
+        ("/expected_count", "a whole number from 0 to 99999")
+    ]
+    assert [(one.pointer, one.message[:12]) for one in uncounted.violations] == [
+        ("/expected_count", "say how many")
+    ]
+    assert [(one.pointer, one.message) for one in both.violations] == [
+        ("/expected_count", "a whole number from 0 to 99999"),
+        ("/filter/origin_run_id", "the id of a run (a UUID)"),
+    ]

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reflux.api.flow.v1 import flow_service_pb2 as flow_pb
 from reflux.api.flow.v1.flow_service_pb2_grpc import FlowServiceStub
 from reflux.api.run.v1 import run_service_pb2 as pb
+from reflux.core.errors import Violation
 from reflux.core.reasons import Reason
 from reflux.orchestrator.operations import search
 from reflux.runtime import rpc
@@ -163,7 +164,12 @@ async def test_a_filter_that_is_none_is_refused(begin, mesh):
             await refused(failures(client, flow_id="nothing")),
         ]
 
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await found(client, origin_run_id="x")
+
     assert reasons == [*[Reason.ARGUMENT_INVALID] * 5, *[Reason.FLOW_NOT_FOUND] * 2]
+    message = "origin_run_id: this should be the id of a run (a UUID)"
+    assert rpc.to_error(error.value).violations == (Violation("/origin_run_id", message),)
 
 
 async def test_runs_of_a_deleted_flow_are_found_by_its_id(begin, mesh):

@@ -21,14 +21,14 @@ import orjson
 from reflux.core.errors import AlreadyExists, InvalidArgument, RefluxError, Refused
 from reflux.core.event import RunPhase
 from reflux.core.flow.problems import nearest
-from reflux.core.names import RunId
+from reflux.core.names import RunId, is_id
 from reflux.core.reasons import Reason
 from reflux.orchestrator.bodies import Fields
 from reflux.orchestrator.operations import search
 from reflux.orchestrator.store import runs
 from reflux.orchestrator.store.runs import RunFilter, RunRow
 from reflux.orchestrator.store.start import find_started, take_handle
-from reflux.orchestrator.words.documents import run_id_of
+from reflux.orchestrator.words.documents import RUN_ID_RULE, run_id_of
 from reflux.runtime import pages
 from reflux.runtime.ids import time_of, uuid7
 
@@ -183,7 +183,7 @@ class Bulks:
             raise AssertionError("a wrong field is refused")
         dry_run = fields.flag("dry_run")
         expected = fields.number("expected_count", least=0, most=MAX_COUNT - 1)
-        if expected is None and not dry_run:
+        if not dry_run and not fields.has("expected_count"):
             fields.wrong("expected_count", "say how many runs match at most; a dry_run tells how many do")
         arguments = fields.object("arguments", what=f"the arguments of {name}", known=operation.arguments)
         act = operation.read(arguments)
@@ -214,6 +214,9 @@ class Bulks:
         flow, trigger, origin = (fields.text(key) for key in ("flow_id", "trigger", "origin_run_id"))
         if trigger and not flow:
             fields.wrong("trigger", "ids of triggers are unique in a flow only: give flow_id too")
+        if origin and not is_id(origin):
+            fields.wrong("origin_run_id", RUN_ID_RULE)
+            origin = ""
         return RunFilter(
             flow_id=await search.flow_id_of(flow, self._flows),
             states=tuple(dict.fromkeys(states)) or allowed,

@@ -51,7 +51,7 @@ async def filter_of(request: pb.ListRunsRequest, flows: FlowCache) -> RunFilter:
         fingerprint=fingerprint_of(request.fingerprint),
         key=_text("key", request.key),
         trigger=trigger_of(request.trigger),
-        origin=run_id_of(request.origin_run_id) if request.origin_run_id else None,
+        origin=run_id_of(origin, "origin_run_id") if (origin := request.origin_run_id) else None,
         test=request.test if request.HasField("test") else None,
         created_from=time_of(request, "created_after"),
         created_before=time_of(request, "created_before"),

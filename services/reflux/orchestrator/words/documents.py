@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_BY: Final = 100
 """Characters."""
 MAX_STEP: Final = 1_000
+RUN_ID_RULE: Final = "the id of a run (a UUID)"
 
 
 def handle(given: Fields, name: str) -> WordId:
@@ -49,14 +50,14 @@ def signal_key(text: str) -> str:
     return text
 
 
-def run_id_of(text: str) -> RunId:
-    """The id of a run.
+def run_id_of(text: str, name: str = "run_id") -> RunId:
+    """The id of a run, from the field of this name.
 
     Raises:
         InvalidArgument: it is none.
     """
     if not is_id(text):
-        raise _wrong("run_id", "the id of a run (a UUID)")
+        raise _wrong(name, RUN_ID_RULE)
     return RunId(text.lower())
 
 
