@@ -16,6 +16,7 @@ from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.worker import Worker
 
 MAX_WAIT: Final = timedelta(seconds=300)
+_MAX_TEXT: Final = f"{MAX_WAIT.total_seconds():.0f}s"
 
 
 def parse_wait(text: str) -> timedelta | None:
@@ -29,9 +30,9 @@ def parse_wait(text: str) -> timedelta | None:
     try:
         wait = parse_duration(text)
     except ValueError as error:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: {error}") from None
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: {error}; at most {_MAX_TEXT}") from None
     if wait > MAX_WAIT:
-        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: at most {MAX_WAIT.total_seconds():.0f}s")
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"wait: at most {_MAX_TEXT}")
     return wait
 
 

@@ -81,7 +81,7 @@ def test_chains_can_be_changed_alone_and_taken_away(server: FakeServer, reflux: 
         (("--tries", "9.9.9:2"), "9.9.9 is no target of this route; it has 1.0.0"),
         (("--tries", "1.0.0:many"), "VERSION:N"),
         (("--fallback", "1.0.0"), "VERSION:VALUE"),
-        (("--try-timeout", "1.0.0:soon"), "a duration is a text"),
+        (("--try-timeout", "1.0.0:soon"), "a duration is written with its unit"),
         (("route.yaml", "1.0.0=100"), "give either shares"),
         (("route.yaml", "--tries", "1.0.0:2"), "give either shares"),
     ],

@@ -35,6 +35,15 @@ def test_a_wait_prints_the_output(server: FakeServer, reflux: Reflux) -> None:
     assert orjson.loads(ended.stdout) == {"total": 9007199254740993}
 
 
+def test_a_wait_has_a_unit(server: FakeServer, reflux: Reflux) -> None:
+    """A bare number could be anything; the refusal shows how it is written, as the API's does."""
+    ended = reflux("flow", "run", "orders", "--wait", "5")
+    assert ended.status == 2
+    assert "--wait: a duration is written with its unit, such as 250ms, 30s" in ended.stderr
+    assert "number of seconds" not in ended.stderr
+    assert server.asked == []
+
+
 def test_a_wait_longer_than_the_apis_is_several_calls_for_one_run(server: FakeServer, reflux: Reflux) -> None:
     """Each with the same request id, so none of them starts another run; none longer than 300 s."""
     server.runs.states = ["RUNNING", "RUNNING", "SUCCEEDED"]

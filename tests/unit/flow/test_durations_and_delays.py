@@ -41,6 +41,17 @@ def test_what_is_no_duration_is_refused(text):
         parse_duration(text)
 
 
+@pytest.mark.parametrize(("given", "numbers"), [("5", False), ("soon", False), (-1, True), ([], True)])
+def test_numbers_are_proposed_only_where_one_could_be_given(given, numbers):
+    """Who sends the text `5` reads of its unit, not that a number of seconds is fine: he has sent one."""
+    with pytest.raises(ValueError, match="such as 250ms") as refused:
+        parse_duration(given)
+    assert ("with its unit" in str(refused.value), "number of seconds" in str(refused.value)) == (
+        not numbers,
+        numbers,
+    )
+
+
 @given(st.integers(0, 10**12))
 def test_a_duration_written_is_read_back(milliseconds):
     """To the millisecond, whatever its length."""

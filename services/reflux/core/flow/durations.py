@@ -44,7 +44,10 @@ def parse_duration(value: object) -> timedelta:
         parts = _DURATION.fullmatch(value)
         if value and parts:
             return timedelta(**{unit: int(number) for unit, number in parts.groupdict(default="0").items()})
-    raise ValueError(f"a duration is a text {RULE}, or a number of seconds")
+    wanted = f"a text {RULE}, or a number of seconds"
+    if isinstance(value, str):  # where only texts can be sent, as in a URL, a number is no way out
+        wanted = f"written with its unit, {RULE}"
+    raise ValueError(f"a duration is {wanted}")
 
 
 def parse_moment(value: object) -> datetime:
