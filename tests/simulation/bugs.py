@@ -86,14 +86,15 @@ def last_is_first() -> list[Any]:
 
 
 def forgets_what_is_used_up() -> list[Any]:
-    real = LimitTables._take_rates
+    real = LimitTables.admit
 
-    def take(self: LimitTables, asked: Any, now: Any) -> None:
+    def admit(self: LimitTables, claims: Any, now: Any) -> Any:
         """As if each start found its rate unused."""
-        self.rates.clear()
-        real(self, asked, now)
+        for rate in self.rates.values():
+            rate.full_at = None
+        return real(self, claims, now)
 
-    return [patch.object(LimitTables, "_take_rates", take)]
+    return [patch.object(LimitTables, "admit", admit)]
 
 
 def fires_twice() -> list[Any]:

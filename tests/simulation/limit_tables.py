@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
 
     from tests.simulation.tables import Row
@@ -32,6 +32,7 @@ class Limit:
     slots: int
     held: int = 0
     queued: int = 0
+    version: int = 0
 
     @property
     def unused(self) -> bool:
@@ -65,6 +66,26 @@ class Rate:
     runs: int
     per: timedelta
     full_at: datetime | None = None
+    version: int = 0
+
+    @property
+    def pace(self) -> timedelta:
+        """From one run to the next."""
+        return self.per // _LEAST // self.runs * _LEAST
+
+
+@dataclass(slots=True)
+class Turn:
+    """A row of `turns`."""
+
+    flow_id: str
+    key: str
+    start_at: datetime
+
+    @property
+    def place(self) -> Place:
+        """Of its rate."""
+        return self.flow_id, self.key
 
 
 class Claim(NamedTuple):
@@ -81,6 +102,7 @@ class Claim(NamedTuple):
     rate: int
     per: timedelta
     rate_overflow: str | None
+    version: int = 0
 
 
 class Verdict(NamedTuple):
@@ -93,12 +115,14 @@ class Verdict(NamedTuple):
 
 @dataclass(slots=True)
 class LimitTables:
-    """`tell(shard, run, kind, payload)` leaves a word in an inbox."""
+    """`tell(shard, run, kind, payload)` leaves a word in an inbox; `wake(run, time)` has it come sooner."""
 
     tell: Callable[[int, str, str, bytes], None]
+    wake: Callable[[str, datetime], None]
     limits: dict[Place, Limit] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
     rates: dict[Place, Rate] = field(default_factory=dict)
+    turns: dict[str, Turn] = field(default_factory=dict)
     refused: list[tuple[datetime, Place]] = field(default_factory=list)
     """When a run got no slot, and of which limit; for the auditor."""
     _ids: count[int] = field(default_factory=lambda: count(1))
@@ -106,10 +130,7 @@ class LimitTables:
     def admit(self, claims: Iterable[Claim], now: datetime) -> dict[str, Verdict]:
         """What becomes of new runs, by their ids."""
         asked = list(claims)
-        for one in asked:
-            if one.slot_key is not None:
-                self.limits.setdefault((one.flow_id, one.slot_key), Limit(one.slots)).slots = one.slots
-        self._take_rates(asked, now)
+        self._take(asked)
         for one in asked:
             if one.slot_key is not None and one.overflow == "queue" and one.rate_key is None:
                 self._wait(one, None)
@@ -122,8 +143,8 @@ class LimitTables:
         self._forget_unused(wanted)
         return {one.run_id: self._verdict(one, *verdicts.get(one.run_id, ("begin", None))) for one in asked}
 
-    def release(self, ended: Collection[str]) -> list[str]:
-        """The slots of runs that end, or their places in the queue; who got one."""
+    def release(self, ended: Collection[str], now: datetime) -> list[str]:
+        """The slots of runs that end, or their places in the queue, and their times; who got a slot."""
         places = []
         for run_id in ended:
             slot = self.slots.pop(run_id, None)
@@ -133,6 +154,7 @@ class LimitTables:
             limit.held -= slot.held
             limit.queued -= not slot.held
             places.append(slot.place)
+        self._release_turns(ended, now)
         handed = self._hand(sorted(set(places)), ())
         self._forget_unused(set(places))
         return handed
@@ -156,9 +178,9 @@ class LimitTables:
         """The verdict on a run whose fate depends on those before it."""
         start_at, full_at = None, None
         if one.rate_key is not None:
-            known = self.rates[one.flow_id, one.rate_key].full_at
-            full_at = max(known or now, now) + one.per // _LEAST // one.rate * _LEAST
-            start_at = full_at - one.per
+            rate = self.rates[one.flow_id, one.rate_key]
+            full_at = max(rate.full_at or now, now) + rate.pace
+            start_at = full_at - rate.per
             if start_at <= now:
                 start_at = None
             elif one.rate_overflow == "reject":
@@ -169,10 +191,12 @@ class LimitTables:
                 self.refused.append((now, (one.flow_id, one.slot_key)))
                 return "concurrency", None
             self._wait(one, start_at)
-            if one.overflow == "cancel_oldest":
+            if one.overflow == "cancel_oldest" and one.version == limit.version:
                 self._ask_oldest_to_end((one.flow_id, one.slot_key))
         if full_at is not None and one.rate_key is not None:
             self.rates[one.flow_id, one.rate_key].full_at = full_at
+            if start_at is not None:
+                self.turns[one.run_id] = Turn(one.flow_id, one.rate_key, start_at)
         return "begin", start_at
 
     def is_full(self, limit: Limit) -> bool:
@@ -190,14 +214,46 @@ class LimitTables:
         )
         self.limits[one.flow_id, one.slot_key].queued += 1
 
-    def _take_rates(self, asked: Iterable[Claim], now: datetime) -> None:
-        """What the newest start says of each holds; a rate that has changed owes no more than a period."""
-        newest = {(one.flow_id, one.rate_key): one for one in asked if one.rate_key is not None}
-        for place, one in newest.items():
-            known = self.rates.setdefault(place, Rate(one.rate, one.per))
-            if (known.runs, known.per) != (one.rate, one.per):
-                full_at = known.full_at and min(known.full_at, now + one.per)
-                self.rates[place] = Rate(one.rate, one.per, full_at)
+    def _take(self, asked: Sequence[Claim]) -> None:
+        """What the newest version says holds, and of that what the newest start says."""
+        for one in sorted(asked, key=lambda one: one.version):
+            if one.slot_key is not None:
+                limit = self.limits.setdefault((one.flow_id, one.slot_key), Limit(one.slots))
+                if one.version >= limit.version:
+                    limit.slots, limit.version = one.slots, one.version
+            if one.rate_key is not None:
+                rate = self.rates.setdefault((one.flow_id, one.rate_key), Rate(one.rate, one.per))
+                if one.version >= rate.version:
+                    rate.runs, rate.per, rate.version = one.rate, one.per, one.version
+
+    def _release_turns(self, ended: Collection[str], now: datetime) -> None:
+        """Who ends before it began leaves its time to the one behind it, and that one to the next."""
+        gone = [self.turns[run_id] for run_id in ended if run_id in self.turns]
+        for place in {turn.place for turn in gone if turn.start_at > now}:
+            ahead = {
+                run_id: turn
+                for run_id, turn in self.turns.items()
+                if turn.place == place and turn.start_at > now
+            }
+            times = sorted(turn.start_at for turn in ahead.values())
+            waiting = sorted((turn.start_at, run_id) for run_id, turn in ahead.items() if run_id not in ended)
+            rate = self.rates[place]
+            if rate.full_at is not None:
+                rate.full_at -= (len(times) - len(waiting)) * rate.pace
+            for (start_at, run_id), sooner in zip(waiting, times, strict=False):
+                if sooner < start_at:
+                    self._come_sooner(run_id, sooner)
+        for run_id in ended:
+            self.turns.pop(run_id, None)
+
+    def _come_sooner(self, run_id: str, start_at: datetime) -> None:
+        self.turns[run_id].start_at = start_at
+        slot = self.slots.get(run_id)
+        if slot is not None and slot.start_at is not None and slot.start_at > start_at:
+            slot.start_at = start_at
+            if slot.held:
+                self.tell(slot.shard, run_id, "admitted", b"")
+        self.wake(run_id, start_at)
 
     def _forget_unused(self, places: Iterable[Place]) -> None:
         for place in places:
@@ -246,4 +302,4 @@ class LimitTables:
         held = slot is None or slot.held
         if verdict == "begin" and (not held or start_at is not None):
             verdict = "queue"
-        return Verdict(verdict, start_at if held else None, slot is not None)
+        return Verdict(verdict, start_at if held else None, slot is not None or start_at is not None)

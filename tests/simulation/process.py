@@ -79,6 +79,9 @@ class Flows:
         self.loading()
         return self.flows[flow_id]
 
+    async def at(self, flow_id: FlowId, version: int) -> Resolved:
+        return Resolved(flow_id, self.flows[flow_id].name, version, await self.get(flow_id, version))
+
     async def resolve(self, key: str) -> Resolved:
         flow_id = self.names.get(key)
         if flow_id is None:

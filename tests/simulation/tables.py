@@ -56,7 +56,7 @@ class Tables:
     _words: count[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
-        self.limits = LimitTables(self.tell)
+        self.limits = LimitTables(self.tell, self._come_sooner)
         self.signals = SignalTables(self)
         self.schedules = ScheduleTables(self)
 
@@ -233,7 +233,12 @@ class Tables:
                 run.recoveries = 0
             if run.limited and finish is not None:
                 ended.append(run_id)
-        return self.limits.release(ended) if ended else None
+        return self.limits.release(ended, self.now()) if ended else None
+
+    def _come_sooner(self, run_id: str, start_at: datetime) -> None:
+        run = self.runs[run_id]
+        if run.state == "QUEUED" and run.wake_at is not None:
+            run.wake_at = min(run.wake_at, start_at)
 
     def start_runs(self, p: Any) -> list[Row]:
         now, held, fresh = self.now(), self._held(p), []
@@ -470,15 +475,15 @@ def _claims(p: Any, fresh: Sequence[Any], held: dict[int, tuple[int, int]]) -> l
     """What the new ones of limited flows ask for, in the order in which they came."""
     new = {request[1]: request for request in fresh}
     columns = ("claim_runs", "slot_keys", "slot_limits", "slot_overflows")
-    more = ("rate_keys", "rate_limits", "rate_periods", "rate_overflows")
+    more = ("rate_keys", "rate_limits", "rate_periods", "rate_overflows", "claim_versions")
     claims = []
     for run_id, *slot_and_rate in zip(*(p[column] for column in (*columns, *more)), strict=True):
         if (request := new.get(run_id)) is None:
             continue
-        slot_key, slots, overflow, rate_key, rate, per, rate_overflow = slot_and_rate
+        slot_key, slots, overflow, rate_key, rate, per, *more_of_rate = slot_and_rate
         head = (run_id, str(request[5]), held[request[0]][0], request[11])
         period = timedelta(microseconds=per)
-        claims.append(Claim(*head, slot_key, slots, overflow, rate_key, rate, period, rate_overflow))
+        claims.append(Claim(*head, slot_key, slots, overflow, rate_key, rate, period, *more_of_rate))
     return claims
 
 

@@ -38,7 +38,9 @@ _SHARED = {"a": ("queue", 1), "b": ("cancel_oldest", 2), "c": ("reject", 1)}
 _NOTHING = {"create_shards", "leave", "give_back", "keep_signal", "forget_signals"}
 """Statements without rows."""
 _PACKED: dict[str, Callable[[Any], bytes]] = {
-    **dict.fromkeys(("event_seqs", "flow_versions", "seqs", "priorities", "slot_limits"), arrays.int4s),
+    **dict.fromkeys(
+        ("event_seqs", "flow_versions", "seqs", "priorities", "slot_limits", "claim_versions"), arrays.int4s
+    ),
     **dict.fromkeys(
         ("tokens", "event_leases", "run_leases", "word_leases", "word_ids", "leases", "taken", "tell_leases",
          "wait_leases", "rate_limits", "rate_periods"), arrays.int8s
@@ -269,7 +271,7 @@ def _claims(rng: Random, fresh: list[str], tables: Tables) -> dict[str, Any]:
         overflow, limit = _SHARED[key] if key else (None, 1)
         paced = rng.choice(("queue", "reject")) if rate else None
         per = rng.choice((3_600, 7_200)) * 1_000_000
-        row = (run, key, limit, overflow, rate, 1, per, paced, b" queued")
+        row = (run, key, limit, overflow, rate, 1, per, paced, rng.choice((1, 1, 2)), b" queued")
         for column, value in zip(_CLAIM, row, strict=True):
             claims[column].append(value)
     return claims
@@ -277,7 +279,7 @@ def _claims(rng: Random, fresh: list[str], tables: Tables) -> dict[str, Any]:
 
 _CLAIM = (
     "claim_runs", "slot_keys", "slot_limits", "slot_overflows", "rate_keys", "rate_limits", "rate_periods",
-    "rate_overflows", "queued_tails",
+    "rate_overflows", "claim_versions", "queued_tails",
 )  # fmt: skip
 """Of limited flows."""
 
@@ -402,9 +404,12 @@ async def _everything(pool: Pool) -> dict[str, Any]:
         "inbox": "SELECT id, shard, run_id, kind, payload, signal FROM inbox",
         "signal_waits": "SELECT run_id, step, shard, name, key, offered FROM signal_waits",
         "signals": "SELECT id, name, key, signal_id, word, run_ids FROM signals",
-        "limits": "SELECT flow_id, key, slots, held, queued FROM limits",
+        "limits": "SELECT flow_id, key, slots, held, queued, version FROM limits",
         "slots": "SELECT run_id, flow_id, key, shard, priority, held, told, start_at IS NULL FROM slots",
-        "rates": "SELECT flow_id, key, runs, period FROM rates",
+        "rates": "SELECT flow_id, key, runs, period, version, CASE WHEN full_at > '-infinity'"
+        " THEN round(extract(epoch FROM full_at - now()) / 600)::bigint END FROM rates",
+        "turns": "SELECT run_id, flow_id, key, round(extract(epoch FROM start_at - now()) / 600)::bigint"
+        " FROM turns",
         "schedules": "SELECT trigger_id, revision, paused, scheduled_for IS NULL, last_run_id, error_reason,"
         " fired, skipped, missed, failed FROM schedules",
         "start_keys": "SELECT scope, key, run_id FROM start_keys",
@@ -413,6 +418,11 @@ async def _everything(pool: Pool) -> dict[str, Any]:
         return {
             table: plain(await (await connection.execute(sql)).fetchall()) for table, sql in queries.items()
         }
+
+
+def _tens_of_minutes(moment: datetime, tables: Tables) -> int:
+    """From now on: neither clock is far from the other."""
+    return round((moment - tables.now()) / timedelta(minutes=10))
 
 
 def _all_of(tables: Tables) -> dict[str, Any]:
@@ -448,13 +458,26 @@ def _all_of(tables: Tables) -> dict[str, Any]:
             (one, row.name, row.key, row.signal_id, row.word, list(row.run_ids))
             for one, row in tables.signals.signals.items()
         ),
-        "limits": plain((*at, row.slots, row.held, row.queued) for at, row in tables.limits.limits.items()),
+        "limits": plain(
+            (*at, row.slots, row.held, row.queued, row.version) for at, row in tables.limits.limits.items()
+        ),
         "slots": plain(
             (run, row.flow_id, row.key, row.shard, row.priority, row.held, row.told, row.start_at is None)
             for run, row in tables.limits.slots.items()
         ),
         "rates": plain(
-            (*at, row.runs, row.per // timedelta(microseconds=1)) for at, row in tables.limits.rates.items()
+            (
+                *at,
+                row.runs,
+                row.per // timedelta(microseconds=1),
+                row.version,
+                row.full_at and _tens_of_minutes(row.full_at, tables),
+            )
+            for at, row in tables.limits.rates.items()
+        ),
+        "turns": plain(
+            (run, row.flow_id, row.key, _tens_of_minutes(row.start_at, tables))
+            for run, row in tables.limits.turns.items()
         ),
         "schedules": plain(
             (

@@ -27,7 +27,6 @@ from reflux.core.command import StartChild
 from reflux.core.document import Json
 from reflux.core.errors import Defect, RefluxError, TryLater
 from reflux.core.event import RunPhase
-from reflux.core.flow.limits import claim_of
 from reflux.core.flow.model import FlowAction
 from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
@@ -39,7 +38,7 @@ from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.faulting import marked
 from reflux.orchestrator.fields import left
 from reflux.orchestrator.flows.cache import FlowCache, Resolved
-from reflux.orchestrator.flows.inputs import check_input
+from reflux.orchestrator.flows.inputs import check_input, claim
 from reflux.orchestrator.journal_reader import JournalReader
 from reflux.orchestrator.operations.derived import Derived, first_state, row_of
 from reflux.orchestrator.operations.former import Former, former_child
@@ -245,8 +244,8 @@ class Children:
             return begun  # and its journal goes on by now
         flow = former.flow if former is not None else await self._flow(command)
         check_input(flow, command.input)
-        claim = claim_of(flow.flow.limits, command.input.value, flow.flow.vars)
-        created = _created(run.state, path, flow, command, now=self._clock.now(), priority=claim.priority)
+        asked = claim(flow, command.input)
+        created = _created(run.state, path, flow, command, now=self._clock.now(), priority=asked.priority)
         derived = None
         if former is not None:
             derived = Derived(former.origin, kept=former.plan.kept, pool=self._pool)
@@ -261,7 +260,7 @@ class Children:
             actor=created.actor,
             created_at=command.requested.time,
             payload=codec.encode(created),
-            claim=claim,
+            claim=asked,
             queued_tail=codec.QUEUED_TAIL,
             **row_of(flow.flow, created),
         )
@@ -298,10 +297,7 @@ class Children:
         """
         requested = command.requested
         current = await self._flows.resolve(requested.flow)
-        if requested.version in (0, current.version):
-            return current
-        flow = await self._flows.get(current.flow_id, requested.version)
-        return Resolved(current.flow_id, current.name, requested.version, flow)
+        return current if not requested.version else await self._flows.at(current.flow_id, requested.version)
 
 
 def _active(

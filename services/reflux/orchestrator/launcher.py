@@ -13,7 +13,7 @@ from reflux.core.document import Json
 from reflux.core.errors import CallerError, Exhausted, InvalidArgument, RefluxError, Unavailable
 from reflux.core.event import RunPhase
 from reflux.core.faults import FaultPlan
-from reflux.core.flow.limits import NO_CLAIM, Claim, claim_of
+from reflux.core.flow.limits import NO_CLAIM, Claim
 from reflux.core.flow.searchkey import key_of
 from reflux.core.names import RunId
 from reflux.core.reasons import Reason
@@ -21,7 +21,7 @@ from reflux.core.state import RunState
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.active_run import ActiveRun
 from reflux.orchestrator.flows.cache import Resolved
-from reflux.orchestrator.flows.inputs import check_input
+from reflux.orchestrator.flows.inputs import check_input, claim
 from reflux.orchestrator.operations.derived import Derived, first_state, row_of
 from reflux.orchestrator.store.errors import CommitUnknown, ShardLost, Undecided
 from reflux.orchestrator.store.journal import RunUpdate, ShardLease
@@ -126,7 +126,7 @@ class Launcher:
             psycopg.Error: what a derived run takes over could not be written.
         """
         try:
-            claim = check_start(flow, document, derived)
+            asked = check_start(flow, document, derived)
         except InvalidArgument as error:
             return await self.launched_before(once, error)
         self._check_room(flow)
@@ -146,12 +146,12 @@ class Launcher:
             traceparent,
             trigger_type=cause.type,
             scheduled_for=cause.scheduled_for,
-            priority=claim.priority,
+            priority=asked.priority,
             faults=faults,
         )
         if derived is not None:
             created = derived.created(created)
-        request = _request(flow, created, run_id, once, lease=lease, claim=claim)
+        request = _request(flow, created, run_id, once, lease=lease, claim=asked)
         if derived is not None:
             await derived.write(run_id)
         # Until it is known what became of the start nobody here reads the run. One that was read, walked to
@@ -270,7 +270,7 @@ def check_start(flow: Resolved, document: Json, derived: Derived | None) -> Clai
         return NO_CLAIM
     check_input(flow, document)
     key_of(flow.flow, document)
-    return claim_of(flow.flow.limits, document.value, flow.flow.vars)
+    return claim(flow, document)
 
 
 async def _forget(derived: Derived, run_id: RunId) -> None:

@@ -132,7 +132,7 @@ async def test_a_slot_that_comes_before_the_time_waits_for_it(begin, mesh, datab
     assert left == (0,)
 
 
-SLOTS = pytest.mark.parametrize("slots", [{}, {"concurrency": {"limit": 3}}], ids=["no slots", "slots"])
+SLOTS = pytest.mark.parametrize("slots", [{}, {"concurrency": {"limit": 10}}], ids=["no slots", "slots"])
 
 
 async def queued_behind_a_rate(client, slots):
@@ -189,6 +189,62 @@ async def test_a_faster_rate_is_kept_by_those_who_wait(begin, mesh, slots):
         begun = [await begun_at(client, run) for run in queued]
 
     assert begun[1] - begun[0] >= timedelta(seconds=1.5)
+
+
+def minutes_until(run, earlier):
+    """Until it may begin, from when another one was accepted."""
+    return round((time(run["waiting"]["until"]) - time(earlier["create_time"])) / timedelta(minutes=1))
+
+
+KEYED = {"key": "{{ input.k }}", "limit": 1}
+
+
+@SLOTS
+async def test_a_new_rate_is_one_of_each_key(begin, mesh, slots):
+    """Those of a key move up among themselves, and who starts later comes behind them."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {**KEYED, "per": "5h"}, **slots})
+        runs = [await client.start("paced", {"k": k}) for k in "aaaabb"]
+        await client.replace("paced", {**STEP, "id": "b"}, policies={"rate": {**KEYED, "per": "1h"}, **slots})
+        runs += [await client.start("paced", {"k": k}) for k in "ab"]
+        waits = [await client.run(run["id"]) for run in (*runs[1:4], *runs[5:])]
+
+    assert [minutes_until(run, runs[0]) for run in waits] == [60, 120, 180, 60, 240, 120]
+
+
+@SLOTS
+async def test_a_run_that_never_began_uses_nothing_up(begin, mesh, slots):
+    """Who ends in the queue leaves its time to the one behind it, and that one to the next."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {**KEYED, "per": "1h"}, **slots})
+        runs = [await client.start("paced", {"k": k}) for k in "aaaaaab"]
+        for run in (runs[1], runs[3], runs[5]):
+            await client.cancel(run["id"])
+        runs.append(await client.start("paced", {"k": "a"}))
+        waits = [await client.run(runs[place]["id"]) for place in (2, 4, 7)]
+        for run in waits:
+            await client.cancel(run["id"])
+        last = await client.start("paced", {"k": "a"})
+
+    assert [minutes_until(run, runs[0]) for run in (*waits, last)] == [60, 120, 180, 60]
+
+
+async def test_the_newest_run_begins_at_a_rate_too(begin, mesh):
+    """Each newer one takes the place of the one that waits, and its time with it: one does begin."""
+    policies = {"concurrency": {"limit": 1, "overflow": "cancel_oldest"}, "rate": {"limit": 1, "per": "2s"}}
+    begun = set()
+
+    async def last_long(given, envelope, context):
+        begun.add(envelope["x-reflux-run-id"])
+        await asyncio.sleep(60)
+
+    mesh.script = last_long
+    async with begin() as client:
+        await client.save("newest", STEP, policies=policies)
+        for _ in range(16):
+            await client.start("newest")
+            await asyncio.sleep(0.5)
+    assert len(begun) >= 3
 
 
 async def test_a_queued_run_that_is_paused_keeps_its_time(begin, mesh):

@@ -15,7 +15,7 @@ from reflux.core.walker import decide
 from reflux.gateway import errors
 from reflux.orchestrator import worker
 from tests.store.runs.speaking import say
-from tests.support.operations import execute_step
+from tests.support.operations import execute_step, retry
 from tests.support.scripted_mesh import claim
 
 PURE = {"node": "work.pure"}
@@ -248,6 +248,87 @@ async def test_a_new_version_says_at_once_how_many_go_on(begin, mesh, policies, 
             assert (await client.until(run, "SUCCEEDED"))["flow_version"] == 1
     assert seen == list(range(1 + begin_at_once))
     assert await slots_left(database_dsn) == (0, 0)
+
+
+def failing_first(gate):
+    """The gate's script, but the first call fails."""
+    calls = iter(["first"])
+
+    async def script(given, envelope, context):
+        if next(calls, None):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no")
+        return await gate(given, envelope, context)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "going_on"),
+    [
+        (limited(limit=1, overflow="cancel_oldest"), limited(limit=10), 4),
+        (limited(limit=5), limited(limit=1), 1),
+        (limited(limit=1), limited(limit=3), 3),
+        (limited(limit=1, overflow="reject"), {}, 4),
+        ({}, limited(limit=2), 2),
+        (limited(key="{{ input.?old ?? 'k' }}", limit=1), limited(limit=2), 2),
+    ],
+)
+async def test_the_newest_version_limits_runs_of_older_ones(begin, mesh, before, after, going_on):
+    """A retry starts a run of its version; how many go on, and what becomes of others, says the newest."""
+    gate = Gate()
+    mesh.script = failing_first(gate)
+    async with begin() as client:
+        await client.save("limited", STEP, policies=before)
+        failed = await client.until((await client.start("limited"))["id"], "FAILED")
+        await client.replace("limited", {**STEP, "id": "b"}, policies=after)
+        runs = [(await client.start("limited", {"n": n}))["id"] for n in range(3)]
+        await gate.reached(min(3, going_on))
+        runs.append((await retry(client, failed["id"]))["run"]["id"])
+        await gate.reached(going_on)
+        await asyncio.sleep(1)
+        seen = sum(gate.going_on.values())
+        gate.let_all_go()
+        ended = [await client.until(run, "SUCCEEDED", "CANCELED") for run in runs]
+
+    assert seen == going_on
+    assert [(run["state"], run["flow_version"]) for run in ended] == [("SUCCEEDED", n) for n in (2, 2, 2, 1)]
+
+
+async def test_an_input_without_the_newest_key_is_limited_by_its_own_version(begin, mesh, database_dsn):
+    """It can be retried all the same, and changes nothing for others."""
+    gate = Gate()
+    mesh.script = failing_first(gate)
+    async with begin() as client:
+        await client.save("limited", STEP, policies=limited(limit=1))
+        failed = await client.until((await client.start("limited"))["id"], "FAILED")
+        await client.replace("limited", STEP, policies=limited(key=SHOP, limit=2))
+        others = [(await client.start("limited", {"shop": "s"}))["id"] for _ in range(2)]
+        await gate.reached(2)
+        again = (await retry(client, failed["id"]))["run"]["id"]
+        await gate.reached(3)
+        gate.let_all_go()
+        for run in (*others, again):
+            await client.until(run, "SUCCEEDED")
+    assert await slots_left(database_dsn) == (0, 0)
+
+
+async def test_who_has_not_heard_of_the_newest_version_changes_nothing(begin, mesh):
+    """For a second an orchestrator may begin runs of the version before: they queue like all others."""
+    mesh.script = gate = Gate()
+    async with begin(shards=8) as client, begin(shards=8) as other:
+        await client.save("limited", STEP, policies=limited(limit=1, overflow="cancel_oldest"))
+        await client.until((await other.start("limited"))["id"], "SUCCEEDED", "RUNNING")
+        await gate.reached(1)
+        await client.replace("limited", {**STEP, "id": "b"}, policies=limited(limit=3))
+        runs = [await client.start("limited", {"n": n}) for n in (1, 2)]
+        await gate.reached(3)
+        old = await other.start("limited", {"n": 3})
+        place = (await client.run(old["id"]))["queue"]
+        gate.let_all_go()
+        for run in (*runs, old):
+            await client.until(run["id"], "SUCCEEDED")
+    assert old["flow_version"] == 1
+    assert (place["position"], place["limit"]) == (1, 3)
 
 
 async def test_a_parked_run_keeps_its_slot(begin, mesh):

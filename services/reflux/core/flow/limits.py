@@ -92,16 +92,6 @@ class Limits:
     rate: Rate | None = None
     priority: Template | int = DEFAULT_PRIORITY
 
-    @property
-    def slots(self) -> int | None:
-        """Runs that go on at once for each key; None: any number."""
-        return None if self.concurrency is None else self.concurrency.limit
-
-    @property
-    def pace(self) -> timedelta:
-        """From one run of a key to the next, once no more of them begin at once; zero: there is no rate."""
-        return timedelta() if self.rate is None else self.rate.per / self.rate.limit
-
 
 NO_LIMITS: Final = Limits()
 
@@ -132,13 +122,15 @@ class Claim:
     priority: int = DEFAULT_PRIORITY
     slot: SlotClaim | None = None
     rate: RateClaim | None = None
+    version: int = 0
+    """Of the flow, that says so: an older one changes nothing of what a newer one has said."""
 
 
 NO_CLAIM: Final = Claim()
 
 
-def claim_of(limits: Limits, value: JsonValue, variables: Mapping[str, JsonValue]) -> Claim:
-    """What a run with this input asks for.
+def claim_of(limits: Limits, value: JsonValue, variables: Mapping[str, JsonValue], version: int = 0) -> Claim:
+    """What a run with this input asks for by the limits of a version.
 
     Raises:
         InvalidArgument: a key or the priority cannot be worked out of this input, or is not one.
@@ -155,6 +147,7 @@ def claim_of(limits: Limits, value: JsonValue, variables: Mapping[str, JsonValue
         rate=None
         if rate is None
         else RateClaim(_key(rate.key, scope, "rate"), rate.limit, rate.per, rate.overflow),
+        version=version,
     )
 
 

@@ -49,6 +49,8 @@ class Resolved:
     name: str
     version: int
     flow: Flow
+    newest: Resolved | None = None
+    """The flow's newest version, whose limits hold; None: this is it, or nobody can have a newer one."""
 
 
 class FlowCache:
@@ -100,6 +102,21 @@ class FlowCache:
                 current = self._known(key) or await self._ask(key)
         flow = await self.get(current.flow_id, current.version)
         return Resolved(current.flow_id, current.name, current.version, flow)
+
+    async def at(self, flow_id: FlowId, version: int) -> Resolved:
+        """What a run of this version begins with; also of a deleted flow, whose runs go on.
+
+        Raises:
+            NotFound: there is no such version.
+            Defect: what was saved cannot be compiled any more.
+            psycopg.Error: the database is away.
+        """
+        flow = await self.get(flow_id, version)
+        try:
+            newest = await self.resolve(flow_id)
+        except (NotFound, Defect):
+            return Resolved(flow_id, flow.name, version, flow)
+        return newest if newest.version == version else Resolved(flow_id, newest.name, version, flow, newest)
 
     async def identify(self, key: str) -> Current:
         """The flow with this name, or with this id, by which also a deleted one is known: its runs go on.

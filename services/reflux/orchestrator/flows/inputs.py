@@ -1,10 +1,11 @@
-"""Whether an input fits what a flow wants."""
+"""Whether an input fits what a flow wants, and what a run with it asks for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from reflux.core.errors import InvalidArgument
+from reflux.core.flow.limits import Claim, claim_of
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -26,3 +27,20 @@ def check_input(flow: Resolved, document: Json) -> None:
             f"the input does not fit the schema of flow {flow.name}: {violations[0].message}",
             violations=violations,
         )
+
+
+def claim(flow: Resolved, document: Json) -> Claim:
+    """What a run with this input asks for before it may begin, by the limits of the flow's newest version.
+
+    An input of before may give none of the keys that the newest version asks for: then what its own version
+    says holds for the run, and for no other.
+
+    Raises:
+        InvalidArgument: it gives no key that the flow asks for.
+    """
+    if (newest := flow.newest) is not None:
+        try:
+            return claim(newest, document)
+        except InvalidArgument:
+            pass
+    return claim_of(flow.flow.limits, document.value, flow.flow.vars, flow.version)

@@ -9,6 +9,7 @@ the one that deletes the flow, so that a path never leads to a flow that does no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, LiteralString
 
 from psycopg.errors import UniqueViolation
@@ -166,8 +167,7 @@ class FlowStore:
                 saved = await (await connection.execute(_sql("save_version"), values)).fetchone()
                 if saved is not None:
                     await replace_triggers(connection, flow_id, saved[0], triggers)
-                    said = {"flow_id": flow_id, "slots": limits.slots, "pace": limits.pace}
-                    await connection.execute(_sql("change_limits"), said)
+                    await connection.execute(_sql("change_limits"), _said(flow_id, saved[0], limits))
         except UniqueViolation as violation:
             raise await self._taken(violation, flow_id, name, triggers) from None
         return saved is not None
@@ -265,6 +265,18 @@ def _key(key: str) -> dict[str, object]:
 
 def _may_exist(key: str) -> bool:
     return is_id(key) or is_name(key)
+
+
+def _said(flow_id: FlowId, version: int, limits: Limits) -> dict[str, object]:
+    """What a version says of limits; NULL: nothing. The period is in microseconds."""
+    slots, rate = limits.concurrency, limits.rate
+    return {
+        "flow_id": flow_id,
+        "version": version,
+        "slots": slots and slots.limit,
+        "runs": rate and rate.limit,
+        "period": rate and rate.per // timedelta(microseconds=1),
+    }
 
 
 def _columns(content: Content) -> dict[str, object]:

@@ -13,7 +13,6 @@ from reflux.core.document import Json
 from reflux.core.errors import CallerError
 from reflux.core.fork import step_not_found
 from reflux.core.origin import Operation, Origin
-from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.launcher import StartOnce
 from reflux.orchestrator.operations.derived import Derived
 from reflux.orchestrator.operations.forks import NEWEST, SAME, check_versions, resolve
@@ -21,7 +20,7 @@ from reflux.orchestrator.operations.forks import NEWEST, SAME, check_versions, r
 if TYPE_CHECKING:
     from reflux.core.names import RunId, StepPath
     from reflux.core.origin import OnlyStep
-    from reflux.orchestrator.flows.cache import FlowCache
+    from reflux.orchestrator.flows.cache import FlowCache, Resolved
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.launcher import Launched, Launcher
     from reflux.orchestrator.mesh_view import MeshView
@@ -123,5 +122,4 @@ class Steps:
         version = execution.flow_version
         if version in (SAME, NEWEST) or version == current.version:
             return current
-        flow = await self._flows.get(current.flow_id, int(version))
-        return Resolved(current.flow_id, current.name, int(version), flow)
+        return await self._flows.at(current.flow_id, int(version))

@@ -15,7 +15,6 @@ from reflux.core.fork import ForkPlan, plan_fork, plan_retry, step_not_found
 from reflux.core.names import StepPath
 from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
-from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.launcher import StartOnce, check_start
 from reflux.orchestrator.operations.derived import Derived
 from reflux.orchestrator.operations.former import with_children
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from reflux.core.flow import Flow
     from reflux.core.names import RunId
     from reflux.core.state import RunState
-    from reflux.orchestrator.flows.cache import FlowCache
+    from reflux.orchestrator.flows.cache import FlowCache, Resolved
     from reflux.orchestrator.flows.store import FlowStore
     from reflux.orchestrator.journal_reader import JournalReader
     from reflux.orchestrator.launcher import Launcher
@@ -173,8 +172,7 @@ async def resolve(flows: FlowCache, origin: RunState, version: str | int) -> Res
     if version == NEWEST:
         return await flows.resolve(created.flow_id)
     number = created.flow_version if version == SAME else int(version)
-    flow = await flows.get(created.flow_id, number)
-    return Resolved(created.flow_id, created.flow_name, number, flow)
+    return await flows.at(created.flow_id, number)
 
 
 def check_versions(mesh: MeshView, flow: Flow, versions: Mapping[str, str]) -> None:

@@ -15,14 +15,13 @@ from reflux.core.errors import NotFound, Refused
 from reflux.core.flow.model import FlowAction
 from reflux.core.fork import plan_child
 from reflux.core.origin import Operation, Origin
-from reflux.orchestrator.flows.cache import Resolved
 
 if TYPE_CHECKING:
     from reflux.core.flow import Flow
     from reflux.core.fork import Anew, ForkPlan
     from reflux.core.names import StepPath
     from reflux.core.state import RunState
-    from reflux.orchestrator.flows.cache import FlowCache
+    from reflux.orchestrator.flows.cache import FlowCache, Resolved
     from reflux.orchestrator.journal_reader import JournalReader
 
 
@@ -66,13 +65,13 @@ async def former_child(
     if child.created.flow_id != current.flow_id:
         return None
     number = action.version or child.created.flow_version
-    flow = await flows.get(current.flow_id, number)
+    flow = await flows.at(current.flow_id, number)
     try:
-        plan = plan_child(child, flow)
+        plan = plan_child(child, flow.flow)
     except (NotFound, Refused) as error:
         message = f"step {path} goes on from run {child.id}: {error.message}"
         raise type(error)(error.reason, message, metadata=error.metadata) from None
-    return Former(child, Resolved(current.flow_id, current.name, number, flow), plan)
+    return Former(child, flow, plan)
 
 
 async def with_children(

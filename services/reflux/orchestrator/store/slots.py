@@ -80,6 +80,7 @@ def claim_columns(claims: Sequence[tuple[RunId, Claim]]) -> dict[str, bytes]:
         "rate_limits": arrays.int8s([rate.limit if rate else 1 for rate in rates]),
         "rate_periods": arrays.int8s([rate.per // _MICROSECOND if rate else 0 for rate in rates]),
         "rate_overflows": arrays.texts([rate.overflow if rate else None for rate in rates]),
+        "claim_versions": arrays.int4s([claim.version for _, claim in claims]),
     }
 
 

@@ -38,9 +38,9 @@ WITH held AS MATERIALIZED (
     SELECT claim.*, request.flow_id, request.shard, request.scope, request.key, request.priority
       FROM unnest(%(claim_runs)b, %(slot_keys)b, %(slot_limits)b, %(slot_overflows)b,
                   %(rate_keys)b, %(rate_limits)b, %(rate_periods)b, %(rate_overflows)b,
-                  %(queued_tails)b) WITH ORDINALITY
+                  %(claim_versions)b, %(queued_tails)b) WITH ORDINALITY
            AS claim (run_id, slot_key, slot_limit, slot_overflow,
-                     rate_key, rate_limit, rate_period, rate_overflow, queued_tail, place)
+                     rate_key, rate_limit, rate_period, rate_overflow, version, queued_tail, place)
       JOIN request USING (run_id)
      WHERE request.key IS NULL OR run_id IN (SELECT run_id FROM taken)
 ), verdict AS MATERIALIZED (
@@ -54,11 +54,13 @@ WITH held AS MATERIALIZED (
                    array_agg(rate_key ORDER BY place) AS rate_keys,
                    array_agg(rate_limit ORDER BY place) AS rate_limits,
                    array_agg(rate_period ORDER BY place) AS rate_periods,
-                   array_agg(rate_overflow ORDER BY place) AS rate_overflows
+                   array_agg(rate_overflow ORDER BY place) AS rate_overflows,
+                   array_agg(version ORDER BY place) AS versions
               FROM claim HAVING count(*) > 0) AS one,
            admit_runs(one.run_ids, one.flow_ids, one.shards, one.scopes, one.keys, one.priorities,
                       one.slot_keys, one.slot_limits, one.slot_overflows,
-                      one.rate_keys, one.rate_limits, one.rate_periods, one.rate_overflows) AS answer
+                      one.rate_keys, one.rate_limits, one.rate_periods, one.rate_overflows, one.versions)
+           AS answer
 ), fresh AS MATERIALIZED (
     SELECT request.*, coalesce(verdict.verdict = 'queue', false) AS queues, verdict.wake_at,
            coalesce(verdict.limited, false) AS limited, claim.queued_tail
