@@ -105,6 +105,7 @@ class World:
             loop = entry.loop
             if at > self.now:
                 if at > until:
+                    heappush(heap, (at, place, entry))  # the world may go on
                     return False
                 self.now = at
             self.events += 1
