@@ -114,3 +114,10 @@ def test_a_name_is_looked_for_in_the_list_and_not_on_the_disk(name):
     """Nothing that somebody writes becomes a path."""
     assert find_zone(name) is None
     assert isinstance(nearest_zones(name), list)
+
+
+@pytest.mark.parametrize("name", ["localtime", "Factory"])
+def test_what_each_machine_sets_for_itself_is_no_zone(name):
+    """It lies among the zones, and would fire at another time after a move to another machine."""
+    assert find_zone(name) is None
+    assert name not in nearest_zones(name)

@@ -14,12 +14,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
+_NO_ZONES: Final = frozenset({"localtime", "Factory"})
+"""Files that lie beside those of the zones: what this machine is set to, and nothing at all."""
 
 
 @cache
 def zone_names() -> frozenset[str]:
-    """Every zone that there is here."""
-    return frozenset(available_timezones())
+    """Every zone that there is here; each of them means the same on every machine."""
+    return frozenset(available_timezones()) - _NO_ZONES
 
 
 def find_zone(name: str) -> ZoneInfo | None:
