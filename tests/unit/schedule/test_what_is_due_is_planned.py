@@ -107,6 +107,64 @@ def test_a_firing_waits_for_its_jitter_and_later_ones_wait_for_it():
     assert list(due) == sorted(due)
 
 
+def played(planned: Schedule, end: datetime, late: timedelta) -> tuple[list[datetime], int]:
+    """Who looks when something is due, or a little later: what was started, and how many were missed."""
+    first, started, missed = planned.rule.next_after(NOON), [], 0
+    while (at := planned.fires_at(first, KEY)) <= end:
+        firings = planned.plan(first, at + late, KEY)
+        started += firings.due
+        missed += firings.missed
+        first = firings.following
+    return started, missed
+
+
+@pytest.mark.parametrize("catchup", Catchup)
+@pytest.mark.parametrize(
+    ("cron", "jitter"),
+    [
+        ("* * * * *", 10 * MINUTE),
+        ("* * * * *", 60 * MINUTE),
+        ("0,5 * * * *", 30 * MINUTE),
+        ("* * * * *", MINUTE),
+    ],
+)
+def test_a_jitter_wider_than_the_gap_loses_no_firing(cron, jitter, catchup):
+    """One waits for the one before it, and all that come together then have their run; nobody was away."""
+    spread = Schedule(CronRule(Cron.parse(cron), ZoneInfo("UTC")), catchup, Overlap.ALLOW, jitter)
+    end = NOON + timedelta(hours=6)
+    started, missed = played(spread, end, timedelta(milliseconds=500))
+    assert started == spread.upcoming(NOON, len(started))
+    assert spread.fires_at(spread.upcoming(started[-1], 1)[0], KEY) > end
+    assert missed == 0
+
+
+def test_a_firing_that_waits_for_the_one_before_it_is_named_with_the_time_of_that_one():
+    """What is shown as its time is when it comes: in order, and still later by less than the jitter."""
+    rule = CronRule(Cron.parse("* * * * *"), ZoneInfo("UTC"))
+    spread = Schedule(rule, Catchup.LAST, Overlap.ALLOW, 10 * MINUTE)
+    moments = spread.upcoming(NOON, 300)
+    times = [spread.fires_at(moment, KEY) for moment in moments]
+    assert times == sorted(times)
+    assert all(timedelta() <= at - moment < 10 * MINUTE for at, moment in zip(times, moments, strict=True))
+    alone = Schedule(IntervalRule(10 * MINUTE), Catchup.LAST, Overlap.ALLOW, 10 * MINUTE)
+    on_the_tens = [moment for moment in moments if moment.minute % 10 == 0]
+    assert all(spread.fires_at(moment, KEY) >= alone.fires_at(moment, KEY) for moment in on_the_tens)
+
+
+def test_what_a_change_of_the_clock_pushes_together_is_not_missed():
+    """Oslo, 29 March 2026: 02:58 fires at 03:00, a minute before 03:01, with a jitter of an hour."""
+    rule = CronRule(Cron.parse("58,1 2,3 * * *"), ZoneInfo("Europe/Oslo"))
+    first = datetime(2026, 3, 29, 1, tzinfo=UTC)
+    spread = Schedule(rule, Catchup.LAST, Overlap.ALLOW, 60 * MINUTE)
+    assert rule.next_after(first) == first + MINUTE
+    keys = [f"flow/t{number}" for number in range(50)]
+    both = [key for key in keys if spread.fires_at(first, key) == spread.fires_at(first + MINUTE, key)]
+    assert both
+    for key in both:
+        firings = spread.plan(first, spread.fires_at(first, key), key)
+        assert (firings.due[:2], firings.missed) == ((first, first + MINUTE), 0)
+
+
 def test_upcoming_shows_what_the_rule_says():
     """For people who look before they trust it."""
     assert schedule(Catchup.LAST).upcoming(NOON, 3) == [NOON + n * MINUTE for n in (1, 2, 3)]

@@ -16,6 +16,9 @@ MAX_CATCHUP: Final = 100
 GRACE: Final = timedelta(seconds=60)
 """How late a firing may be started without being missed: a takeover takes some seconds."""
 
+TOGETHER: Final = timedelta(seconds=1)
+"""Firings that are to be started within less than this come together: no interval is shorter."""
+
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LOOKS: Final = (timedelta(minutes=5), timedelta(hours=2), timedelta(days=4), timedelta(days=120))
 """How far back is looked for what is due, one after the other, until there is more than can be made up for:
@@ -26,7 +29,7 @@ class Catchup(StrEnum):
     """What becomes of firings that nobody was there for."""
 
     NONE = "none"  # nothing: only the newest one, and only within `GRACE`, is started
-    LAST = "last"  # the newest one is started
+    LAST = "last"  # the newest one is started; here and above with those that came together with it
     ALL = "all"  # the newest `MAX_CATCHUP` are started, oldest first
 
 
@@ -59,10 +62,26 @@ class Schedule:
     catchup: Catchup
     overlap: Overlap
     jitter: timedelta
-    """Each firing is started later than the rule says, by less than this."""
+    """Each firing is started later than the rule says, by less than this.
+
+    It may be wider than the gap between two firings of a cron expression: they keep their order.
+    """
 
     def fires_at(self, scheduled_for: datetime, key: str) -> datetime:
-        """When a firing is started: the same for the same firing of the trigger `key`, whoever asks."""
+        """When a firing is started: the same for the same firing of the trigger `key`, whoever asks.
+
+        Never before those before it: one that was drawn to come earlier waits for them.
+        """
+        latest = self._drawn(scheduled_for, key)
+        if self.jitter:
+            earlier = self.rule.next_after(scheduled_for - self.jitter)
+            while earlier is not None and earlier < scheduled_for:
+                latest = max(latest, self._drawn(earlier, key))
+                earlier = self.rule.next_after(earlier)
+        return latest
+
+    def _drawn(self, scheduled_for: datetime, key: str) -> datetime:
+        """When a firing would be started if there were no other one."""
         width = self.jitter // _MILLISECOND
         if not width:
             return scheduled_for
@@ -81,12 +100,16 @@ class Schedule:
     def plan(self, first: datetime, now: datetime, key: str) -> Firings:
         """What is to be started at `now`, when `first` is the oldest firing that was not dealt with.
 
-        Firings keep their order: one whose jitter is over waits for the one before it.
+        Nobody was away between two that come together, because one waited for the other or by chance: none of
+        them is missed for the other's sake.
         """
         found, following, whole = self._due(first, now, key)
-        keep = found[-MAX_CATCHUP:] if self.catchup is Catchup.ALL else found[-1:]
-        if self.catchup is Catchup.NONE and keep and now - self.fires_at(keep[0], key) > GRACE:
-            keep = []
+        keep = found[-MAX_CATCHUP:]
+        if keep and self.catchup is not Catchup.ALL:
+            newest = self.fires_at(keep[-1], key)
+            keep = [moment for moment in keep if newest - self.fires_at(moment, key) < TOGETHER]
+            if self.catchup is Catchup.NONE and now - newest > GRACE:
+                keep = []
         return Firings(tuple(keep), len(found) - len(keep) + (not whole), following)
 
     def _due(self, first: datetime, now: datetime, key: str) -> tuple[list[datetime], datetime | None, bool]:
@@ -95,7 +118,8 @@ class Schedule:
         for back in (*looks, None):
             found: list[datetime] = []
             moment = first if back is None else self.rule.next_after(now - back)
-            while moment is not None and self.fires_at(moment, key) <= now:
+            # Of those before it nobody need be asked again: the walk has ended at the first that has to wait.
+            while moment is not None and self._drawn(moment, key) <= now:
                 found.append(moment)
                 moment = self.rule.next_after(moment)
             if back is None or len(found) > MAX_CATCHUP:
