@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -105,6 +106,16 @@ def fires_twice() -> list[Any]:
         return replace(made, key=f"{made.key} {next(numbers)}")
 
     return [patch.object(scheduler, "_once", once)]
+
+
+def cancels_itself() -> list[Any]:
+    real = Scheduler._cancel_earlier
+
+    async def cancel(self: Scheduler, work: Any, newest: Any) -> None:
+        """As one that does not know which run is that of the firing."""
+        await real(self, work, newest - timedelta(days=1))
+
+    return [patch.object(Scheduler, "_cancel_earlier", cancel)]
 
 
 def moves_on() -> list[Any]:

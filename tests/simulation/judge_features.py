@@ -314,6 +314,15 @@ def _item(step: str) -> int:
     return ITEMS[int(rest.partition("]")[0])]
 
 
+def _successors(runs: Mapping[datetime, Sequence[Story]], *, refuses: bool) -> Iterator[str]:
+    """A run is cancelled for a later firing when that has its run, unless a limit refuses this one before."""
+    for moment, made in runs.items():
+        asked = [event for event in made[0].events if isinstance(event, ev.CancelRequested)]
+        replaced = any(event.actor == f"trigger:{TRIGGER}" for event in asked)
+        if replaced and not refuses and moment == max(runs):
+            yield f"the run of {moment} was cancelled for a later one, and there is none"
+
+
 def _firings(
     flow_id: FlowId, flow: Flow, stories: Sequence[Story], tables: Tables, *, calm: bool
 ) -> Iterator[str]:
@@ -348,6 +357,7 @@ def _firings(
             yield f"the firing of {moment} has begun before its time"
         if prompt and made[0].facts[0].recorded_at > fire_at + _LATE:
             yield f"the firing of {moment} has begun at {made[0].facts[0].recorded_at}"
+    yield from _successors(runs, refuses=limit is not None and limit.overflow is Overflow.REJECT)
     if row.fired != len([moment for moment in past if moment in runs]):
         yield f"{row.fired} firings are said to have started runs, and {sorted(runs)} did"
     if row.fired + row.skipped + row.missed + row.failed != len(past):

@@ -341,7 +341,8 @@ FIRST: Final = {
     "loses_timers": 5,
     "forgets_words": 29,
     "poison": 139,
-    "poisonous_words": 384,
+    "poisonous_words": 964,
+    "cancels_itself": 385,
     "forgets_children": 3212,
     "cannot_be_ended": 287,
     "clock_skew": 22,
@@ -451,6 +452,7 @@ MUTANTS: Final = {
         lambda: [patch.object(SignalTables, "_back", lambda self, run_id, signal: None)],
     ),
     "fires_twice": Mutant("a firing whose start is not known is started anew", bugs.fires_twice),
+    "cancels_itself": Mutant("a firing cancels the run that it has begun", bugs.cancels_itself),
     "moves_on": Mutant("a schedule moves on although its run could not be started", bugs.moves_on),
     "done_again": Mutant(
         "a kept outcome is not used, and the step done again",

@@ -94,6 +94,8 @@ class ScheduleTables:
         return [(True,)]
 
     def unfinished_runs(self, p: Any) -> list[Row]:
+        if not self.tables.held([p["shard"]], [p["token"]]):
+            return []
         found = sorted(
             run_id
             for run_id, run in self.tables.runs.items()

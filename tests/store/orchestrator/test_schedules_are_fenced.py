@@ -136,3 +136,22 @@ async def test_schedules_are_spread_over_the_shards(desk: Desk) -> None:
     await declared(desk, *[trigger(trigger_id=f"t{n}") for n in range(20)])
     shards = {shard for (shard,) in await desk.rows("SELECT DISTINCT shard FROM schedules")}
     assert shards == {0, 1, 2, 3}
+
+
+async def test_who_has_lost_the_shard_hears_of_no_run_that_goes_on(desk: Desk) -> None:
+    """It would take one that its heir has started for an earlier one, and ask it to cancel."""
+    leases = {lease.shard: lease for lease in await desk.leases()}
+    flow_id = await declared(desk, trigger())
+    await due_now(desk, flow_id)
+    [due] = await look(desk, list(leases.values()))
+    run_id = RunId(uuid7(due.now))
+    await desk.act(
+        "INSERT INTO runs (id, shard, flow_id, flow_name, flow_version, state, actor, created_at, wake_at)"
+        " VALUES (%s, 0, %s, 'f', 1, 'RUNNING', 'trigger:t', now(), now())",
+        run_id,
+        flow_id,
+    )
+    lease, store = leases[due.shard], ScheduleStore(desk.pool)
+    assert await store.unfinished(due, lease, "trigger:t") == [run_id]
+    assert await store.unfinished(due, lease, "trigger:other") == []
+    assert await store.unfinished(due, ShardLease(lease.shard, lease.token - 1), "trigger:t") == []

@@ -10,6 +10,9 @@
   look, of the next owner.
 - **Not late.** A firing that is passed over cannot begin any more, however late a start of it reaches the
   database: its handle is taken first, and only who has none yet is missed.
+- **Not in vain.** With `overlap: cancel` the earlier runs are asked to cancel once the new one is durable,
+  and before the schedule is moved on: who dies in between is followed by one who finds that run, and asks.
+  Only a firing that a limit of concurrency refuses asks them first: they may be what it waits for.
 - **In order.** The firings of one trigger are started one after the other; those of different triggers do
   not wait for each other. With `overlap: queue` the schedule stands at its oldest firing until the run of the
   one before has ended: what waits is the rule's moments from there to now, so a queue costs one row.
@@ -74,11 +77,6 @@ QUEUE_PAUSE: Final = timedelta(seconds=1)
 _AWAY: Final = (psycopg.Error, OSError, TimeoutError)
 
 log = logs.get_logger("scheduler")
-
-
-@dataclass(frozen=True, slots=True)
-class _Skipped:
-    """An earlier run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +186,8 @@ class Scheduler:
             settled = await self._start(work, moment, settled)
             if settled.scheduled_for == moment:
                 break
+        if settled.last is not None and trigger.schedule.overlap is Overlap.CANCEL:
+            await self._cancel_earlier(work, settled.last[0])
         if await self._store.settle(due, lease, settled):
             _count(due, plan.due, settled)
 
@@ -221,7 +221,7 @@ class Scheduler:
         once = _once(due.key, first)
         # Who has died between start and move has left its run: it is no earlier one.
         if await find_started(self._pool, once.scope, once.key) is None:
-            if await self._store.unfinished(due.flow_id, actor_of(trigger.id)):
+            if await self._store.unfinished(due, work.lease, actor_of(trigger.id)):
                 await self._store.settle(due, work.lease, Settled(first, due.now + QUEUE_PAUSE))
                 return
             plan = trigger.schedule.plan(first, due.now, due.key)
@@ -264,16 +264,14 @@ class Scheduler:
         fire_at = trigger.schedule.fires_at(moment, due.key)
         once = _once(due.key, moment)
         try:
-            run_id = await self._earlier(flow, trigger, once)
-            if isinstance(run_id, _Skipped):
+            if trigger.schedule.overlap is Overlap.SKIP and await self._goes_on(work, once):
                 return replace(before, skipped=before.skipped + 1)
-            if run_id is None:
-                cause = Cause(trigger.id, trigger.type, moment)
-                document = make_input(flow, trigger, moment, fire_at)
-                launched = await self._launcher.launch(
-                    flow, document, once=once, actor=actor_of(trigger.id), cause=cause, lease=work.lease
-                )
-                run_id = launched.run_id
+            cause = Cause(trigger.id, trigger.type, moment)
+            document = make_input(flow, trigger, moment, fire_at)
+            launched = await self._launcher.launch(
+                flow, document, once=once, actor=actor_of(trigger.id), cause=cause, lease=work.lease
+            )
+            run_id = launched.run_id
         except (CallerError, Defect) as error:
             # The flow may have changed since this firing was started before: that run is its run still.
             known = await find_started(self._pool, once.scope, once.key)
@@ -285,32 +283,35 @@ class Scheduler:
         except Exhausted as error:
             if error.reason is Reason.NOT_ACCEPTING:
                 raise
+            if trigger.schedule.overlap is Overlap.CANCEL and error.reason is Reason.CONCURRENCY_LIMIT:
+                await self._cancel_earlier(work, moment)  # its input is good, and they may have the slots
             problem = FiringProblem(moment, error.reason.value, error.message[:MAX_MESSAGE])
             return replace(before, scheduled_for=moment, fire_at=due.now + QUEUE_PAUSE, problem=problem)
         if run_id == NOBODY:  # it was passed over, by a version of the flow that had another `catchup`
             return replace(before, missed=before.missed + 1)
         return replace(before, last=(moment, fire_at, run_id), problem=None, fired=before.fired + 1)
 
-    async def _earlier(self, flow: Resolved, trigger: Scheduled, once: StartOnce) -> RunId | _Skipped | None:
-        """What stands against a new run: the one that this firing has, or one that may not overlap."""
-        overlap = trigger.schedule.overlap
-        if overlap is Overlap.ALLOW:
-            return None
-        known = await find_started(self._pool, once.scope, once.key)
-        if known is not None:
-            return known.run_id
-        actor = actor_of(trigger.id)
-        if overlap is Overlap.QUEUE:
-            return None  # it was looked whether one goes on, and under this token nobody else starts one
-        unfinished = await self._store.unfinished(flow.flow_id, actor)
-        if unfinished and overlap is Overlap.SKIP:
-            return _Skipped()
+    async def _goes_on(self, work: _Work, once: StartOnce) -> bool:
+        """Whether an earlier run goes on; the one that this firing has itself is none."""
+        if await find_started(self._pool, once.scope, once.key) is not None:
+            return False
+        return bool(await self._store.unfinished(work.due, work.lease, actor_of(work.trigger.id)))
+
+    async def _cancel_earlier(self, work: _Work, newest: datetime) -> None:
+        """Asks the runs of the trigger to cancel, but for that of the newest firing.
+
+        Later ones there are none: who has lost the shard is told of no runs at all.
+        """
+        actor, once = actor_of(work.trigger.id), _once(work.due.key, newest)
+        unfinished = await self._store.unfinished(work.due, work.lease, actor)
+        # Asked after those, also where its start was refused: one that had been on its way may have begun it.
+        known = unfinished and await find_started(self._pool, once.scope, once.key)
+        earlier = [run_id for run_id in unfinished if not known or run_id != known.run_id]
         word = stored.encode(Cancel(WordId(""), actor, "a later firing of the trigger takes its place"))
-        for run_id in unfinished:
+        for run_id in earlier:
             await inbox.put(self._pool, run_id, *word)
-        if unfinished:
-            self._heard(unfinished)
-        return None
+        if earlier:
+            self._heard(earlier)
 
 
 def actor_of(trigger_id: str) -> str:

@@ -174,9 +174,15 @@ class ScheduleStore:
         }
         await self._fetch("pass_over", values)
 
-    async def unfinished(self, flow_id: FlowId, actor: str) -> list[RunId]:
-        """Runs that a trigger started by itself and that have not ended, oldest first."""
-        values = {"flow_id": flow_id, "actor": actor, "limit": MAX_UNFINISHED}
+    async def unfinished(self, due: Due, lease: ShardLease, actor: str) -> list[RunId]:
+        """Runs that a trigger started by itself and that have not ended, oldest first; none if not ours."""
+        values = {
+            "flow_id": due.flow_id,
+            "shard": lease.shard,
+            "token": lease.token,
+            "actor": actor,
+            "limit": MAX_UNFINISHED,
+        }
         return [RunId(str(run_id)) for (run_id,) in await self._fetch("unfinished_runs", values)]
 
     async def pause(self, flow_id: FlowId, trigger_id: str) -> None:
