@@ -49,7 +49,10 @@ WORDS: Final = (
     "forget_signals",
 )  # fmt: skip
 """Of the package `words`."""
-TRIGGERS: Final = ("find_due_schedules", "settle_schedule", "pass_over", "pause_schedule", "unfinished_runs")
+TRIGGERS: Final = (
+    "find_due_schedules", "settle_schedule", "pass_over", "pause_schedule", "lock_paused_schedule",
+    "resume_schedule", "unfinished_runs",
+)  # fmt: skip
 """Of the package `triggers`."""
 _LOCK: Final = "SELECT pg_advisory_xact_lock(%s)"
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -23,6 +25,8 @@ class ScheduleRow:
     fire_at: datetime | None
     revision: int = 1
     paused: bool = False
+    paused_at: datetime | None = None
+    given_up: tuple[datetime | None, datetime | None] = (None, None)
     last_run_id: str | None = None
     error_reason: str | None = None
     fired: int = 0
@@ -53,7 +57,10 @@ class ScheduleTables:
             and row.fire_at <= now + p["ahead"]
         )
         return [
-            (*place, row.flow_version, row.shard, row.revision, row.rule, row.scheduled_for, fire_at, now)
+            (
+                *(*place, row.flow_version, row.shard, row.revision, row.rule, row.scheduled_for, fire_at),
+                *(now, *row.given_up),
+            )
             for fire_at, place, row in found[: p["limit"]]
         ]
 
@@ -90,7 +97,24 @@ class ScheduleTables:
         row = self.rows.get((p["flow_id"], p["trigger_id"]))
         if row is None or row.paused:
             return []
-        row.paused, row.revision = True, row.revision + 1
+        row.paused, row.revision, row.paused_at = True, row.revision + 1, self.tables.now()
+        return [(True,)]
+
+    def _paused(self, p: Any) -> ScheduleRow | None:
+        row = self.rows.get((p["flow_id"], p["trigger_id"]))
+        return row if row is not None and row.paused and orjson.loads(p["rule"]) == row.rule else None
+
+    def lock_paused_schedule(self, p: Any) -> list[Row]:
+        row = self._paused(p)
+        return [] if row is None else [(row.scheduled_for, row.paused_at, *row.given_up, self.tables.now())]
+
+    def resume_schedule(self, p: Any) -> list[Row]:
+        row = self._paused(p)
+        if row is None:
+            return []
+        row.paused, row.revision, row.missed = False, row.revision + 1, row.missed + p["missed"]
+        row.scheduled_for, row.fire_at = p["scheduled_for"], p["fire_at"]
+        row.given_up = p["given_up_from"], p["given_up_until"]
         return [(True,)]
 
     def unfinished_runs(self, p: Any) -> list[Row]:

@@ -176,7 +176,7 @@ def statement(rng: Random, tables: Tables) -> tuple[str, dict[str, Any]]:
             "keep_signal" | "find_signal" | "find_word" | "match_signals" | "any_to_match" | "forget_signals"
         ):
             return _signals(rng, tables, name, run)
-        case "find_due_schedules" | "settle_schedule" | "pass_over" | "pause_schedule" | "unfinished_runs":
+        case _ if name in TRIGGERS:
             return name, _schedule(rng, tables, held, now)
         case "get_run":
             return name, {"run_id": run}
@@ -248,6 +248,9 @@ def _schedule(rng: Random, tables: Tables, held: dict[str, Any], now: datetime) 
         "last_scheduled_for": None,
         "last_fire_at": None,
         "last_run_id": rng.choice((None, RUNS[0])),
+        "rule": rng.choice(("{}", "{}", '{"every": "1h"}')),
+        "given_up_from": following and following - HOUR,
+        "given_up_until": following,
         "keep_error": rng.random() < 0.5,
         "error_scheduled_for": None,
         "error_reason": rng.choice((None, "BAD")),
@@ -410,7 +413,8 @@ async def _everything(pool: Pool) -> dict[str, Any]:
         " THEN round(extract(epoch FROM full_at - now()) / 600)::bigint END FROM rates",
         "turns": "SELECT run_id, flow_id, key, round(extract(epoch FROM start_at - now()) / 600)::bigint"
         " FROM turns",
-        "schedules": "SELECT trigger_id, revision, paused, scheduled_for IS NULL, last_run_id, error_reason,"
+        "schedules": "SELECT trigger_id, revision, paused, paused_at IS NULL, given_up_from IS NULL,"
+        " scheduled_for IS NULL, last_run_id, error_reason,"
         " fired, skipped, missed, failed FROM schedules",
         "start_keys": "SELECT scope, key, run_id FROM start_keys",
     }
@@ -484,6 +488,8 @@ def _all_of(tables: Tables) -> dict[str, Any]:
                 trigger,
                 row.revision,
                 row.paused,
+                row.paused_at is None,
+                row.given_up[0] is None,
                 row.scheduled_for is None,
                 row.last_run_id,
                 row.error_reason,

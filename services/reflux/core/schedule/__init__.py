@@ -3,7 +3,8 @@
 A *rule* says which moments are its firings (`CronRule`, `IntervalRule`): `rule.next_after(moment)`, in UTC.
 A `Schedule` is a rule with what people say about it: what becomes of firings that were missed, of one that
 comes while the former run still goes on, and how far firings are spread (jitter). `Schedule.plan` decides
-which firings are to be started now. The time is an argument; the rules of time zones are data (`zoneinfo`).
+which firings are to be started now, and `Schedule.resumed` which are left after a pause. The time is an
+argument; the rules of time zones are data (`zoneinfo`).
 
 **Cron** has the five fields of cron(5): minute, hour, day of month, month, day of week; lists, ranges, steps,
 names of months and days, 7 as Sunday, and `@hourly` to `@yearly`. When neither of the two day fields begins
@@ -31,6 +32,7 @@ from reflux.core.schedule.schedule import (
     Catchup,
     Firings,
     Overlap,
+    Resumed,
     Schedule,
 )
 from reflux.core.schedule.zones import find_zone, nearest_zones
@@ -45,6 +47,7 @@ __all__ = [
     "Firings",
     "IntervalRule",
     "Overlap",
+    "Resumed",
     "Rule",
     "Schedule",
     "find_zone",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -55,6 +55,17 @@ class Firings:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """A schedule after its pause."""
+
+    schedule: Schedule
+    first: datetime | None
+    """The firing that it stands at."""
+    missed: int
+    """Waited before, and wait no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """When runs are started."""
 
@@ -66,6 +77,15 @@ class Schedule:
 
     It may be wider than the gap between two firings of a cron expression: they keep their order.
     """
+    given_up: tuple[datetime, datetime] | None = None
+    """What a pause took away: firings from the one to the other, both included, do not come."""
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first firing after a moment."""
+        found = self.rule.next_after(moment)
+        if found is not None and self.given_up is not None and self.given_up[0] <= found <= self.given_up[1]:
+            return self.rule.next_after(self.given_up[1])
+        return found
 
     def fires_at(self, scheduled_for: datetime, key: str) -> datetime:
         """When a firing is started: the same for the same firing of the trigger `key`, whoever asks.
@@ -91,10 +111,10 @@ class Schedule:
     def upcoming(self, after: datetime, count: int) -> list[datetime]:
         """The next `count` firings after a moment, without jitter."""
         found: list[datetime] = []
-        moment = self.rule.next_after(after)
+        moment = self.next_after(after)
         while moment is not None and len(found) < count:
             found.append(moment)
-            moment = self.rule.next_after(moment)
+            moment = self.next_after(moment)
         return found
 
     def plan(self, first: datetime, now: datetime, key: str) -> Firings:
@@ -112,16 +132,34 @@ class Schedule:
                 keep = []
         return Firings(tuple(keep), len(found) - len(keep) + (not whole), following)
 
+    def resumed(self, first: datetime, paused_at: datetime, now: datetime, key: str) -> Resumed:
+        """How it goes on after a pause, when `first` is the oldest firing that was not dealt with.
+
+        What was due before the pause still comes, and is made up for as after any absence; what came due
+        since does not. One pause is remembered: when firings still wait from before the one before, those
+        that came due between the two are missed.
+        """
+        following = self.plan(first, paused_at, key).following
+        start, missed = following, 0
+        if self.given_up is not None and first < self.given_up[0]:
+            start = self.given_up[0]
+            between = self.upcoming(self.given_up[1], MAX_CATCHUP)
+            missed = len([moment for moment in between if following is None or moment < following])
+        if start is None or start > now:  # no firing has come due since
+            return Resumed(replace(self, given_up=None), first, 0)
+        after = replace(self, given_up=(start, now))
+        return Resumed(after, first if first < start else after.next_after(now), missed)
+
     def _due(self, first: datetime, now: datetime, key: str) -> tuple[list[datetime], datetime | None, bool]:
         """The newest firings whose time has come, the one after them, and whether these are all."""
         looks = [back for back in _LOOKS if now - back > first]
         for back in (*looks, None):
             found: list[datetime] = []
-            moment = first if back is None else self.rule.next_after(now - back)
+            moment = first if back is None else self.next_after(now - back)
             # Of those before it nobody need be asked again: the walk has ended at the first that has to wait.
             while moment is not None and self._drawn(moment, key) <= now:
                 found.append(moment)
-                moment = self.rule.next_after(moment)
+                moment = self.next_after(moment)
             if back is None or len(found) > MAX_CATCHUP:
                 break
         return found, moment, back is None

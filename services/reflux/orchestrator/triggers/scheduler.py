@@ -232,7 +232,7 @@ class Scheduler:
                 if await self._store.settle(due, work.lease, given_up):
                     _count(due, (), given_up)
                 return
-        settled = await self._start(work, first, _from(work, trigger.schedule.rule.next_after(first)))
+        settled = await self._start(work, first, _from(work, trigger.schedule.next_after(first)))
         if await self._store.settle(due, work.lease, settled):
             _count(due, (first,), settled)
 
@@ -250,7 +250,7 @@ class Scheduler:
         if not isinstance(trigger, Scheduled) or trigger.described()["rule"] != due.rule:
             self._flows.forget(due.flow_id)
             return None
-        return flow, trigger
+        return flow, replace(trigger, schedule=replace(trigger.schedule, given_up=due.given_up))
 
     async def _start(self, work: _Work, moment: datetime, before: Settled) -> Settled:
         """Start the run of one firing, and add what became of it to what became of those before.

@@ -10,17 +10,19 @@ Only the database's clock says what is due.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from reflux.core.names import FlowId, RunId
+from reflux.core.schedule import Resumed
 from reflux.runtime.postgres import load_sql
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from typing import LiteralString
 
     from psycopg.rows import TupleRow
@@ -35,6 +37,7 @@ Place = tuple[FlowId, str]
 """Flow and trigger: the key of a row."""
 NOBODY: Final = RunId("00000000-0000-0000-0000-000000000000")
 """What the handle of a firing stands for that shall have no run."""
+_LEAST: Final = timedelta(microseconds=1)
 MAX_UNFINISHED: Final = 1_000
 """Earlier runs of a trigger that one firing looks at."""
 
@@ -54,6 +57,8 @@ class Due:
     fire_at: datetime
     now: datetime
     """By the database's clock, when it was asked."""
+    given_up: tuple[datetime, datetime] | None = None
+    """What its last pause took away, see `Schedule`."""
 
     @property
     def place(self) -> Place:
@@ -133,7 +138,7 @@ class ScheduleStore:
             "busy_triggers": [trigger_id for _, trigger_id in in_hand],
         }
         rows = await self._fetch("find_due_schedules", values)
-        return [Due(FlowId(str(row[0])), *row[1:]) for row in rows]
+        return [_due(row) for row in rows]
 
     async def settle(self, due: Due, lease: ShardLease, settled: Settled) -> bool:
         """Write what became of the firings; False: the schedule is not what it was, or not ours any more."""
@@ -190,15 +195,27 @@ class ScheduleStore:
         await self._fetch("pause_schedule", {"flow_id": flow_id, "trigger_id": trigger_id})
 
     async def resume(self, flow_id: FlowId, trigger: Scheduled) -> None:
-        """Let it go on with its next firing from now; what is not paused goes on as it does."""
+        """Let it go on, without what came due since its pause; what is not paused goes on as it does."""
+        key = key_of(flow_id, trigger.id)
+        place = {"flow_id": flow_id, "trigger_id": trigger.id, "rule": _rule(trigger)}
         async with self._pool.connection() as connection, connection.transaction():
-            first, fire_at = first_firing(flow_id, trigger, await _now(connection))
+            row = await (await connection.execute(_sql("lock_paused_schedule"), place)).fetchone()
+            if row is None:
+                return
+            first, paused_at, *given_up, now = row
+            before = replace(trigger.schedule, given_up=_span(*given_up))
+            if first is None:  # the rule had no firing any more
+                after = Resumed(before, before.next_after(now), 0)
+            else:  # a release that did not say when it paused gave up all that waited
+                after = before.resumed(first, paused_at or first - _LEAST, now, key)
+            start, until = after.schedule.given_up or (None, None)
             values = {
-                "flow_id": flow_id,
-                "trigger_id": trigger.id,
-                "rule": _rule(trigger),
-                "scheduled_for": first,
-                "fire_at": fire_at,
+                **place,
+                "scheduled_for": after.first,
+                "fire_at": after.first and after.schedule.fires_at(after.first, key),
+                "given_up_from": start,
+                "given_up_until": until,
+                "missed": after.missed,
             }
             await connection.execute(_sql("resume_schedule"), values)
 
@@ -256,6 +273,15 @@ def stored_schedule(row: TupleRow) -> StoredSchedule | None:
     last_run = None if run_id is None else RunId(str(run_id))
     fields: tuple[Any, ...] = (*row[:8], last_run, problem, error_at, *row[13:])
     return StoredSchedule(*fields)
+
+
+def _due(row: TupleRow) -> Due:
+    fields: tuple[Any, ...] = (FlowId(str(row[0])), *row[1:9], _span(*row[9:]))
+    return Due(*fields)
+
+
+def _span(start: datetime | None, until: datetime | None) -> tuple[datetime, datetime] | None:
+    return None if start is None or until is None else (start, until)
 
 
 def _rule(trigger: Scheduled) -> str:

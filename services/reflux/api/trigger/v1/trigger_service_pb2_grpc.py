@@ -110,7 +110,8 @@ class TriggerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTrigger(self, request, context):
-        """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+        """Lets a paused schedule fire again, from its next firing on; what was due before the pause and had not begun comes
+        first, as catchup says. Resuming what is not paused changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -53,7 +53,8 @@ class TriggerServiceStub:
     Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
     """
     ResumeTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.ResumeTriggerRequest, _trigger_service_pb2.Trigger]
-    """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+    """Lets a paused schedule fire again, from its next firing on; what was due before the pause and had not begun comes
+    first, as catchup says. Resuming what is not paused changes nothing.
     Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
     """
     FireTrigger: _grpc.UnaryUnaryMultiCallable[_trigger_service_pb2.FireTriggerRequest, _httpbody_pb2.HttpBody]
@@ -101,7 +102,8 @@ class TriggerServiceAsyncStub(TriggerServiceStub):
     Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
     """
     ResumeTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.ResumeTriggerRequest, _trigger_service_pb2.Trigger]  # type: ignore[assignment]
-    """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+    """Lets a paused schedule fire again, from its next firing on; what was due before the pause and had not begun comes
+    first, as catchup says. Resuming what is not paused changes nothing.
     Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
     """
     FireTrigger: _aio.UnaryUnaryMultiCallable[_trigger_service_pb2.FireTriggerRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -170,7 +172,8 @@ class TriggerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trigger_service_pb2.ResumeTriggerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trigger_service_pb2.Trigger, _abc.Awaitable[_trigger_service_pb2.Trigger]]:
-        """Lets a paused schedule fire again, from its next firing on. Resuming what is not paused changes nothing.
+        """Lets a paused schedule fire again, from its next firing on; what was due before the pause and had not begun comes
+        first, as catchup says. Resuming what is not paused changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION when the trigger is no schedule.
         """
 
