@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class Schedule:
         keep = found[-MAX_CATCHUP:]
         if keep and self.catchup is not Catchup.ALL:
             newest = self.fires_at(keep[-1], key)
-            keep = [moment for moment in keep if newest - self.fires_at(moment, key) < TOGETHER]
+            late = takewhile(lambda moment: newest - self.fires_at(moment, key) < TOGETHER, reversed(keep))
+            keep = [*late][::-1]
             if self.catchup is Catchup.NONE and now - newest > GRACE:
                 keep = []
         return Firings(tuple(keep), len(found) - len(keep) + (not whole), following)
