@@ -27,6 +27,7 @@ from reflux.core.flow.model import Flow, ForeachAction, Step, WhileAction, branc
 from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.core.times import Times
 
 ROOT: Final = StepPath("")
 """The run itself, as the container of the top list."""
@@ -194,9 +195,9 @@ class RunState:
     pending: dict[StepPath, int] = field(default_factory=dict)
     """How many of the steps it waits for have not settled."""
     ready: dict[StepPath, None] = field(default_factory=dict)
-    due: dict[StepPath, datetime] = field(default_factory=dict)
+    due: Times = field(default_factory=Times)
     """Steps that wait for the time of their next attempt."""
-    timers: dict[StepPath, datetime] = field(default_factory=dict)
+    timers: Times = field(default_factory=Times)
     """Steps whose whole work is to wait until then, or at most until then for what is `awaited`."""
     awaited: dict[StepPath, Awaited] = field(default_factory=dict)
     """Steps that wait for a word, the longest waiting first."""
@@ -210,7 +211,7 @@ class RunState:
     closable: dict[StepPath, None] = field(default_factory=dict)
     """Containers none of whose lists goes on: what follows must be decided."""
     closing: dict[StepPath, Closing] = field(default_factory=dict)
-    deadlines: dict[StepPath, datetime] = field(default_factory=dict)
+    deadlines: Times = field(default_factory=Times)
     """When the total time of a container in progress, or of the run, is over."""
     stopped: dict[StepPath, datetime] = field(default_factory=dict)
     """Which of those clocks stand, and since when: `reflux.core.clocks`."""

@@ -65,17 +65,19 @@ def decide(state: RunState, now: datetime) -> Command | None:
         return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
     if state.signals and (taken := take(state, now)) is not None:
         return Record(taken)
-    for path, deadline in state.deadlines.items():
-        if now >= deadline and path not in state.parked_in:
-            return Record(ev.TimedOut(path, now))
+    timer, over = state.timers.first(), state.deadlines.first(but=state.parked_in)
+    if over is not None and over.at <= now:
+        # What has only waited was over at its time. But nothing begins any more, not even an attempt whose
+        # time came before.
+        in_time = timer is not None and timer.at <= over.at
+        return Record(waited(state, timer.path, now) if timer and in_time else ev.TimedOut(over.path, now))
     if state.ready:
         return kept_outcome(state, now) or _begin_step(state, next(iter(state.ready)), now)
-    for path, at in state.due.items():
-        if at <= now:
-            return _attempt(state, path, now)
-    for path, at in state.timers.items():
-        if at <= now:
-            return Record(waited(state, path, now))
+    again = state.due.first()
+    if again is not None and again.at <= now and (timer is None or again.at <= timer.at):
+        return _attempt(state, again.path, now)
+    if timer is not None and timer.at <= now:
+        return Record(waited(state, timer.path, now))
     return None
 
 
@@ -83,8 +85,8 @@ def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
     if state.finished or _stands(state):
         return None
-    deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
-    return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
+    firsts = (state.due.first(), state.timers.first(), state.deadlines.first(but=state.parked_in))
+    return min((first.at for first in firsts if first is not None), default=None)
 
 
 def _stands(state: RunState) -> bool:
@@ -287,11 +289,8 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
     if state.compensation is not None:
         for path in state.ready:
             return _attempt(state, path, now)
-        for path, at in state.due.items():
-            if at <= now:
-                return _attempt(state, path, now)
-        if state.due:
-            return None
+        if (again := state.due.first()) is not None:
+            return _attempt(state, again.path, now) if again.at <= now else None
     if state.flights or state.child_runs or (state.parked and not state.canceled):
         return None
     return _end(state, closing, now)
