@@ -43,11 +43,23 @@ from reflux.core.frames import (
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, Spoken, StepRun, error_of, said_digest
+from reflux.core.state import (
+    ROOT,
+    Awaited,
+    Closing,
+    Flight,
+    Pieces,
+    RunState,
+    Spoken,
+    StepRun,
+    error_of,
+    said_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from reflux.core.command import Piece
     from reflux.core.document import JsonValue
     from reflux.core.flow.model import Flow
     from reflux.core.names import RunId, StepPath
@@ -155,6 +167,14 @@ def evolve(state: RunState, event: ev.Event) -> None:
             raise ValueError(f"the journal of run {state.id} begins twice")
         case _:
             assert_never(event)
+
+
+def put(state: RunState, piece: Piece) -> None:
+    """Remembers a value until the decision that it is a part of; it is no part of the journal."""
+    run = state.steps[piece.step]
+    run.pieces = run.pieces or Pieces()
+    run.pieces.values.append(piece.value)
+    run.pieces.room = piece.room
 
 
 def _heard(state: RunState, event: Spoken) -> None:

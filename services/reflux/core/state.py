@@ -23,6 +23,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, RunPhase, StepState
+from reflux.core.expression import Room
 from reflux.core.flow.model import Flow, ForeachAction, Step, WhileAction, branches_of
 from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
@@ -90,6 +91,14 @@ class Frame:
 
 
 @dataclass(slots=True)
+class Pieces:
+    """Values that were worked out one by one for the next decision about a step; no part of the journal."""
+
+    values: list[JsonValue] = field(default_factory=list)
+    room: int = Room().left
+
+
+@dataclass(slots=True)
 class StepRun:
     """One step in one run, or in one iteration of it."""
 
@@ -133,7 +142,9 @@ class StepRun:
     branches: tuple[int, ...] | None = None
     """Indices of the branches that were entered; None before, and for steps without branches."""
     over: list[Frame] = field(default_factory=list)
-    """Its lists that are over, in that order; kept while the step runs."""
+    """Its lists that are over: iterations by number, all others in that order; kept while the step runs."""
+    pieces: Pieces | None = None
+    """What of its next decision is worked out."""
     items: Sequence[JsonValue] = ()
     """What a foreach goes through; kept while it runs."""
     begun: int = 0
@@ -182,7 +193,7 @@ class StepRun:
 
 @dataclass(slots=True)
 class RunState:
-    """Everything the walker knows of a run. Made by `run.begin`, changed by `run.evolve` alone."""
+    """Everything the walker knows of a run. Made by `run.begin`, changed by `evolve` and `put` there."""
 
     id: RunId
     flow: Flow

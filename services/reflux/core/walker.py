@@ -4,7 +4,8 @@
 into the state and asks again, so each decision is made on the state as it is:
 
     while (command := decide(state, now)) is not None:
-        ...                      # Record: evolve and journal; StartAttempt: evolve, journal if needed, call
+        ...                      # Record: evolve and journal; StartAttempt: evolve, journal if needed, call;
+                                 # Piece: put
 
 What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
@@ -17,7 +18,7 @@ from reflux.core import children, compensation, resolving
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
 from reflux.core.command import AskEffect, Command, Record, StartAttempt, StartChild
-from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
+from reflux.core.containers import begin_foreach, choose, finish_container, gave, go_on, holds, last_output
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
 from reflux.core.expression import ExpressionError
@@ -62,7 +63,7 @@ def decide(state: RunState, now: datetime) -> Command | None:
     if state.queued:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
-        return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
+        return _finish(state, now) if path == ROOT else finish_container(state, path, now)
     if state.signals and (taken := take(state, now)) is not None:
         return Record(taken)
     timer, over = state.timers.first(), state.deadlines.first(but=state.parked_in)
@@ -103,7 +104,8 @@ def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
     if not _joins(state, path, step):
         return _skipped(path, SkipReason.JOIN, now)
     try:
-        if step.when is not None and not holds(step.when, state.values_of(path)):
+        asked = state.steps[path].pieces is None
+        if asked and step.when is not None and not holds(step.when, state.values_of(path)):
             return _skipped(path, SkipReason.WHEN, now)
         return _act(state, path, step, now)
     except ExpressionError as error:
@@ -120,7 +122,9 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
     match action:
         case NodeAction():
             return _attempt(state, path, now)
-        case IfAction() | SwitchAction() | ParallelAction() | TryAction():
+        case SwitchAction():
+            return choose(state, path, action, now)
+        case IfAction() | ParallelAction() | TryAction():
             return Record(ev.StepEntered(path, _first_branches(state, path, action), now))
         case ForeachAction():
             return Record(begin_foreach(state, path, action, now))
@@ -147,7 +151,7 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
 
 
 def _first_branches(
-    state: RunState, path: StepPath, action: IfAction | SwitchAction | ParallelAction | TryAction
+    state: RunState, path: StepPath, action: IfAction | ParallelAction | TryAction
 ) -> tuple[int, ...]:
     """The branches that a container begins with.
 
@@ -158,11 +162,6 @@ def _first_branches(
     match action:
         case IfAction():
             return (0,) if holds(action.condition, values) else (1,)
-        case SwitchAction():
-            for index, condition in enumerate(action.conditions):
-                if condition is None or holds(condition, values):
-                    return (index,)
-            return ()
         case ParallelAction():
             return tuple(range(len(action.branches)))
         case TryAction():
