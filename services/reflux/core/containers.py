@@ -67,14 +67,16 @@ def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
 
 
 def gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
-    """The end of a step that needs no node: with its output, if there is room for it."""
+    """The end of a step that has done what it was to, without a node; with its output, if it can be kept."""
     size = len(output.raw)
     if size > MAX_DOCUMENT_BYTES:
         message = f"the output of step {path} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
-        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now)
+        return _failed(
+            path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now, acted=True
+        )
     given = mapped(state, path, output)
     if isinstance(given, ev.Failure):
-        return _failed(path, given, now)
+        return _failed(path, given, now, acted=True)
     return ev.StepSettled(path, StepState.SUCCEEDED, now, output=given)
 
 
@@ -84,7 +86,9 @@ def gave_value(state: RunState, path: StepPath, value: JsonValue, now: datetime)
         return gave(state, path, Json.bounded(value), now)
     except TooDeep:
         message = f"the output of step {path} nests deeper than {MAX_DEPTH} levels"
-        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now)
+        return _failed(
+            path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now, acted=True
+        )
 
 
 def last_output(state: RunState, scope: Scope, prefix: str) -> Json:
@@ -244,11 +248,7 @@ def items_of(action: ForeachAction, values: Mapping[str, JsonValue]) -> list[Jso
 def _next_of_foreach(
     state: RunState, path: StepPath, action: ForeachAction, now: datetime
 ) -> ev.StepSettled | Piece:
-    """One value per item, in their order; of an iteration that failed, its error.
-
-    Raises:
-        ExpressionError: a `result` cannot be evaluated, or does not fit into one document with those before.
-    """
+    """One value per item, in their order; of an iteration that failed, its error."""
     run = state.steps[path]
     if action.result is None:
         return gave_value(state, path, [_of_item(state, frame, action, Room()) for frame in run.over], now)
@@ -256,7 +256,10 @@ def _next_of_foreach(
     if len(pieces.values) == len(run.over):
         return gave_value(state, path, pieces.values, now)
     room = Room(pieces.room)
-    value = _of_item(state, run.over[len(pieces.values)], action, room)
+    try:
+        value = _of_item(state, run.over[len(pieces.values)], action, room)
+    except ExpressionError as error:
+        return _unreadable(path, error, now, acted=True)
     return Piece(path, value, room.left)
 
 
@@ -280,7 +283,7 @@ def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -
     """One more iteration of a while, or its end.
 
     Raises:
-        ExpressionError: the condition or the `result` cannot be evaluated.
+        ExpressionError: the condition, or the `result` of no iteration, cannot be evaluated.
     """
     run = state.steps[path]
     former = run.over[-1] if run.over else None
@@ -293,7 +296,11 @@ def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -
         message += "" if room else f", and a run has at most {MAX_STEP_RUNS} steps"
         return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
     if former is not None:
-        return gave_value(state, path, _result(state, former, action, Room()), now)
+        try:
+            value = _result(state, former, action, Room())
+        except ExpressionError as error:
+            return _unreadable(path, error, now, acted=True)
+        return gave_value(state, path, value, now)
     nothing = action.result.document({**values, "index": 0}) if action.result is not None else NULL
     return gave(state, path, nothing, now)
 
@@ -312,11 +319,13 @@ def _before_the_first(state: RunState, path: StepPath, action: WhileAction) -> d
     return {**values, "steps": {**outside, **unseen}}
 
 
-def _failed(path: StepPath, failure: ev.Failure, now: datetime) -> ev.StepSettled:
-    return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
+def _failed(path: StepPath, failure: ev.Failure, now: datetime, *, acted: bool = False) -> ev.StepSettled:
+    return ev.StepSettled(path, StepState.FAILED, now, failure=failure, acted=acted)
 
 
-def _unreadable(path: StepPath, error: ExpressionError, now: datetime) -> ev.StepSettled:
+def _unreadable(
+    path: StepPath, error: ExpressionError, now: datetime, *, acted: bool = False
+) -> ev.StepSettled:
     """A step one of whose expressions cannot be evaluated."""
     failure = ev.Failure("INVALID_ARGUMENT", Reason.EXPRESSION_FAILED, error.render(), step=path)
-    return _failed(path, failure, now)
+    return _failed(path, failure, now, acted=acted)

@@ -242,6 +242,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
     run.used += event.counted
     run.generation = event.generation + (event.outcome is ev.Outcome.NO_EFFECT)
     run.finished.append(event)
+    run.acted = event.outcome is ev.Outcome.DONE
     spend(state, event.step, event.cost_nanos)
     run.failure = event.failure
     resolving.follow(run, event)
@@ -330,6 +331,7 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason
+    run.acted = event.acted
     state.below += event.left
     if event.signal and (taken := state.signals.pop(event.signal, None)) is not None:
         state.heard[event.signal] = event.step

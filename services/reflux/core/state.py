@@ -152,6 +152,8 @@ class StepRun:
     output: Json | None = None
     failure: ev.Failure | None = None
     skip_reason: ev.SkipReason | None = None
+    acted: bool = False
+    """What it was to do is done, whether it SUCCEEDED or, because what it gave could not be kept, FAILED."""
     child: RunId | None = None
     """The run that it has begun, or is about to begin."""
     child_began: bool = False
