@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Final
 from bench.flows import loop, sequence
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import Record, StartAttempt
+from reflux.core.command import Piece, Record, StartAttempt
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.event import Assignment, Outcome
 from reflux.core.flow import compile_flow
 from reflux.core.names import FlowId, RunId
 from reflux.core.route import draw, idempotency_key
-from reflux.core.run import begin, evolve
+from reflux.core.run import begin, evolve, put
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec
 
@@ -68,6 +68,9 @@ def _follow(state: RunState) -> list[ev.AttemptStarted]:
         if isinstance(command, Record):
             evolve(state, command.event)
             codec.encode(command.event)
+            continue
+        if isinstance(command, Piece):
+            put(state, command)
             continue
         assert isinstance(command, StartAttempt)
         number = draw(command.node, RUN, command.step, command.attempt)

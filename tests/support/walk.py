@@ -27,14 +27,14 @@ from reflux.core import children, resolving
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, recover, settle
 from reflux.core.claim import Verdict, judge
-from reflux.core.command import AskEffect, Record, StartAttempt, StartChild
+from reflux.core.command import AskEffect, Piece, Record, StartAttempt, StartChild
 from reflux.core.document import NULL, Json, JsonValue
 from reflux.core.effect import EffectClass, lane_of
 from reflux.core.event import Assignment, Outcome
 from reflux.core.flow import Flow, compile_flow
 from reflux.core.names import FlowId, RunId, StepPath
 from reflux.core.reasons import Reason
-from reflux.core.run import begin, evolve, fold
+from reflux.core.run import begin, evolve, fold, put
 from reflux.core.walker import decide, next_wake
 from reflux.core.word import Word, hear
 
@@ -46,7 +46,7 @@ START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 RUN: Final = RunId("0197a000-0000-7000-8000-000000000001")
 SLOW: Final = timedelta(seconds=0.25)
 """A pure attempt in flight for longer is journaled late."""
-MANY: Final = 20_000
+MANY: Final = 50_000
 """Nothing that a test walks takes more turns: more is a walk without end."""
 
 
@@ -263,6 +263,8 @@ class Walk:
                     self._record(answered)
             elif isinstance(command, StartChild):
                 self._ask(command)
+            elif isinstance(command, Piece):
+                put(self.state, command)
             else:
                 self._start(command)
         raise AssertionError("the walker never comes to rest")

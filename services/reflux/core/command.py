@@ -1,9 +1,9 @@
-"""What the walker wants done. `Record` is pure bookkeeping; only the others touch the world."""
+"""What the walker wants done. `Record` and `Piece` are pure bookkeeping; only the others touch the world."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reflux.core.document import Json
+from reflux.core.document import Json, JsonValue
 from reflux.core.effect import EffectClass
 from reflux.core.event import ChildRequested, EffectAsked, Event
 from reflux.core.names import StepPath
@@ -74,4 +74,18 @@ class StartChild:
     input: Json
 
 
-Command = Record | StartAttempt | StartChild | AskEffect
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The value of one of many expressions that a decision takes: remember it (`run.put`), ask again.
+
+    Each of them may take its 50 ms, so each is a decision, between which a walk may stop. None is journaled:
+    they follow from what is, and whoever takes the run over works them out again.
+    """
+
+    step: StepPath
+    value: JsonValue
+    room: int
+    """What the values of the step may still weigh together (`expression.Room`)."""
+
+
+Command = Record | Piece | StartAttempt | StartChild | AskEffect

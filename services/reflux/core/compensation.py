@@ -1,7 +1,8 @@
 """Undoing: what a run that did not end well does about what it has done.
 
 The scope is the run. Each step with `compensate` that has SUCCEEDED is remembered in the order of completion;
-so is one that FAILED although its effect is done, because what it gave could not be kept. When the run is
+so is one that FAILED although what it was to do is done (a call, a run that it began, the steps in it),
+because what it gave could not be kept. When the run is
 about to end FAILED or CANCELED, and nothing is in flight any more, `CompensationStarted` says why, and then
 they are undone one after the other, the last one first. A failure that a `catch` took, or that `on_error`
 let pass, undoes nothing; nor does a terminate. What a run has kept from its origin is the origin's: it may
@@ -24,7 +25,7 @@ A cancel while a failed run is undoing makes the run end CANCELED and stops noth
 from datetime import datetime
 
 from reflux.core import event as ev
-from reflux.core.event import SETTLED, Outcome, RunPhase, StepState
+from reflux.core.event import SETTLED, RunPhase, StepState
 from reflux.core.names import UNDO, StepPath
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, Closing, Frame, RunState, StepRun, caught
@@ -42,8 +43,7 @@ def remember(state: RunState, path: StepPath, run: StepRun) -> None:
     """
     if run.step.compensation is None or run.kept is not None:
         return
-    acted = bool(run.finished) and run.finished[-1].outcome is Outcome.DONE
-    if run.state is StepState.SUCCEEDED or acted:
+    if run.state is StepState.SUCCEEDED or run.acted:
         state.to_undo.append(path)
 
 

@@ -2,18 +2,20 @@
 
 A container is asked about (`finish_container`) whenever none of its lists goes on: then a `try` may begin a
 handler, a `while` one more iteration, and any other container settles. The answer depends on what was
-recorded alone, so asking again after a takeover gives the same.
+recorded alone, so asking again after a takeover gives the same. Where it takes an expression per iteration
+or branch, the answer is their values first, one by one (`Piece`).
 
 What a container gives: `if`, `switch` and `try` the output of the last step, in list order, of the branch
 that counts; `parallel` an object with that of each branch; `foreach` a list with a value per item; `while`
 the value of its last iteration. Null where there is no such step, or it did not succeed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from reflux.core import event as ev
+from reflux.core.command import Piece, Record
 from reflux.core.document import MAX_DEPTH, MAX_DOCUMENT_BYTES, NULL, Json, JsonValue, TooDeep
 from reflux.core.event import RunPhase, StepState
 from reflux.core.expression import ErrorCode, Expression, ExpressionError, Room
@@ -23,6 +25,7 @@ from reflux.core.flow.model import (
     Loop,
     ParallelAction,
     Scope,
+    SwitchAction,
     TryAction,
     WhileAction,
     branches_of,
@@ -34,6 +37,7 @@ from reflux.core.reasons import Reason
 from reflux.core.state import (
     MAX_STEP_RUNS,
     Frame,
+    Pieces,
     RunState,
     StepRun,
     error_of,
@@ -63,14 +67,16 @@ def holds(condition: Expression, values: Mapping[str, JsonValue]) -> bool:
 
 
 def gave(state: RunState, path: StepPath, output: Json, now: datetime) -> ev.StepSettled:
-    """The end of a step that needs no node: with its output, if there is room for it."""
+    """The end of a step that has done what it was to, without a node; with its output, if it can be kept."""
     size = len(output.raw)
     if size > MAX_DOCUMENT_BYTES:
         message = f"the output of step {path} is {size} bytes; the limit is {MAX_DOCUMENT_BYTES}"
-        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now)
+        return _failed(
+            path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now, acted=True
+        )
     given = mapped(state, path, output)
     if isinstance(given, ev.Failure):
-        return _failed(path, given, now)
+        return _failed(path, given, now, acted=True)
     return ev.StepSettled(path, StepState.SUCCEEDED, now, output=given)
 
 
@@ -80,7 +86,9 @@ def gave_value(state: RunState, path: StepPath, value: JsonValue, now: datetime)
         return gave(state, path, Json.bounded(value), now)
     except TooDeep:
         message = f"the output of step {path} nests deeper than {MAX_DEPTH} levels"
-        return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now)
+        return _failed(
+            path, ev.Failure("OUT_OF_RANGE", Reason.OUTPUT_TOO_LARGE, message, step=path), now, acted=True
+        )
 
 
 def last_output(state: RunState, scope: Scope, prefix: str) -> Json:
@@ -89,28 +97,68 @@ def last_output(state: RunState, scope: Scope, prefix: str) -> Json:
     return (last.output if last else None) or NULL
 
 
-def finish_container(state: RunState, path: StepPath, now: datetime) -> ev.Event:
+def choose(state: RunState, path: StepPath, action: SwitchAction, now: datetime) -> Record | Piece:
+    """The branch of a switch that is taken, if one is; first each condition before it, which does not hold.
+
+    Raises:
+        ExpressionError: a condition cannot be evaluated.
+    """
+    number = _first_to_hold(state, path, action.conditions, state.values_of(path))
+    if isinstance(number, Piece):
+        return number
+    return Record(ev.StepEntered(path, () if number is None else (number,), now))
+
+
+def _first_to_hold(
+    state: RunState, path: StepPath, conditions: Sequence[Expression | None], values: Mapping[str, JsonValue]
+) -> int | Piece | None:
+    """Which condition holds, the first of them to do so; None: none does; a `Piece`: not the next one.
+
+    Raises:
+        ExpressionError: it cannot be evaluated.
+    """
+    pieces = state.steps[path].pieces or Pieces()
+    number = len(pieces.values)
+    if number == len(conditions):
+        return None
+    condition = conditions[number]
+    if condition is None or holds(condition, values):
+        return number
+    return Piece(path, value=False, room=pieces.room)
+
+
+def finish_container(state: RunState, path: StepPath, now: datetime) -> Record | Piece:
     """What follows now that none of the container's lists goes on."""
     closing = state.closing.get(path)
     if closing is not None and closing.state is not RunPhase.SUCCEEDED:
         to = StepState.FAILED if closing.state is RunPhase.FAILED else StepState.CANCELED
-        return ev.StepSettled(path, to, now, failure=closing.failure)
+        return Record(ev.StepSettled(path, to, now, failure=closing.failure))
+    try:
+        follows = _follows(state, path, now)
+    except ExpressionError as error:
+        return Record(_unreadable(path, error, now))
+    return follows if isinstance(follows, Piece) else Record(follows)
+
+
+def _follows(state: RunState, path: StepPath, now: datetime) -> ev.Event | Piece:
+    """What follows in a container that does not end early.
+
+    Raises:
+        ExpressionError: one of its expressions cannot be evaluated.
+    """
     run = state.steps[path]
     action = run.step.action
-    try:
-        match action:
-            case TryAction():
-                return _next_of_try(state, path, action, now)
-            case WhileAction():
-                return go_on(state, path, action, now)
-            case ForeachAction():
-                return gave_value(state, path, _results(state, run, action), now)
-            case ParallelAction():
-                return gave_value(state, path, _by_branch(state, run, action), now)
-            case _:
-                return gave(state, path, _output(state, run), now)
-    except ExpressionError as error:
-        return _unreadable(path, error, now)
+    match action:
+        case TryAction():
+            return _next_of_try(state, path, action, now)
+        case WhileAction():
+            return go_on(state, path, action, now)
+        case ForeachAction():
+            return _next_of_foreach(state, path, action, now)
+        case ParallelAction():
+            return gave_value(state, path, _by_branch(state, run, action), now)
+        case _:
+            return gave(state, path, _output(state, run), now)
 
 
 def _output(state: RunState, run: StepRun) -> Json:
@@ -129,7 +177,7 @@ def _by_branch(state: RunState, run: StepRun, action: ParallelAction) -> JsonVal
     }
 
 
-def _next_of_try(state: RunState, path: StepPath, action: TryAction, now: datetime) -> ev.Event:
+def _next_of_try(state: RunState, path: StepPath, action: TryAction, now: datetime) -> ev.Event | Piece:
     """The body is over: its handler, then `finally`, then the end, which is that of whoever ran last."""
     run = state.steps[path]
     over = {frame.branch: frame for frame in run.over}
@@ -140,8 +188,10 @@ def _next_of_try(state: RunState, path: StepPath, action: TryAction, now: dateti
             handler = _handler(state, path, action, failure)
         except ExpressionError as error:
             handler, failure = None, _unreadable(path, error, now).failure
+        if isinstance(handler, Piece):
+            return handler
         if handler is not None:
-            return ev.StepEntered(path, (handler,), now)
+            return ev.StepEntered(path, (handler + 1,), now)
     number = len(action.handlers) + 1
     if action.last is not None and number not in over:
         return ev.StepEntered(path, (number,), now)
@@ -155,17 +205,14 @@ def _failure_of(frame: Frame) -> ev.Failure | None:
     return frame.closing.failure if frame.closing is not None else None
 
 
-def _handler(state: RunState, path: StepPath, action: TryAction, failure: ev.Failure) -> int | None:
-    """The number of the branch that takes the failure, or None.
+def _handler(state: RunState, path: StepPath, action: TryAction, failure: ev.Failure) -> int | Piece | None:
+    """Which handler takes the failure, as `_first_to_hold`.
 
     Raises:
         ExpressionError: a condition cannot be evaluated.
     """
     values = {**state.values_of(path), "error": error_of(state, failure)}
-    for number, condition in enumerate(action.conditions, start=1):
-        if condition is None or holds(condition, values):
-            return number
-    return None
+    return _first_to_hold(state, path, action.conditions, values)
 
 
 def begin_foreach(state: RunState, path: StepPath, action: ForeachAction, now: datetime) -> ev.Event:
@@ -198,20 +245,27 @@ def items_of(action: ForeachAction, values: Mapping[str, JsonValue]) -> list[Jso
     return items
 
 
-def _results(state: RunState, run: StepRun, action: ForeachAction) -> JsonValue:
-    """One value per item, in their order; of an iteration that failed, its error.
+def _next_of_foreach(
+    state: RunState, path: StepPath, action: ForeachAction, now: datetime
+) -> ev.StepSettled | Piece:
+    """One value per item, in their order; of an iteration that failed, its error."""
+    run = state.steps[path]
+    if action.result is None:
+        return gave_value(state, path, [_of_item(state, frame, action, Room()) for frame in run.over], now)
+    pieces = run.pieces or Pieces()
+    if len(pieces.values) == len(run.over):
+        return gave_value(state, path, pieces.values, now)
+    room = Room(pieces.room)
+    try:
+        value = _of_item(state, run.over[len(pieces.values)], action, room)
+    except ExpressionError as error:
+        return _unreadable(path, error, now, acted=True)
+    return Piece(path, value, room.left)
 
-    Raises:
-        ExpressionError: a `result` cannot be evaluated, or does not fit into one document with those before.
-    """
-    frames = sorted(run.over, key=lambda frame: frame.index)
-    room = Room()
-    return [
-        _result(state, frame, action, room)
-        if (failure := _failure_of(frame)) is None
-        else {"error": error_of(state, failure)}
-        for frame in frames
-    ]
+
+def _of_item(state: RunState, frame: Frame, action: ForeachAction, room: Room) -> JsonValue:
+    failure = _failure_of(frame)
+    return _result(state, frame, action, room) if failure is None else {"error": error_of(state, failure)}
 
 
 def _result(state: RunState, frame: Frame, action: Loop, room: Room) -> JsonValue:
@@ -229,7 +283,7 @@ def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -
     """One more iteration of a while, or its end.
 
     Raises:
-        ExpressionError: the condition or the `result` cannot be evaluated.
+        ExpressionError: the condition, or the `result` of no iteration, cannot be evaluated.
     """
     run = state.steps[path]
     former = run.over[-1] if run.over else None
@@ -242,7 +296,11 @@ def go_on(state: RunState, path: StepPath, action: WhileAction, now: datetime) -
         message += "" if room else f", and a run has at most {MAX_STEP_RUNS} steps"
         return _failed(path, ev.Failure("OUT_OF_RANGE", Reason.LOOP_LIMIT, message, step=path), now)
     if former is not None:
-        return gave_value(state, path, _result(state, former, action, Room()), now)
+        try:
+            value = _result(state, former, action, Room())
+        except ExpressionError as error:
+            return _unreadable(path, error, now, acted=True)
+        return gave_value(state, path, value, now)
     nothing = action.result.document({**values, "index": 0}) if action.result is not None else NULL
     return gave(state, path, nothing, now)
 
@@ -261,11 +319,13 @@ def _before_the_first(state: RunState, path: StepPath, action: WhileAction) -> d
     return {**values, "steps": {**outside, **unseen}}
 
 
-def _failed(path: StepPath, failure: ev.Failure, now: datetime) -> ev.StepSettled:
-    return ev.StepSettled(path, StepState.FAILED, now, failure=failure)
+def _failed(path: StepPath, failure: ev.Failure, now: datetime, *, acted: bool = False) -> ev.StepSettled:
+    return ev.StepSettled(path, StepState.FAILED, now, failure=failure, acted=acted)
 
 
-def _unreadable(path: StepPath, error: ExpressionError, now: datetime) -> ev.StepSettled:
+def _unreadable(
+    path: StepPath, error: ExpressionError, now: datetime, *, acted: bool = False
+) -> ev.StepSettled:
     """A step one of whose expressions cannot be evaluated."""
     failure = ev.Failure("INVALID_ARGUMENT", Reason.EXPRESSION_FAILED, error.render(), step=path)
-    return _failed(path, failure, now)
+    return _failed(path, failure, now, acted=acted)

@@ -250,6 +250,8 @@ class EffectAnswered:
     next_question: Question | None = None
     answered: bool = True
     """Whether somebody did; else the call failed, or its orchestrator was lost."""
+    acted: bool = False
+    """As of `StepSettled`: the effect was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,8 @@ class StepSettled:
     """Id of the signal that a wait took, which nobody else takes then."""
     left: Left = NOTHING_LEFT
     """By the run that the step had begun."""
+    acted: bool = False
+    """It FAILED although what it was to do is done: what it gave could not be kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@
 Everything here follows from what was recorded and decides nothing: the same journal gives the same state.
 """
 
+from bisect import insort
 from collections.abc import Iterable
 from datetime import datetime
+from operator import attrgetter
 
 from reflux.core import clocks, compensation, cost
 from reflux.core import event as ev
@@ -123,6 +125,7 @@ def settle(
         state.promised -= (len(run.items) - run.begun) * size_of(state.flow, run.step.action.body)
     run.over.clear()
     run.items = ()
+    run.pieces = None
     for waiting in (state.ready, state.due, state.timers, state.closable, state.frames):
         waiting.pop(path, None)
     state.deadlines.pop(path, None)
@@ -301,7 +304,7 @@ def _frame_over(state: RunState, frame: Frame, time: datetime) -> None:
     going_on.remove(frame)
     if container != ROOT and container not in state.closing:
         run = state.steps[container]
-        run.over.append(frame)
+        insort(run.over, frame, key=attrgetter("index"))
         match run.step.action:
             case ForeachAction() as action if run.begun < len(run.items):
                 next_iteration(state, container, action)

@@ -130,12 +130,13 @@ def answered(
     assert asked is not None, f"step {path} has asked nothing"
     assert last is not None, f"nothing is unknown of step {path}"
     to, at, version, question = StepState.PARKED, None, "", None
-    output, failure = answer.output, None
+    output, failure, acted = answer.output, None, False
     if answer.knowledge is Knowledge.FOUND and output is not None:
         given = mapped(state, path, output, last.assignment.answered_by)
         failure = given if isinstance(given, ev.Failure) else None
         output = None if isinstance(given, ev.Failure) else given
         to = StepState.SUCCEEDED if failure is None else StepState.FAILED
+        acted = failure is not None
     elif answer.knowledge is Knowledge.VOIDED and not (is_forgotten(run, now) and not run.ending):
         to, at, version = _after_void(run, last, abilities, now)
         if to is StepState.FAILED:
@@ -160,6 +161,7 @@ def answered(
         next_version=version,
         next_question=question,
         answered=answer.answered,
+        acted=acted,
     )
 
 
@@ -246,6 +248,7 @@ def _fold_answer(state: RunState, run: StepRun, event: ev.EffectAnswered) -> Non
         return
     if event.state in SETTLED:
         run.failure = event.failure
+        run.acted = event.acted
         settle(state, event.step, event.state, event.time, event.output)
         return
     if event.knowledge is Knowledge.VOIDED:

@@ -43,11 +43,23 @@ from reflux.core.frames import (
 )
 from reflux.core.kept import keep, take_over
 from reflux.core.reasons import Reason
-from reflux.core.state import ROOT, Awaited, Closing, Flight, RunState, Spoken, StepRun, error_of, said_digest
+from reflux.core.state import (
+    ROOT,
+    Awaited,
+    Closing,
+    Flight,
+    Pieces,
+    RunState,
+    Spoken,
+    StepRun,
+    error_of,
+    said_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from reflux.core.command import Piece
     from reflux.core.document import JsonValue
     from reflux.core.flow.model import Flow
     from reflux.core.names import RunId, StepPath
@@ -157,6 +169,14 @@ def evolve(state: RunState, event: ev.Event) -> None:
             assert_never(event)
 
 
+def put(state: RunState, piece: Piece) -> None:
+    """Remembers a value until the decision that it is a part of; it is no part of the journal."""
+    run = state.steps[piece.step]
+    run.pieces = run.pieces or Pieces()
+    run.pieces.values.append(piece.value)
+    run.pieces.room = piece.room
+
+
 def _heard(state: RunState, event: Spoken) -> None:
     """Somebody said something; the same word will not be heard again."""
     state.heard[event.word] = event.step if isinstance(event, ev.StepAnswered | ev.StepOverruled) else ROOT
@@ -222,6 +242,7 @@ def _attempt_finished(state: RunState, event: ev.AttemptFinished) -> None:
     run.used += event.counted
     run.generation = event.generation + (event.outcome is ev.Outcome.NO_EFFECT)
     run.finished.append(event)
+    run.acted = event.outcome is ev.Outcome.DONE
     spend(state, event.step, event.cost_nanos)
     run.failure = event.failure
     resolving.follow(run, event)
@@ -310,6 +331,7 @@ def _step_settled(state: RunState, event: ev.StepSettled) -> None:
         return
     run.failure = event.failure
     run.skip_reason = event.skip_reason
+    run.acted = event.acted
     state.below += event.left
     if event.signal and (taken := state.signals.pop(event.signal, None)) is not None:
         state.heard[event.signal] = event.step

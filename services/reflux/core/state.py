@@ -23,10 +23,12 @@ from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
 from reflux.core.effect import EffectClass
 from reflux.core.event import SETTLED, RunPhase, StepState
+from reflux.core.expression import Room
 from reflux.core.flow.model import Flow, ForeachAction, Step, WhileAction, branches_of
 from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
 from reflux.core.reasons import Reason
+from reflux.core.times import Times
 
 ROOT: Final = StepPath("")
 """The run itself, as the container of the top list."""
@@ -89,6 +91,14 @@ class Frame:
 
 
 @dataclass(slots=True)
+class Pieces:
+    """Values that were worked out one by one for the next decision about a step; no part of the journal."""
+
+    values: list[JsonValue] = field(default_factory=list)
+    room: int = Room().left
+
+
+@dataclass(slots=True)
 class StepRun:
     """One step in one run, or in one iteration of it."""
 
@@ -132,7 +142,9 @@ class StepRun:
     branches: tuple[int, ...] | None = None
     """Indices of the branches that were entered; None before, and for steps without branches."""
     over: list[Frame] = field(default_factory=list)
-    """Its lists that are over, in that order; kept while the step runs."""
+    """Its lists that are over: iterations by number, all others in that order; kept while the step runs."""
+    pieces: Pieces | None = None
+    """What of its next decision is worked out."""
     items: Sequence[JsonValue] = ()
     """What a foreach goes through; kept while it runs."""
     begun: int = 0
@@ -140,6 +152,8 @@ class StepRun:
     output: Json | None = None
     failure: ev.Failure | None = None
     skip_reason: ev.SkipReason | None = None
+    acted: bool = False
+    """What it was to do is done, whether it SUCCEEDED or, because what it gave could not be kept, FAILED."""
     child: RunId | None = None
     """The run that it has begun, or is about to begin."""
     child_began: bool = False
@@ -181,7 +195,7 @@ class StepRun:
 
 @dataclass(slots=True)
 class RunState:
-    """Everything the walker knows of a run. Made by `run.begin`, changed by `run.evolve` alone."""
+    """Everything the walker knows of a run. Made by `run.begin`, changed by `evolve` and `put` there."""
 
     id: RunId
     flow: Flow
@@ -194,9 +208,9 @@ class RunState:
     pending: dict[StepPath, int] = field(default_factory=dict)
     """How many of the steps it waits for have not settled."""
     ready: dict[StepPath, None] = field(default_factory=dict)
-    due: dict[StepPath, datetime] = field(default_factory=dict)
+    due: Times = field(default_factory=Times)
     """Steps that wait for the time of their next attempt."""
-    timers: dict[StepPath, datetime] = field(default_factory=dict)
+    timers: Times = field(default_factory=Times)
     """Steps whose whole work is to wait until then, or at most until then for what is `awaited`."""
     awaited: dict[StepPath, Awaited] = field(default_factory=dict)
     """Steps that wait for a word, the longest waiting first."""
@@ -210,7 +224,7 @@ class RunState:
     closable: dict[StepPath, None] = field(default_factory=dict)
     """Containers none of whose lists goes on: what follows must be decided."""
     closing: dict[StepPath, Closing] = field(default_factory=dict)
-    deadlines: dict[StepPath, datetime] = field(default_factory=dict)
+    deadlines: Times = field(default_factory=Times)
     """When the total time of a container in progress, or of the run, is over."""
     stopped: dict[StepPath, datetime] = field(default_factory=dict)
     """Which of those clocks stand, and since when: `reflux.core.clocks`."""

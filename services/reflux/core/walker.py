@@ -4,7 +4,8 @@
 into the state and asks again, so each decision is made on the state as it is:
 
     while (command := decide(state, now)) is not None:
-        ...                      # Record: evolve and journal; StartAttempt: evolve, journal if needed, call
+        ...                      # Record: evolve and journal; StartAttempt: evolve, journal if needed, call;
+                                 # Piece: put
 
 What follows from an attempt once it is over is `reflux.core.attempt`'s to say.
 """
@@ -17,7 +18,7 @@ from reflux.core import children, compensation, resolving
 from reflux.core import event as ev
 from reflux.core.attempt import total_deadline
 from reflux.core.command import AskEffect, Command, Record, StartAttempt, StartChild
-from reflux.core.containers import begin_foreach, finish_container, gave, go_on, holds, last_output
+from reflux.core.containers import begin_foreach, choose, finish_container, gave, go_on, holds, last_output
 from reflux.core.document import MAX_DOCUMENT_BYTES, Json, JsonValue
 from reflux.core.event import RunPhase, SkipReason, StepState
 from reflux.core.expression import ExpressionError
@@ -62,20 +63,22 @@ def decide(state: RunState, now: datetime) -> Command | None:
     if state.queued:
         return None
     for path in state.closable:  # before deadlines: what was done in time stays so, whoever finds it late
-        return _finish(state, now) if path == ROOT else Record(finish_container(state, path, now))
+        return _finish(state, now) if path == ROOT else finish_container(state, path, now)
     if state.signals and (taken := take(state, now)) is not None:
         return Record(taken)
-    for path, deadline in state.deadlines.items():
-        if now >= deadline and path not in state.parked_in:
-            return Record(ev.TimedOut(path, now))
+    timer, over = state.timers.first(), state.deadlines.first(but=state.parked_in)
+    if over is not None and over.at <= now:
+        # What has only waited was over at its time. But nothing begins any more, not even an attempt whose
+        # time came before.
+        in_time = timer is not None and timer.at <= over.at
+        return Record(waited(state, timer.path, now) if timer and in_time else ev.TimedOut(over.path, now))
     if state.ready:
         return kept_outcome(state, now) or _begin_step(state, next(iter(state.ready)), now)
-    for path, at in state.due.items():
-        if at <= now:
-            return _attempt(state, path, now)
-    for path, at in state.timers.items():
-        if at <= now:
-            return Record(waited(state, path, now))
+    again = state.due.first()
+    if again is not None and again.at <= now and (timer is None or again.at <= timer.at):
+        return _attempt(state, again.path, now)
+    if timer is not None and timer.at <= now:
+        return Record(waited(state, timer.path, now))
     return None
 
 
@@ -83,8 +86,8 @@ def next_wake(state: RunState) -> datetime | None:
     """When `decide` may have something to say without any event: the earliest timer, None without one."""
     if state.finished or _stands(state):
         return None
-    deadlines = [at for path, at in state.deadlines.items() if path not in state.parked_in]
-    return min((*state.due.values(), *state.timers.values(), *deadlines), default=None)
+    firsts = (state.due.first(), state.timers.first(), state.deadlines.first(but=state.parked_in))
+    return min((first.at for first in firsts if first is not None), default=None)
 
 
 def _stands(state: RunState) -> bool:
@@ -101,7 +104,8 @@ def _begin_step(state: RunState, path: StepPath, now: datetime) -> Command:
     if not _joins(state, path, step):
         return _skipped(path, SkipReason.JOIN, now)
     try:
-        if step.when is not None and not holds(step.when, state.values_of(path)):
+        asked = state.steps[path].pieces is None
+        if asked and step.when is not None and not holds(step.when, state.values_of(path)):
             return _skipped(path, SkipReason.WHEN, now)
         return _act(state, path, step, now)
     except ExpressionError as error:
@@ -118,7 +122,9 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
     match action:
         case NodeAction():
             return _attempt(state, path, now)
-        case IfAction() | SwitchAction() | ParallelAction() | TryAction():
+        case SwitchAction():
+            return choose(state, path, action, now)
+        case IfAction() | ParallelAction() | TryAction():
             return Record(ev.StepEntered(path, _first_branches(state, path, action), now))
         case ForeachAction():
             return Record(begin_foreach(state, path, action, now))
@@ -145,7 +151,7 @@ def _act(state: RunState, path: StepPath, step: Step, now: datetime) -> Command:
 
 
 def _first_branches(
-    state: RunState, path: StepPath, action: IfAction | SwitchAction | ParallelAction | TryAction
+    state: RunState, path: StepPath, action: IfAction | ParallelAction | TryAction
 ) -> tuple[int, ...]:
     """The branches that a container begins with.
 
@@ -156,11 +162,6 @@ def _first_branches(
     match action:
         case IfAction():
             return (0,) if holds(action.condition, values) else (1,)
-        case SwitchAction():
-            for index, condition in enumerate(action.conditions):
-                if condition is None or holds(condition, values):
-                    return (index,)
-            return ()
         case ParallelAction():
             return tuple(range(len(action.branches)))
         case TryAction():
@@ -287,11 +288,8 @@ def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command |
     if state.compensation is not None:
         for path in state.ready:
             return _attempt(state, path, now)
-        for path, at in state.due.items():
-            if at <= now:
-                return _attempt(state, path, now)
-        if state.due:
-            return None
+        if (again := state.due.first()) is not None:
+            return _attempt(state, again.path, now) if again.at <= now else None
     if state.flights or state.child_runs or (state.parked and not state.canceled):
         return None
     return _end(state, closing, now)

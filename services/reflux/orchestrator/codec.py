@@ -300,6 +300,7 @@ def _encode_settled(event: ev.StepSettled) -> pb.Event:
             signal=event.signal,
             unresolved_effects=event.left.unresolved,
             uncompensated=event.left.uncompensated,
+            acted=event.acted,
         )
     )
 
@@ -315,6 +316,7 @@ def _decode_settled(stored: pb.StepSettled) -> ev.Event:
         kept=stored.kept,
         signal=stored.signal,
         left=left(stored.unresolved_effects, stored.uncompensated),
+        acted=stored.acted,
     )
 
 

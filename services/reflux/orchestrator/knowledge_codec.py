@@ -53,6 +53,7 @@ def _encode_answered(event: ev.EffectAnswered) -> pb.Event:
         next_version=event.next_version,
         time=stamp(event.time),
         answered=event.answered,
+        acted=event.acted,
     )
     return pb.Event(effect_answered=answered)
 
@@ -73,6 +74,7 @@ def _decode_answered(stored: pb.EffectAnswered) -> ev.Event:
         next_version=stored.next_version,
         next_question=question_in(stored.next_question),
         answered=stored.answered,
+        acted=stored.acted,
     )
 
 

@@ -121,7 +121,7 @@ class RunServicer(RunServiceServicer):
         wanted = provenance.calls_of(state, first, size)
         heard = await self._tries.of(wanted) if self._tries is not None else None
         parked = await live_view.parked_below(self._pool, state)
-        return _body(run_view.steps_document(state, first, size, token, heard=heard, parked=parked))
+        return _body(await run_view.steps_document(state, first, size, token, heard=heard, parked=parked))
 
     async def ListEvents(self, request: pb.ListEventsRequest, _context: Context) -> HttpBody:  # noqa: N802
         """A page of the journal."""

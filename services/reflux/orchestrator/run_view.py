@@ -4,6 +4,7 @@ Inputs and outputs go into the answer byte for byte as they were journaled. Ever
 settled says why it waits, and until when if anybody knows.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,10 @@ from typing import Any, Final
 import orjson
 
 from reflux.core import event as ev
-from reflux.core.attempt import total_deadline
 from reflux.core.cost import dollars
-from reflux.core.document import Json
+from reflux.core.document import NULL, Json
 from reflux.core.errors import InvalidArgument
-from reflux.core.event import FINAL, SETTLED, Assignment, RunPhase, StepState
+from reflux.core.event import Assignment, RunPhase, StepState
 from reflux.core.expression import ExpressionError
 from reflux.core.faults import FaultPlan
 from reflux.core.flow.model import (
@@ -42,9 +42,9 @@ from reflux.core.flow.searchkey import key_of
 from reflux.core.names import RunId, StepPath
 from reflux.core.state import Flight, RunState, StepRun
 from reflux.core.word import unresolved
-from reflux.orchestrator import codec, provenance
+from reflux.orchestrator import codec, provenance, why_waiting
 from reflux.orchestrator.caller import ABORTED
-from reflux.orchestrator.evidence import evidence, why_asking, why_parked
+from reflux.orchestrator.evidence import evidence
 from reflux.orchestrator.faulting import met_by
 from reflux.orchestrator.operations.seen import seen_as
 from reflux.orchestrator.words import view as words
@@ -53,6 +53,8 @@ STEPS_PAGE: Final = 1_000
 """Steps in one answer."""
 SHOWN_BYTES: Final = 2 << 20
 """Of inputs and outputs in one answer about steps."""
+SLICE_SECONDS: Final = 0.005
+"""For so long a page of steps is made without letting others go on."""
 
 _ACTIONS: Final[dict[type[Action], str]] = {
     NodeAction: "node",
@@ -96,7 +98,7 @@ def run_document(
             "error": _error(_run_failure(state)),
             "create_time": stamp(created.time),
             "finish_time": stamp(finished.time) if finished else None,
-            "waiting": _run_waiting(state, parked),
+            "waiting": _waiting(why_waiting.of_run(state, parked)),
             # A run in quarantine is PARKED while its steps are not: what a person would end it with is shown.
             "unresolved_effects": list(
                 unresolved(state) if state.quarantine and not finished else state.unresolved_effects
@@ -136,7 +138,7 @@ def approval_document(state: RunState, path: StepPath) -> bytes:
     )
 
 
-def steps_document(
+async def steps_document(
     state: RunState,
     first: int = 0,
     limit: int = STEPS_PAGE,
@@ -145,19 +147,34 @@ def steps_document(
     heard: provenance.Heard | None = None,
     parked: Collection[RunId] = (),
 ) -> bytes:
-    """A page of the StepRuns of a run; inputs and outputs as long as there is room for them."""
-    steps, room = [], SHOWN_BYTES
+    """A page of the StepRuns of a run; inputs and outputs as long as there is room for them.
+
+    An input is worked out, which may take 50 ms, so others have their turn in between; and once one did not
+    fit, no more are. The state must not change meanwhile.
+    """
+    steps, room, is_full = [], SHOWN_BYTES, False
+    clock = asyncio.get_running_loop().time
+    since = clock()
     for path, run in islice(state.steps.items(), first, first + limit):
         step = _step(state, path, run, parked)
         step["attempts"] = [
             attempt | provenance.account(state.id, path, attempt, heard) for attempt in step["attempts"]
         ]
-        size = len(_dump({"input": step["input"], "output": step["output"]}))
-        if size > room:
-            step |= {"input": None, "output": None, "omitted": True}
+        output = run.output or NULL
+        omitted = len(output.raw) > room or (is_full and _has_input(run))
+        if not omitted:
+            given = _input(state, path, run)
+            omitted = len(given.raw) + len(output.raw) > room
+            is_full = is_full or omitted
+        if omitted:
+            step["omitted"] = True
         else:
-            room -= size
+            room -= len(given.raw) + len(output.raw)
+            step |= {"input": orjson.Fragment(given.raw), "output": orjson.Fragment(output.raw)}
         steps.append(step)
+        if clock() - since > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            since = clock()
     return _dump({"steps": steps, "next_page_token": next_page_token})
 
 
@@ -200,15 +217,6 @@ def _failure_run(state: RunState) -> str:
     return told.run_id if told is not None and state.error_flow_refused is None else ""
 
 
-def _child(state: RunState, path: StepPath, parked: Collection[RunId]) -> str:
-    """Why a step waits that begins a run."""
-    run_id = state.steps[path].child
-    if path in state.unstarted:
-        return f"begins run {run_id}"
-    why = f"run {run_id} is being cancelled" if state.steps[path].ending else f"waits for run {run_id}"
-    return f"{why}, which is PARKED: it waits for a person" if run_id in parked else why
-
-
 def _origin(created: ev.RunCreated) -> dict[str, Any] | None:
     origin = created.origin
     if origin is None:
@@ -241,63 +249,6 @@ def _run_failure(state: RunState) -> ev.Failure | None:
     return None
 
 
-def _until(state: RunState, path: StepPath, own: datetime | None = None) -> datetime | None:
-    """When it is over at the latest: its own time, or that of what it is in; a pause knows none."""
-    if state.paused and not state.cancel:
-        return None
-    ends = [own] if own is not None else []
-    while True:
-        if path in state.deadlines and path not in state.stopped:
-            ends.append(state.deadlines[path])
-        if path not in state.steps:
-            return min(ends, default=None)
-        path = state.steps[path].parent
-
-
-def _answered_by(state: RunState, path: StepPath, run: StepRun) -> datetime | None:
-    """When the call in flight is given up at the latest: in a pause, too, by the step's own limits."""
-    attempt = run.step.timeout.attempt
-    own = run.flight.started.time + attempt if run.flight is not None and attempt is not None else None
-    total = total_deadline(run)
-    ends = [at for at in (own, total, _until(state, path)) if at is not None]
-    return min(ends, default=None)
-
-
-def _run_waiting(state: RunState, parked: Collection[RunId]) -> dict[str, Any] | None:
-    if state.phase in FINAL:
-        return None
-    if state.quarantine and not state.canceled:
-        return _waiting("a person must look at it: " + state.quarantine.message)
-    if state.paused and not state.cancel:
-        return _waiting(words.why_paused(state))
-    if state.phase is RunPhase.QUEUED:
-        return _waiting("waits for a limit of its flow")
-    for path, run in state.steps.items():
-        if run.held is not None and run.state not in SETTLED:
-            return _waiting(f"step {path}: {_held(run.held)}", run.held.until)
-        if run.flight is not None:
-            return _waiting(f"step {path}: {_in_flight(run.flight)}", _answered_by(state, path, run))
-        if run.asking is not None:
-            return _waiting(f"step {path}: {why_asking(run)}", _until(state, path))
-    if state.child_runs and not state.due:
-        first = next(iter(state.child_runs))
-        path = next((path for path, child in state.child_runs.items() if child in parked), first)
-        return _waiting(f"step {path}: {_child(state, path, parked)}", _until(state, path))
-    if timers := {**state.due, **state.timers}:
-        path, at = min(timers.items(), key=lambda item: item[1])
-        why = _on_timer(state, path) if path in state.timers else _before_retry(state.steps[path])
-        return _waiting(f"step {path}: {why}", _until(state, path, at))
-    for path, awaited in state.awaited.items():
-        why = words.why_awaited(awaited, state.steps[path])
-        return _waiting(f"step {path}: {why}", _until(state, path))
-    if state.parked:
-        path = next(iter(state.parked))
-        return _waiting(f"step {path}: {why_parked(state.steps[path])}")
-    if state.ready:
-        return _waiting("its next steps are about to start: " + ", ".join(state.ready))
-    return _waiting("about to go on")
-
-
 def _step(state: RunState, path: StepPath, run: StepRun, parked: Collection[RunId]) -> dict[str, Any]:
     step = run.step
     action = step.action
@@ -313,12 +264,12 @@ def _step(state: RunState, path: StepPath, run: StepRun, parked: Collection[RunI
         "action": _ACTIONS[type(action)],
         "node": action.node if isinstance(action, NodeAction) else "",
         "state": run.state.value,
-        "input": _input(state, path, run),
-        "output": orjson.Fragment(run.output.raw) if run.output else None,
+        "input": None,
+        "output": None,
         "error": _error(run.failure) if run.state is not StepState.SUCCEEDED else None,
         "skip_reason": run.skip_reason.value if run.skip_reason else "",
         "attempts": attempts,
-        "waiting": _step_waiting(state, path, run, parked),
+        "waiting": _waiting(why_waiting.of_step(state, path, run, parked)),
         "start_time": stamp(run.start_time),
         "finish_time": stamp(run.finish_time),
         "compensates": run.undoes or "",
@@ -332,74 +283,26 @@ def _step(state: RunState, path: StepPath, run: StepRun, parked: Collection[RunI
     }
 
 
-def _input(state: RunState, path: StepPath, run: StepRun) -> object:
+def _has_input(run: StepRun) -> bool:
+    """Whether the step received something: it calls a node or begins a run, and was reached."""
+    match run.step.action:
+        case NodeAction():
+            return run.attempt > 0
+        case FlowAction():
+            return run.child is not None
+        case _:
+            return False
+
+
+def _input(state: RunState, path: StepPath, run: StepRun) -> Json:
     """What the step received, worked out again from what it could see; null before it was reached."""
     action = run.step.action
-    if isinstance(action, FlowAction) and run.child is None:
-        return None
-    if not isinstance(action, FlowAction) and (not isinstance(action, NodeAction) or run.attempt == 0):
-        return None
+    if not isinstance(action, NodeAction | FlowAction) or not _has_input(run):
+        return NULL
     try:
-        return action.with_.evaluate(state.values_of(path))
+        return action.with_.document(state.values_of(path))
     except ExpressionError:
-        return None
-
-
-def _step_waiting(
-    state: RunState, path: StepPath, run: StepRun, parked: Collection[RunId]
-) -> dict[str, Any] | None:
-    if run.state in SETTLED or state.phase in FINAL:
-        return None
-    if run.state is StepState.PARKED:
-        return _waiting(why_parked(run))
-    if state.quarantine and not state.canceled:
-        return _waiting("a person must look at the run")
-    if state.paused and not state.cancel and run.flight is None and path not in state.awaited:
-        return _waiting(f"the run is {words.why_paused(state)}")
-    if state.phase is RunPhase.QUEUED:
-        return _waiting("the run waits for its beginning")
-    if run.held is not None:
-        return _waiting(_held(run.held), run.held.until)
-    if run.state is StepState.RETRYING:
-        return _waiting(_before_retry(run), _until(state, path, state.due.get(path)))
-    if run.flight is not None:
-        return _waiting(_in_flight(run.flight), _answered_by(state, path, run))
-    if path in state.child_runs:
-        return _waiting(_child(state, path, parked), _until(state, path))
-    if path in state.timers or path in state.awaited:
-        return _waiting(_on_timer(state, path), _until(state, path, state.timers.get(path)))
-    return _waiting(_before_its_turn(state, path, run), _until(state, path))
-
-
-def _before_its_turn(state: RunState, path: StepPath, run: StepRun) -> str:
-    if run.branches is not None:
-        return "its own steps are being done"
-    if missing := state.waits_for(path):
-        return "waits for " + ", ".join(missing)
-    if run.frame is None:
-        return f"waits for {run.parent} to begin"
-    return "about to start"
-
-
-def _on_timer(state: RunState, path: StepPath) -> str:
-    awaited = state.awaited.get(path)
-    return "waits for its time" if awaited is None else words.why_awaited(awaited, state.steps[path])
-
-
-def _before_retry(run: StepRun) -> str:
-    if (asking := why_asking(run)) is not None:
-        return asking
-    code = run.failure.code if run.failure else "no answer"
-    return f"attempt {run.attempt} ended with {code}; the next one waits for its time"
-
-
-def _held(held: ev.AttemptHeld) -> str:
-    return f"attempt {held.attempt} has not left: {held.why}"
-
-
-def _in_flight(flight: Flight) -> str:
-    claimed = f", its effect claimed by {flight.claim.node_version}" if flight.claim else ""
-    return f"attempt {flight.started.attempt} is in flight{claimed}"
+        return NULL
 
 
 def _attempt(finished: ev.AttemptFinished, *, claimed: bool) -> dict[str, Any]:
@@ -462,8 +365,8 @@ def _error(failure: ev.Failure | None, outcome: ev.Outcome | None = None) -> dic
     return error
 
 
-def _waiting(why: str, until: datetime | None = None) -> dict[str, Any]:
-    return {"why": why, "until": stamp(until)}
+def _waiting(waiting: why_waiting.Waiting | None) -> dict[str, Any] | None:
+    return None if waiting is None else {"why": waiting.why, "until": stamp(waiting.until)}
 
 
 def _event(seq: int, time: datetime, event: ev.Event) -> dict[str, Any]:

@@ -30,12 +30,12 @@ from typing import Final, Protocol
 
 from reflux.core import event as ev
 from reflux.core.attempt import AttemptResult, settle
-from reflux.core.command import AskEffect, Record, StartAttempt, StartChild
+from reflux.core.command import AskEffect, Piece, Record, StartAttempt, StartChild
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Exhausted
 from reflux.core.event import FINAL, Outcome, RunPhase
 from reflux.core.names import RunId
-from reflux.core.run import evolve
+from reflux.core.run import evolve, put
 from reflux.core.walker import decide, next_wake
 from reflux.orchestrator import codec, metrics
 from reflux.orchestrator.active_run import ActiveRun
@@ -272,6 +272,8 @@ class Worker:
                     recorded.append(event)
                     if isinstance(command, AskEffect):
                         asks.append(command)
+                case Piece():
+                    put(state, command)
                 case StartAttempt():
                     self._begin(run, command, now, recorded, held)
             if self._clock.now() - now > MAX_TURN and not (recorded and binds(recorded[-1])):

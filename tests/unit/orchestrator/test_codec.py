@@ -145,6 +145,7 @@ KINDS = {
         next_version=texts,
         next_question=st.none() | st.sampled_from(ev.Question),
         answered=st.booleans(),
+        acted=st.booleans(),
     ),
     ev.StepEntered: st.builds(
         ev.StepEntered,
@@ -167,6 +168,7 @@ KINDS = {
         skip_reason=st.none() | st.sampled_from(ev.SkipReason),
         kept=st.booleans(),
         signal=texts,
+        acted=st.booleans(),
     ),
     ev.CancelRequested: st.builds(ev.CancelRequested, texts, texts, times, st.booleans()),
     ev.TimedOut: st.builds(ev.TimedOut, texts, times),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
 from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass
+from reflux.core.expression import Template
+from reflux.orchestrator import run_view
 from reflux.orchestrator.run_view import (
     event_document,
     events_document,
@@ -21,7 +24,7 @@ NOON = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
 
 
 def steps_of(walk: Walk) -> dict[str, dict]:
-    return {step["id"]: step for step in json.loads(steps_document(walk.state))["steps"]}
+    return {step["id"]: step for step in json.loads(asyncio.run(steps_document(walk.state)))["steps"]}
 
 
 def test_a_run_says_everything_flat():
@@ -83,7 +86,7 @@ def test_inputs_and_outputs_are_shown_byte_for_byte():
     assert b'"input":' + raw in run_document(walk.state)
     walk.tell(ev.StepSettled("a", ev.StepState.SUCCEEDED, walk.now, output=Json(raw)))
     assert b'"output":' + raw in run_document(walk.state)
-    assert b'"output":' + raw in steps_document(walk.state)
+    assert b'"output":' + raw in asyncio.run(steps_document(walk.state))
 
 
 def test_a_step_shows_its_input_as_it_was_sent_and_all_its_attempts():
@@ -233,3 +236,35 @@ def test_times_are_written_in_utc():
     assert stamp(datetime(2026, 1, 31, 13, 0, 0, tzinfo=oslo)) == "2026-01-31T12:00:00Z"
     assert stamp(NOON) == "2026-01-31T12:00:00.000005Z"
     assert stamp(None) is None
+
+
+async def test_a_page_of_steps_is_made_in_turns(monkeypatch):
+    """Inputs are worked out again, which may take long: others have their turn in between."""
+    monkeypatch.setattr(run_view, "SLICE_SECONDS", 0.0)
+    steps = [node(f"s{n}", **{"with": {"n": "{{ input.n }}"}}) for n in range(20)]
+    walk = Walk(flow_of(*steps), input={"n": 1}).run()
+    page = asyncio.ensure_future(steps_document(walk.state))
+    turns = 0
+    while not page.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 20
+    assert [step["input"] for step in json.loads(page.result())["steps"]] == [{"n": 1}] * 20
+
+
+async def test_no_input_is_worked_out_for_which_there_is_no_room(monkeypatch):
+    """Once one did not fit, what has an input is left out unseen; what has none is shown while it fits."""
+    big, small = {"with": {"of": "{{ input.big }}"}}, {"with": {"of": "{{ input.small }}"}}
+    flow = flow_of(
+        node("a", **big), node("b", **big), node("c", **big), node("d", **small), {"id": "e", "set": {"n": 1}}
+    )
+    walk = Walk(flow, input={"big": "x" * 900_000, "small": 1}).run()
+    evaluated: list[object] = []
+    real = Template.evaluate
+    monkeypatch.setattr(
+        Template, "evaluate", lambda self, scope: evaluated.append(self.at) or real(self, scope)
+    )
+    shown = json.loads(await steps_document(walk.state))["steps"]
+    assert [step["omitted"] for step in shown] == [False, False, True, True, False]
+    assert [step["output"] for step in shown] == [{}, {}, None, None, {"n": 1}]
+    assert len(evaluated) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 
@@ -29,7 +30,7 @@ def run_waits(walk: Walk) -> dict[str, str | None] | None:
 
 def steps_wait(walk: Walk) -> dict[str, str | None]:
     """Why, by step; null for those that wait for nothing."""
-    steps = json.loads(steps_document(walk.state))["steps"]
+    steps = json.loads(asyncio.run(steps_document(walk.state)))["steps"]
     return {step["id"]: step["waiting"] and step["waiting"]["why"] for step in steps}
 
 
@@ -78,7 +79,7 @@ def test_a_wait_for_the_next_attempt_knows_its_end():
     walk = Walk(flow, {"a": [failed("UNAVAILABLE")]}).run(until=1)
     why = "attempt 1 ended with UNAVAILABLE; the next one waits for its time"
     assert run_waits(walk) == {"why": f"step a: {why}", "until": "2026-01-01T00:00:09Z"}
-    step = json.loads(steps_document(walk.state))["steps"][0]
+    step = json.loads(asyncio.run(steps_document(walk.state)))["steps"][0]
     assert step["waiting"] == {"why": why, "until": "2026-01-01T00:00:09Z"}
 
 
@@ -94,7 +95,7 @@ def test_an_attempt_that_cannot_leave_says_why():
     why = "attempt 2 has not left: the retry budget of x@1 is empty"
     until = "2026-01-01T00:00:09.500000Z"
     assert run_waits(walk) == {"why": f"step a: {why}", "until": until}
-    step = json.loads(steps_document(walk.state))["steps"][0]
+    step = json.loads(asyncio.run(steps_document(walk.state)))["steps"][0]
     assert step["waiting"] == {"why": why, "until": until}
     walk.run(until=2)
     assert steps_wait(walk)["a"] == "attempt 2 is in flight"
@@ -242,7 +243,7 @@ def test_a_wait_for_somebody_says_for_whom_and_until_when():
         "ok": "waits for an answer of ada, bob",
         "any": "waits for an answer",
     }
-    steps = {step["id"]: step for step in json.loads(steps_document(walk.state))["steps"]}
+    steps = {step["id"]: step for step in json.loads(asyncio.run(steps_document(walk.state)))["steps"]}
     assert steps["w"]["signal"] == {"name": "shipped", "key": "o-7"}
     assert steps["ok"]["approval"]["message"] == "Pay?"
     alone = Walk(flow_of({"id": "w", "wait": {"signal": "go"}})).run()
@@ -270,7 +271,10 @@ def test_no_time_ends_what_is_paused():
     wait = {"id": "w", "needs": [], "wait": {"signal": "go", "timeout": "30s"}}
     flow = flow_of(call, node("b"), wait, policies={"timeout": "1h"})
     walk = Walk(flow, {"a": [never()]}).run(until=0.1).say(Pause(WordId("p"), "ada", ""))
-    steps = {step["id"]: step["waiting"]["until"] for step in json.loads(steps_document(walk.state))["steps"]}
+    steps = {
+        step["id"]: step["waiting"]["until"]
+        for step in json.loads(asyncio.run(steps_document(walk.state)))["steps"]
+    }
     assert run_waits(walk)["until"] is None
     assert steps == {"a": stamp(walk.state.created.time + timedelta(seconds=9)), "b": None, "w": None}
     walk.say(Resume(WordId("r"), "ada", ""))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from reflux.core import event as ev
+from reflux.core.document import Json
 from reflux.core.effect import EffectClass
-from reflux.core.event import Choice, RunPhase, StepState
+from reflux.core.event import Choice, Knowledge, RunPhase, StepState
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
+from reflux.core.resolving import Abilities, Answer
 from reflux.core.word import Overrule, Terminate, WordId, hear
 from tests.support.walk import START, Walk, ambiguous, done, failed, flow_of, never, node, not_sent
 
@@ -114,6 +116,64 @@ def test_an_effect_that_is_done_is_undone_although_its_output_was_lost():
     walk = Walk(flow, input={"order": 7}).run()
     assert walk.trace[1:3] == ["pay DONE FAILED", "undo 1"]
     assert walk.started[-1].input.value == {"order": 7, "state": "FAILED"}
+
+
+LOST = {"result": "{{ self.output.nothing }}", "compensate": {"node": "undo"}}
+LOST_LOOP = {"result": "{{ 1 / 0 }}", "compensate": {"node": "undo"}}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"id": "s", "flow": "child", **LOST},
+        {"id": "s", "if": {"when": "{{ true }}", "then": [node("a")]}, **LOST},
+        {"id": "s", "try": {"steps": [node("a")], "finally": [node("b")]}, **LOST},
+        {"id": "s", "parallel": {"branches": {"l": [node("a")]}}, **LOST},
+        {"id": "s", "foreach": {"in": [1, 2], "as": "it"}, "steps": [node("a")], **LOST_LOOP},
+        {"id": "s", "while": {"when": "{{ index < 1 }}", "max": 2, "steps": [node("a")]}, **LOST_LOOP},
+    ],
+    ids=["flow", "if", "try", "parallel", "foreach", "while"],
+)
+def test_what_was_done_is_undone_although_what_it_gave_was_lost(step):
+    """The run that a step began has ended well, or all steps in it have; only its `result` failed."""
+    walk = Walk(flow_of(step), runs={"s": done({"id": 1})}).run()
+    assert walk.state.steps["s"].failure.reason == "EXPRESSION_FAILED"
+    assert walk.trace[-4:] == [
+        "undo 1",
+        "start s~compensate 1",
+        "s~compensate DONE SUCCEEDED",
+        "run FAILED",
+    ]
+    assert walk.replayed().undone == walk.state.undone == ["s"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"id": "s", "flow": "child", **LOST},
+        {"id": "s", "if": {"when": "{{ true }}", "then": [node("a")]}, **LOST},
+        {"id": "s", "if": {"when": "{{ 1 }}", "then": [node("b")]}, **LOST},
+        {"id": "s", "while": {"when": "{{ index < 9 }}", "max": 1, "steps": [node("b")]}, **LOST_LOOP},
+    ],
+    ids=["flow", "if", "condition", "limit"],
+)
+def test_what_did_not_end_well_undoes_itself(step):
+    """A step whose own work failed is not undone: what is in it says what undoes it."""
+    walk = Walk(flow_of(step), {"a": [failed()]}, runs={"s": failed()}).run()
+    assert (walk.trace[-1], walk.state.undone) == ("run FAILED", [])
+
+
+def test_an_effect_that_was_found_is_undone_although_what_was_found_was_lost():
+    """`verify` says that it is there; that its output cannot be mapped changes nothing outside."""
+    walk = Walk(
+        flow_of(node("pay", **LOST)),
+        {"pay": [ambiguous("x@1")] * 3},
+        effects={"pay": EffectClass.IDEMPOTENT},
+        abilities=Abilities(verifiable=True),
+        questions=[Answer(Knowledge.FOUND, "listed", output=Json.of({"id": "p1"}))],
+    ).run()
+    assert walk.trace[-3:] == ["start pay~compensate 1", "pay~compensate DONE SUCCEEDED", "run FAILED"]
+    assert walk.replayed().undone == walk.state.undone == ["pay"]
 
 
 def test_a_compensation_is_tried_again_and_has_its_own_key():

@@ -53,7 +53,7 @@ def test_a_run_in_quarantine_is_not_paused():
 
 def test_no_clock_stops():
     """The total time of the flow goes on, and is over as soon as the run is resumed."""
-    flow = flow_of({"id": "w", "wait": {"for": "10s"}}, policies={"timeout": "30s"})
+    flow = flow_of({"id": "w", "wait": {"for": "40s"}}, policies={"timeout": "30s"})
     walk = Walk(flow).run(until=1).say(PAUSE).run(until=60)
     assert walk.state.finished is None
     walk.say(RESUME)

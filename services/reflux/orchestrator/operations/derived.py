@@ -35,15 +35,23 @@ class Derived:
     """Where that is written; needed only with outcomes."""
     former: ev.RunCreated | None = None
     """How the run began that it goes on from. It stands as deep below others as that one, and hears of the
-    same failure: else going on from a run would get around what ends a chain of runs."""
+    same failure: else going on from a run would get around what ends a chain of runs. Its expressions see
+    the same trigger: else what is done anew would go another way than what is kept."""
 
     def created(self, event: ev.RunCreated) -> ev.RunCreated:
         """The first event, with where the run comes from."""
         event = replace(event, origin=self.origin, pins=self.pins, only_step=self.only_step)
         if self.former is None:
             return event
-        event = marked(event, self.former)
-        return replace(event, depth=self.former.depth, failure_of=self.former.failure_of)
+        former = self.former
+        return replace(
+            marked(event, former),
+            depth=former.depth,
+            failure_of=former.failure_of,
+            trigger=former.trigger,
+            trigger_type=former.trigger_type,
+            scheduled_for=former.scheduled_for,
+        )
 
     async def write(self, run_id: RunId) -> None:
         """Makes the outcomes durable, before the run is begun.
@@ -81,7 +89,8 @@ def row_of(flow: Flow, created: ev.RunCreated) -> dict[str, Any]:
     origin = created.origin
     return {
         "search_key": None if created.only_step else key_of(flow, created.input),
-        "trigger": created.trigger or None,
+        # A run that goes on from one that a trigger started was asked for by somebody, and is no firing.
+        "trigger": (created.trigger or None) if origin is None else None,
         "origin": (origin.run_id or None) if origin else None,
         "operation": origin.operation if origin else None,
         "test": created.faults is not None,

@@ -950,6 +950,7 @@ class EffectAnswered(_message.Message):
     NEXT_VERSION_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
+    ACTED_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -972,6 +973,8 @@ class EffectAnswered(_message.Message):
     """When RETRYING as a new effect: the version that is asked for it; empty: as the route says."""
     answered: _builtins.bool
     """Whether somebody answered. False: the call failed, or its orchestrator was lost."""
+    acted: _builtins.bool
+    """FAILED although the effect is there: what was found cannot be kept."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """Why the step fails, when what was found cannot be kept."""
@@ -1001,10 +1004,11 @@ class EffectAnswered(_message.Message):
         next_version: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         answered: _builtins.bool = ...,
+        acted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_at", b"retry_at", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "attempt", b"attempt", "detail", b"detail", "failure", b"failure", "knowledge", b"knowledge", "next_question", b"next_question", "next_version", b"next_version", "number", b"number", "output", b"output", "question", b"question", "retry_at", b"retry_at", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted", b"acted", "answered", b"answered", "attempt", b"attempt", "detail", b"detail", "failure", b"failure", "knowledge", b"knowledge", "next_question", b"next_question", "next_version", b"next_version", "number", b"number", "output", b"output", "question", b"question", "retry_at", b"retry_at", "state", b"state", "step", b"step", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1026,6 +1030,7 @@ class StepSettled(_message.Message):
     SIGNAL_FIELD_NUMBER: _builtins.int
     UNRESOLVED_EFFECTS_FIELD_NUMBER: _builtins.int
     UNCOMPENSATED_FIELD_NUMBER: _builtins.int
+    ACTED_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -1038,6 +1043,8 @@ class StepSettled(_message.Message):
     """The outcome is the one of the step's OutcomeKept, which holds output and failure."""
     signal: _builtins.str
     """Id of the signal that a wait took."""
+    acted: _builtins.bool
+    """FAILED although what the step was to do is done: what it gave could not be kept."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -1067,10 +1074,11 @@ class StepSettled(_message.Message):
         signal: _builtins.str = ...,
         unresolved_effects: _abc.Iterable[_builtins.str] | None = ...,
         uncompensated: _abc.Iterable[_builtins.str] | None = ...,
+        acted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kept", b"kept", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted", b"acted", "failure", b"failure", "kept", b"kept", "output", b"output", "signal", b"signal", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "time", b"time", "uncompensated", b"uncompensated", "unresolved_effects", b"unresolved_effects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -138,7 +138,9 @@ class Run(_message.Message):
     actor: _builtins.str
     """Who started it."""
     trigger: _builtins.str
-    """Id of the trigger of the flow that started it; empty when somebody asked. Not filled in lists."""
+    """Id of the trigger of the flow that started it, or the run it goes on from; empty when somebody asked. Lists
+    fill it in of runs that the trigger itself started.
+    """
     failure_run_id: _builtins.str
     """UUID of the run that hears that this one has failed. Not filled in lists."""
     key: _builtins.str
