@@ -319,8 +319,9 @@ def _handled(origin: RunState, path: StepPath) -> bool:
             return action.on_item_error is ItemError.COLLECT
         case TryAction() as action:
             handlers = range(1, len(action.handlers) + 1)
+            # Of a handler without steps nothing is kept; but without one a failed `try` would not end well.
             entered = any(number in handlers for number in around.branches or ())
-            return run.step.branch == 0 and entered
+            return run.step.branch == 0 and (entered or around.state is StepState.SUCCEEDED)
         case ParallelAction() as action:
             firsts = [scope.steps[0] for scope in action.branches if scope.steps]
             failed = sum(_list_failed(origin, origin.steps[StepPath(run.prefix + each)]) for each in firsts)

@@ -5,7 +5,8 @@
   settles with that outcome instead of being done. So the walk goes the way of the origin up to where it is
   to differ, and no rule of any container is written twice.
 - A container whose own outcome was kept is not entered: its steps get theirs with it, so that what comes
-  after can read them. Iterations of a loop cannot be read from outside, and are left behind.
+  after can read them, and whoever goes on from this run finds them where they were. Iterations of a loop
+  cannot be read from outside, and are left behind.
 - Within an iteration an outcome stands for the items it was made with, and for no others: what the loop goes
   through may have changed with the input or the flow.
 - What failed and ended its list did so after everything that is known of that list. So such an outcome is
@@ -22,7 +23,7 @@ from reflux.core.event import StepState
 from reflux.core.flow.model import ForeachAction, OnError, Scope, branches_of
 from reflux.core.frames import settle, show, skip_all, spend
 from reflux.core.names import StepPath
-from reflux.core.state import RunState, StepRun
+from reflux.core.state import ROOT, RunState, StepRun
 
 
 def keep(state: RunState, event: ev.OutcomeKept) -> None:
@@ -61,18 +62,17 @@ def take_over(state: RunState, event: ev.StepSettled) -> None:
     state.stored -= _size(kept)  # settling counts it
     _remember(run, kept)
     spend(state, event.step, kept.cost_nanos, kept=True)
-    scopes = branches_of(run.step.action)
-    if scopes:
-        run.branches = tuple(range(len(scopes)))
-    for scope in scopes:
-        _take_over_inside(state, scope, run.prefix, event)
+    _take_over_inside(state, run, event)
     settle(state, event.step, kept.state, event.time, kept.output)
 
 
 def items_digest(state: RunState, path: StepPath) -> bytes:
     """sha256 of the items of all iterations around a step; empty outside of `foreach`."""
     items: list[JsonValue] = []
-    frame = state.steps[path].frame
+    run = state.steps[path]
+    while run.frame is None and run.parent != ROOT:  # it came with the outcome of what is around it
+        run = state.steps[run.parent]
+    frame = run.frame
     while frame is not None and frame.container:
         run = state.steps[frame.container]
         if isinstance(run.step.action, ForeachAction):
@@ -81,10 +81,14 @@ def items_digest(state: RunState, path: StepPath) -> bytes:
     return sha256(Json.of(items).raw).digest() if items else b""
 
 
-def _take_over_inside(state: RunState, scope: Scope, prefix: str, event: ev.StepSettled) -> None:
-    """The steps of a branch of a container that is not entered: as they were, or not done."""
-    for name in scope.steps:
-        path = StepPath(prefix + name)
+def _take_over_inside(state: RunState, container: StepRun, event: ev.StepSettled) -> None:
+    """The steps of a container that is not entered: as they were, or not done."""
+    scopes = branches_of(container.step.action)
+    if scopes:
+        held = (number for number, scope in enumerate(scopes) if _held(state, scope, container))
+        container.branches = tuple(held)
+    for name in (name for scope in scopes for name in scope.steps):
+        path = StepPath(container.prefix + name)
         run = state.steps[path]
         kept = state.kept.pop(path, None)
         if kept is None:
@@ -95,11 +99,16 @@ def _take_over_inside(state: RunState, scope: Scope, prefix: str, event: ev.Step
             run.state, run.output = kept.state, kept.output
         run.finish_time = event.time
         show(state, path, run)
+        if kept is not None:
+            _take_over_inside(state, run, event)
+            continue
         for inner in branches_of(run.step.action):
-            if kept is None:
-                skip_all(state, inner, prefix, event.time)
-            else:
-                _take_over_inside(state, inner, prefix, event)
+            skip_all(state, inner, run.prefix, event.time)
+
+
+def _held(state: RunState, scope: Scope, container: StepRun) -> bool:
+    """Whether a branch was entered in the origin: then every step of it has an outcome."""
+    return any(StepPath(container.prefix + name) in state.kept for name in scope.steps)
 
 
 def _remember(run: StepRun, kept: ev.OutcomeKept) -> None:
