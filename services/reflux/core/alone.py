@@ -16,9 +16,9 @@ from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import ForeachAction, NodeAction, WhileAction
 from reflux.core.flow.problems import nearest
 from reflux.core.flow.reads import reads_of
-from reflux.core.fork import step_not_found
 from reflux.core.names import StepPath
 from reflux.core.origin import OnlyStep
+from reflux.core.place import step_not_found
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:

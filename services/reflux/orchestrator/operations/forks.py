@@ -11,9 +11,10 @@ import orjson
 from reflux.core.errors import InvalidArgument
 from reflux.core.flow.model import NodeAction
 from reflux.core.flow.variant import variant
-from reflux.core.fork import ForkPlan, plan_fork, plan_retry, step_not_found
+from reflux.core.fork import ForkPlan, plan_fork, plan_retry
 from reflux.core.names import StepPath
 from reflux.core.origin import Operation
+from reflux.core.place import step_not_found
 from reflux.core.reasons import Reason
 from reflux.orchestrator.flows.cache import Resolved
 from reflux.orchestrator.launcher import StartOnce, check_start
