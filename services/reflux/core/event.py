@@ -164,6 +164,8 @@ class OutcomeKept:
     """What it cost there (`reflux.core.cost`)."""
     owed: bool = False
     """The origin was to undo it, and surely or perhaps has not."""
+    acted: bool | None = None
+    """It, or in a loop a step of it, may have had an outside effect there; None: the journal is older."""
 
 
 @dataclass(frozen=True, slots=True)

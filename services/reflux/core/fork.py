@@ -14,7 +14,8 @@ fork from `lines[3]/price` prices the fourth line again and no other, and then d
 **What is kept.** SUCCEEDED and SKIPPED; FAILED and CANCELED only where the flow had dealt with it
 (`on_error: continue`, a list that was caught, collected or lost a race): a failure that ended everything is
 done anew, or the new run would end at once. A `return` is done anew: it has no effect but the end. When a
-container has no outcome to keep, those inside of it are kept one by one.
+container has no outcome to keep, those inside of it are kept one by one. What the origin itself had kept of a
+run before it, and had not come to when it ended, is handed on by the same rules.
 
 **What cannot be.** A step whose outside effect nobody knows is never kept, and never repeated unasked: unless
 it comes after P, the fork is refused. So is a fork over a step that is still being done.
@@ -28,13 +29,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reflux.core.cut import Cut, Why
+from reflux.core.cut import Cut, Why, around, split
 from reflux.core.errors import Refused
 from reflux.core.event import SETTLED, RunPhase, SkipReason, StepState
 from reflux.core.flow.model import OnError, ReturnAction, branches_of
+from reflux.core.kept import ends_its_list
 from reflux.core.names import StepPath
 from reflux.core.origin import Operation, Origin
-from reflux.core.past import acted_in, began, failed_steps, handled, is_reached, never_ran, outcome_of, undone
+from reflux.core.past import (
+    acted_before,
+    acted_in,
+    began,
+    failed_steps,
+    handled,
+    is_reached,
+    never_ran,
+    outcome_of,
+    undone,
+)
 from reflux.core.place import check_place, places, same_place, step_not_found, unresolved
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT
@@ -159,6 +171,7 @@ class _Planner:
     def plan(self) -> ForkPlan:
         """Everything in its place."""
         self._list(ROOT)
+        self._pass_on()
         return ForkPlan(self._points, tuple(self._kept), tuple(self._anew))
 
     def _list(self, container: StepPath) -> None:
@@ -168,7 +181,7 @@ class _Planner:
                 self._step(path, run)
 
     def _step(self, path: StepPath, run: StepRun) -> None:
-        why = self._cut.why(path, run)
+        why = self._cut.why(self._origin.flow, path)
         if why is not None:
             self._do_anew(path, run, Why.UNDONE if path in self._undone else why)
         elif not same_place(self._origin.flow, self._target, path):
@@ -196,16 +209,19 @@ class _Planner:
             case StepState.FAILED if run.step.on_error is OnError.CONTINUE:
                 return True
             case StepState.FAILED | StepState.CANCELED:
-                return self._dealt_with(path, run)
+                return self._dealt_with(path)
             case _:
                 return False
 
-    def _dealt_with(self, path: StepPath, run: StepRun) -> bool:
+    def _dealt_with(self, path: StepPath) -> bool:
         """Whether its list had ended early, and the container around it had gone on; and will again."""
-        steps = [StepPath(run.prefix + each) for each in self._origin.flow.scopes[run.step.scope].steps]
-        return handled(self._origin, path) and not any(
-            self._cut.why(each, self._origin.steps[each]) or each in self._cut.opened for each in steps
-        )
+        return handled(self._origin, path) and self._list_stands(path)
+
+    def _list_stands(self, path: StepPath) -> bool:
+        """Whether nothing of the list that a step stands in is done anew."""
+        flow, (prefix, name) = self._origin.flow, split(path)
+        steps = [StepPath(prefix + each) for each in flow.scopes[flow.steps[name].scope].steps]
+        return not any(self._cut.why(flow, each) or each in self._cut.opened for each in steps)
 
     def _keep(self, path: StepPath, run: StepRun) -> None:
         """Its outcome, and with a container's those inside, which may be read from outside."""
@@ -249,6 +265,33 @@ class _Planner:
                 inside = self._origin.steps[inner]
                 if is_reached(inside):
                     self._do_anew(inner, inside, why)
+
+    def _pass_on(self) -> None:
+        """What the origin had kept of runs before it, and has not come to, stands for the new run as well.
+
+        It would have been used there, had the origin not ended before; nobody else will hand it on.
+        """
+        flow, whole = self._origin.flow, {each.step for each in self._kept}
+        known = whole | self._cut.opened | {each.step for each in self._anew}
+        for path, held in self._origin.kept.items():
+            step = flow.steps.get(split(path)[1])
+            # Nothing enters a container that is kept itself.
+            if step is None or path in known or not whole.isdisjoint(around(flow, path)):
+                continue
+            why = self._why_around(path)
+            if why is None and not same_place(flow, self._target, path):
+                why = Why.MOVED
+            if why is None and ends_its_list(step, held) and not self._list_stands(path):
+                why = Why.FAILED
+            if why is None:
+                self._kept.append(held)
+            elif held.state in (StepState.SUCCEEDED, StepState.FAILED):
+                self._anew.append(Anew(path, why, held.state, acted_before(held, step)))
+
+    def _why_around(self, path: StepPath) -> Why | None:
+        """Why a step is done anew, by where it or a container around it stands."""
+        found = (self._cut.why(self._origin.flow, each) for each in around(self._origin.flow, path))
+        return next((why for why in found if why is not None), None)
 
 
 def _why_not_kept(run: StepRun) -> Why:

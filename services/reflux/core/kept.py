@@ -20,7 +20,7 @@ from reflux.core import event as ev
 from reflux.core.command import Record
 from reflux.core.document import Json, JsonValue
 from reflux.core.event import StepState
-from reflux.core.flow.model import ForeachAction, OnError, Scope, branches_of
+from reflux.core.flow.model import ForeachAction, OnError, Scope, Step, branches_of
 from reflux.core.frames import settle, show, skip_all, spend
 from reflux.core.names import StepPath
 from reflux.core.state import ROOT, RunState, StepRun
@@ -43,7 +43,7 @@ def kept_outcome(state: RunState, now: datetime) -> Record | None:
         kept = state.kept.get(path)
         if kept is None or kept.items_digest != items_digest(state, path):
             continue
-        if not _ends_its_list(state.steps[path], kept):
+        if not ends_its_list(state.steps[path].step, kept):
             return Record(ev.StepSettled(path, kept.state, now, kept=True))
         last = last or path
     return None if last is None else Record(ev.StepSettled(last, state.kept[last].state, now, kept=True))
@@ -117,8 +117,9 @@ def _remember(run: StepRun, kept: ev.OutcomeKept) -> None:
     run.skip_reason = kept.skip_reason
 
 
-def _ends_its_list(run: StepRun, kept: ev.OutcomeKept) -> bool:
-    failed = kept.state is StepState.FAILED and run.step.on_error is OnError.FAIL
+def ends_its_list(step: Step, kept: ev.OutcomeKept) -> bool:
+    """Whether the list of the step ends early by this outcome, or had ended early."""
+    failed = kept.state is StepState.FAILED and step.on_error is OnError.FAIL
     return failed or kept.state is StepState.CANCELED
 
 

@@ -9,17 +9,21 @@ from reflux.core.effect import EffectClass
 from reflux.core.event import Outcome, RunPhase, StepState
 from reflux.core.flow.model import (
     FailAction,
+    FlowAction,
     ForeachAction,
     ItemError,
+    NodeAction,
     OnError,
     ParallelAction,
     TryAction,
+    WhileAction,
 )
 from reflux.core.kept import items_digest
 from reflux.core.names import StepPath
 from reflux.core.state import ROOT
 
 if TYPE_CHECKING:
+    from reflux.core.flow.model import Step
     from reflux.core.state import RunState, StepRun
 
 
@@ -106,6 +110,7 @@ def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept
         items_digest=items_digest(origin, path),
         cost_nanos=run.cost_nanos,
         owed=origin.finished is not None and path in origin.finished.uncompensated,
+        acted=acted_in(run) or _acted_inside(origin, path, run),
     )
 
 
@@ -127,12 +132,36 @@ def never_ran(run: StepRun) -> bool:
 
 def acted_in(run: StepRun) -> bool:
     """Whether one of its calls may have had an outside effect; of a run that it has begun, any step's."""
+    if run.kept is not None:
+        return acted_before(run.kept, run.step)
     if run.claims or run.unresolved is not None or run.child_began:
         return True
     return any(
         each.assignment.effect is not EffectClass.PURE and each.outcome in (Outcome.DONE, Outcome.AMBIGUOUS)
         for each in run.finished
     )
+
+
+def acted_before(kept: ev.OutcomeKept, step: Step) -> bool:
+    """The same of an outcome that came from another run."""
+    if kept.acted is not None:
+        return kept.acted
+    may = isinstance(step.action, NodeAction | FlowAction | ForeachAction | WhileAction)
+    return may and kept.state is not StepState.SKIPPED
+
+
+def _acted_inside(origin: RunState, path: StepPath, run: StepRun) -> bool:
+    """Whether a step in the iterations of a loop has acted: these are left behind when it is kept."""
+    if not isinstance(run.step.action, ForeachAction | WhileAction):
+        return False
+    waiting = [path]
+    while waiting:
+        for inner in origin.children(waiting.pop()):
+            if acted_in(origin.steps[inner]):
+                return True
+            if origin.steps[inner].branches is not None:
+                waiting.append(inner)
+    return False
 
 
 def undone(origin: RunState) -> frozenset[StepPath]:

@@ -23,6 +23,7 @@ def _encode_kept(event: ev.OutcomeKept) -> pb.Event:
             items_digest=event.items_digest,
             cost_nanos=event.cost_nanos,
             owed=event.owed,
+            acted=event.acted,
         )
     )
 
@@ -40,6 +41,7 @@ def _decode_kept(stored: pb.OutcomeKept) -> ev.Event:
         items_digest=stored.items_digest,
         cost_nanos=stored.cost_nanos if stored.HasField("cost_nanos") else None,
         owed=stored.owed,
+        acted=stored.acted if stored.HasField("acted") else None,
     )
 
 

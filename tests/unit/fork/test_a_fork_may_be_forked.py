@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from reflux.core.effect import EffectClass
-from reflux.core.fork import plan_fork
+from reflux.core.fork import Why, plan_fork, plan_retry
 from reflux.core.names import StepPath
-from tests.support.walk import Walk, done, failed, flow_of, node
-from tests.unit.fork.forks import calls, forked, retried
+from tests.support.walk import Answer, Walk, done, failed, flow_of, never, node
+from tests.unit.fork.forks import begun, calls, forked, retried
+
+if TYPE_CHECKING:
+    from reflux.core.command import StartAttempt
+    from reflux.core.flow import Flow
+
+ACTING = {"pay": EffectClass.AT_MOST_ONCE}
 
 
 def box(name: str, *steps: dict[str, object]) -> dict[str, object]:
@@ -30,8 +39,7 @@ def test_steps_deep_inside_of_kept_containers_are_read_in_every_fork():
 def test_an_effect_deep_inside_of_kept_containers_is_not_repeated():
     """A fork from a step beside it finds it; the plan names all that comes after."""
     flow = flow_of(box("outer", box("inner", node("pay"), node("tell"))), node("z"))
-    effects = {"pay": EffectClass.AT_MOST_ONCE}
-    fork = forked(Walk(flow, effects=effects).run(), "z")
+    fork = forked(Walk(flow, effects=ACTING).run(), "z")
     plan = plan_fork(fork.state, flow, StepPath("tell"))
     assert [each.step for each in plan.kept] == ["pay"]
     assert [each.step for each in plan.anew] == ["tell", "z"]
@@ -59,3 +67,70 @@ def test_a_failure_that_no_handler_caught_is_not_kept_as_caught():
     flow = flow_of({"id": "t", "on_error": "continue", **passed}, node("end"))
     fork = forked(Walk(flow, {"bad": [failed(after=1.0)]}).run(), "end")
     assert calls(forked(fork, "good")) == ["bad", "good", "end"]
+
+
+def test_what_a_retry_had_not_come_to_is_handed_on():
+    """It was cancelled before its first step: what the first run did stands in the next retry."""
+    flow = flow_of(node("pay"), node("late"))
+    origin = Walk(flow, {"late": [failed()]}, effects=ACTING).run()
+    retry = begun(plan_retry(origin.state, flow), flow).cancel().run()
+    assert calls(retry) == []
+    plan = plan_retry(retry.state, flow)
+    assert [(each.step, each.run_id) for each in plan.kept] == [("pay", origin.state.id)]
+    assert plan.anew == ()
+    assert calls(retried(retry)) == ["late"]
+
+
+def test_iterations_that_a_retry_had_not_come_to_are_handed_on():
+    """It failed at the first item again, before it entered the others."""
+
+    def loop(parallel: int) -> Flow:
+        each = {"in": ["a", "b", "c"], "as": "item", "parallel": parallel}
+        return flow_of({"id": "lines", "foreach": each, "steps": [node("pay")]}, node("end"))
+
+    def first_fails(command: StartAttempt) -> Answer:
+        return failed(after=1.0) if command.step == "lines[0]/pay" else done()
+
+    origin = Walk(loop(3), first_fails, effects=ACTING).run()
+    again = retried(origin, first_fails, flow=loop(1))
+    assert calls(again) == ["lines[0]/pay"]
+    assert calls(retried(again, flow=loop(1))) == ["lines[0]/pay", "end"]
+
+
+def test_what_comes_after_the_step_is_not_handed_on():
+    """A fork of a retry that had not come to anything does it again, and says what may act twice."""
+    flow = flow_of(node("a"), box("sale", node("pay")), node("look"), node("late"))
+    origin = Walk(flow, {"late": [failed()]}, effects=ACTING).run()
+    retry = begun(plan_retry(origin.state, flow), flow, {"a": [never()]})
+    del retry.state.kept[StepPath("a")]  # it begins with a step that was not kept
+    plan = plan_fork(retry.run(until=1).state, flow, StepPath("a"))
+    assert plan.kept == ()
+    assert {each.step: (each.why, each.acted) for each in plan.anew} == {
+        "a": (Why.FROM, False),
+        "sale": (Why.AFTER, False),
+        "pay": (Why.AFTER, True),
+        "look": (Why.AFTER, False),
+    }
+
+
+def test_the_plan_says_which_kept_effects_are_repeated():
+    """Whether a step acted stands with its outcome; an older journal does not say so, and it may have."""
+    flow = flow_of(node("a"), box("sale", node("pay")), node("look"), node("late"))
+    fork = forked(Walk(flow, effects=ACTING).run(), "late")
+    again = {each.step: each.acted for each in plan_fork(fork.state, flow, StepPath("sale")).anew}
+    assert again == {"sale": False, "pay": True, "look": False, "late": False}
+    for name, run in fork.state.steps.items():
+        run.kept = None if name == "late" or run.kept is None else replace(run.kept, acted=None)
+    again = {each.step: each.acted for each in plan_fork(fork.state, flow, StepPath("sale")).anew}
+    assert again == {"sale": False, "pay": True, "look": True, "late": False}
+
+
+def test_a_loop_that_was_kept_says_whether_its_iterations_acted():
+    """They are left behind with it, and would be done again with it."""
+    loop = {"in": ["x", "y"], "as": "item"}
+    flow = flow_of(
+        node("a"), {"id": "lines", "foreach": loop, "steps": [box("sale", node("pay"))]}, node("z")
+    )
+    fork = forked(Walk(flow, effects=ACTING).run(), "z")
+    plan = plan_fork(fork.state, flow, StepPath("a"))
+    assert {each.step: each.acted for each in plan.anew} == {"a": False, "lines": True, "z": False}

@@ -92,8 +92,10 @@ KINDS = {
         st.none() | st.sampled_from(ev.SkipReason),
         counts,
         texts,
-        st.binary(max_size=32),
+        st.binary(max_size=33),
         costs,
+        st.booleans(),
+        st.none() | st.booleans(),
     ),
     ev.ChildRequested: st.builds(
         ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times

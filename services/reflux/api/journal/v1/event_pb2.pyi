@@ -521,6 +521,7 @@ class OutcomeKept(_message.Message):
     ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
     COST_NANOS_FIELD_NUMBER: _builtins.int
     OWED_FIELD_NUMBER: _builtins.int
+    ACTED_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -541,6 +542,8 @@ class OutcomeKept(_message.Message):
     """What it cost there, in billionths of a US dollar; absent: nobody told."""
     owed: _builtins.bool
     """The origin was to undo it, and surely or perhaps has not."""
+    acted: _builtins.bool
+    """It may have had an outside effect there; absent in journals that are older than the field."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -559,13 +562,19 @@ class OutcomeKept(_message.Message):
         items_digest: _builtins.bytes = ...,
         cost_nanos: _builtins.int | None = ...,
         owed: _builtins.bool = ...,
+        acted: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__acted: _TypeAlias = _typing.Literal["acted"]  # noqa: Y015
+    _WhichOneofArgType__acted: _TypeAlias = _typing.Literal["_acted", b"_acted"]  # noqa: Y015
     _WhichOneofReturnType__cost_nanos: _TypeAlias = _typing.Literal["cost_nanos"]  # noqa: Y015
     _WhichOneofArgType__cost_nanos: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__acted) -> _WhichOneofReturnType__acted | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nanos) -> _WhichOneofReturnType__cost_nanos | None: ...
 
 Global___OutcomeKept: _TypeAlias = OutcomeKept  # noqa: Y015
