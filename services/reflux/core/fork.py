@@ -33,6 +33,7 @@ from reflux.core.cut import Cut, Why, around, split
 from reflux.core.errors import Refused
 from reflux.core.event import SETTLED, RunPhase, SkipReason, StepState
 from reflux.core.flow.model import OnError, ReturnAction, branches_of
+from reflux.core.former import Formers
 from reflux.core.kept import ends_its_list
 from reflux.core.names import StepPath
 from reflux.core.origin import Operation, Origin
@@ -52,10 +53,11 @@ from reflux.core.reasons import Reason
 from reflux.core.state import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from reflux.core import event as ev
     from reflux.core.flow.model import Flow
+    from reflux.core.origin import FormerChild
     from reflux.core.state import RunState, StepRun
 
 
@@ -78,12 +80,15 @@ class ForkPlan:
     points: tuple[StepPath, ...]
     kept: tuple[ev.OutcomeKept, ...]
     anew: tuple[Anew, ...]
+    children: Mapping[StepPath, FormerChild]
+    """From where the runs go on that steps begin which are done anew."""
 
     def begins(self, operation: Operation, origin: RunState) -> Origin:
         """How the new run begins; a retry is one more attempt at the same, a fork is something else."""
         created = origin.created
         attempt = created.attempt + 1 if operation is Operation.RETRY else 1
-        return Origin(operation, origin.id, self.points, created.flow_version, len(self.kept), attempt)
+        kept = len(self.kept)
+        return Origin(operation, origin.id, self.points, created.flow_version, kept, attempt, self.children)
 
 
 def plan_fork(origin: RunState, target: Flow, point: StepPath) -> ForkPlan:
@@ -122,7 +127,13 @@ def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
         check_place(origin, target, path, origin.steps[path])
     leaves = [path for path in failed if origin.steps[path].branches is None]
     containers = [path for path in failed if origin.steps[path].branches is not None]
-    return _Planner(origin, target, leaves, containers).plan()
+    plan = _Planner(origin, target, leaves, containers).retry()
+    begun = {each.step for each in plan.anew} - plan.children.keys()
+    for path in origin.unresolved_effects:
+        step = places(origin, path)[0]
+        if step in begun and origin.steps[step].child is not None:  # what it had begun is begun from nothing
+            raise unresolved(origin, path)
+    return plan
 
 
 def plan_child(origin: RunState, target: Flow) -> ForkPlan:
@@ -153,6 +164,10 @@ class _Planner:
         self._origin = origin
         self._target = target
         self._points = (*points, *containers)
+        self._formers = Formers(origin, target)
+        self._handed = origin.created.origin.children if origin.created.origin is not None else {}
+        self._going_on: frozenset[StepPath] = frozenset()
+        self._children: dict[StepPath, FormerChild] = {}
         self._cut = Cut()
         self._undone = undone(origin)
         # Also of a run that was ended at once: its steps in flight are CANCELED, whatever they have done.
@@ -172,7 +187,20 @@ class _Planner:
         """Everything in its place."""
         self._list(ROOT)
         self._pass_on()
-        return ForkPlan(self._points, tuple(self._kept), tuple(self._anew))
+        return ForkPlan(self._points, tuple(self._kept), tuple(self._anew), self._children)
+
+    def retry(self) -> ForkPlan:
+        """The same of a retry, in which steps that had begun a run go on from that.
+
+        Nothing goes on from a point that stands on what is done anew: it comes after that.
+        """
+        undone = sorted(path for path in self._undone if same_place(self._origin.flow, self._target, path))
+        self._points = tuple(filter(self._is_first, dict.fromkeys((*self._points, *undone))))
+        self._going_on = frozenset(self._points) - self._undone
+        for path in self._going_on:
+            if (former := self._formers.of(path)) is not None:
+                self._children[path] = former
+        return self.plan()
 
     def _list(self, container: StepPath) -> None:
         for path in self._origin.children(container):
@@ -259,7 +287,8 @@ class _Planner:
     def _do_anew(self, path: StepPath, run: StepRun, why: Why) -> None:
         """Says so, of everything inside that may have acted too."""
         if began(run):
-            self._anew.append(Anew(path, why, run.state, acted_in(run)))
+            acted = acted_in(run) or path in self._handed  # what it was to go on from has acted
+            self._anew.append(Anew(path, why, run.state, acted))
         if run.branches is not None:
             for inner in self._origin.children(path):
                 inside = self._origin.steps[inner]
@@ -271,27 +300,46 @@ class _Planner:
 
         It would have been used there, had the origin not ended before; nobody else will hand it on.
         """
-        flow, whole = self._origin.flow, {each.step for each in self._kept}
-        known = whole | self._cut.opened | {each.step for each in self._anew}
+        whole = {each.step for each in self._kept}
+        anew = {each.step for each in self._anew}
         for path, held in self._origin.kept.items():
-            step = flow.steps.get(split(path)[1])
-            # Nothing enters a container that is kept itself.
-            if step is None or path in known or not whole.isdisjoint(around(flow, path)):
+            if path in anew or path in self._cut.opened or not self._is_open(path, whole):
                 continue
-            why = self._why_around(path)
-            if why is None and not same_place(flow, self._target, path):
-                why = Why.MOVED
+            why, step = self._why(path), self._origin.flow.steps[split(path)[1]]
             if why is None and ends_its_list(step, held) and not self._list_stands(path):
                 why = Why.FAILED
             if why is None:
                 self._kept.append(held)
             elif held.state in (StepState.SUCCEEDED, StepState.FAILED):
                 self._anew.append(Anew(path, why, held.state, acted_before(held, step)))
+        for path, former in self._handed.items():
+            run = self._origin.steps.get(path)
+            if (run is not None and run.child_began) or not self._is_open(path, whole):
+                continue
+            why = self._why(path)
+            if (why is None or path in self._going_on) and self._formers.waits(path):
+                self._children[path] = former
+            if path not in anew:
+                state = StepState.PENDING if run is None else run.state
+                self._anew.append(Anew(path, why or Why.FROM, state, acted=True))
 
-    def _why_around(self, path: StepPath) -> Why | None:
+    def _is_open(self, path: StepPath, whole: Collection[StepPath]) -> bool:
+        """Whether the new run may come to a step: neither it nor a container around it is kept itself."""
+        flow = self._origin.flow
+        return split(path)[1] in flow.steps and not any(each in whole for each in around(flow, path))
+
+    def _why(self, path: StepPath) -> Why | None:
         """Why a step is done anew, by where it or a container around it stands."""
-        found = (self._cut.why(self._origin.flow, each) for each in around(self._origin.flow, path))
-        return next((why for why in found if why is not None), None)
+        flow = self._origin.flow
+        found = (self._cut.why(flow, each) for each in around(flow, path))
+        if (why := next((each for each in found if each is not None), None)) is not None:
+            return why
+        return None if same_place(flow, self._target, path) else Why.MOVED
+
+    def _is_first(self, point: StepPath) -> bool:
+        """Whether a point stands on nothing that is done anew."""
+        own, *others = (self._cut.why(self._origin.flow, each) for each in around(self._origin.flow, point))
+        return own is not Why.AFTER and not any(others)
 
 
 def _why_not_kept(run: StepRun) -> Why:

@@ -127,11 +127,8 @@ class Forks:
         only = origin.created.only_step
         target = _variant(resolved.flow, pins, origin)
         point = going.from_step
-        if point is None:
-            plan = plan_retry(origin, target)
-            plan = await with_children(self._reader, self._flows, origin, plan, target)
-        else:
-            plan = plan_fork(origin, target, point)
+        plan = plan_retry(origin, target) if point is None else plan_fork(origin, target, point)
+        plan = await with_children(self._reader, self._flows, plan, target)
         changed = await self._changed(origin, resolved)
         begins = plan.begins(going.operation, origin)
         document = going.input or origin.created.input

@@ -440,6 +440,7 @@ class Origin(_message.Message):
     FLOW_VERSION_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHILDREN_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """fork, retry or execute_step."""
     run_id: _builtins.str
@@ -456,6 +457,10 @@ class Origin(_message.Message):
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the steps from which it goes on."""
 
+    @_builtins.property
+    def children(self) -> _containers.RepeatedCompositeFieldContainer[Global___FormerChild]:
+        """Where runs go on that its steps begin."""
+
     def __init__(
         self,
         *,
@@ -465,14 +470,45 @@ class Origin(_message.Message):
         flow_version: _builtins.int = ...,
         kept: _builtins.int = ...,
         attempt: _builtins.int = ...,
+        children: _abc.Iterable[Global___FormerChild] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "children", b"children", "flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class FormerChild(_message.Message):
+    """A run that a step had begun, and from which the next one that it begins goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    run_id: _builtins.str
+    """UUID of that run."""
+    given: _builtins.bytes
+    """sha256 of what it was given: of the items around its step, and of its input without what says who asks."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        given: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormerChild: _TypeAlias = FormerChild  # noqa: Y015
 
 @_typing.final
 class OnlyStep(_message.Message):
