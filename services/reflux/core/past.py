@@ -20,7 +20,7 @@ from reflux.core.flow.model import (
 )
 from reflux.core.kept import items_digest
 from reflux.core.names import StepPath
-from reflux.core.state import ROOT
+from reflux.core.state import ROOT, attempts_of
 
 if TYPE_CHECKING:
     from reflux.core.flow.model import Step
@@ -97,7 +97,8 @@ def list_failed(origin: RunState, run: StepRun) -> bool:
 
 def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept:
     """What a new run takes over of a settled step."""
-    former = run.kept
+    former, last = run.kept, run.finished[-1] if run.finished else None
+    outcome, attempts = attempts_of(origin, run.failure) if run.failure is not None else (None, 0)
     return ev.OutcomeKept(
         step=path,
         state=run.state,
@@ -106,16 +107,14 @@ def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept
         failure=run.failure,
         skip_reason=run.skip_reason,
         attempts=former.attempts if former else len(run.finished),
-        version=former.version if former else _version(run),
+        version=former.version if former else last.assignment.answered_by if last else "",
         items_digest=items_digest(origin, path),
         cost_nanos=run.cost_nanos,
         owed=origin.finished is not None and path in origin.finished.uncompensated,
         acted=acted_in(run) or _acted_inside(origin, path, run),
+        failed_outcome=outcome,
+        failed_attempts=attempts,
     )
-
-
-def _version(run: StepRun) -> str:
-    return run.finished[-1].assignment.answered_by if run.finished else ""
 
 
 def began(run: StepRun) -> bool:

@@ -24,6 +24,8 @@ def _encode_kept(event: ev.OutcomeKept) -> pb.Event:
             cost_nanos=event.cost_nanos,
             owed=event.owed,
             acted=event.acted,
+            failed_outcome=event.failed_outcome or "",
+            failed_attempts=event.failed_attempts,
         )
     )
 
@@ -42,6 +44,8 @@ def _decode_kept(stored: pb.OutcomeKept) -> ev.Event:
         cost_nanos=stored.cost_nanos if stored.HasField("cost_nanos") else None,
         owed=stored.owed,
         acted=stored.acted if stored.HasField("acted") else None,
+        failed_outcome=ev.Outcome(stored.failed_outcome) if stored.failed_outcome else None,
+        failed_attempts=stored.failed_attempts,
     )
 
 

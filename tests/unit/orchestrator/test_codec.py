@@ -97,6 +97,8 @@ KINDS = {
         costs,
         st.booleans(),
         st.none() | st.booleans(),
+        st.none() | st.sampled_from(ev.Outcome),
+        counts,
     ),
     ev.ChildRequested: st.builds(
         ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times

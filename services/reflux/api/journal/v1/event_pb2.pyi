@@ -558,6 +558,8 @@ class OutcomeKept(_message.Message):
     COST_NANOS_FIELD_NUMBER: _builtins.int
     OWED_FIELD_NUMBER: _builtins.int
     ACTED_FIELD_NUMBER: _builtins.int
+    FAILED_OUTCOME_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -580,6 +582,12 @@ class OutcomeKept(_message.Message):
     """The origin was to undo it, and surely or perhaps has not."""
     acted: _builtins.bool
     """It may have had an outside effect there; absent in journals that are older than the field."""
+    failed_outcome: _builtins.str
+    """Of the last attempt of the step in which its failure arose, as in AttemptFinished; empty without one, and in
+    journals that are older.
+    """
+    failed_attempts: _builtins.int
+    """How many attempts that step had."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -599,10 +607,12 @@ class OutcomeKept(_message.Message):
         cost_nanos: _builtins.int | None = ...,
         owed: _builtins.bool = ...,
         acted: _builtins.bool | None = ...,
+        failed_outcome: _builtins.str = ...,
+        failed_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failed_attempts", b"failed_attempts", "failed_outcome", b"failed_outcome", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__acted: _TypeAlias = _typing.Literal["acted"]  # noqa: Y015
     _WhichOneofArgType__acted: _TypeAlias = _typing.Literal["_acted", b"_acted"]  # noqa: Y015
