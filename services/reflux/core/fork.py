@@ -21,7 +21,7 @@ run before it, and had not come to when it ended, is handed on by the same rules
 it comes after P, the fork is refused. So is a fork over a step that is still being done.
 
 The new run may walk another flow version. Both versions then say what comes after P, and an outcome is kept
-only if its step stands inside the same containers in both.
+only if its step stands inside the same containers in both; that of a container only if all inside of it do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from reflux.core.cut import Cut, Why, around, split
 from reflux.core.errors import Refused
 from reflux.core.event import SETTLED, RunPhase, SkipReason, StepState
-from reflux.core.flow.model import OnError, ReturnAction, branches_of
+from reflux.core.flow.model import Loop, OnError, ReturnAction, branches_of
 from reflux.core.former import Formers
 from reflux.core.kept import ends_its_list
 from reflux.core.names import StepPath
@@ -48,7 +48,7 @@ from reflux.core.past import (
     outcome_of,
     undone,
 )
-from reflux.core.place import check_place, places, same_place, step_not_found, unresolved
+from reflux.core.place import changed_inside, check_place, places, same_place, step_not_found, unresolved
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT
 
@@ -180,6 +180,7 @@ class _Planner:
                 self._cut.add(flow, point, opened=False)
             for point in containers:
                 self._cut.add(flow, point, opened=True)
+        self._cut.opened |= self._changed()
         self._kept: list[ev.OutcomeKept] = []
         self._anew: list[Anew] = []
 
@@ -201,6 +202,26 @@ class _Planner:
             if (former := self._formers.of(path)) is not None:
                 self._children[path] = former
         return self.plan()
+
+    def _changed(self) -> set[StepPath]:
+        """Containers in which other steps stand in the other version: each of them says what is kept.
+
+        But for loops that were kept themselves: what was done in their iterations is known no more.
+        """
+        changed = changed_inside(self._origin.flow, self._target)
+        entered = {
+            path
+            for path, run in self._origin.steps.items()
+            if run.step.path in changed and run.branches is not None and run.state is not StepState.SKIPPED
+        }
+        held = {
+            path
+            for path, held in self._origin.kept.items()
+            if (name := split(path)[1]) in changed
+            and not isinstance(self._origin.flow.steps[name].action, Loop)
+            and held.state is not StepState.SKIPPED
+        }
+        return entered | held
 
     def _list(self, container: StepPath) -> None:
         for path in self._origin.children(container):

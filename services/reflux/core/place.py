@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from reflux.core.cut import split
 from reflux.core.errors import NotFound, Refused
 from reflux.core.event import StepState
-from reflux.core.flow.model import Container, ParallelAction
+from reflux.core.flow.model import Container, Loop, ParallelAction, branches_of
 from reflux.core.flow.problems import nearest
 from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from reflux.core.flow.model import Flow, Step
     from reflux.core.state import RunState, StepRun
@@ -67,6 +67,30 @@ def same_place(origin: Flow, target: Flow, path: StepPath) -> bool:
             return True
         here, there = origin.steps[parent], target.steps.get(parent)
     return True
+
+
+def changed_inside(origin: Flow, target: Flow) -> frozenset[StepPath]:
+    """Ids of the containers of both versions in which other steps stand, or stand elsewhere."""
+    if origin is target:
+        return frozenset()
+    return frozenset(
+        name
+        for name, step in origin.steps.items()
+        if isinstance(step.action, Container)
+        and same_place(origin, target, name)
+        and (
+            set(inside := list(_inside(origin, name))) != set(_inside(target, name))
+            or not all(same_place(origin, target, each) for each in inside)
+        )
+    )
+
+
+def _inside(flow: Flow, container: StepPath) -> Iterator[StepPath]:
+    action = flow.steps[container].action
+    for scope in (action.body,) if isinstance(action, Loop) else branches_of(action):
+        for name in scope.steps:
+            yield name
+            yield from _inside(flow, name)
 
 
 def _kind(step: Step) -> type | None:

@@ -265,3 +265,38 @@ def test_the_outcome_of_a_kept_failure_can_be_read():
     flow = flow_of(node("a", on_error="continue"), {"id": "o", "set": {"o": "{{ steps.a.error.outcome }}"}})
     origin = Walk(flow, {"a": [failed()]}).run()
     assert forked(origin, "o").output("o") == origin.output("o") == {"o": "NO_EFFECT"}
+
+
+def in_box(*steps, **more):
+    """A container that is always entered, with these steps inside."""
+    return {"id": "box", "if": {"when": "{{ true }}", "then": list(steps)}, **more}
+
+
+def test_a_container_in_which_other_steps_stand_is_entered_again():
+    """What moved in or out of it is done in its new place; what stayed is kept."""
+    read = {"with": {"n": "{{ steps.a.?output.?n ?? 'LOST' }}"}}
+    outside = flow_of(node("a"), in_box(node("b")), node("z", **read))
+    inside = flow_of(in_box(node("a"), node("b")), node("z", **read))
+    answers = {"a": [done({"n": 1})]}
+    for old, new, kept in (
+        (outside, inside, ["b"]),
+        (inside, outside, ["b"]),
+        (inside, inside, ["box", "a", "b"]),
+    ):
+        origin = Walk(old, answers).run()
+        assert [each.step for each in plan_fork(origin.state, new, StepPath("z")).kept] == kept
+        fork = forked(origin, "z", answers, flow=new)
+        assert calls(fork) == [*(["a"] if old is not new else []), "z"]
+        assert fork.started[-1].input.value == {"n": 1}
+
+
+def test_a_new_step_inside_of_a_container_is_done():
+    """As one outside is. Of a loop that was kept itself no more is known: its effects are not repeated."""
+    loop = {"id": "lines", "foreach": {"in": [1, 2], "as": "n"}}
+    old = flow_of(in_box(node("b")), {**loop, "steps": [node("pay")]}, node("z"))
+    new = flow_of(in_box(node("b"), node("c")), {**loop, "steps": [node("pay"), node("tell")]}, node("z"))
+    origin = Walk(old).run()
+    assert calls(forked(origin, "z", flow=new)) == ["c", "lines[0]/tell", "lines[1]/tell", "z"]
+    assert calls(forked(forked(origin, "z"), "z", flow=new)) == ["c", "z"]
+    skipped = Walk(flow_of(in_box(node("b"), when="{{ false }}"), node("z"))).run()
+    assert calls(forked(skipped, "z", flow=flow_of(in_box(node("c"), when="{{ true }}"), node("z")))) == ["z"]
