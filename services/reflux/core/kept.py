@@ -15,6 +15,7 @@
 
 from datetime import datetime
 from hashlib import sha256
+from typing import Final
 
 from reflux.core import event as ev
 from reflux.core.command import Record
@@ -23,7 +24,9 @@ from reflux.core.event import StepState
 from reflux.core.flow.model import ForeachAction, OnError, Scope, Step, branches_of
 from reflux.core.frames import settle, show, skip_all, spend
 from reflux.core.names import StepPath
-from reflux.core.state import ROOT, RunState, StepRun
+from reflux.core.state import ROOT, Frame, RunState, StepRun
+
+_VERSION: Final = b"\x02"
 
 
 def keep(state: RunState, event: ev.OutcomeKept) -> None:
@@ -41,7 +44,7 @@ def kept_outcome(state: RunState, now: datetime) -> Record | None:
     last: StepPath | None = None
     for path in state.ready:
         kept = state.kept.get(path)
-        if kept is None or kept.items_digest != items_digest(state, path):
+        if kept is None or not _stands_for(kept, state, path):
             continue
         if not ends_its_list(state.steps[path].step, kept):
             return Record(ev.StepSettled(path, kept.state, now, kept=True))
@@ -67,18 +70,55 @@ def take_over(state: RunState, event: ev.StepSettled) -> None:
 
 
 def items_digest(state: RunState, path: StepPath) -> bytes:
-    """sha256 of the items of all iterations around a step; empty outside of `foreach`."""
-    items: list[JsonValue] = []
+    """Digest of the items of all iterations around a step; empty outside of `foreach`."""
+    frame = _frame_around(state, path)
+    return b"" if frame is None else _digest_of(state, frame)
+
+
+def _stands_for(kept: ev.OutcomeKept, state: RunState, path: StepPath) -> bool:
+    """Whether an outcome was made with the items that are around its step."""
+    if len(kept.items_digest) == sha256().digest_size:
+        return kept.items_digest == _digest_of_old(state, path)
+    return kept.items_digest == items_digest(state, path)
+
+
+def _frame_around(state: RunState, path: StepPath) -> Frame | None:
+    """The list in which a step stands; where that came with the outcome of a container, the list of that."""
     run = state.steps[path]
-    while run.frame is None and run.parent != ROOT:  # it came with the outcome of what is around it
+    while run.frame is None and run.parent != ROOT:
         run = state.steps[run.parent]
-    frame = run.frame
+    return run.frame
+
+
+def _digest_of(state: RunState, frame: Frame) -> bytes:
+    """Of its own item and the digest of the list around it, so that each item is read once.
+
+    The list of one loop may be the item of another one around it: reading all of that for each step takes
+    quadratic time. It begins with a version, which tells it from the digests of older journals.
+    """
+    if frame.items_digest is None:
+        if frame.container == ROOT:
+            frame.items_digest = b""
+            return b""
+        run = state.steps[frame.container]
+        assert run.frame is not None, "a list is entered in one that was"
+        frame.items_digest = _digest_of(state, run.frame)
+        if isinstance(run.step.action, ForeachAction):
+            item = Json.of(frame.values[run.step.action.name])
+            frame.items_digest = _VERSION + sha256(frame.items_digest + item.raw).digest()
+    return frame.items_digest
+
+
+def _digest_of_old(state: RunState, path: StepPath) -> bytes:
+    """As it stands in older journals: sha256 of all these items together."""
+    items: list[JsonValue] = []
+    frame = _frame_around(state, path)
     while frame is not None and frame.container:
         run = state.steps[frame.container]
         if isinstance(run.step.action, ForeachAction):
             items.append(frame.values[run.step.action.name])
         frame = run.frame
-    return sha256(Json.of(items).raw).digest() if items else b""
+    return sha256(Json.of(items).raw).digest()
 
 
 def _take_over_inside(state: RunState, container: StepRun, event: ev.StepSettled) -> None:

@@ -86,6 +86,8 @@ class Frame:
     """Steps that have not settled."""
     closing: Closing | None = None
     """It ends early; None: it goes on, or ended well."""
+    items_digest: bytes | None = None
+    """Of the items around its steps (`reflux.core.kept`); None: nobody has asked for it."""
 
 
 @dataclass(slots=True)

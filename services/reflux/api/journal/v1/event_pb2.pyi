@@ -575,7 +575,9 @@ class OutcomeKept(_message.Message):
     version: _builtins.str
     """The version that answered there."""
     items_digest: _builtins.bytes
-    """sha256 of the items of the foreach iterations around the step; empty outside of them."""
+    """Of the items of the foreach iterations around the step; empty outside of them. 2, then sha256 of the same field of
+    the outer iterations and the item as JSON; in older journals sha256 of a list of all items, the innermost first.
+    """
     cost_nanos: _builtins.int
     """What it cost there, in billionths of a US dollar; absent: nobody told."""
     owed: _builtins.bool
