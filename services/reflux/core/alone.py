@@ -16,9 +16,9 @@ from reflux.core.expression import ExpressionError
 from reflux.core.flow.model import ForeachAction, NodeAction, WhileAction
 from reflux.core.flow.problems import nearest
 from reflux.core.flow.reads import reads_of
-from reflux.core.fork import step_not_found
 from reflux.core.names import StepPath
 from reflux.core.origin import OnlyStep
+from reflux.core.place import step_not_found
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -84,12 +84,16 @@ def recorded(origin: RunState, flow: Flow, step: Step, path: StepPath) -> OnlySt
     """The step with what it saw in a run: of a node the input that follows from it, else what it reads.
 
     Raises:
-        Refused: STEP_NEVER_RAN, the run never came to the list it stands in.
+        Refused: STEP_NEVER_RAN, the run never came to the list it stands in; it may have it from another run.
         InvalidArgument: EXPRESSION_FAILED, its input cannot be made; DOCUMENT_TOO_LARGE.
     """
     run = origin.steps[path]
     if run.frame is None:
         message = f"run {origin.id} never came to step {path}: give an input or a context"
+        if run.kept is not None:  # with the container around it
+            message = (
+                f"run {origin.id} keeps step {path} from run {run.kept.run_id}: execute it from that run"
+            )
         raise Refused(Reason.STEP_NEVER_RAN, message, metadata={"run_id": origin.id, "step": path})
     values = origin.values_of(path)
     if isinstance(step.action, NodeAction):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from reflux.core.flow.model import ForeachAction, TryAction, WhileAction
 from reflux.core.names import StepPath
+from reflux.core.state import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from reflux.core.flow.model import Flow
-    from reflux.core.state import StepRun
 
 
 class Why(StrEnum):
@@ -49,36 +49,26 @@ class Cut:
         path = point
         while True:
             prefix, name = split(path)
-            step = flow.steps[name]
             self.after.update(StepPath(prefix + each) for each in dependants(flow, name))
-            if step.parent is None:
+            path, number = place_of(flow, path)
+            if path == ROOT:
                 return
-            match flow.steps[step.parent].action:
-                case ForeachAction():
-                    path, _ = iteration(prefix)
-                case WhileAction():
-                    path, index = iteration(prefix)
-                    self.later[path] = min(self.later.get(path, index), index)
-                case TryAction():
-                    path = StepPath(prefix + step.parent)
-                    self.later[path] = min(self.later.get(path, step.branch), step.branch)
-                case _:
-                    path = StepPath(prefix + step.parent)
+            if isinstance(flow.steps[split(path)[1]].action, WhileAction | TryAction):
+                self.later[path] = min(self.later.get(path, number), number)
             self.opened.add(path)
 
-    def why(self, path: StepPath, run: StepRun) -> Why | None:
-        """Why a step whose container is entered again is done anew; None when that does not follow."""
-        if path in self.points:
-            return Why.FROM
+    def why(self, flow: Flow, path: StepPath) -> Why | None:
+        """Why a step whose container is entered again is done anew; None when that does not follow.
+
+        A point that also comes after another one does come after it: nothing can go on from it.
+        """
         if path in self.after:
             return Why.AFTER
-        last = self.later.get(run.parent)
-        if last is None:
-            return None
-        number = run.step.branch
-        if path.rpartition("/")[0].startswith(f"{run.parent}["):
-            _, number = iteration(run.prefix)
-        return Why.AFTER if number > last else None
+        container, number = place_of(flow, path)
+        last = self.later.get(container)
+        if last is not None and number > last:
+            return Why.AFTER
+        return Why.FROM if path in self.points else None
 
 
 def dependants(flow: Flow, name: StepPath) -> Iterator[StepPath]:
@@ -97,6 +87,24 @@ def split(path: StepPath) -> tuple[str, StepPath]:
     """`lines[3]/price` as (`lines[3]/`, `price`)."""
     prefix, slash, name = path.rpartition("/")
     return prefix + slash, StepPath(name)
+
+
+def place_of(flow: Flow, path: StepPath) -> tuple[StepPath, int]:
+    """The container around a step, and its branch or iteration there."""
+    prefix, name = split(path)
+    step = flow.steps[name]
+    if step.parent is None:
+        return ROOT, 0
+    if isinstance(flow.steps[step.parent].action, ForeachAction | WhileAction):
+        return iteration(prefix)
+    return StepPath(prefix + step.parent), step.branch
+
+
+def around(flow: Flow, path: StepPath) -> Iterator[StepPath]:
+    """A step and the containers around it, the innermost first; the run need not have come to them."""
+    while path != ROOT:
+        yield path
+        path, _ = place_of(flow, path)
 
 
 def iteration(prefix: str) -> tuple[StepPath, int]:

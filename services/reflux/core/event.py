@@ -164,6 +164,12 @@ class OutcomeKept:
     """What it cost there (`reflux.core.cost`)."""
     owed: bool = False
     """The origin was to undo it, and surely or perhaps has not."""
+    acted: bool | None = None
+    """It, or in a loop a step of it, may have had an outside effect there; None: the journal is older."""
+    failed_outcome: Outcome | None = None
+    """Of the last attempt of the step in which its failure arose; None without one, and in older journals."""
+    failed_attempts: int = 0
+    """How many attempts that step had."""
 
 
 @dataclass(frozen=True, slots=True)

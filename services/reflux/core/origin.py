@@ -6,11 +6,12 @@ flow version it names only by what stands here, so that its journal alone gives 
 (`reflux.core.flow.variant`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reflux.core.document import Json
-from reflux.core.names import StepPath
+from reflux.core.names import RunId, StepPath
 
 
 class Operation(StrEnum):
@@ -19,6 +20,15 @@ class Operation(StrEnum):
     FORK = "fork"
     RETRY = "retry"
     EXECUTE_STEP = "execute_step"
+
+
+@dataclass(frozen=True, slots=True)
+class FormerChild:
+    """A run that a step had begun, and from which the next one that it begins goes on."""
+
+    run_id: RunId
+    given: bytes
+    """sha256 of what it was given (`reflux.core.former`): it stands for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,8 @@ class Origin:
     """How many outcomes follow in the journal."""
     attempt: int = 1
     """Of the whole run, from 1: a retry has one more than the run it goes on from."""
+    children: Mapping[StepPath, FormerChild] = field(default_factory=dict)
+    """By step: where the runs go on that it begins."""
 
 
 @dataclass(frozen=True, slots=True)

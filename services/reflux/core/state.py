@@ -88,6 +88,8 @@ class Frame:
     """Steps that have not settled."""
     closing: Closing | None = None
     """It ends early; None: it goes on, or ended well."""
+    items_digest: bytes | None = None
+    """Of the items around its steps (`reflux.core.kept`); None: nobody has asked for it."""
 
 
 @dataclass(slots=True)
@@ -353,17 +355,28 @@ def no_room(path: StepPath) -> ev.Failure:
 def error_of(state: RunState, failure: ev.Failure) -> dict[str, JsonValue]:
     """A failure as expressions see it, wherever it is shown: what it is, and the attempts of its step.
 
-    `outcome` is that of the last attempt which the journal of this run has; null, and no `attempts`, where
-    there is none: no node was called, or the step is one of another run.
+    `outcome` is that of its last attempt; null, and no `attempts`, where there is none: no node was called,
+    or the step is in a run below this one.
     """
-    run = state.steps.get(StepPath(failure.step))
-    finished = run.finished if run is not None else []
-    kept = run.kept.attempts if run is not None and run.kept is not None else 0
-    return {
-        **caught(failure),
-        "outcome": finished[-1].outcome.value if finished else None,
-        "attempts": len(finished) or kept,
-    }
+    outcome, attempts = attempts_of(state, failure)
+    said = outcome.value if outcome is not None else None
+    return {**caught(failure), "outcome": said, "attempts": attempts}
+
+
+def attempts_of(state: RunState, failure: ev.Failure) -> tuple[ev.Outcome | None, int]:
+    """What became of the last attempt of the step in which a failure arose, and how many it had.
+
+    Of a step that was kept, or left behind with the loop around it, the outcome that was kept says so.
+    """
+    path = failure.step
+    while path and path not in state.steps:
+        path = path.rpartition("/")[0].rpartition("[")[0]
+    run = state.steps.get(StepPath(path))
+    if run is None or (path != failure.step and run.kept is None):
+        return None, 0
+    if run.finished or run.kept is None:
+        return run.finished[-1].outcome if run.finished else None, len(run.finished)
+    return run.kept.failed_outcome, run.kept.failed_attempts or run.kept.attempts
 
 
 def said_digest(spoken: Spoken) -> bytes:

@@ -28,9 +28,9 @@ from reflux.core.document import Json
 from reflux.core.errors import Defect, RefluxError, TryLater
 from reflux.core.event import RunPhase
 from reflux.core.flow.model import FlowAction
+from reflux.core.former import given_digest
 from reflux.core.left import NOTHING_LEFT, Left
 from reflux.core.names import RunId, StepPath
-from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
 from reflux.core.state import ROOT, RunState
 from reflux.core.word import Cancel, Recall, WordId
@@ -271,18 +271,20 @@ class Children:
         return _Begun(flow.name, flow.version, _active(run, request.run_id, flow, created, derived))
 
     async def _former(self, state: RunState, path: StepPath) -> Former | None:
-        """The child that this one goes on from, if its run is a retry of a step that had begun one.
+        """The child that this one goes on from, if there is one and it was given the same.
 
         Raises:
             NotFound, Refused, psycopg.Error: as `former_child`.
         """
         origin = state.created.origin
-        if origin is None or origin.operation is not Operation.RETRY or path not in origin.steps:
+        former = origin.children.get(path) if origin is not None else None
+        if former is None:
             return None
         action = state.steps[path].step.action
         assert isinstance(action, FlowAction), f"{path} begins no run"
-        former = await self._reader.state(RunId(origin.run_id))
-        return await former_child(self._reader, self._flows, former, path, action)
+        if given_digest(state, path, action) != former.given:
+            return None
+        return await former_child(self._reader, self._flows, former.run_id, path, action)
 
     async def _find(self, run_id: RunId) -> _Begun | None:
         row = await runs.get(self._pool, run_id)

@@ -23,6 +23,9 @@ def _encode_kept(event: ev.OutcomeKept) -> pb.Event:
             items_digest=event.items_digest,
             cost_nanos=event.cost_nanos,
             owed=event.owed,
+            acted=event.acted,
+            failed_outcome=event.failed_outcome or "",
+            failed_attempts=event.failed_attempts,
         )
     )
 
@@ -40,6 +43,9 @@ def _decode_kept(stored: pb.OutcomeKept) -> ev.Event:
         items_digest=stored.items_digest,
         cost_nanos=stored.cost_nanos if stored.HasField("cost_nanos") else None,
         owed=stored.owed,
+        acted=stored.acted if stored.HasField("acted") else None,
+        failed_outcome=ev.Outcome(stored.failed_outcome) if stored.failed_outcome else None,
+        failed_attempts=stored.failed_attempts,
     )
 
 

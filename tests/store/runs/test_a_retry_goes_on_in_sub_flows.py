@@ -21,6 +21,7 @@ class World:
         self.done: list[str] = []
         self.failing: set[str] = set()
         self.silent: set[str] = set()
+        self.gives = lambda step: {"of": step}
 
     async def __call__(self, given, envelope, context):
         step = envelope["x-reflux-step"]
@@ -30,7 +31,7 @@ class World:
         self.done.append(step)
         if step in self.silent:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the line is dead")
-        return {"of": step}
+        return self.gives(step)
 
 
 @pytest.fixture
@@ -162,6 +163,74 @@ async def test_what_the_origin_has_not_undone_is_told_by_who_goes_on_from_it(beg
 
     assert [each["uncompensated"] for each in (run, second, third, last)] == [["pay"]] * 3 + [[]]
     assert world.done == ["pay", "late"]
+
+
+async def test_a_retry_of_a_retry_goes_on_from_the_run_of_the_first(begin, world):
+    """The one between was refused its run by a limit, and another one was cancelled in a queue."""
+    world.failing = {"late"}
+    hold = {"id": "hold", "when": "{{ input.?hold ?? false }}", "wait": {"signal": "go", "timeout": "1h"}}
+    limits = {"limit": 1, "key": "{{ input.?key ?? 'one' }}"}
+    async with begin() as client:
+        steps = hold, {"id": "pay", **ONCE}, {"id": "late", **ONCE}
+        inner = await client.save("inner", *steps, policies={"concurrency": {**limits, "overflow": "reject"}})
+        policies = {"concurrency": {**limits, "overflow": "queue"}}
+        flow = await client.save("outer", hold, {"id": "c", "flow": "inner"}, policies=policies)
+        run = await client.start(flow, wait="20s")
+        for holder in (flow, inner):
+            held = await client.start(holder, {"hold": True, "key": "one"})
+            between = (await retry(client, run["id"]))["run"]
+            if holder == flow:
+                await say(client, "CancelRun", between["id"])
+            run = await client.until(between["id"], "CANCELED", "FAILED")
+            await say(client, "CancelRun", held["id"])
+            await client.until(held["id"], "CANCELED")
+        planned = await retry(client, run["id"], dry_run=True)
+        world.failing = set()
+        await client.until((await retry(client, run["id"]))["run"]["id"], "SUCCEEDED")
+
+    assert run["error"]["reason"] == Reason.CONCURRENCY_LIMIT.value
+    assert anew(planned) == {"c": False}
+    assert world.done == ["pay", "late"]
+
+
+async def test_a_child_does_not_go_on_from_one_that_stands_on_what_was_undone(begin, world):
+    """The list before the loop is made anew, and the work is that of its new items."""
+    world.failing, lists = {"late"}, iter((["a", "b"], ["c", "b"]))
+    world.gives = lambda step: {"items": next(lists)} if step == "list" else {"of": step}
+    called = {"id": "c", "flow": "inner", "with": {"item": "{{ it }}"}}
+    lines = {"id": "lines", "foreach": {"in": "{{ steps.list.output.items }}", "as": "it"}, "steps": [called]}
+    async with begin() as client:
+        await client.save("inner", {"id": "pay", **ONCE}, {"id": "late", **ONCE})
+        flow = await client.save("outer", {"id": "list", **ONCE, "compensate": ONCE}, lines)
+        run = await client.start(flow, wait="20s")
+        planned = await retry(client, run["id"], dry_run=True)
+        world.failing, done = set(), list(world.done)
+        again = await client.until((await retry(client, run["id"]))["run"]["id"], "SUCCEEDED")
+
+    assert done == ["list", "pay", "list~compensate"]
+    assert anew(planned)["lines[0]/c"], "it pays again"
+    assert again["origin"]["steps"] == ["list"]
+    assert world.done[len(done) :] == ["list", "pay", "late", "pay", "late"]
+
+
+async def test_a_child_goes_on_only_with_what_it_was_given(begin, world):
+    """In another version the loop has other items: what was done for one is not taken for another."""
+    world.failing = {"late"}
+    called = {"id": "c", "flow": "inner", "with": {"item": "{{ it }}", "who": "{{ run.id }}"}}
+    loop = {"id": "lines", "steps": [called]}
+    async with begin() as client:
+        await client.save("inner", {"id": "pay", **ONCE}, {"id": "late", **ONCE})
+        flow = await client.save("outer", {**loop, "foreach": {"in": ["a", "b"], "as": "it"}})
+        run = await client.start(flow, wait="20s")
+        await client.replace("outer", {**loop, "foreach": {"in": ["a", "x"], "as": "it"}})
+        same = await retry(client, run["id"], flow_version="newest", dry_run=True)
+        await client.replace("outer", {**loop, "foreach": {"in": ["x"], "as": "it"}})
+        world.failing = set()
+        other = await retry(client, run["id"], flow_version="newest")
+        await client.until(other["run"]["id"], "SUCCEEDED")
+
+    assert (anew(same), anew(other)) == ({"lines[0]/c": False}, {"lines[0]/c": True})
+    assert world.done == ["pay", "pay", "late"]
 
 
 async def test_a_child_that_goes_on_is_begun_once_though_its_start_is_tried_again(begin, world, monkeypatch):

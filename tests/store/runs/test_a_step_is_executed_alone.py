@@ -8,7 +8,7 @@ import pytest
 from reflux.api.run.v1 import run_service_pb2 as run_pb
 from reflux.core.reasons import Reason
 from reflux.runtime import rpc
-from tests.support.operations import execute_step, replay_step
+from tests.support.operations import execute_step, replay_step, retry
 
 PURE = {"node": "work.pure"}
 STEPS = (
@@ -96,6 +96,22 @@ async def test_a_step_of_a_run_is_executed_with_what_it_saw(begin, mesh):
     assert price["output"] == same["output"] == {"step": "price", "given": {"n": 5}}
     assert pinned["versions"] == {"end": "1.0.0"}
     assert after == run
+
+
+async def test_a_step_that_was_kept_with_its_container_is_executed_from_the_run_that_did_it(begin, mesh):
+    """The run that keeps it has not come to it, and says which one has."""
+    mesh.script = echo
+    box = {"id": "box", "if": {"when": "{{ true }}", "then": [{"id": "x", "node": "work.pure"}]}}
+    async with begin() as client:
+        flow = await client.save("boxed", box, {"id": "z", "fail": {"message": "no"}})
+        run = await client.start(flow, wait="10s")
+        again = await client.until((await retry(client, run["id"]))["run"]["id"], "FAILED")
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await replay_step(client, again["id"], "x")
+        done = await client.until((await replay_step(client, run["id"], "x"))["id"], "SUCCEEDED")
+
+    assert f"keeps step x from run {run['id']}: execute it from that run" in str(told.value.details())
+    assert done["origin"]["run_id"] == run["id"]
 
 
 async def test_a_step_alone_survives_its_orchestrator(begin, mesh):

@@ -9,7 +9,7 @@ from reflux.core.errors import NotFound, Refused
 from reflux.core.fork import Why, plan_fork
 from reflux.core.names import StepPath
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
-from tests.unit.fork.forks import calls, forked
+from tests.unit.fork.forks import calls, forked, retried
 
 STEPS = (node("a"), node("b", **{"with": {"n": "{{ steps.a.output.n }}"}}), node("c"))
 
@@ -232,3 +232,71 @@ def test_what_was_kept_is_not_undone_by_the_new_run():
     assert calls(fork) == ["book", "tell", "book~compensate"]
     assert fork.finished.state == "FAILED"
     assert fork.finished.uncompensated == ()
+
+
+def test_a_kept_failure_is_caught_by_what_it_was():
+    """Handlers that ask for the outcome of its last attempt are entered again, in a retry of a retry too."""
+    handler = {"when": "{{ error.outcome == 'NO_EFFECT' }}", "steps": [node("h")]}
+    flow = flow_of({"id": "t", "try": {"steps": [node("a")], "catch": [handler]}})
+    origin = Walk(flow, {"a": [failed()], "h": [failed()]}).run()
+    assert calls(origin) == ["a", "h"]
+    again = retried(origin, {"h": [failed()]})
+    assert calls(again) == ["h"]
+    assert calls(retried(again)) == ["h"]
+
+
+def test_a_failure_inside_of_a_kept_loop_is_caught_by_what_it_was():
+    """Its iteration is left behind, and what became of its attempts is not."""
+    retry = {"attempts": 2, "delay": "1s"}
+    loop = {"id": "lines", "foreach": {"in": [1, 2], "as": "n"}, "steps": [node("a", retry=retry)]}
+    said = {"o": "{{ error.outcome }}", "n": "{{ error.attempts }}", "s": "{{ error.step }}"}
+    flow = flow_of({"id": "t", "try": {"steps": [loop], "catch": [{"steps": [node("h", **{"with": said})]}]}})
+    down = {"lines[0]/a": [failed("UNAVAILABLE"), failed("UNAVAILABLE")]}
+    walk = Walk(flow, {**down, "h": [failed()]}, effects={"a": EffectClass.IDEMPOTENT}).run()
+    seen = walk.started[-1].input.value
+    assert seen == {"o": "NO_EFFECT", "n": 2, "s": "lines[0]/a"}
+    for _ in range(2):
+        walk = retried(walk, {"h": [failed()]})
+        assert [(each.step, each.input.value) for each in walk.started] == [("h", seen)]
+
+
+def test_the_outcome_of_a_kept_failure_can_be_read():
+    """As that of any failure that was let pass."""
+    flow = flow_of(node("a", on_error="continue"), {"id": "o", "set": {"o": "{{ steps.a.error.outcome }}"}})
+    origin = Walk(flow, {"a": [failed()]}).run()
+    assert forked(origin, "o").output("o") == origin.output("o") == {"o": "NO_EFFECT"}
+
+
+def in_box(*steps, **more):
+    """A container that is always entered, with these steps inside."""
+    return {"id": "box", "if": {"when": "{{ true }}", "then": list(steps)}, **more}
+
+
+def test_a_container_in_which_other_steps_stand_is_entered_again():
+    """What moved in or out of it is done in its new place; what stayed is kept."""
+    read = {"with": {"n": "{{ steps.a.?output.?n ?? 'LOST' }}"}}
+    outside = flow_of(node("a"), in_box(node("b")), node("z", **read))
+    inside = flow_of(in_box(node("a"), node("b")), node("z", **read))
+    answers = {"a": [done({"n": 1})]}
+    for old, new, kept in (
+        (outside, inside, ["b"]),
+        (inside, outside, ["b"]),
+        (inside, inside, ["box", "a", "b"]),
+    ):
+        origin = Walk(old, answers).run()
+        assert [each.step for each in plan_fork(origin.state, new, StepPath("z")).kept] == kept
+        fork = forked(origin, "z", answers, flow=new)
+        assert calls(fork) == [*(["a"] if old is not new else []), "z"]
+        assert fork.started[-1].input.value == {"n": 1}
+
+
+def test_a_new_step_inside_of_a_container_is_done():
+    """As one outside is. Of a loop that was kept itself no more is known: its effects are not repeated."""
+    loop = {"id": "lines", "foreach": {"in": [1, 2], "as": "n"}}
+    old = flow_of(in_box(node("b")), {**loop, "steps": [node("pay")]}, node("z"))
+    new = flow_of(in_box(node("b"), node("c")), {**loop, "steps": [node("pay"), node("tell")]}, node("z"))
+    origin = Walk(old).run()
+    assert calls(forked(origin, "z", flow=new)) == ["c", "lines[0]/tell", "lines[1]/tell", "z"]
+    assert calls(forked(forked(origin, "z"), "z", flow=new)) == ["c", "z"]
+    skipped = Walk(flow_of(in_box(node("b"), when="{{ false }}"), node("z"))).run()
+    assert calls(forked(skipped, "z", flow=flow_of(in_box(node("c"), when="{{ true }}"), node("z")))) == ["z"]

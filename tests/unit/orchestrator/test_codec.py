@@ -15,7 +15,7 @@ from reflux.core import event as ev
 from reflux.core.document import Json
 from reflux.core.effect import EffectClass, Lane
 from reflux.core.names import FlowId
-from reflux.core.origin import OnlyStep, Operation, Origin
+from reflux.core.origin import FormerChild, OnlyStep, Operation, Origin
 from reflux.orchestrator import codec
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -59,6 +59,7 @@ origins = st.builds(
     counts,
     counts,
     st.integers(1, 1000),
+    st.dictionaries(texts, st.builds(FormerChild, texts, st.binary(max_size=32)), max_size=3),
 )
 
 KINDS = {
@@ -92,8 +93,12 @@ KINDS = {
         st.none() | st.sampled_from(ev.SkipReason),
         counts,
         texts,
-        st.binary(max_size=32),
+        st.binary(max_size=33),
         costs,
+        st.booleans(),
+        st.none() | st.booleans(),
+        st.none() | st.sampled_from(ev.Outcome),
+        counts,
     ),
     ev.ChildRequested: st.builds(
         ev.ChildRequested, texts, texts, texts, counts, detached=st.booleans(), time=times

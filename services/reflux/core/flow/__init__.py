@@ -33,7 +33,7 @@ than the node's own, for the calls of this step alone.
 
 **What failed.** `error` of a handler, `error` of a step and the `error` of a collected item say the same of
 a failure: `code`, `reason`, `message`, whether it is `retryable`, the `step` in which it arose, the `outcome`
-of that step's last attempt (`NOT_SENT`, `NO_EFFECT`, `AMBIGUOUS` or `DONE`; null without one in this run),
+of that step's last attempt (`NOT_SENT`, `NO_EFFECT`, `AMBIGUOUS` or `DONE`; null without one),
 and its `attempts`. The `error` of what undoes a step is the failure of the run: without the last two.
 
 **Undoing.** `compensate` names the node that undoes a step. When the run ends FAILED or CANCELED, what was

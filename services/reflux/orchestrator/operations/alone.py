@@ -11,8 +11,8 @@ import orjson
 from reflux.core.alone import given_context, given_input, recorded, step_of
 from reflux.core.document import Json
 from reflux.core.errors import CallerError
-from reflux.core.fork import step_not_found
 from reflux.core.origin import Operation, Origin
+from reflux.core.place import step_not_found
 from reflux.orchestrator.launcher import StartOnce
 from reflux.orchestrator.operations.derived import Derived
 from reflux.orchestrator.operations.forks import NEWEST, SAME, check_versions, resolve

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from reflux.api.journal.v1 import event_pb2 as pb
 from reflux.core.document import Json
-from reflux.core.names import StepPath
-from reflux.core.origin import OnlyStep, Operation, Origin
+from reflux.core.names import RunId, StepPath
+from reflux.core.origin import FormerChild, OnlyStep, Operation, Origin
 
 if TYPE_CHECKING:
     from reflux.core import event as ev
@@ -24,6 +24,10 @@ def written(event: ev.RunCreated) -> dict[str, Any]:
             flow_version=origin.flow_version,
             kept=origin.kept,
             attempt=origin.attempt,
+            children=[
+                pb.FormerChild(step=step, run_id=child.run_id, given=child.given)
+                for step, child in origin.children.items()
+            ],
         )
     if event.pins:
         fields["pins"] = dict(event.pins)
@@ -47,7 +51,8 @@ def origin(stored: pb.RunCreated) -> Origin | None:
     held = stored.origin
     steps = tuple(StepPath(step) for step in held.steps)
     operation, attempt = Operation(held.operation), held.attempt or 1
-    return Origin(operation, held.run_id, steps, held.flow_version, held.kept, attempt)
+    children = {StepPath(each.step): FormerChild(RunId(each.run_id), each.given) for each in held.children}
+    return Origin(operation, held.run_id, steps, held.flow_version, held.kept, attempt, children)
 
 
 def pins(stored: pb.RunCreated) -> tuple[tuple[str, str], ...]:

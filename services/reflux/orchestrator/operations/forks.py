@@ -11,9 +11,10 @@ import orjson
 from reflux.core.errors import InvalidArgument
 from reflux.core.flow.model import NodeAction
 from reflux.core.flow.variant import variant
-from reflux.core.fork import ForkPlan, plan_fork, plan_retry, step_not_found
+from reflux.core.fork import ForkPlan, plan_fork, plan_retry
 from reflux.core.names import StepPath
 from reflux.core.origin import Operation
+from reflux.core.place import step_not_found
 from reflux.core.reasons import Reason
 from reflux.orchestrator.launcher import StartOnce, check_start
 from reflux.orchestrator.operations.derived import Derived
@@ -125,11 +126,8 @@ class Forks:
         only = origin.created.only_step
         target = _variant(resolved.flow, pins, origin)
         point = going.from_step
-        if point is None:
-            plan = plan_retry(origin, target)
-            plan = await with_children(self._reader, self._flows, origin, plan, target)
-        else:
-            plan = plan_fork(origin, target, point)
+        plan = plan_retry(origin, target) if point is None else plan_fork(origin, target, point)
+        plan = await with_children(self._reader, self._flows, plan, target)
         changed = await self._changed(origin, resolved)
         begins = plan.begins(going.operation, origin)
         document = going.input or origin.created.input

@@ -1,8 +1,10 @@
 """The child that a retried run goes on from: what a sub-flow had done well is not done again either.
 
 A step that failed because the run it had begun did not end well is retried by a child that goes on from that
-one, as a retry does. It walks the version that the former one walked, unless its step names another one.
-Everything here follows from runs that have ended, so whoever works it out again finds the same.
+one, as a retry does. It walks the version that the former one walked, unless its step names another one. The
+journal of the retry says which run that is (`Origin.children`), because the run that it goes on from may not
+have begun one, or be forgotten. Everything here follows from runs that have ended, so whoever works it out
+again finds the same.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from reflux.core.origin import Operation, Origin
 if TYPE_CHECKING:
     from reflux.core.flow import Flow
     from reflux.core.fork import Anew, ForkPlan
-    from reflux.core.names import StepPath
+    from reflux.core.names import RunId, StepPath
     from reflux.core.state import RunState
     from reflux.orchestrator.flows.cache import FlowCache, Resolved
     from reflux.orchestrator.journal_reader import JournalReader
@@ -41,15 +43,15 @@ class Former:
 
 
 async def former_child(
-    reader: JournalReader, flows: FlowCache, origin: RunState, path: StepPath, action: FlowAction
+    reader: JournalReader, flows: FlowCache, former: RunId, path: StepPath, action: FlowAction
 ) -> Former | None:
-    """The child that a step of the origin had begun; None where a new one begins from nothing.
+    """What the next child of a step takes over; None where it begins from nothing.
 
     Args:
         reader: of journals.
         flows: compiled.
-        origin: the run that is retried.
-        path: of the step, from which the retry goes on.
+        former: the run that the step had begun.
+        path: of the step.
         action: of the step in the flow version to go on with.
 
     Raises:
@@ -57,10 +59,7 @@ async def former_child(
         Refused: nothing can go on from it: an effect of which nobody knows, or it has not ended.
         psycopg.Error: the database is away.
     """
-    run = origin.steps.get(path)
-    if run is None or run.child is None or not run.child_began or action.detached:
-        return None
-    child = await reader.state(run.child)
+    child = await reader.state(former)
     current = await flows.resolve(action.flow)
     if child.created.flow_id != current.flow_id:
         return None
@@ -74,23 +73,22 @@ async def former_child(
     return Former(child, flow, plan)
 
 
-async def with_children(
-    reader: JournalReader, flows: FlowCache, origin: RunState, plan: ForkPlan, target: Flow
-) -> ForkPlan:
-    """The plan of a retry, in which a step that goes on from a child repeats only what that one does.
+async def with_children(reader: JournalReader, flows: FlowCache, plan: ForkPlan, target: Flow) -> ForkPlan:
+    """The plan, in which a step that goes on from a child repeats only what that one does.
 
     Raises:
         NotFound, Refused, psycopg.Error: as `former_child`.
     """
 
     async def judged(each: Anew) -> Anew:
-        step = target.steps.get(split(each.step)[1]) if each.step in plan.points else None
-        if step is None or not isinstance(step.action, FlowAction):
+        if (child := plan.children.get(each.step)) is None:
             return each
-        former = await former_child(reader, flows, origin, each.step, step.action)
+        action = target.steps[split(each.step)[1]].action
+        assert isinstance(action, FlowAction), f"{each.step} begins no run"
+        former = await former_child(reader, flows, child.run_id, each.step, action)
         if former is None:
             return each
-        below = await with_children(reader, flows, former.state, former.plan, former.flow.flow)
+        below = await with_children(reader, flows, former.plan, former.flow.flow)
         return replace(each, acted=any(one.acted for one in below.anew))
 
     return replace(plan, anew=tuple([await judged(each) for each in plan.anew]))

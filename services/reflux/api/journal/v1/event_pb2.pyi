@@ -440,6 +440,7 @@ class Origin(_message.Message):
     FLOW_VERSION_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHILDREN_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """fork, retry or execute_step."""
     run_id: _builtins.str
@@ -456,6 +457,10 @@ class Origin(_message.Message):
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the steps from which it goes on."""
 
+    @_builtins.property
+    def children(self) -> _containers.RepeatedCompositeFieldContainer[Global___FormerChild]:
+        """Where runs go on that its steps begin."""
+
     def __init__(
         self,
         *,
@@ -465,14 +470,45 @@ class Origin(_message.Message):
         flow_version: _builtins.int = ...,
         kept: _builtins.int = ...,
         attempt: _builtins.int = ...,
+        children: _abc.Iterable[Global___FormerChild] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "children", b"children", "flow_version", b"flow_version", "kept", b"kept", "operation", b"operation", "run_id", b"run_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class FormerChild(_message.Message):
+    """A run that a step had begun, and from which the next one that it begins goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """Path of the step."""
+    run_id: _builtins.str
+    """UUID of that run."""
+    given: _builtins.bytes
+    """sha256 of what it was given: of the items around its step, and of its input without what says who asks."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        given: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormerChild: _TypeAlias = FormerChild  # noqa: Y015
 
 @_typing.final
 class OnlyStep(_message.Message):
@@ -521,6 +557,9 @@ class OutcomeKept(_message.Message):
     ITEMS_DIGEST_FIELD_NUMBER: _builtins.int
     COST_NANOS_FIELD_NUMBER: _builtins.int
     OWED_FIELD_NUMBER: _builtins.int
+    ACTED_FIELD_NUMBER: _builtins.int
+    FAILED_OUTCOME_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     state: _builtins.str
@@ -536,11 +575,21 @@ class OutcomeKept(_message.Message):
     version: _builtins.str
     """The version that answered there."""
     items_digest: _builtins.bytes
-    """sha256 of the items of the foreach iterations around the step; empty outside of them."""
+    """Of the items of the foreach iterations around the step; empty outside of them. 2, then sha256 of the same field of
+    the outer iterations and the item as JSON; in older journals sha256 of a list of all items, the innermost first.
+    """
     cost_nanos: _builtins.int
     """What it cost there, in billionths of a US dollar; absent: nobody told."""
     owed: _builtins.bool
     """The origin was to undo it, and surely or perhaps has not."""
+    acted: _builtins.bool
+    """It may have had an outside effect there; absent in journals that are older than the field."""
+    failed_outcome: _builtins.str
+    """Of the last attempt of the step in which its failure arose, as in AttemptFinished; empty without one, and in
+    journals that are older.
+    """
+    failed_attempts: _builtins.int
+    """How many attempts that step had."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """When FAILED."""
@@ -559,13 +608,21 @@ class OutcomeKept(_message.Message):
         items_digest: _builtins.bytes = ...,
         cost_nanos: _builtins.int | None = ...,
         owed: _builtins.bool = ...,
+        acted: _builtins.bool | None = ...,
+        failed_outcome: _builtins.str = ...,
+        failed_attempts: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "cost_nanos", b"cost_nanos", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acted", b"_acted", "_cost_nanos", b"_cost_nanos", "acted", b"acted", "attempts", b"attempts", "cost_nanos", b"cost_nanos", "failed_attempts", b"failed_attempts", "failed_outcome", b"failed_outcome", "failure", b"failure", "items_digest", b"items_digest", "output", b"output", "owed", b"owed", "run_id", b"run_id", "skip_reason", b"skip_reason", "state", b"state", "step", b"step", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__acted: _TypeAlias = _typing.Literal["acted"]  # noqa: Y015
+    _WhichOneofArgType__acted: _TypeAlias = _typing.Literal["_acted", b"_acted"]  # noqa: Y015
     _WhichOneofReturnType__cost_nanos: _TypeAlias = _typing.Literal["cost_nanos"]  # noqa: Y015
     _WhichOneofArgType__cost_nanos: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__acted) -> _WhichOneofReturnType__acted | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nanos) -> _WhichOneofReturnType__cost_nanos | None: ...
 
 Global___OutcomeKept: _TypeAlias = OutcomeKept  # noqa: Y015
