@@ -143,6 +143,20 @@ async def test_an_event_is_recorded_once(desk: Desk) -> None:
     assert (await runs.events(desk.pool, run_id))[-1].payload == b"one"
 
 
+async def test_what_stays_refused_does_so_when_its_batch_is_written_in_parts(desk: Desk) -> None:
+    """A word that an event without a place has folded stays in the inbox, for the next who reads the run."""
+    [lease, *_] = await desk.leases()
+    [run_id] = await desk.start(lease)
+    writer, bad = Writer(desk.dsn), Submission(lease, run_id, 2, [b"x" * (3 << 20)])
+    receipt = await inbox.put(desk.pool, run_id, "cancel", b"{}")
+    assert receipt.word is not None
+    async with running(writer):
+        for batch in ([bad], [Submission(lease, run_id, 3, [], words=[receipt.word]), bad]):
+            answers = await asyncio.gather(*map(writer.submit, batch), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [RowRefused] * len(batch)
+    assert await desk.rows("SELECT id FROM inbox") == [(receipt.word,)]
+
+
 async def test_after_a_refused_event_nothing_of_that_run_is_recorded_until_its_place_is_filled(
     desk: Desk,
 ) -> None:

@@ -15,12 +15,12 @@ def test_reading_a_run_again_ends_its_refusal():
     writer = Writer("")
     writer._after_refusal(Submission(LEASE, RUN, 4, [b"bad"]))
     later = Submission(LEASE, RUN, 5, [b"good"])
-    assert isinstance(writer._refusal(later), RowRefused)
-    assert writer._refusal(Submission(LEASE, OTHER, 5, [b"good"])) is None
+    assert isinstance(writer._refusal(later, set()), RowRefused)
+    assert writer._refusal(Submission(LEASE, OTHER, 5, [b"good"]), set()) is None
     writer.read_again(OTHER, 2)
-    assert isinstance(writer._refusal(later), RowRefused)
+    assert isinstance(writer._refusal(later, set()), RowRefused)
     writer.read_again(RUN, 5)
-    assert writer._refusal(later) is None
+    assert writer._refusal(later, set()) is None
 
 
 def test_what_its_former_life_has_submitted_stays_refused():
@@ -28,5 +28,5 @@ def test_what_its_former_life_has_submitted_stays_refused():
     writer = Writer("")
     writer._after_refusal(Submission(LEASE, RUN, 4, [b"bad", b"good"]))
     writer.read_again(RUN, 4)
-    assert isinstance(writer._refusal(Submission(LEASE, RUN, 6, [b"late"])), RowRefused)
-    assert writer._refusal(Submission(LEASE, RUN, 4, [b"new"])) is None
+    assert isinstance(writer._refusal(Submission(LEASE, RUN, 6, [b"late"]), set()), RowRefused)
+    assert writer._refusal(Submission(LEASE, RUN, 4, [b"new"]), set()) is None

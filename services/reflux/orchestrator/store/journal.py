@@ -171,7 +171,8 @@ class Writer:
     async def _write(
         self, connection: Connection, submissions: Sequence[Submission]
     ) -> Sequence[Recorded | Exception]:
-        answers: list[Recorded | Exception | None] = [self._refusal(one) for one in submissions]
+        again: set[RunId] = set()
+        answers: list[Recorded | Exception | None] = [self._refusal(one, again) for one in submissions]
         admitted = [one for one, answer in zip(submissions, answers, strict=True) if answer is None]
         held: dict[ShardLease, Recorded] = {}
         if admitted:
@@ -187,6 +188,8 @@ class Writer:
                 binary=True,
             )  # fmt: skip
             rows = await cursor.fetchall()
+            for run_id in again:  # not before: a batch that is refused is written once more, in parts
+                self._missing.pop(run_id, None)
             held = {leases[place - 1]: Recorded(time) for place, time, _ in rows}
             if rows and rows[0][2]:
                 self._admitted([RunId(str(run_id)) for run_id in rows[0][2]])
@@ -195,15 +198,16 @@ class Writer:
             for one, answer in zip(submissions, answers, strict=True)
         ]
 
-    def _refusal(self, submission: Submission) -> Exception | None:
-        """Why it must not be sent, if so."""
+    def _refusal(self, submission: Submission, again: set[RunId]) -> Exception | None:
+        """Why it must not be sent, if so; `again`: runs that this batch begins at their missing event."""
         shard, token = submission.lease
         if token <= self._fences.get(shard, -1):
             return CommitUnknown()
-        since, missing = self._missing.get(submission.run_id, (token, submission.first_seq))
-        if since == token and submission.first_seq > missing:
-            return RowRefused(f"event {missing} of the run is missing")
-        self._missing.pop(submission.run_id, None)
+        if submission.run_id in self._missing and submission.run_id not in again:
+            since, missing = self._missing[submission.run_id]
+            if since == token and submission.first_seq > missing:
+                return RowRefused(f"event {missing} of the run is missing")
+            again.add(submission.run_id)
         return None
 
     def _after_refusal(self, submission: Submission) -> None:
