@@ -92,6 +92,35 @@ def test_a_fork_repeats_nothing_that_it_keeps(seed, where, same_world):
 
 
 @bounded
+@given(seeds, st.floats(0, 1, exclude_max=True))
+def test_a_fork_of_a_fork_keeps_what_the_fork_did(seed, where):
+    """From the same step, wherever that stands; what is not kept is in the plan, also what acts again."""
+    origin = walk_of(seed).run()
+    ran = [step for step in origin.states() if origin.state.steps[StepPath(step)].start_time is not None]
+    if not ran:
+        return
+    point = StepPath(ran[int(where * len(ran))])
+    first = planned(lambda: plan_fork(origin.state, origin.flow, point), "STEP_UNSETTLED")
+    if first is None:
+        return
+    fork = going_on(seed, seed, first)
+    if fork.state.steps.get(point) is None or fork.state.steps[point].start_time is None:
+        return
+    second = planned(lambda: plan_fork(fork.state, fork.flow, point), "STEP_UNSETTLED")
+    if second is None:
+        return
+    kept, anew = {each.step: each for each in second.kept}, {each.step: each for each in second.anew}
+    for each in first.kept:
+        run = fork.state.steps.get(each.step)
+        if run is not None and run.kept is not None and each.step not in anew:
+            assert (kept[each.step].state, kept[each.step].output) == (each.state, each.output)
+    again = going_on(seed, seed, second)
+    for step in {command.step for command in again.started}:
+        before = fork.state.steps.get(step)
+        assert before is None or before.state != "SUCCEEDED" or before.undoes is not None or step in anew
+
+
+@bounded
 @given(seeds, st.none() | st.floats(0, 4))
 def test_a_retry_repeats_nothing_that_had_succeeded(seed, cancel):
     """Of a run that failed or was cancelled at some moment."""

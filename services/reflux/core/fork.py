@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Anew:
-    """A step that had begun in the origin and is not kept."""
+    """A step that had begun, in the origin or in a run from which that was to go on, and is not kept."""
 
     step: StepPath
     why: Why
@@ -75,7 +75,7 @@ class Anew:
 
 @dataclass(frozen=True, slots=True)
 class ForkPlan:
-    """What becomes of each step of the origin that had begun."""
+    """What becomes of each step that had begun, in the origin or in a run from which that was to go on."""
 
     points: tuple[StepPath, ...]
     kept: tuple[ev.OutcomeKept, ...]

@@ -756,7 +756,7 @@ class ForkPlan(_message.Message):
 
     @_builtins.property
     def anew(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewStep]:
-        """Steps that had begun and are done anew, at most 1000 of them."""
+        """Steps that had begun, in that run or in one from which it was to go on, and are done anew; at most 1000 of them."""
 
     def __init__(
         self,
@@ -825,7 +825,7 @@ class NewStep(_message.Message):
     """Path."""
     why: _builtins.str
     """Why: from (the fork goes on from it), after (it comes after such a step), failed, canceled, moved (it is
-    not in that place in the flow version to go on with) or return.
+    not in that place in the flow version to go on with), return, or undone (what it did was undone).
     """
     state: _run_service_pb2.StepRun.State.ValueType
     """How the step had ended."""
