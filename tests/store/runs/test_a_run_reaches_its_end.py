@@ -16,7 +16,9 @@ async def test_a_flow_of_pure_steps_succeeds_with_one_row_a_step(begin, mesh):
     async with begin() as client:
         flow = await client.save("doubles", *steps)
         run = await client.start(flow, {"n": 1}, wait="10s")
-        kinds = [event["kind"] for event in await client.events(run["id"])]
+        kinds = [
+            event["kind"] for event in await client.events(run["id"]) if event["kind"] != "AttemptStarted"
+        ]  # a slow attempt is shown by an event of its own
 
     assert run["state"] == "SUCCEEDED"
     assert run["output"] == {"n": 8}
