@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reflux.core.attempt import total_deadline
 from reflux.core.event import FINAL, SETTLED, RunPhase, StepState
+from reflux.core.state import ROOT
 from reflux.orchestrator.evidence import why_asking, why_parked
 from reflux.orchestrator.words import view as words
 
@@ -56,6 +57,8 @@ def of_run(state: RunState, parked: Collection[RunId]) -> Waiting | None:
     if state.parked:
         path = next(iter(state.parked))
         return Waiting(f"step {path}: {why_parked(state.steps[path])}")
+    if (told := state.unstarted.get(ROOT)) is not None:
+        return Waiting(f"begins run {told.run_id} of flow {told.flow}, which hears of its failure")
     if state.ready:
         return Waiting("its next steps are about to start: " + ", ".join(state.ready))
     return Waiting("about to go on")

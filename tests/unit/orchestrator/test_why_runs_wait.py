@@ -214,6 +214,15 @@ def test_between_two_steps_a_run_is_about_to_go_on():
     assert run_waits(walk) == {"why": "about to go on", "until": None}
 
 
+def test_a_run_that_has_failed_waits_for_the_run_that_is_told():
+    """That one may not begin at once: there may be no room for it."""
+    flow = flow_of({"id": "bad", "fail": {"message": "no"}}, policies={"on_failure": {"flow": "tell"}})
+    walk = Walk(flow).run(until=-1)
+    [asked] = walk.asked
+    why = f"begins run {asked.requested.run_id} of flow tell, which hears of its failure"
+    assert run_waits(walk) == {"why": why, "until": None}
+
+
 @pytest.mark.parametrize("answer", [done(), failed()])
 def test_what_has_ended_waits_for_nothing(answer):
     """Neither the run nor any step."""
