@@ -338,7 +338,7 @@ def _unknown_is_lost() -> list[Any]:
 
 FIRST: Final = {
     "zombie": 133,
-    "loses_timers": 5,
+    "loses_timers": 121,
     "forgets_words": 29,
     "poison": 139,
     "poisonous_words": 964,

@@ -30,7 +30,7 @@ class ActiveRun:
     taken_over: bool = False
     """It was, and the walk that follows from it has not come to its end."""
     goes_on: bool = False
-    """Its walk has more to do, in the next turn of the loop."""
+    """Its walk has more to do, in a later turn of the loop."""
     commits: int = 0
     """Submissions that are not committed yet."""
     newest: asyncio.Future[Recorded] | None = None

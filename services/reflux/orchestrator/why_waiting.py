@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reflux.core.attempt import total_deadline
 from reflux.core.event import FINAL, SETTLED, RunPhase, StepState
+from reflux.core.state import ROOT
 from reflux.orchestrator.evidence import why_asking, why_parked
 from reflux.orchestrator.words import view as words
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from reflux.core import event as ev
     from reflux.core.names import RunId, StepPath
     from reflux.core.state import Flight, RunState, StepRun
+
+MOST_NAMED: Final = 10
+"""Steps in one sentence: a wide loop may have a thousand that are ready."""
 
 
 class Waiting(NamedTuple):
@@ -56,8 +61,10 @@ def of_run(state: RunState, parked: Collection[RunId]) -> Waiting | None:
     if state.parked:
         path = next(iter(state.parked))
         return Waiting(f"step {path}: {why_parked(state.steps[path])}")
+    if (told := state.unstarted.get(ROOT)) is not None:
+        return Waiting(f"begins run {told.run_id} of flow {told.flow}, which hears of its failure")
     if state.ready:
-        return Waiting("its next steps are about to start: " + ", ".join(state.ready))
+        return Waiting("its next steps are about to start: " + _named(state.ready))
     return Waiting("about to go on")
 
 
@@ -121,10 +128,15 @@ def _before_its_turn(state: RunState, path: StepPath, run: StepRun) -> str:
     if run.branches is not None:
         return "its own steps are being done"
     if missing := state.waits_for(path):
-        return "waits for " + ", ".join(missing)
+        return "waits for " + _named(missing)
     if run.frame is None:
         return f"waits for {run.parent} to begin"
     return "about to start"
+
+
+def _named(paths: Collection[StepPath]) -> str:
+    more = len(paths) - MOST_NAMED
+    return ", ".join(islice(paths, MOST_NAMED)) + (f" and {more} more" if more > 0 else "")
 
 
 def _on_timer(state: RunState, path: StepPath) -> str:

@@ -2,7 +2,7 @@
 
 It folds what happened, asks the walker until nothing follows, writes it in one submission, and sends what may
 be sent. `walk` does all of that without waiting for anything, so a run is never seen half advanced. Only one
-that takes longer than `MAX_TURN` goes on in the next turn, as if it had been read again in between.
+that takes longer than `MAX_TURN` goes on in its next turn (`turns`), as if it had been read again in between.
 
 When a call may be sent:
 
@@ -56,6 +56,7 @@ from reflux.orchestrator.store.errors import CommitUnknown, RowRefused, ShardLos
 from reflux.orchestrator.store.journal import Recorded, RunUpdate, ShardLease, Submission, Tell, Writer
 from reflux.orchestrator.store.portions import portions
 from reflux.orchestrator.tracing import Tracer
+from reflux.orchestrator.turns import Turns
 from reflux.orchestrator.words.waits import WaitRow, keyed
 from reflux.orchestrator.words.waits import changed as changed_waits
 from reflux.runtime import logs
@@ -73,7 +74,7 @@ MAX_BYTES: Final = 512 << 20
 """Of inputs and outputs in memory; above it nothing more is taken on."""
 
 MAX_TURN: Final = timedelta(milliseconds=20)
-"""Of a walk: who has more to do than that goes on when others, and the heartbeat, have had their turn."""
+"""Of one walk: who has more to do than that goes on when others, and the heartbeat, have had their turn."""
 
 log = logs.get_logger("worker")
 
@@ -123,6 +124,7 @@ class Worker:
         self._sender: Sender | None = None
         self._resolver: Resolver | None = None
         self._landings: Landings[ActiveRun] = Landings(self.walk)
+        self._turns: Turns[ActiveRun] = Turns(self._go_on, clock)
         self._children = children
         self._bytes = 0
         self._shares = Shares()
@@ -264,6 +266,9 @@ class Worker:
             evolve(state, event)
             recorded.append(event)
         run.taken_over = run.taken_over or any(isinstance(event, ev.RunRecovered) for event in recorded)
+        if run.goes_on or self._turns.is_over:
+            self._turns.later(run)
+            return recorded, held, asks
         now = self._clock.now()
         while not self.draining and (command := decide(state, now)) is not None:
             match command:
@@ -277,10 +282,11 @@ class Worker:
                 case StartAttempt():
                     self._begin(run, command, now, recorded, held)
             if self._clock.now() - now > MAX_TURN and not (recorded and binds(recorded[-1])):
-                self._go_on_later(run)
+                self._turns.later(run)
                 break
         else:
             run.taken_over = False
+        self._turns.spend(now)
         return recorded, held, asks
 
     def _begin(
@@ -379,12 +385,13 @@ class Worker:
 
     def _row(self, run: ActiveRun) -> RunUpdate:
         row = row_of(run.state, run.shown, self._clock.now(), begins_at=run.begins_at)
-        # Who drains hands over: it must be found at once.
-        due = self.draining and row.wake_at is not None and not run.state.queued
+        # Who drains hands over, and who stops in the middle may die there: it must be found at once.
+        due = (self.draining or run.goes_on) and row.wake_at is not None and not run.state.queued
         return replace(row, wake_at=run.state.created.time) if due else row
 
     def _waits(self, run: ActiveRun) -> bool:
-        return not self.draining and rests(run.state, self._clock.now(), begins_at=run.begins_at)
+        stays = self.draining or run.goes_on
+        return not stays and rests(run.state, self._clock.now(), begins_at=run.begins_at)
 
     def _committed(
         self,
@@ -440,7 +447,7 @@ class Worker:
             run.timer.cancel()
             run.timer = None
         wake = run.begins_at if queues(run.state) else next_wake(run.state)
-        if wake is None or self.draining:
+        if wake is None or self.draining or run.goes_on:
             return
         seconds = max(0.0, (wake - self._clock.now()).total_seconds())
         run.timer = asyncio.get_running_loop().call_later(seconds + 0.001, self._on_timer, run)
@@ -452,14 +459,7 @@ class Worker:
             admitted = queues(run.state) and run.begins_at is not None and run.begins_at <= now
             self.walk(run, [ev.RunAdmitted(now)] if admitted else ())
 
-    def _go_on_later(self, run: ActiveRun) -> None:
-        """Has a walk that took its time go on in the next turn of the loop."""
-        if not run.goes_on:
-            run.goes_on = True
-            asyncio.get_running_loop().call_soon(self._go_on, run)
-
     def _go_on(self, run: ActiveRun) -> None:
-        run.goes_on = False
         self.walk(run)
 
     # Calls in flight.

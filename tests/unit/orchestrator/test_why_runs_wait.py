@@ -11,10 +11,12 @@ import pytest
 from reflux.core import event as ev
 from reflux.core.effect import EffectClass
 from reflux.core.event import FINAL, SETTLED, Choice, Knowledge
+from reflux.core.names import StepPath
 from reflux.core.resolving import Abilities, Answer
 from reflux.core.run import evolve
 from reflux.core.word import Overrule, Pause, Resume, WordId
 from reflux.orchestrator.run_view import run_document, stamp, steps_document
+from reflux.orchestrator.why_waiting import of_step
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 
 ONCE = {"a": EffectClass.AT_MOST_ONCE}
@@ -44,6 +46,19 @@ def test_a_run_just_accepted_is_about_to_start():
         "c": "about to start",
         "d": "waits for a, c",
     }
+
+
+def test_of_many_steps_the_first_are_named():
+    """People read it."""
+    wide = [node(f"a{number}", needs=[]) for number in range(500)]
+    walk = Walk(flow_of(*wide, node("z", needs=[step["id"] for step in wide])))
+    first = ", ".join(f"a{number}" for number in range(10))
+    assert run_waits(walk) == {
+        "why": f"its next steps are about to start: {first} and 490 more",
+        "until": None,
+    }
+    waits = of_step(walk.state, StepPath("z"), walk.state.steps[StepPath("z")], ())
+    assert waits == (f"waits for {first} and 490 more", None)
 
 
 def test_an_attempt_in_flight():
@@ -212,6 +227,15 @@ def test_between_two_steps_a_run_is_about_to_go_on():
     walk = Walk(flow_of({"id": "i", "if": {"when": "{{ true }}", "then": []}}))
     evolve(walk.state, ev.StepEntered("i", (1,), walk.now))
     assert run_waits(walk) == {"why": "about to go on", "until": None}
+
+
+def test_a_run_that_has_failed_waits_for_the_run_that_is_told():
+    """That one may not begin at once: there may be no room for it."""
+    flow = flow_of({"id": "bad", "fail": {"message": "no"}}, policies={"on_failure": {"flow": "tell"}})
+    walk = Walk(flow).run(until=-1)
+    [asked] = walk.asked
+    why = f"begins run {asked.requested.run_id} of flow tell, which hears of its failure"
+    assert run_waits(walk) == {"why": why, "until": None}
 
 
 @pytest.mark.parametrize("answer", [done(), failed()])
