@@ -12,10 +12,11 @@ A container around P is entered again and decides again, with the outcomes that 
 fork from `lines[3]/price` prices the fourth line again and no other, and then does what comes after `lines`.
 
 **What is kept.** SUCCEEDED and SKIPPED; FAILED and CANCELED only where the flow had dealt with it
-(`on_error: continue`, a list that was caught, collected or lost a race): a failure that ended everything is
-done anew, or the new run would end at once. A `return` is done anew: it has no effect but the end. When a
-container has no outcome to keep, those inside of it are kept one by one. What the origin itself had kept of a
-run before it, and had not come to when it ended, is handed on by the same rules.
+(`on_error: continue`, a list that was caught, collected or lost a race), and the version to go on with does,
+too: a failure that ended everything is done anew, or the new run would end at once. A `return` is done anew:
+it has no effect but the end. When a container has no outcome to keep, those inside of it are kept one by one.
+What the origin itself had kept of a run before it, and had not come to when it ended, is handed on by the
+same rules.
 
 **What cannot be.** A step whose outside effect nobody knows is never kept, and never repeated unasked: unless
 it comes after P, the fork is refused. So is a fork over a step that is still being done.
@@ -256,7 +257,7 @@ class _Planner:
             case StepState.SKIPPED:
                 return run.skip_reason is not SkipReason.BRANCH
             case StepState.FAILED if run.step.on_error is OnError.CONTINUE:
-                return True
+                return self._target.steps[split(path)[1]].on_error is OnError.CONTINUE
             case StepState.FAILED | StepState.CANCELED:
                 return self._dealt_with(path)
             case _:
@@ -264,7 +265,8 @@ class _Planner:
 
     def _dealt_with(self, path: StepPath) -> bool:
         """Whether its list had ended early, and the container around it had gone on; and will again."""
-        return handled(self._origin, path) and self._list_stands(path)
+        here = handled(self._origin, path, self._origin.flow) and self._list_stands(path)
+        return here and handled(self._origin, path, self._target)
 
     def _list_stands(self, path: StepPath) -> bool:
         """Whether nothing of the list that a step stands in is done anew."""
@@ -327,7 +329,7 @@ class _Planner:
             if path in anew or path in self._cut.opened or not self._is_open(path, whole):
                 continue
             why, step = self._why(path), self._origin.flow.steps[split(path)[1]]
-            if why is None and ends_its_list(step, held) and not self._list_stands(path):
+            if why is None and self._would_end(path, held):
                 why = Why.FAILED
             if why is None:
                 self._kept.append(held)
@@ -343,6 +345,13 @@ class _Planner:
             if path not in anew:
                 state = StepState.PENDING if run is None else run.state
                 self._anew.append(Anew(path, why or Why.FROM, state, acted=True))
+
+    def _would_end(self, path: StepPath, held: ev.OutcomeKept) -> bool:
+        """Whether an outcome ends its list early, and nothing says that this is dealt with again."""
+        name = split(path)[1]
+        if ends_its_list(self._origin.flow.steps[name], held):
+            return not self._list_stands(path)
+        return ends_its_list(self._target.steps[name], held)
 
     def _is_open(self, path: StepPath, whole: Collection[StepPath]) -> bool:
         """Whether the new run may come to a step: neither it nor a container around it is kept itself."""

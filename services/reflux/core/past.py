@@ -17,13 +17,14 @@ from reflux.core.flow.model import (
     ParallelAction,
     TryAction,
     WhileAction,
+    branches_of,
 )
 from reflux.core.kept import items_digest
 from reflux.core.names import StepPath
 from reflux.core.state import ROOT, attempts_of
 
 if TYPE_CHECKING:
-    from reflux.core.flow.model import Step
+    from reflux.core.flow.model import Flow, Step
     from reflux.core.state import RunState, StepRun
 
 
@@ -40,7 +41,7 @@ def failed_steps(origin: RunState, container: StepPath = ROOT, branch: int | Non
             continue
         if run.state is StepState.FAILED and run.step.on_error is OnError.CONTINUE:
             continue
-        if run.step.branch != branch if branch is not None else handled(origin, path):
+        if run.step.branch != branch if branch is not None else handled(origin, path, origin.flow):
             continue
         if run.branches is None:
             found += [path] if began(run) else []
@@ -65,22 +66,23 @@ def is_reached(run: StepRun) -> bool:
     return run.frame is not None or run.kept is not None
 
 
-def handled(origin: RunState, path: StepPath) -> bool:
-    """Whether the list of a step failed and the container around it went on."""
+def handled(origin: RunState, path: StepPath, flow: Flow) -> bool:
+    """Whether the list of a step failed and the container around it went on, as this version has it."""
     run = origin.steps[path]
     if run.parent == ROOT or not list_failed(origin, run):
         return False
     around = origin.steps[run.parent]
-    match around.step.action:
+    match flow.steps[around.step.path].action:
         case ForeachAction() as action:
             return action.on_item_error is ItemError.COLLECT
         case TryAction() as action:
             handlers = range(1, len(action.handlers) + 1)
             # Of a handler without steps nothing is kept; but without one a failed `try` would not end well.
             entered = any(number in handlers for number in around.branches or ())
-            return run.step.branch == 0 and (entered or around.state is StepState.SUCCEEDED)
+            well = entered or (around.state is StepState.SUCCEEDED and bool(handlers))
+            return run.step.branch == 0 and well
         case ParallelAction() as action:
-            firsts = [scope.steps[0] for scope in action.branches if scope.steps]
+            firsts = [scope.steps[0] for scope in branches_of(around.step.action) if scope.steps]
             failed = sum(list_failed(origin, origin.steps[StepPath(run.prefix + each)]) for each in firsts)
             return len(action.branches) - failed >= action.needed
         case _:
