@@ -333,7 +333,7 @@ class _Planner:
                 why = Why.FAILED
             if why is None:
                 self._kept.append(held)
-            elif held.state in (StepState.SUCCEEDED, StepState.FAILED):
+            elif held.state in (StepState.SUCCEEDED, StepState.FAILED) or acted_before(held, step):
                 self._anew.append(Anew(path, why, held.state, acted_before(held, step)))
         for path, former in self._handed.items():
             run = self._origin.steps.get(path)

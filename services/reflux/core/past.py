@@ -125,8 +125,10 @@ def began(run: StepRun) -> bool:
 
 
 def never_ran(run: StepRun) -> bool:
-    """Whether it was left out, or its turn did not come."""
-    if run.state in (StepState.PENDING, StepState.SKIPPED):
+    """Whether it was left out, or its turn did not come; a person may leave out also what has begun."""
+    if run.state is StepState.SKIPPED:
+        return run.start_time is None and not acted_in(run)
+    if run.state is StepState.PENDING:
         return True
     return run.state is StepState.CANCELED and run.start_time is None and run.kept is None
 
