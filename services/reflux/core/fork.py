@@ -173,14 +173,10 @@ class _Planner:
         self._undone = undone(origin)
         # Also of a run that was ended at once: its steps in flight are CANCELED, whatever they have done.
         self._unknown = {place: path for path in origin.unresolved_effects for place in places(origin, path)}
-        for flow in (origin.flow, target):
-            for point in (
-                *points,
-                *(path for path in self._undone if same_place(origin.flow, target, path)),
-            ):
-                self._cut.add(flow, point, opened=False)
-            for point in containers:
-                self._cut.add(flow, point, opened=True)
+        void = [path for path in self._undone if same_place(origin.flow, target, path)]
+        for flow in [origin.flow] if origin.flow is target else [origin.flow, target]:
+            self._cut.add(flow, (*points, *void), opened=False)
+            self._cut.add(flow, containers, opened=True)
         self._cut.opened |= self._changed()
         self._kept: list[ev.OutcomeKept] = []
         self._anew: list[Anew] = []
