@@ -47,6 +47,7 @@ from reflux.core.past import (
     is_reached,
     never_ran,
     outcome_of,
+    owed,
     undone,
 )
 from reflux.core.place import changed_inside, check_place, places, same_place, step_not_found, unresolved
@@ -171,6 +172,7 @@ class _Planner:
         self._children: dict[StepPath, FormerChild] = {}
         self._cut = Cut()
         self._undone = undone(origin)
+        self._owed = owed(origin)
         # Also of a run that was ended at once: its steps in flight are CANCELED, whatever they have done.
         self._unknown = {place: path for path in origin.unresolved_effects for place in places(origin, path)}
         void = [path for path in self._undone if same_place(origin.flow, target, path)]
@@ -272,7 +274,7 @@ class _Planner:
 
     def _keep(self, path: StepPath, run: StepRun) -> None:
         """Its outcome, and with a container's those inside, which may be read from outside."""
-        self._kept.append(outcome_of(self._origin, path, run))
+        self._kept.append(outcome_of(self._origin, path, run, owed=path in self._owed))
         for scope in branches_of(run.step.action):
             if scope.branch not in (run.branches or ()):
                 continue

@@ -24,6 +24,8 @@ from reflux.core.names import StepPath
 from reflux.core.state import ROOT, attempts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reflux.core.flow.model import Flow, Step
     from reflux.core.state import RunState, StepRun
 
@@ -97,7 +99,7 @@ def list_failed(origin: RunState, run: StepRun) -> bool:
     return any(each.state is StepState.FAILED and each.step.on_error is OnError.FAIL for each in steps)
 
 
-def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept:
+def outcome_of(origin: RunState, path: StepPath, run: StepRun, *, owed: bool) -> ev.OutcomeKept:
     """What a new run takes over of a settled step."""
     former, last = run.kept, run.finished[-1] if run.finished else None
     outcome, attempts = attempts_of(origin, run.failure) if run.failure is not None else (None, 0)
@@ -112,11 +114,28 @@ def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept
         version=former.version if former else last.assignment.answered_by if last else "",
         items_digest=items_digest(origin, path),
         cost_nanos=run.cost_nanos,
-        owed=origin.finished is not None and path in origin.finished.uncompensated,
+        owed=owed,
         acted=acted_in(run) or _acted_inside(origin, path, run),
         failed_outcome=outcome,
         failed_attempts=attempts,
     )
+
+
+def owed(origin: RunState) -> frozenset[StepPath]:
+    """Steps that the origin should have undone and has not; and those that are kept in place of such a step.
+
+    These are the loops around it, whose iterations are left behind, and the step that had begun its run.
+    """
+    left = origin.finished.uncompensated if origin.finished is not None else ()
+    return frozenset(each for path in left for each in _kept_for(path))
+
+
+def _kept_for(path: StepPath) -> Iterator[StepPath]:
+    """`lines[3]/pay` and `lines`; `report/pay` and `report`."""
+    while path:
+        yield path
+        outer, _, _ = path.rpartition("/")
+        path = StepPath(outer.rpartition("[")[0] if outer.endswith("]") else outer)
 
 
 def began(run: StepRun) -> bool:
