@@ -335,7 +335,9 @@ class _Planner:
                 self._anew.append(Anew(path, why, held.state, acted_before(held, step)))
         for path, former in self._handed.items():
             run = self._origin.steps.get(path)
-            if (run is not None and run.child_began) or not self._is_open(path, whole):
+            # What it was about to begin may be there: then that is what stands, and nobody knows.
+            another = run is not None and (run.child_began or path in self._unknown)
+            if another or not self._is_open(path, whole):
                 continue
             why = self._why(path)
             if (why is None or path in self._going_on) and self._formers.waits(path):

@@ -17,6 +17,7 @@ from reflux.core.names import StepPath
 from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
+from reflux.core.word import Terminate, WordId
 from tests.support.walk import RUN, Walk, created, done, failed, flow_of, never, node, not_sent
 
 if TYPE_CHECKING:
@@ -125,3 +126,15 @@ def test_what_nobody_knows_below_a_step_is_not_repeated_unasked():
     with pytest.raises(Refused) as refused:
         plan_retry(origin.state, flow)
     assert refused.value.reason is Reason.STEP_UNRESOLVED
+
+
+def test_what_a_step_was_about_to_begin_may_be_there():
+    """The retry was ended at once before it knew: going on from the run of the first may do its work twice."""
+    flow = flow_of(sub(), node("z"))
+    again = retry_of(Walk(flow, runs={"c": failed()}).run(), c=never())
+    again.tell().say(Terminate(WordId("w"), "me", ""))
+    assert again.finished.unresolved_effects == ("c",)
+    with pytest.raises(Refused) as refused:
+        plan_retry(again.state, flow)
+    assert refused.value.reason is Reason.STEP_UNRESOLVED
+    assert anew(plan_fork(again.state, flow, C)) == {"c": (Why.FROM, True)}
