@@ -281,9 +281,10 @@ class _Planner:
             for name in scope.steps:
                 inner = StepPath(run.prefix + name)
                 inside = self._origin.steps[inner]
-                self._check_known(inner, inside)
-                if inside.state in SETTLED and inside.skip_reason is not SkipReason.BRANCH:
-                    self._keep(inner, inside)
+                if inside.state not in SETTLED:
+                    self._check_known(inner, inside)
+                elif inside.skip_reason is not SkipReason.BRANCH:
+                    self._keep(inner, inside)  # also where a run below it has left what nobody knows
 
     def _check_known(self, path: StepPath, run: StepRun) -> None:
         """Nothing may be done anew, unasked, of which nobody knows whether it has happened, or which goes on.
