@@ -160,3 +160,13 @@ def test_what_nobody_knows_below_a_step_stands_with_the_container_around_it():
     with pytest.raises(Refused, match="step c/pay .* fork from c if"):
         plan_fork(origin.state, flow, StepPath("beside"))
     assert anew(plan_fork(origin.state, flow, C))["c"] == (Why.FROM, True)
+
+
+def test_what_nobody_knows_below_a_step_stands_with_a_run_that_succeeded_too():
+    """The failure was caught: a fork that would begin the run again unasked is refused."""
+    flow, origin = left_unknown(done())
+    assert (origin.finished.state, origin.finished.unresolved_effects) == ("SUCCEEDED", ("c/pay",))
+    with pytest.raises(Refused, match="step c/pay .* fork from c if") as refused:
+        plan_fork(origin.state, flow, StepPath("beside"))
+    assert refused.value.reason is Reason.STEP_UNRESOLVED
+    assert anew(plan_fork(origin.state, flow, C))["c"] == (Why.FROM, True)
