@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from reflux.core.cut import around
 from reflux.core.effect import EffectClass
-from reflux.core.errors import Refused, RefluxError
+from reflux.core.errors import RefluxError, Refused
 from reflux.core.event import Choice, Outcome, RunPhase
 from reflux.core.fork import ForkPlan, plan_fork, plan_retry
 from reflux.core.kept import items_digest
-from reflux.core.names import StepPath
 from reflux.core.run import evolve
 from reflux.core.word import Overrule, Resume, WordId
 from tests.support.random_flow import INPUT, RandomWalk, random_effects, random_flow, random_word
 
 if TYPE_CHECKING:
+    from reflux.core.names import StepPath
     from reflux.core.state import StepRun
 
 CHAIN = 4

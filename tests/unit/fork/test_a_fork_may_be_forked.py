@@ -139,7 +139,7 @@ def test_a_loop_that_was_kept_says_whether_its_iterations_acted():
 
 
 def test_what_a_person_skipped_may_have_acted():
-    """After an attempt of which nobody knows: whoever goes on from before it is told, in a fork of a fork too."""
+    """After an attempt of which nobody knows: whoever goes on from before it is told so, in any fork."""
     flow = flow_of(node("a"), node("pay"), node("late"))
     origin = Walk(flow, {"pay": [ambiguous("x@1")]}, effects=ACTING).run()
     origin.say(Overrule(WordId("w"), "me", StepPath("pay"), Choice.SKIP, "")).run()

@@ -11,7 +11,7 @@ UNDO = {"compensate": {"node": "undo", "with": {}}}
 
 
 def test_what_comes_after_a_loop_is_looked_for_once(monkeypatch):
-    """Ten thousand items that were undone, and three hundred steps after them: the orchestrator stood still."""
+    """Ten thousand items that were undone, and hundreds of steps after them: the loop stood still."""
     looked: list[str] = []
     dependants = cut.dependants
 

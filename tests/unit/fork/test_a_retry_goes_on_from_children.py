@@ -129,7 +129,7 @@ def test_what_nobody_knows_below_a_step_is_not_repeated_unasked():
 
 
 def test_what_a_step_was_about_to_begin_may_be_there():
-    """The retry was ended at once before it knew: going on from the run of the first may do its work twice."""
+    """The retry was ended before it knew: going on from the run of the first may do its work twice."""
     flow = flow_of(sub(), node("z"))
     again = retry_of(Walk(flow, runs={"c": failed()}).run(), c=never())
     again.tell().say(Terminate(WordId("w"), "me", ""))
@@ -157,7 +157,7 @@ def test_what_nobody_knows_below_a_step_stands_with_the_container_around_it():
     assert origin.finished.unresolved_effects == ("c/pay",)
     assert anew(plan_retry(origin.state, flow)) == {"z": (Why.FROM, False)}
     assert anew(plan_fork(origin.state, flow, StepPath("z"))) == {"z": (Why.FROM, False)}
-    with pytest.raises(Refused, match="step c/pay .* fork from c if"):
+    with pytest.raises(Refused, match=r"step c/pay .* fork from c if"):
         plan_fork(origin.state, flow, StepPath("beside"))
     assert anew(plan_fork(origin.state, flow, C))["c"] == (Why.FROM, True)
 
@@ -166,7 +166,7 @@ def test_what_nobody_knows_below_a_step_stands_with_a_run_that_succeeded_too():
     """The failure was caught: a fork that would begin the run again unasked is refused."""
     flow, origin = left_unknown(done())
     assert (origin.finished.state, origin.finished.unresolved_effects) == ("SUCCEEDED", ("c/pay",))
-    with pytest.raises(Refused, match="step c/pay .* fork from c if") as refused:
+    with pytest.raises(Refused, match=r"step c/pay .* fork from c if") as refused:
         plan_fork(origin.state, flow, StepPath("beside"))
     assert refused.value.reason is Reason.STEP_UNRESOLVED
     assert anew(plan_fork(origin.state, flow, C))["c"] == (Why.FROM, True)
