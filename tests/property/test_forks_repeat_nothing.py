@@ -112,6 +112,9 @@ def test_a_fork_of_a_fork_keeps_what_the_fork_did(seed, where):
     kept, anew = {each.step: each for each in second.kept}, {each.step: each for each in second.anew}
     for each in first.kept:
         run = fork.state.steps.get(each.step)
+        inside = kept.keys() & _around(fork, each.step) if run is not None else set()
+        if inside and each.step not in kept:
+            continue  # the iteration of a loop that is kept whole by now
         if run is not None and run.kept is not None and each.step not in anew:
             assert (kept[each.step].state, kept[each.step].output) == (each.state, each.output)
     again = going_on(seed, seed, second)

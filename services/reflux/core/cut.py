@@ -15,7 +15,7 @@ from reflux.core.names import StepPath
 from reflux.core.state import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from reflux.core.flow.model import Flow
 
@@ -43,19 +43,22 @@ class Cut:
     later: dict[StepPath, int] = field(default_factory=dict)
     """Containers of which every iteration, or branch, above this one is done anew."""
 
-    def add(self, flow: Flow, point: StepPath, *, opened: bool) -> None:
-        """Takes in one more point; an `opened` one is entered again itself."""
-        (self.opened if opened else self.points).add(point)
-        path = point
-        while True:
-            prefix, name = split(path)
-            self.after.update(StepPath(prefix + each) for each in dependants(flow, name))
-            path, number = place_of(flow, path)
-            if path == ROOT:
-                return
-            if isinstance(flow.steps[split(path)[1]].action, WhileAction | TryAction):
-                self.later[path] = min(self.later.get(path, number), number)
-            self.opened.add(path)
+    def add(self, flow: Flow, points: Iterable[StepPath], *, opened: bool) -> None:
+        """Takes in more points; `opened` ones are entered again themselves."""
+        seen: set[StepPath] = set()
+        for point in points:
+            (self.opened if opened else self.points).add(point)
+            path = point
+            while path not in seen:  # else what is around it is known: a loop may have ten thousand points
+                seen.add(path)
+                prefix, name = split(path)
+                self.after.update(StepPath(prefix + each) for each in dependants(flow, name))
+                path, number = place_of(flow, path)
+                if path == ROOT:
+                    break
+                if isinstance(flow.steps[split(path)[1]].action, WhileAction | TryAction):
+                    self.later[path] = min(self.later.get(path, number), number)
+                self.opened.add(path)
 
     def why(self, flow: Flow, path: StepPath) -> Why | None:
         """Why a step whose container is entered again is done anew; None when that does not follow.

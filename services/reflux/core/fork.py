@@ -12,10 +12,11 @@ A container around P is entered again and decides again, with the outcomes that 
 fork from `lines[3]/price` prices the fourth line again and no other, and then does what comes after `lines`.
 
 **What is kept.** SUCCEEDED and SKIPPED; FAILED and CANCELED only where the flow had dealt with it
-(`on_error: continue`, a list that was caught, collected or lost a race): a failure that ended everything is
-done anew, or the new run would end at once. A `return` is done anew: it has no effect but the end. When a
-container has no outcome to keep, those inside of it are kept one by one. What the origin itself had kept of a
-run before it, and had not come to when it ended, is handed on by the same rules.
+(`on_error: continue`, a list that was caught, collected or lost a race), and the version to go on with does,
+too: a failure that ended everything is done anew, or the new run would end at once. A `return` is done anew:
+it has no effect but the end. When a container has no outcome to keep, those inside of it are kept one by one.
+What the origin itself had kept of a run before it, and had not come to when it ended, is handed on by the
+same rules.
 
 **What cannot be.** A step whose outside effect nobody knows is never kept, and never repeated unasked: unless
 it comes after P, the fork is refused. So is a fork over a step that is still being done.
@@ -46,6 +47,7 @@ from reflux.core.past import (
     is_reached,
     never_ran,
     outcome_of,
+    owed,
     undone,
 )
 from reflux.core.place import changed_inside, check_place, places, same_place, step_not_found, unresolved
@@ -170,16 +172,13 @@ class _Planner:
         self._children: dict[StepPath, FormerChild] = {}
         self._cut = Cut()
         self._undone = undone(origin)
+        self._owed = owed(origin)
         # Also of a run that was ended at once: its steps in flight are CANCELED, whatever they have done.
         self._unknown = {place: path for path in origin.unresolved_effects for place in places(origin, path)}
-        for flow in (origin.flow, target):
-            for point in (
-                *points,
-                *(path for path in self._undone if same_place(origin.flow, target, path)),
-            ):
-                self._cut.add(flow, point, opened=False)
-            for point in containers:
-                self._cut.add(flow, point, opened=True)
+        void = [path for path in self._undone if same_place(origin.flow, target, path)]
+        for flow in [origin.flow] if origin.flow is target else [origin.flow, target]:
+            self._cut.add(flow, (*points, *void), opened=False)
+            self._cut.add(flow, containers, opened=True)
         self._cut.opened |= self._changed()
         self._kept: list[ev.OutcomeKept] = []
         self._anew: list[Anew] = []
@@ -256,7 +255,7 @@ class _Planner:
             case StepState.SKIPPED:
                 return run.skip_reason is not SkipReason.BRANCH
             case StepState.FAILED if run.step.on_error is OnError.CONTINUE:
-                return True
+                return self._target.steps[split(path)[1]].on_error is OnError.CONTINUE
             case StepState.FAILED | StepState.CANCELED:
                 return self._dealt_with(path)
             case _:
@@ -264,7 +263,8 @@ class _Planner:
 
     def _dealt_with(self, path: StepPath) -> bool:
         """Whether its list had ended early, and the container around it had gone on; and will again."""
-        return handled(self._origin, path) and self._list_stands(path)
+        here = handled(self._origin, path, self._origin.flow) and self._list_stands(path)
+        return here and handled(self._origin, path, self._target)
 
     def _list_stands(self, path: StepPath) -> bool:
         """Whether nothing of the list that a step stands in is done anew."""
@@ -274,16 +274,17 @@ class _Planner:
 
     def _keep(self, path: StepPath, run: StepRun) -> None:
         """Its outcome, and with a container's those inside, which may be read from outside."""
-        self._kept.append(outcome_of(self._origin, path, run))
+        self._kept.append(outcome_of(self._origin, path, run, owed=path in self._owed))
         for scope in branches_of(run.step.action):
             if scope.branch not in (run.branches or ()):
                 continue
             for name in scope.steps:
                 inner = StepPath(run.prefix + name)
                 inside = self._origin.steps[inner]
-                self._check_known(inner, inside)
-                if inside.state in SETTLED and inside.skip_reason is not SkipReason.BRANCH:
-                    self._keep(inner, inside)
+                if inside.state not in SETTLED:
+                    self._check_known(inner, inside)
+                elif inside.skip_reason is not SkipReason.BRANCH:
+                    self._keep(inner, inside)  # also where a run below it has left what nobody knows
 
     def _check_known(self, path: StepPath, run: StepRun) -> None:
         """Nothing may be done anew, unasked, of which nobody knows whether it has happened, or which goes on.
@@ -327,15 +328,17 @@ class _Planner:
             if path in anew or path in self._cut.opened or not self._is_open(path, whole):
                 continue
             why, step = self._why(path), self._origin.flow.steps[split(path)[1]]
-            if why is None and ends_its_list(step, held) and not self._list_stands(path):
+            if why is None and self._would_end(path, held):
                 why = Why.FAILED
             if why is None:
                 self._kept.append(held)
-            elif held.state in (StepState.SUCCEEDED, StepState.FAILED):
+            elif held.state in (StepState.SUCCEEDED, StepState.FAILED) or acted_before(held, step):
                 self._anew.append(Anew(path, why, held.state, acted_before(held, step)))
         for path, former in self._handed.items():
             run = self._origin.steps.get(path)
-            if (run is not None and run.child_began) or not self._is_open(path, whole):
+            # What it was about to begin may be there: then that is what stands, and nobody knows.
+            another = run is not None and (run.child_began or path in self._unknown)
+            if another or not self._is_open(path, whole):
                 continue
             why = self._why(path)
             if (why is None or path in self._going_on) and self._formers.waits(path):
@@ -343,6 +346,13 @@ class _Planner:
             if path not in anew:
                 state = StepState.PENDING if run is None else run.state
                 self._anew.append(Anew(path, why or Why.FROM, state, acted=True))
+
+    def _would_end(self, path: StepPath, held: ev.OutcomeKept) -> bool:
+        """Whether an outcome ends its list early, and nothing says that this is dealt with again."""
+        name = split(path)[1]
+        if ends_its_list(self._origin.flow.steps[name], held):
+            return not self._list_stands(path)
+        return ends_its_list(self._target.steps[name], held)
 
     def _is_open(self, path: StepPath, whole: Collection[StepPath]) -> bool:
         """Whether the new run may come to a step: neither it nor a container around it is kept itself."""

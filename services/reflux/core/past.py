@@ -17,13 +17,16 @@ from reflux.core.flow.model import (
     ParallelAction,
     TryAction,
     WhileAction,
+    branches_of,
 )
 from reflux.core.kept import items_digest
 from reflux.core.names import StepPath
 from reflux.core.state import ROOT, attempts_of
 
 if TYPE_CHECKING:
-    from reflux.core.flow.model import Step
+    from collections.abc import Iterator
+
+    from reflux.core.flow.model import Flow, Step
     from reflux.core.state import RunState, StepRun
 
 
@@ -40,7 +43,7 @@ def failed_steps(origin: RunState, container: StepPath = ROOT, branch: int | Non
             continue
         if run.state is StepState.FAILED and run.step.on_error is OnError.CONTINUE:
             continue
-        if run.step.branch != branch if branch is not None else handled(origin, path):
+        if run.step.branch != branch if branch is not None else handled(origin, path, origin.flow):
             continue
         if run.branches is None:
             found += [path] if began(run) else []
@@ -65,22 +68,23 @@ def is_reached(run: StepRun) -> bool:
     return run.frame is not None or run.kept is not None
 
 
-def handled(origin: RunState, path: StepPath) -> bool:
-    """Whether the list of a step failed and the container around it went on."""
+def handled(origin: RunState, path: StepPath, flow: Flow) -> bool:
+    """Whether the list of a step failed and the container around it went on, as this version has it."""
     run = origin.steps[path]
     if run.parent == ROOT or not list_failed(origin, run):
         return False
     around = origin.steps[run.parent]
-    match around.step.action:
+    match flow.steps[around.step.path].action:
         case ForeachAction() as action:
             return action.on_item_error is ItemError.COLLECT
         case TryAction() as action:
             handlers = range(1, len(action.handlers) + 1)
             # Of a handler without steps nothing is kept; but without one a failed `try` would not end well.
             entered = any(number in handlers for number in around.branches or ())
-            return run.step.branch == 0 and (entered or around.state is StepState.SUCCEEDED)
+            well = entered or (around.state is StepState.SUCCEEDED and bool(handlers))
+            return run.step.branch == 0 and well
         case ParallelAction() as action:
-            firsts = [scope.steps[0] for scope in action.branches if scope.steps]
+            firsts = [scope.steps[0] for scope in branches_of(around.step.action) if scope.steps]
             failed = sum(list_failed(origin, origin.steps[StepPath(run.prefix + each)]) for each in firsts)
             return len(action.branches) - failed >= action.needed
         case _:
@@ -95,7 +99,7 @@ def list_failed(origin: RunState, run: StepRun) -> bool:
     return any(each.state is StepState.FAILED and each.step.on_error is OnError.FAIL for each in steps)
 
 
-def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept:
+def outcome_of(origin: RunState, path: StepPath, run: StepRun, *, owed: bool) -> ev.OutcomeKept:
     """What a new run takes over of a settled step."""
     former, last = run.kept, run.finished[-1] if run.finished else None
     outcome, attempts = attempts_of(origin, run.failure) if run.failure is not None else (None, 0)
@@ -110,11 +114,28 @@ def outcome_of(origin: RunState, path: StepPath, run: StepRun) -> ev.OutcomeKept
         version=former.version if former else last.assignment.answered_by if last else "",
         items_digest=items_digest(origin, path),
         cost_nanos=run.cost_nanos,
-        owed=origin.finished is not None and path in origin.finished.uncompensated,
+        owed=owed,
         acted=acted_in(run) or _acted_inside(origin, path, run),
         failed_outcome=outcome,
         failed_attempts=attempts,
     )
+
+
+def owed(origin: RunState) -> frozenset[StepPath]:
+    """Steps that the origin should have undone and has not; and those that are kept in place of such a step.
+
+    These are the loops around it, whose iterations are left behind, and the step that had begun its run.
+    """
+    left = origin.finished.uncompensated if origin.finished is not None else ()
+    return frozenset(each for path in left for each in _kept_for(path))
+
+
+def _kept_for(path: StepPath) -> Iterator[StepPath]:
+    """`lines[3]/pay` and `lines`; `report/pay` and `report`."""
+    while path:
+        yield path
+        outer, _, _ = path.rpartition("/")
+        path = StepPath(outer.rpartition("[")[0] if outer.endswith("]") else outer)
 
 
 def began(run: StepRun) -> bool:
@@ -123,8 +144,10 @@ def began(run: StepRun) -> bool:
 
 
 def never_ran(run: StepRun) -> bool:
-    """Whether it was left out, or its turn did not come."""
-    if run.state in (StepState.PENDING, StepState.SKIPPED):
+    """Whether it was left out, or its turn did not come; a person may leave out also what has begun."""
+    if run.state is StepState.SKIPPED:
+        return run.start_time is None and not acted_in(run)
+    if run.state is StepState.PENDING:
         return True
     return run.state is StepState.CANCELED and run.start_time is None and run.kept is None
 

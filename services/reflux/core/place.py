@@ -107,11 +107,12 @@ def places(origin: RunState, path: StepPath) -> tuple[StepPath, ...]:
 
 def unresolved(origin: RunState, path: StepPath) -> Refused:
     """Nobody knows what became of the effect of a step, or of what undid one."""
-    undoes = origin.steps[path].undoes if path in origin.steps else None
+    step = places(origin, path)[0]
+    undoes = origin.steps[step].undoes
     if undoes is None:
         message = (
             f"nobody knows whether the effect of step {path} of run {origin.id} happened: find out, then "
-            f"fork from {path} if it may happen again"
+            f"fork from {step} if it may happen again"
         )
     else:  # from a compensation nothing can go on: what it undid is done again, or stands
         message = (

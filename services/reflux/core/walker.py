@@ -276,7 +276,8 @@ def _finish(state: RunState, now: datetime) -> Command | None:
     if isinstance(output, ev.Failure):
         return _end(state, Closing(RunPhase.FAILED, failure=output), now)
     output = output or last_output(state, state.flow.root, "")
-    return Record(ev.RunFinished(RunPhase.SUCCEEDED, now, output=output))
+    unknown = state.unresolved_effects  # of a run below, whose failure was let pass
+    return Record(ev.RunFinished(RunPhase.SUCCEEDED, now, output=output, unresolved_effects=unknown))
 
 
 def _finish_early(state: RunState, closing: Closing, now: datetime) -> Command | None:

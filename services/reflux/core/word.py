@@ -388,7 +388,7 @@ def _overrule(state: RunState, word: Overrule, now: datetime) -> tuple[ev.Event,
         case Choice.CONFIRM:
             settled = gave(state, path, _output(word), now)
             if settled.failure is not None:
-                raise InvalidArgument(Reason.OUTPUT_TOO_LARGE, settled.failure.message)
+                raise InvalidArgument(Reason(settled.failure.reason), settled.failure.message)
             return overruled, settled
         case Choice.FAIL:
             message = word.reason or f"{word.actor} decided so"

@@ -233,6 +233,29 @@ async def test_a_child_goes_on_only_with_what_it_was_given(begin, world):
     assert world.done == ["pay", "pay", "late"]
 
 
+async def test_with_another_input_the_plan_does_not_count_on_the_former_run(begin, world):
+    """The step is given something else then, and begins from nothing; the fork says that this acts again."""
+    world.failing = {"late"}
+    hold = {"id": "hold", "when": "{{ input.?hold ?? false }}", "wait": {"signal": "go", "timeout": "1h"}}
+    called = {"id": "c", "needs": [], "flow": "inner", "with": {"n": "{{ input.n }}"}}
+    async with begin() as client:
+        policies = {"concurrency": {"limit": 1, "key": "{{ input.?key ?? 'one' }}", "overflow": "reject"}}
+        steps = hold, {"id": "pay", **ONCE}, {"id": "late", **ONCE}
+        inner = await client.save("inner", *steps, policies=policies)
+        flow = await client.save("outer", {"id": "beside", "needs": [], **ONCE}, called)
+        run = await client.start(flow, {"n": 1}, wait="20s")
+        held = await client.start(inner, {"hold": True})
+        between = await client.until((await retry(client, run["id"]))["run"]["id"], "FAILED")
+        await say(client, "CancelRun", held["id"])
+        await client.until(held["id"], "CANCELED")
+        same = await fork(client, between["id"], "beside", dry_run=True)
+        other = await fork(client, between["id"], "beside", input={"n": 2})
+        await client.until(other["run"]["id"], "FAILED")
+
+    assert (anew(same)["c"], anew(other)["c"]) == (False, True)
+    assert world.done.count("pay") == 2
+
+
 async def test_a_child_that_goes_on_is_begun_once_though_its_start_is_tried_again(begin, world, monkeypatch):
     """What it keeps is written by each try, and stands once."""
     world.failing, tries = {"late"}, []

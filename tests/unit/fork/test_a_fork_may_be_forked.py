@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reflux.core.effect import EffectClass
+from reflux.core.event import Choice
 from reflux.core.fork import Why, plan_fork, plan_retry
 from reflux.core.names import StepPath
-from tests.support.walk import Answer, Walk, done, failed, flow_of, never, node
+from reflux.core.word import Overrule, WordId
+from tests.support.walk import Answer, Walk, ambiguous, done, failed, flow_of, never, node
 from tests.unit.fork.forks import begun, calls, forked, retried
 
 if TYPE_CHECKING:
@@ -134,3 +136,15 @@ def test_a_loop_that_was_kept_says_whether_its_iterations_acted():
     fork = forked(Walk(flow, effects=ACTING).run(), "z")
     plan = plan_fork(fork.state, flow, StepPath("a"))
     assert {each.step: each.acted for each in plan.anew} == {"a": False, "lines": True, "z": False}
+
+
+def test_what_a_person_skipped_may_have_acted():
+    """After an attempt of which nobody knows: whoever goes on from before it is told so, in any fork."""
+    flow = flow_of(node("a"), node("pay"), node("late"))
+    origin = Walk(flow, {"pay": [ambiguous("x@1")]}, effects=ACTING).run()
+    origin.say(Overrule(WordId("w"), "me", StepPath("pay"), Choice.SKIP, "")).run()
+    assert origin.states("pay", "late") == {"pay": "SKIPPED", "late": "SUCCEEDED"}
+    for walk in (origin, forked(origin, "late")):
+        again = {each.step: each.acted for each in plan_fork(walk.state, flow, StepPath("a")).anew}
+        assert again == {"a": False, "pay": True, "late": False}
+        assert calls(forked(walk, "pay")) == ["pay", "late"]

@@ -17,7 +17,8 @@ from reflux.core.names import StepPath
 from reflux.core.origin import Operation
 from reflux.core.reasons import Reason
 from reflux.core.run import begin
-from tests.support.walk import RUN, Walk, created, done, failed, flow_of, never, node, not_sent
+from reflux.core.word import Terminate, WordId
+from tests.support.walk import RUN, Answer, Walk, created, done, failed, flow_of, never, node, not_sent
 
 if TYPE_CHECKING:
     from reflux.core.flow import Flow
@@ -125,3 +126,47 @@ def test_what_nobody_knows_below_a_step_is_not_repeated_unasked():
     with pytest.raises(Refused) as refused:
         plan_retry(origin.state, flow)
     assert refused.value.reason is Reason.STEP_UNRESOLVED
+
+
+def test_what_a_step_was_about_to_begin_may_be_there():
+    """The retry was ended before it knew: going on from the run of the first may do its work twice."""
+    flow = flow_of(sub(), node("z"))
+    again = retry_of(Walk(flow, runs={"c": failed()}).run(), c=never())
+    again.tell().say(Terminate(WordId("w"), "me", ""))
+    assert again.finished.unresolved_effects == ("c",)
+    with pytest.raises(Refused) as refused:
+        plan_retry(again.state, flow)
+    assert refused.value.reason is Reason.STEP_UNRESOLVED
+    assert anew(plan_fork(again.state, flow, C)) == {"c": (Why.FROM, True)}
+
+
+def left_unknown(end: Answer) -> tuple[Flow, Walk]:
+    """A run whose step had begun one that left an effect of which nobody knows; its failure was caught."""
+    body = [sub(), node("beside", needs=[])]
+    flow = flow_of({"id": "t", "try": {"steps": body, "catch": [{"steps": [node("h")]}]}}, node("z"))
+    origin = Walk(flow, {"z": [end]}, runs={"c": never()}).run(until=1)
+    child, left = origin.state.child_runs[C], Left((StepPath("pay"),))
+    for event in finished(origin.state, C, child, RunPhase.CANCELED, origin.now, left=left):
+        origin.tell(event)
+    return flow, origin.run()
+
+
+def test_what_nobody_knows_below_a_step_stands_with_the_container_around_it():
+    """Nothing of it is repeated, so nobody is refused; whoever would begin it again is told from where."""
+    flow, origin = left_unknown(failed())
+    assert origin.finished.unresolved_effects == ("c/pay",)
+    assert anew(plan_retry(origin.state, flow)) == {"z": (Why.FROM, False)}
+    assert anew(plan_fork(origin.state, flow, StepPath("z"))) == {"z": (Why.FROM, False)}
+    with pytest.raises(Refused, match=r"step c/pay .* fork from c if"):
+        plan_fork(origin.state, flow, StepPath("beside"))
+    assert anew(plan_fork(origin.state, flow, C))["c"] == (Why.FROM, True)
+
+
+def test_what_nobody_knows_below_a_step_stands_with_a_run_that_succeeded_too():
+    """The failure was caught: a fork that would begin the run again unasked is refused."""
+    flow, origin = left_unknown(done())
+    assert (origin.finished.state, origin.finished.unresolved_effects) == ("SUCCEEDED", ("c/pay",))
+    with pytest.raises(Refused, match=r"step c/pay .* fork from c if") as refused:
+        plan_fork(origin.state, flow, StepPath("beside"))
+    assert refused.value.reason is Reason.STEP_UNRESOLVED
+    assert anew(plan_fork(origin.state, flow, C))["c"] == (Why.FROM, True)

@@ -43,6 +43,14 @@ def test_a_confirmed_effect_is_the_steps_output():
     assert walk.finished.unresolved_effects == ()
 
 
+def test_an_output_of_which_the_step_makes_nothing_is_refused_as_such():
+    """It does not fit the step's `result`: that is not its size, and another one may be given."""
+    walk = Walk(flow_of(node("pay", result="{{ self.output.id }}")), {"pay": [LOST]}, effects=ONCE).run()
+    assert refused(walk, decide("confirm")) is Reason.EXPRESSION_FAILED
+    walk.say(decide("confirm", output=Json.of({"id": "ch_1"})))
+    assert walk.output("pay") == "ch_1"
+
+
 def test_a_retry_is_a_new_effect():
     """Another generation, so another key; no old claim binds it, and the retry policy begins anew."""
     walk = Walk(

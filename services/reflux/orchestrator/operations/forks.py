@@ -127,10 +127,11 @@ class Forks:
         target = _variant(resolved.flow, pins, origin)
         point = going.from_step
         plan = plan_retry(origin, target) if point is None else plan_fork(origin, target, point)
-        plan = await with_children(self._reader, self._flows, plan, target)
+        document = going.input or origin.created.input
+        same_input = document == origin.created.input
+        plan = await with_children(self._reader, self._flows, plan, target, same_input=same_input)
         changed = await self._changed(origin, resolved)
         begins = plan.begins(going.operation, origin)
-        document = going.input or origin.created.input
         derived = Derived(begins, pins, only, plan.kept, self._pool, origin.created)
         if going.dry_run:
             check_start(resolved, document, derived)

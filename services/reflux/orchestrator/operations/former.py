@@ -73,8 +73,12 @@ async def former_child(
     return Former(child, flow, plan)
 
 
-async def with_children(reader: JournalReader, flows: FlowCache, plan: ForkPlan, target: Flow) -> ForkPlan:
+async def with_children(
+    reader: JournalReader, flows: FlowCache, plan: ForkPlan, target: Flow, *, same_input: bool = True
+) -> ForkPlan:
     """The plan, in which a step that goes on from a child repeats only what that one does.
+
+    Without the `same_input` it may be given something else, and then begins from nothing.
 
     Raises:
         NotFound, Refused, psycopg.Error: as `former_child`.
@@ -89,6 +93,6 @@ async def with_children(reader: JournalReader, flows: FlowCache, plan: ForkPlan,
         if former is None:
             return each
         below = await with_children(reader, flows, former.plan, former.flow.flow)
-        return replace(each, acted=any(one.acted for one in below.anew))
+        return replace(each, acted=not same_input or any(one.acted for one in below.anew))
 
     return replace(plan, anew=tuple([await judged(each) for each in plan.anew]))
