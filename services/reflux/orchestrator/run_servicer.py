@@ -115,7 +115,7 @@ class RunServicer(RunServiceServicer):
         run_id = run_id_of(request.run_id)
         scope = f"steps {run_id}"
         size = pages.page_size(request.page_size or run_view.STEPS_PAGE)
-        first = pages.read_token(scope, request.page_token, first=0, parse=int)
+        first = pages.read_token(scope, request.page_token, first=0, parse=pages.place)
         state = await self._reader.state(run_id)
         token = pages.write_token(scope, str(first + size)) if len(state.steps) > first + size else ""
         wanted = provenance.calls_of(state, first, size)
@@ -128,7 +128,7 @@ class RunServicer(RunServiceServicer):
         run_id = run_id_of(request.run_id)
         scope = f"events {run_id}"
         size = pages.page_size(request.page_size)
-        after = pages.read_token(scope, request.page_token, first=0, parse=int)
+        after = pages.read_token(scope, request.page_token, first=0, parse=pages.place)
         events, more = await self._reader.page(run_id, after_seq=after, limit=size)
         if not events and after == 0:
             raise _no_run(run_id)

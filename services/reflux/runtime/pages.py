@@ -23,6 +23,9 @@ T = TypeVar("T")
 DEFAULT_SIZE: Final = 100
 MAX_SIZE: Final = 1000
 
+MAX_PLACE: Final = (1 << 31) - 1
+"""Of PostgreSQL's integer."""
+
 
 def page_size(asked: int) -> int:
     """How many items a page has.
@@ -33,6 +36,18 @@ def page_size(asked: int) -> int:
     if not 0 <= asked <= MAX_SIZE:
         raise InvalidArgument(Reason.ARGUMENT_INVALID, f"page_size is from 0 to {MAX_SIZE}")
     return asked or DEFAULT_SIZE
+
+
+def place(text: str) -> int:
+    """A place in a list that is counted: what `read_token` may parse.
+
+    Raises:
+        ValueError: it is none, or one that no list of ours has.
+    """
+    number = int(text)
+    if not 0 <= number <= MAX_PLACE:
+        raise ValueError(f"no list has a place {number}")
+    return number
 
 
 def write_token(listing: str, key: str) -> str:

@@ -115,7 +115,7 @@ class FlowServicer(FlowServiceServicer):
         size = pages.page_size(request.page_size)
         flow_id = (await self._cache.identify(request.flow_id)).flow_id
         listing = f"versions of {flow_id}"
-        before = pages.read_token(listing, request.page_token, first=NO_VERSION, parse=int)
+        before = pages.read_token(listing, request.page_token, first=NO_VERSION, parse=pages.place)
         found = await self._store.versions(flow_id, before, size + 1)
         token = pages.write_token(listing, str(found[size - 1].version)) if len(found) > size else ""
         versions = [views.version_summary(version) for version in found[:size]]
