@@ -14,6 +14,7 @@ Messages name fields and kinds, never values, so that a message may be logged.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -88,7 +89,8 @@ class ExpressionProblem(Exception):
         where = [f"  at {self.pointer}"] if self.pointer else []
         if not self.source:  # it concerns a document as a whole
             return "\n".join([self.message, *where])
-        return "\n".join([self.message, *where, f"  {shown}", "  " + " " * (column - shift) + "^"])
+        indent = " " * sum(map(_columns, shown[: column - shift]))
+        return "\n".join([self.message, *where, f"  {shown}", f"  {indent}^"])
 
 
 class ExpressionSyntaxError(ExpressionProblem):
@@ -133,6 +135,13 @@ class Fault(Exception):
         known = [name for name in islice(self.choices, _CHOICES) if len(name) <= _SPELT]
         close = difflib.get_close_matches(self.wanted, known, n=1)
         return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _columns(character: str) -> int:
+    """How many columns a terminal gives to it: none to what is drawn over the one before (UAX #11)."""
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def missing(code: ErrorCode, message: str, position: int, wanted: str, choices: Iterable[str]) -> Fault:
