@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
@@ -183,6 +184,18 @@ async def test_a_rate_that_changed_owes_no_more_than_one_period(desk: Desk) -> N
         "SELECT extract(epoch FROM wake_at - created_at) FROM runs WHERE id = %s", quick.run_id
     )
     assert seconds < 1
+
+
+async def test_what_an_older_version_has_used_up_is_owed_for_one_period_at_most(desk: Desk) -> None:
+    """Who had not heard of the newest version may begin the first run of a key after it."""
+    [lease, *_] = await desk.leases()
+    starter = Starter(desk.dsn)
+    async with running(starter):
+        for version, per in ((1, timedelta(days=31)), (2, timedelta(seconds=1))):
+            claim = replace(paced(1, per, RateOverflow.QUEUE), version=version)
+            await starter.start(request(lease, claim=claim))
+    [(seconds,)] = await desk.rows("SELECT extract(epoch FROM full_at - now()) FROM rates")
+    assert seconds <= 2
 
 
 async def test_a_key_of_refused_runs_leaves_no_row(desk: Desk) -> None:
