@@ -187,3 +187,5 @@ BEGIN
       LEFT JOIN slots ON slots.run_id = one.run_id;
 END
 $$ LANGUAGE plpgsql VOLATILE;
+
+COMMENT ON COLUMN schedules.revision IS 'Rises when the rule changes, and with each resume.';
