@@ -281,3 +281,15 @@ async def test_a_queued_run_that_is_paused_keeps_its_time(begin, mesh):
 
     assert paused["state"] == "PAUSED"
     assert begun >= until
+
+
+@SLOTS
+async def test_a_queued_run_that_is_paused_comes_sooner_too(begin, mesh, slots):
+    """With a version that has no rate it begins when it is resumed."""
+    async with begin() as client:
+        first, _ = await queued_behind_a_rate(client, slots)
+        await client.runs.PauseRun(run_pb.PauseRunRequest(run_id=first))
+        await client.until(first, "PAUSED")
+        await client.replace("paced", {**STEP, "id": "b"}, policies=slots)
+        await client.runs.ResumeRun(run_pb.ResumeRunRequest(run_id=first))
+        await client.until(first, "SUCCEEDED")

@@ -2,6 +2,30 @@
 -- an orchestrator that had not heard of the newest version began the first run of a key, others waited for as long as
 -- the rate of before had said.
 
+-- As in 0016, and besides: who is paused in its queue comes sooner too, when it is resumed.
+CREATE OR REPLACE FUNCTION come_sooner(run_ids uuid[], starts timestamptz[]) RETURNS void AS $$
+BEGIN
+    UPDATE turns SET start_at = given.start_at
+      FROM unnest(run_ids, starts) AS given (run_id, start_at)
+     WHERE turns.run_id = given.run_id;
+    WITH sooner AS (
+        UPDATE slots SET start_at = given.start_at
+          FROM unnest(run_ids, starts) AS given (run_id, start_at)
+         WHERE slots.run_id = given.run_id AND slots.start_at > given.start_at
+     RETURNING slots.run_id, slots.shard, slots.held
+    )
+    INSERT INTO inbox (shard, run_id, kind, payload, created_at)
+    SELECT sooner.shard, sooner.run_id, 'admitted', '', now() FROM sooner WHERE sooner.held;
+    WITH waiting AS MATERIALIZED (
+        SELECT runs.id, given.start_at
+          FROM unnest(run_ids, starts) AS given (run_id, start_at) JOIN runs ON runs.id = given.run_id
+         WHERE runs.state IN ('QUEUED', 'PAUSED') AND runs.wake_at > given.start_at
+           FOR UPDATE OF runs SKIP LOCKED
+    )
+    UPDATE runs SET wake_at = waiting.start_at FROM waiting WHERE runs.id = waiting.id;
+END
+$$ LANGUAGE plpgsql VOLATILE;
+
 -- As in 0016, and besides: the next run begins at the first time that comes free, if that is late enough by the rate
 -- of now for who is before it.
 CREATE OR REPLACE FUNCTION release_turns(ended uuid[]) RETURNS void AS $$
