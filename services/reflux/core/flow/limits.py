@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from reflux.core.errors import InvalidArgument
 from reflux.core.event import DEFAULT_PRIORITY
 from reflux.core.expression import ExpressionError
+from reflux.core.expression.values import scalar_text
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.reasons import Reason
 
@@ -195,13 +196,9 @@ def _key(template: Template | None, scope: Mapping[str, JsonValue], policy: str)
         return ""
     place = f"the key of policies.{policy}"
     value = _evaluate(template, scope, place)
-    match value:
-        case bool():
-            text = "true" if value else "false"
-        case str() | int() | float():
-            text = str(value)
-        case _:
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, f"{place} is a text, a number or a bool")
+    text = scalar_text(value)  # the same for 7 and 7.0, which are equal
+    if text is None:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"{place} is a text, a number or a bool")
     if not text or len(text) > MAX_KEY or "\0" in text:
         message = f"{place} has 1 to {MAX_KEY} characters, none of them NUL; of this input it has {len(text)}"
         raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
