@@ -80,6 +80,45 @@ BEGIN
 END
 $$ LANGUAGE plpgsql VOLATILE;
 
+-- As in 0016, and besides: all locks of rates come before the first row of `slots`. Who moves up by a rate may have its
+-- slot under any key: whoever ends it just now would hold its row, and wait for the rate.
+CREATE OR REPLACE FUNCTION release_slots(ended uuid[]) RETURNS uuid[] AS $$
+DECLARE
+    flow_ids uuid[];
+    keys text[];
+    handed uuid[];
+BEGIN
+    PERFORM FROM limits
+      WHERE (limits.flow_id, limits.key) IN (SELECT slots.flow_id, slots.key FROM slots WHERE run_id = ANY (ended))
+      ORDER BY limits.flow_id, limits.key
+        FOR UPDATE;
+    PERFORM FROM rates
+      WHERE (rates.flow_id, rates.key) IN (SELECT turns.flow_id, turns.key FROM turns
+                                            WHERE turns.run_id = ANY (ended) AND turns.start_at > clock_timestamp())
+      ORDER BY rates.flow_id, rates.key
+        FOR UPDATE;
+    WITH gone AS (
+        DELETE FROM slots WHERE run_id = ANY (ended) RETURNING slots.flow_id, slots.key, slots.held
+    ), given AS (
+        SELECT gone.flow_id, gone.key, count(*) FILTER (WHERE gone.held) AS held,
+               count(*) FILTER (WHERE NOT gone.held) AS queued
+          FROM gone GROUP BY gone.flow_id, gone.key
+    ), counted AS (
+        UPDATE limits SET held = limits.held - given.held, queued = limits.queued - given.queued
+          FROM given
+         WHERE limits.flow_id = given.flow_id AND limits.key = given.key
+     RETURNING limits.flow_id, limits.key
+    )
+    SELECT array_agg(counted.flow_id), array_agg(counted.key) INTO flow_ids, keys FROM counted;
+    PERFORM release_turns(ended);
+    handed := hand_slots(flow_ids, keys, '{}');
+    DELETE FROM limits
+     USING unnest(flow_ids, keys) AS looked (flow_id, key)
+     WHERE limits.flow_id = looked.flow_id AND limits.key = looked.key AND limits.held = 0 AND limits.queued = 0;
+    RETURN handed;
+END
+$$ LANGUAGE plpgsql VOLATILE;
+
 -- As in 0016, and besides: what an older version has used up of a rate is owed for one period of the newest at most.
 CREATE OR REPLACE FUNCTION admit_runs(
     run_ids uuid[], flow_ids uuid[], shards integer[], scopes text[], handles text[], priorities integer[],
