@@ -231,7 +231,7 @@ async def test_a_run_that_never_began_uses_nothing_up(begin, mesh, slots):
 
 @SLOTS
 async def test_times_that_come_free_are_used_at_the_new_rate(begin, mesh, slots):
-    """However slower it is than the one that gave them: whoever comes next begins neither at once nor beside others."""
+    """However slower than the one that gave them: who comes next begins neither at once nor beside others."""
     async with begin() as client:
         await client.save("paced", STEP, policies={"rate": {"limit": 1, "per": "1h"}, **slots})
         runs = [await client.start("paced") for _ in range(4)]

@@ -69,7 +69,15 @@ def test_what_a_flow_does_not_say():
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [("a", "a"), (7, "7"), (7.0, "7"), (1.5, "1.5"), (True, "true"), (False, "false"), ("x" * 200, "x" * 200)],
+    [
+        ("a", "a"),
+        (7, "7"),
+        (7.0, "7"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (False, "false"),
+        ("x" * 200, "x" * 200),
+    ],
 )
 def test_a_key_is_a_text_a_number_or_a_bool(value, key):
     """Kept as its text."""
