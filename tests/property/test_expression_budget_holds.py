@@ -37,6 +37,8 @@ SCOPE = {
     "percents": "%" * MAX_SIZE,
     "deep": [[[[[[[[[[[[0]]]]]]]]]]]],
     "terms": "1s" * 500_000,
+    "none": {},
+    "long": "1234567890123456789",
     "wide": "\U0001f600" * 250_000,
 }
 TOO_MUCH = [
@@ -69,6 +71,13 @@ TOO_MUCH = [
     "floats.all(x, true)",
     f"[{'wide.upperAscii(), ' * 31}].size()",
     f"[{'wide.lowerAscii(), ' * 31}].size()",
+    f"xs.map(i, {'none.a ?? ' * 6}1).size()",
+    f"xs.all(i, {' || '.join(['none.a'] * 8)})",
+    f"[timestamp(0)].map(t, range(4000).map(i, '{'%s' * 5}'.format([t, t, t, t, t])).size())",
+    "[range(2000).map(i, timestamp(i * 7919 % 10007))].map(l, range(16).map(k, l.min()))",
+    f"[timestamp(0)].map(t, [t - t].map(d, range(9000).map(i, t{' - d + d' * 5}).size()))",
+    f"range(9000).map(i, [{'int(long), ' * 4}].size())",
+    f"range(4500).map(i, [{'string(floats[i]), ' * 7}].size())",
 ]
 TOO_LARGE = [
     "big + 'a'",
@@ -86,6 +95,7 @@ TOO_LARGE = [
     "[big, 1]",
     "xs.map(i, text)",
     "xs.map(i, [i, i, i, i, i, i, i, i, i, i, i, i])",
+    f"[[timestamp(0)]]{'.map(a, a + a + a + a + a + a + a + a + a + a)' * 5}",
 ]
 
 
@@ -123,6 +133,9 @@ def test_a_value_that_is_too_large_is_refused(source: str) -> None:
         "big.size() == big.replace('a', 'b').size()",
         "objects.map(o, o.b.c)[0] ?? 1",
         "json.decode(json.encode(xs)) == xs",
+        "xs.map(i, none.a ?? i).size() == 10000",
+        "xs.map(i, int(string(i)) * 2).size() == 10000",
+        "range(2000).map(i, timestamp(2000 - i)).sort()[0] == timestamp(1)",
         "1" + " + 1" * 1_000,
         "text" + " + 'x'" * 500,
     ],
@@ -169,6 +182,20 @@ def test_a_long_sum_copies_its_parts_once(operand: str) -> None:
         return MAX_WORK - frame.work
 
     assert work(800) <= 2 * work(400) + 2
+
+
+def test_a_name_that_is_a_long_text_costs_nothing() -> None:
+    """Neither in the message, of which there may be thousands, nor in the search for what was meant."""
+    alike = {f"{'a' * 190}{number}": 1 for number in range(200)}
+    with pytest.raises(ExpressionError) as caught:
+        compile_expression("m[big]").evaluate({"m": alike, "big": BIG})
+    assert caught.value.message == f"m has no field '{'a' * 99}…'"
+    tracemalloc.start()
+    try:
+        assert compile_expression("m[big] ?? null[big] ?? null[[big]] ?? 1").evaluate(SCOPE | {"m": {}}) == 1
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_value_nested_too_deeply_is_refused() -> None:

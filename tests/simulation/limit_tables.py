@@ -130,7 +130,7 @@ class LimitTables:
     def admit(self, claims: Iterable[Claim], now: datetime) -> dict[str, Verdict]:
         """What becomes of new runs, by their ids."""
         asked = list(claims)
-        self._take(asked)
+        self._take(asked, now)
         for one in asked:
             if one.slot_key is not None and one.overflow == "queue" and one.rate_key is None:
                 self._wait(one, None)
@@ -214,8 +214,11 @@ class LimitTables:
         )
         self.limits[one.flow_id, one.slot_key].queued += 1
 
-    def _take(self, asked: Sequence[Claim]) -> None:
-        """What the newest version says holds, and of that what the newest start says."""
+    def _take(self, asked: Sequence[Claim], now: datetime) -> None:
+        """What the newest version says holds, and of that what the newest start says.
+
+        What an older one has used up of a rate is owed for one period at most.
+        """
         for one in sorted(asked, key=lambda one: one.version):
             if one.slot_key is not None:
                 limit = self.limits.setdefault((one.flow_id, one.slot_key), Limit(one.slots))
@@ -223,6 +226,9 @@ class LimitTables:
                     limit.slots, limit.version = one.slots, one.version
             if one.rate_key is not None:
                 rate = self.rates.setdefault((one.flow_id, one.rate_key), Rate(one.rate, one.per))
+                changed = (rate.runs, rate.per) != (one.rate, one.per)
+                if one.version > rate.version and changed and rate.full_at is not None:
+                    rate.full_at = min(rate.full_at, now + one.per)
                 if one.version >= rate.version:
                     rate.runs, rate.per, rate.version = one.rate, one.per, one.version
 
@@ -239,7 +245,8 @@ class LimitTables:
             waiting = sorted((turn.start_at, run_id) for run_id, turn in ahead.items() if run_id not in ended)
             rate = self.rates[place]
             if rate.full_at is not None:
-                rate.full_at -= (len(times) - len(waiting)) * rate.pace
+                free, before = times[len(waiting)], times[: len(waiting)]
+                rate.full_at = min(rate.full_at, max([free - rate.pace, *before[-1:]]) + rate.per)
             for (start_at, run_id), sooner in zip(waiting, times, strict=False):
                 if sooner < start_at:
                     self._come_sooner(run_id, sooner)

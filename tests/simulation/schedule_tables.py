@@ -97,7 +97,7 @@ class ScheduleTables:
         row = self.rows.get((p["flow_id"], p["trigger_id"]))
         if row is None or row.paused:
             return []
-        row.paused, row.revision, row.paused_at = True, row.revision + 1, self.tables.now()
+        row.paused, row.paused_at = True, self.tables.now()
         return [(True,)]
 
     def _paused(self, p: Any) -> ScheduleRow | None:

@@ -237,7 +237,7 @@ class Tables:
 
     def _come_sooner(self, run_id: str, start_at: datetime) -> None:
         run = self.runs[run_id]
-        if run.state == "QUEUED" and run.wake_at is not None:
+        if run.state in ("QUEUED", "PAUSED") and run.wake_at is not None:
             run.wake_at = min(run.wake_at, start_at)
 
     def start_runs(self, p: Any) -> list[Row]:

@@ -108,6 +108,24 @@ async def test_what_changed_meanwhile_is_not_moved(desk: Desk) -> None:
     assert await desk.rows("SELECT fired, flow_version FROM schedules") == [(0, 2)]
 
 
+async def test_a_firing_that_was_being_started_is_settled_in_the_pause(desk: Desk) -> None:
+    """However long the pause is, its run is not started a second time after it."""
+    leases = {lease.shard: lease for lease in await desk.leases()}
+    flow_id = await declared(desk, trigger())
+    store = ScheduleStore(desk.pool)
+    await due_now(desk, flow_id)
+    [due] = await look(desk, list(leases.values()))
+    await store.pause(flow_id, "t")
+    later, run_id = due.now + timedelta(minutes=1), RunId(uuid7(due.now))
+    settled = Settled(later, later, last=(due.scheduled_for, due.fire_at, run_id), fired=1)
+    assert await store.settle(due, leases[due.shard], settled)
+    assert not await store.settle(due, leases[due.shard], settled)
+    assert await look(desk, list(leases.values()), timedelta(hours=1)) == []
+    await store.resume(flow_id, trigger())
+    shown = await desk.rows("SELECT fired, last_run_id::text, scheduled_for > %s FROM schedules", due.now)
+    assert shown == [(1, run_id, True)]
+
+
 async def test_an_error_stands_until_a_firing_starts_a_run(desk: Desk) -> None:
     """Skipped firings say nothing about it."""
     leases = {lease.shard: lease for lease in await desk.leases()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
@@ -183,6 +184,40 @@ async def test_a_rate_that_changed_owes_no_more_than_one_period(desk: Desk) -> N
         "SELECT extract(epoch FROM wake_at - created_at) FROM runs WHERE id = %s", quick.run_id
     )
     assert seconds < 1
+
+
+async def test_what_an_older_version_has_used_up_is_owed_for_one_period_at_most(desk: Desk) -> None:
+    """Who had not heard of the newest version may begin the first run of a key after it."""
+    [lease, *_] = await desk.leases()
+    starter = Starter(desk.dsn)
+    async with running(starter):
+        for version, per in ((1, timedelta(days=31)), (2, timedelta(seconds=1))):
+            claim = replace(paced(1, per, RateOverflow.QUEUE), version=version)
+            await starter.start(request(lease, claim=claim))
+    [(seconds,)] = await desk.rows("SELECT extract(epoch FROM full_at - now()) FROM rates")
+    assert seconds <= 2
+
+
+async def test_runs_of_one_rate_end_side_by_side(desk: Desk) -> None:
+    """Each moves the other up, in whichever of its slots: neither waits for who waits for it."""
+
+    async def two_wait() -> bool:
+        return await desk.rows("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(2,)]
+
+    [lease, *_] = await desk.leases()
+    starter, writers = Starter(desk.dsn), (Writer(desk.dsn), Writer(desk.dsn))
+    async with running(starter, *writers):
+        rate = RateClaim("", 1, timedelta(hours=1), RateOverflow.QUEUE)
+        claims = [Claim(slot=SlotClaim(key, 9, Overflow.QUEUE), rate=rate) for key in "abcd"]
+        runs = [(await starter.start(request(lease, claim=claim))).run_id for claim in claims]
+        async with desk.session() as other:
+            await other.execute("BEGIN; SELECT FROM rates FOR UPDATE")
+            ends = [writer.submit(end(lease, run)) for writer, run in zip(writers, runs[1:3], strict=True)]
+            await until(two_wait)
+            await other.execute("COMMIT")
+        await asyncio.gather(*ends)
+    assert [writer.stats.repeated for writer in writers] == [0, 0], "one was the victim of a deadlock"
+    assert await desk.rows("SELECT count(*) FROM turns") == [(1,)]
 
 
 async def test_a_key_of_refused_runs_leaves_no_row(desk: Desk) -> None:

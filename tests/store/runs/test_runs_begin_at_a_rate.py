@@ -229,6 +229,25 @@ async def test_a_run_that_never_began_uses_nothing_up(begin, mesh, slots):
     assert [minutes_until(run, runs[0]) for run in (*waits, last)] == [60, 120, 180, 60]
 
 
+@SLOTS
+async def test_times_that_come_free_are_used_at_the_new_rate(begin, mesh, slots):
+    """However slower than the one that gave them: who comes next begins neither at once nor beside others."""
+    async with begin() as client:
+        await client.save("paced", STEP, policies={"rate": {"limit": 1, "per": "1h"}, **slots})
+        runs = [await client.start("paced") for _ in range(4)]
+        await client.replace(
+            "paced", {**STEP, "id": "b"}, policies={"rate": {"limit": 1, "per": "10h"}, **slots}
+        )
+        for run in runs[2:]:
+            await client.cancel(run["id"])
+        behind = await client.run((await client.start("paced"))["id"])
+        for run in (runs[1], behind):
+            await client.cancel(run["id"])
+        alone = await client.run((await client.start("paced"))["id"])
+
+    assert [minutes_until(run, runs[0]) for run in (behind, alone)] == [660, 60]
+
+
 async def test_the_newest_run_begins_at_a_rate_too(begin, mesh):
     """Each newer one takes the place of the one that waits, and its time with it: one does begin."""
     policies = {"concurrency": {"limit": 1, "overflow": "cancel_oldest"}, "rate": {"limit": 1, "per": "2s"}}
@@ -262,3 +281,15 @@ async def test_a_queued_run_that_is_paused_keeps_its_time(begin, mesh):
 
     assert paused["state"] == "PAUSED"
     assert begun >= until
+
+
+@SLOTS
+async def test_a_queued_run_that_is_paused_comes_sooner_too(begin, mesh, slots):
+    """With a version that has no rate it begins when it is resumed."""
+    async with begin() as client:
+        first, _ = await queued_behind_a_rate(client, slots)
+        await client.runs.PauseRun(run_pb.PauseRunRequest(run_id=first))
+        await client.until(first, "PAUSED")
+        await client.replace("paced", {**STEP, "id": "b"}, policies=slots)
+        await client.runs.ResumeRun(run_pb.ResumeRunRequest(run_id=first))
+        await client.until(first, "SUCCEEDED")

@@ -99,6 +99,16 @@ def test_a_long_line_is_shown_around_the_place() -> None:
     assert shown[caret.index("^") :] == "nope"
 
 
+@pytest.mark.parametrize(
+    ("before", "columns"),
+    [("'価格' + ", 9), ("'😀😀' + ", 9), ("'e\u0301' + ", 6), ("'\u200b' + ", 6), ("'é' + ", 6)],
+)
+def test_the_caret_stands_below_characters_of_any_width(before: str, columns: int) -> None:
+    """A terminal gives two columns to some of them, and none to what is drawn over another one."""
+    *_, caret = refusal(before + "nope()").render().split("\n")
+    assert caret == " " * (2 + columns) + "^"
+
+
 def test_a_message_never_shows_a_value() -> None:
     """A message may be logged; the data of a run may not."""
     for source in (

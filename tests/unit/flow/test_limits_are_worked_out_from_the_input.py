@@ -15,6 +15,7 @@ from reflux.core.flow.limits import (
     Overflow,
     RateClaim,
     RateOverflow,
+    Said,
     SlotClaim,
     claim_of,
 )
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 
 def claim(given: JsonValue, variables: dict[str, JsonValue] | None = None, **policies: Any) -> Claim:
     """What a run of a flow with these policies asks for."""
+    return claim_of(given, said(variables, **policies))
+
+
+def said(variables: dict[str, JsonValue] | None = None, version: int = 0, **policies: Any) -> Said:
+    """What a version with these policies says."""
     flow = flow_of(node("a"), policies=policies, vars=variables or {})
-    return claim_of(flow.limits, given, flow.vars)
+    return Said(flow.limits, flow.vars, version)
 
 
 def test_a_flow_without_limits_asks_for_nothing():
@@ -63,7 +69,15 @@ def test_what_a_flow_does_not_say():
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [("a", "a"), (7, "7"), (1.5, "1.5"), (True, "true"), (False, "false"), ("x" * 200, "x" * 200)],
+    [
+        ("a", "a"),
+        (7, "7"),
+        (7.0, "7"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (False, "false"),
+        ("x" * 200, "x" * 200),
+    ],
 )
 def test_a_key_is_a_text_a_number_or_a_bool(value, key):
     """Kept as its text."""
@@ -92,3 +106,31 @@ def test_what_cannot_be_evaluated_says_where():
     with pytest.raises(InvalidArgument, match=r"policies\.concurrency .*shop") as refused:
         claim({}, concurrency={"key": "{{ input.shop }}", "limit": 1})
     assert refused.value.reason is Reason.EXPRESSION_FAILED
+
+
+SLOT: Any = {"limit": 1}
+RATE: Any = {"limit": 5, "per": "1s"}
+BY_SHOP: Any = {"key": "{{ input.shop }}"}
+ONE_SLOT = SlotClaim("", 1, Overflow.QUEUE)
+FIVE_RUNS = RateClaim("", 5, timedelta(seconds=1), RateOverflow.QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("newest", "own", "asked"),
+    [
+        ({"concurrency": SLOT, "priority": "{{ input.new }}"}, {}, Claim(5, ONE_SLOT, None, 2)),
+        ({"concurrency": SLOT, "priority": "{{ input.new }}"}, {"priority": 9}, Claim(9, ONE_SLOT, None, 2)),
+        ({"concurrency": SLOT, "rate": RATE | BY_SHOP}, {}, Claim(5, ONE_SLOT, None, 1)),
+        (
+            {"concurrency": SLOT | BY_SHOP, "rate": RATE},
+            {"concurrency": SLOT},
+            Claim(5, ONE_SLOT, FIVE_RUNS, 1),
+        ),
+        ({}, {"concurrency": SLOT}, NO_CLAIM),
+    ],
+)
+def test_what_an_input_of_before_does_not_give_loosens_no_other_limit(
+    newest: dict[str, Any], own: dict[str, Any], asked: Claim
+) -> None:
+    """Only what cannot be worked out of it is as the run's own version says."""
+    assert claim_of({}, said(version=2, **newest), said(version=1, **own)) == asked

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reflux.core.expression.errors import ErrorCode, Fault
+from reflux.core.expression.errors import FINAL, ErrorCode, Fault
 
 MAX_SOURCE = 4_096  # characters of one expression
 MAX_ITERATIONS = 10_000  # of all macros of one evaluation together
@@ -30,9 +30,13 @@ MAX_SIZE = 1 << 20  # of one value, as weighed below, near its length as JSON
 # `core.document`.
 VALUE_WEIGHT = 8  # of null, a bool, a number, and of a string besides its characters
 CONTAINER_WEIGHT = 24  # of a list or a map besides its parts
+TIME_WEIGHT = 64  # of a time, which becomes text of about half of that: what a result holds is not work
+
+TIME_WORK = 12  # units for making a time, or its text
 
 _WRITE = 5  # 2**5 characters built are one unit
 _READ = 8  # 2**8 characters scanned are one unit
+_FAULT = 12  # units for an error that is passed over: it was made, and came up to who does that
 
 
 @dataclass(slots=True)
@@ -97,6 +101,16 @@ class Budget:
                 "move lists of this length into a step",
             )
         self.spend(count * cost)
+
+    def absorb(self, fault: Fault) -> None:
+        """Pay for an error that is passed over.
+
+        Raises:
+            Fault: this one, if it is final; BUDGET_WORK.
+        """
+        if fault.code in FINAL:
+            raise fault
+        self.spend(_FAULT)
 
     def read(self, length: int) -> None:
         """Pay for scanning `length` characters once.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reflux.core.expression.errors import FINAL, ErrorCode, Fault
+from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.nodes import Macro
 from reflux.core.expression.operators import truth
 from reflux.core.expression.values import Value, kind, with_article
@@ -33,7 +33,8 @@ def logic(operands: tuple[tuple[Run, int], ...], *, absorbing: bool) -> Run:
                 if truth(operand(frame), where) is absorbing:
                     return absorbing
             except Fault as fault:
-                first = first or _absorb(fault.at(position))
+                frame.absorb(fault.at(position))
+                first = first or fault
         if first is not None:
             raise first
         return not absorbing
@@ -65,6 +66,7 @@ def coalesce(operands: tuple[Run, ...], last: Run) -> Run:
             except Fault as fault:
                 if fault.code is not ErrorCode.MISSING_FIELD:
                     raise
+                frame.absorb(fault)
             else:
                 if value is not None:
                     return value
@@ -121,7 +123,8 @@ def _decide(frame: Frame, items: Collection[Value], loop: Loop, *, deciding: boo
             if truth(body(frame), "the condition") is deciding:
                 return True
         except Fault as fault:
-            first = first or _absorb(fault)
+            frame.absorb(fault)
+            first = first or fault
     if first is not None:
         raise first
     return False
@@ -166,10 +169,3 @@ _FINISH: dict[Macro, Callable[[Frame, Collection[Value], Loop], Value]] = {
     Macro.MAP: _map,
     Macro.FILTER: _filter,
 }
-
-
-def _absorb(fault: Fault) -> Fault:
-    """The fault, to be remembered; one of the budget is raised at once."""
-    if fault.code in FINAL:
-        raise fault
-    return fault

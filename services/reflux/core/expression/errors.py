@@ -14,6 +14,7 @@ Messages name fields and kinds, never values, so that a message may be logged.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+MAX_NAME = 100  # characters of a name in a message
+_SPELT = 40  # characters of a name of which a "did you mean" looks at the spelling
 _WINDOW = 100  # characters of the source line that render() shows
-_CHOICES = 200  # names a "did you mean" looks at
+_CHOICES = 100  # names a "did you mean" looks at
 
 
 class ErrorCode(StrEnum):
@@ -86,7 +89,8 @@ class ExpressionProblem(Exception):
         where = [f"  at {self.pointer}"] if self.pointer else []
         if not self.source:  # it concerns a document as a whole
             return "\n".join([self.message, *where])
-        return "\n".join([self.message, *where, f"  {shown}", "  " + " " * (column - shift) + "^"])
+        indent = " " * sum(map(_columns, shown[: column - shift]))
+        return "\n".join([self.message, *where, f"  {shown}", f"  {indent}^"])
 
 
 class ExpressionSyntaxError(ExpressionProblem):
@@ -122,9 +126,22 @@ class Fault(Exception):
 
     def report(self, source: str, pointer: str = "") -> ExpressionError:
         """The public error for this fault."""
-        close = difflib.get_close_matches(self.wanted, islice(self.choices, _CHOICES), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return ExpressionError(self.message + hint, self.code, self.position or 0, source, pointer)
+        message = self.message + self._hint()
+        return ExpressionError(message, self.code, self.position or 0, source, pointer)
+
+    def _hint(self) -> str:
+        if len(self.wanted) > _SPELT:  # comparing takes as long as the lengths multiplied
+            return ""
+        known = [name for name in islice(self.choices, _CHOICES) if len(name) <= _SPELT]
+        close = difflib.get_close_matches(self.wanted, known, n=1)
+        return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _columns(character: str) -> int:
+    """How many columns a terminal gives to it: none to what is drawn over the one before (UAX #11)."""
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def missing(code: ErrorCode, message: str, position: int, wanted: str, choices: Iterable[str]) -> Fault:

@@ -67,7 +67,7 @@ class Timestamp:
 
     def __str__(self) -> str:
         whole, rest = divmod(self.nanoseconds, SECOND)
-        return f"{_EPOCH + timedelta(seconds=whole):%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + _fraction(rest) + "Z"
+        return f"{(_EPOCH + timedelta(seconds=whole)).isoformat()[:19]}{_fraction(rest)}Z"
 
     def calendar(self, zone: str) -> datetime:
         """Date and time of day, to the microsecond, in `zone`: `UTC` or an offset like `+02:00`.
@@ -134,6 +134,8 @@ def parse_duration(text: str) -> Duration:
 
 def _fraction(nanoseconds: int) -> str:
     """None, 3, 6 or 9 digits, as protobuf JSON writes them."""
+    if not nanoseconds:
+        return ""
     digits = f"{nanoseconds:09d}"
     while digits.endswith("000"):
         digits = digits[:-3]

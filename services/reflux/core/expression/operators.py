@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, TypeAlias
 
 from reflux.core.document import MAX_DEPTH
+from reflux.core.expression.budget import TIME_WORK
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import Duration, Timestamp
 from reflux.core.expression.values import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from reflux.core.expression.budget import Budget
 
 _LONG = 256  # characters from which comparing strings is paid for
+_TIMES = 4  # units for the order of two times
 _ENTER = 6  # units for going into two lists or maps, beside their elements
 _KEYS = frozenset({bool, int, float, str})  # what may be asked for; only a string is ever found
 _ORDERED = frozenset({bool, int, float, str, Timestamp, Duration})
@@ -56,12 +58,13 @@ def add(budget: Budget, left: Value, right: Value) -> Value:
         budget.build_items(len(left) + len(right))
         return left + right
     if a in TIMES and b in TIMES and Duration in {a, b}:
+        budget.spend(TIME_WORK)
         total = left.nanoseconds + right.nanoseconds
         return Duration(total) if a is b else Timestamp(total)
     raise _no_overload("+", left, right)
 
 
-def subtract(_budget: Budget, left: Value, right: Value) -> Value:
+def subtract(budget: Budget, left: Value, right: Value) -> Value:
     """`-`: numbers, times and durations."""
     a, b = type(left), type(right)
     if a is int and b is int:
@@ -70,6 +73,7 @@ def subtract(_budget: Budget, left: Value, right: Value) -> Value:
         first, second = to_double(left), to_double(right)
         return first - second
     if a in TIMES and (b is a or b is Duration):
+        budget.spend(TIME_WORK)
         rest = left.nanoseconds - right.nanoseconds
         return Duration(rest) if a is b else Timestamp(rest)
     raise _no_overload("-", left, right)
@@ -165,6 +169,8 @@ def comparable(budget: Budget, operator: str, left: Value, right: Value) -> None
         raise _no_overload(operator, left, right)
     if a is str:
         budget.read(min(len(left), len(right)))
+    elif a in TIMES:
+        budget.spend(_TIMES)
 
 
 def less(budget: Budget, left: Value, right: Value) -> bool:

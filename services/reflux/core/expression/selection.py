@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reflux.core.expression.errors import ErrorCode, Fault, missing
+from reflux.core.expression.errors import MAX_NAME, ErrorCode, Fault, missing
 from reflux.core.expression.values import Value, kind, with_article
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def root(name: str, position: int) -> Run:
             return frame.scope[name]
         except KeyError:
             scope = frame.scope
-        message = f"there is no {name!r} here"
+        message = f"there is no {_quoted(name)} here"
         raise missing(ErrorCode.UNKNOWN_ROOT, message, position, name, scope)
 
     return run
@@ -137,8 +137,15 @@ def _index(key: Value, position: int) -> int:
 
 def _no_field(holder: Value, name: Value, what: str, position: int) -> Fault:
     if isinstance(holder, Mapping):
-        message = f"{what} has no field {name!r}"
+        message = f"{what} has no field {_quoted(name)}"
         return missing(ErrorCode.MISSING_FIELD, message, position, name, holder)
     if holder is None:
-        return Fault(ErrorCode.MISSING_FIELD, f"{what} is null, so it has no field {name!r}", position)
+        return Fault(ErrorCode.MISSING_FIELD, f"{what} is null, so it has no field {_quoted(name)}", position)
     return Fault(ErrorCode.WRONG_TYPE, f"{what} is {with_article(kind(holder))}; it has no fields", position)
+
+
+def _quoted(name: Value) -> str:
+    """A name in a message; one that is computed may be as long as any text, or none at all."""
+    if type(name) is str:
+        return repr(name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…")
+    return with_article(kind(name)) if isinstance(name, list | dict) else str(name)

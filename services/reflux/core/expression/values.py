@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import orjson
 
 from reflux.core.document import MAX_DEPTH
-from reflux.core.expression.budget import CONTAINER_WEIGHT, MAX_SIZE, VALUE_WEIGHT, Budget, too_large
+from reflux.core.expression.budget import (
+    CONTAINER_WEIGHT,
+    MAX_SIZE,
+    TIME_WEIGHT,
+    TIME_WORK,
+    VALUE_WEIGHT,
+    Budget,
+    too_large,
+)
 from reflux.core.expression.errors import ErrorCode, Fault
 from reflux.core.expression.moments import Duration, Timestamp
 
@@ -203,6 +211,9 @@ class Sealer:
             self._take(VALUE_WEIGHT)
             return value
         if form in TIMES:
+            if self._budget is not None:
+                self._budget.spend(TIME_WORK)
+            self._take(TIME_WEIGHT)
             return str(value)
         kind(value)
         raise AssertionError(form)

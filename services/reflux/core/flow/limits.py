@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from reflux.core.errors import InvalidArgument
 from reflux.core.event import DEFAULT_PRIORITY
 from reflux.core.expression import ExpressionError
+from reflux.core.expression.values import scalar_text
 from reflux.core.flow.problems import ProblemCode
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from reflux.core.document import JsonValue
     from reflux.core.expression import Reference, Template
@@ -129,25 +130,63 @@ class Claim:
 NO_CLAIM: Final = Claim()
 
 
-def claim_of(limits: Limits, value: JsonValue, variables: Mapping[str, JsonValue], version: int = 0) -> Claim:
-    """What a run with this input asks for by the limits of a version.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a version of a flow says."""
+
+    limits: Limits
+    variables: Mapping[str, JsonValue]
+    version: int = 0
+
+
+def claim_of(value: JsonValue, newest: Said, own: Said | None = None) -> Claim:
+    """What a run with this input asks for, by the newest version of its flow.
+
+    An input of before may not give all that the newest version works out of it: for that limit, or the
+    priority, and no other, what the run's `own` version says holds.
 
     Raises:
         InvalidArgument: a key or the priority cannot be worked out of this input, or is not one.
     """
-    if limits is NO_LIMITS:
+    if newest.limits is NO_LIMITS:
         return NO_CLAIM
-    scope: dict[str, JsonValue] = {"input": value, "vars": dict(variables)}
-    slot, rate = limits.concurrency, limits.rate
-    return Claim(
-        priority=_priority(limits.priority, scope),
-        slot=None
-        if slot is None
-        else SlotClaim(_key(slot.key, scope, "concurrency"), slot.limit, slot.overflow),
-        rate=None
-        if rate is None
-        else RateClaim(_key(rate.key, scope, "rate"), rate.limit, rate.per, rate.overflow),
-        version=version,
+    priority, _ = _worked_out(_priority, value, newest, own)
+    slot, of_slot = _worked_out(_slot, value, newest, own)
+    rate, of_rate = _worked_out(_rate, value, newest, own)
+    return Claim(priority, slot, rate, min(of_slot, of_rate))
+
+
+WorkedOutT = TypeVar("WorkedOutT")
+
+
+def _worked_out(
+    part: Callable[[Limits, Mapping[str, JsonValue]], WorkedOutT],
+    value: JsonValue,
+    newest: Said,
+    own: Said | None,
+) -> tuple[WorkedOutT, int]:
+    """A part of a claim, and the version that it is of."""
+    try:
+        return part(newest.limits, {"input": value, "vars": dict(newest.variables)}), newest.version
+    except InvalidArgument:
+        if own is None:
+            raise
+    return _worked_out(part, value, own, None)
+
+
+def _slot(limits: Limits, scope: Mapping[str, JsonValue]) -> SlotClaim | None:
+    said = limits.concurrency
+    if said is None:
+        return None
+    return SlotClaim(_key(said.key, scope, "concurrency"), said.limit, said.overflow)
+
+
+def _rate(limits: Limits, scope: Mapping[str, JsonValue]) -> RateClaim | None:
+    said = limits.rate
+    return (
+        None
+        if said is None
+        else RateClaim(_key(said.key, scope, "rate"), said.limit, said.per, said.overflow)
     )
 
 
@@ -157,20 +196,17 @@ def _key(template: Template | None, scope: Mapping[str, JsonValue], policy: str)
         return ""
     place = f"the key of policies.{policy}"
     value = _evaluate(template, scope, place)
-    match value:
-        case bool():
-            text = "true" if value else "false"
-        case str() | int() | float():
-            text = str(value)
-        case _:
-            raise InvalidArgument(Reason.ARGUMENT_INVALID, f"{place} is a text, a number or a bool")
+    text = scalar_text(value)  # the same for 7 and 7.0, which are equal
+    if text is None:
+        raise InvalidArgument(Reason.ARGUMENT_INVALID, f"{place} is a text, a number or a bool")
     if not text or len(text) > MAX_KEY or "\0" in text:
         message = f"{place} has 1 to {MAX_KEY} characters, none of them NUL; of this input it has {len(text)}"
         raise InvalidArgument(Reason.ARGUMENT_INVALID, message)
     return text
 
 
-def _priority(given: Template | int, scope: Mapping[str, JsonValue]) -> int:
+def _priority(limits: Limits, scope: Mapping[str, JsonValue]) -> int:
+    given = limits.priority
     if isinstance(given, int):
         return given
     value = _evaluate(given, scope, "policies.priority")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reflux.core.errors import InvalidArgument
-from reflux.core.flow.limits import Claim, claim_of
+from reflux.core.flow.limits import Claim, Said, claim_of
 from reflux.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -32,15 +32,19 @@ def check_input(flow: Resolved, document: Json) -> None:
 def claim(flow: Resolved, document: Json) -> Claim:
     """What a run with this input asks for before it may begin, by the limits of the flow's newest version.
 
-    An input of before may give none of the keys that the newest version asks for: then what its own version
-    says holds for the run, and for no other.
+    An input of before may not give a key that the newest version asks for: then what its own version says of
+    that limit holds for the run, and for no other.
 
     Raises:
         InvalidArgument: it gives no key that the flow asks for.
     """
-    if (newest := flow.newest) is not None:
-        try:
-            return claim(newest, document)
-        except InvalidArgument:
-            pass
-    return claim_of(flow.flow.limits, document.value, flow.flow.vars, flow.version)
+    own = _said(flow)
+    return (
+        claim_of(document.value, own)
+        if flow.newest is None
+        else claim_of(document.value, _said(flow.newest), own)
+    )
+
+
+def _said(flow: Resolved) -> Said:
+    return Said(flow.flow.limits, flow.flow.vars, flow.version)

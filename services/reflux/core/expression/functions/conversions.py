@@ -37,10 +37,13 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _LONG_DIGITS = re.compile(r"[0-9]{19}")
 _LONG_INT = re.compile(r"(?<![-+.\w])-?[0-9]{19,}(?![.\w])", re.ASCII)
 _PARSING = 30  # units of work for reading a time
+_NUMBER = 6  # for reading a number, or writing a double or a time
+_SPELT = frozenset({str, bool, int})  # whose text costs nothing
 _BOOLS = {"true": True, "false": False}
 
 
-def to_int(_budget: Budget, value: Value) -> int:
+def to_int(budget: Budget, value: Value) -> int:
+    budget.spend(_NUMBER)
     match value:
         case int():
             return checked_int(value)
@@ -56,13 +59,16 @@ def to_int(_budget: Budget, value: Value) -> int:
             return checked_int(int(value))
 
 
-def to_double(_budget: Budget, value: Value) -> float:
+def to_double(budget: Budget, value: Value) -> float:
+    budget.spend(_NUMBER)
     if type(value) is str and _DOUBLE.fullmatch(value) is None:
         raise Fault(ErrorCode.BAD_VALUE, "this text is no number")
     return as_double(float(value) if type(value) is str else value)
 
 
-def to_string(_budget: Budget, value: Value) -> str:
+def to_string(budget: Budget, value: Value) -> str:
+    if type(value) not in _SPELT:
+        budget.spend(_NUMBER)
     return scalar_text(value) or ""
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reflux.core.expression.budget import Budget
 
 _SPACE = " \t\n\r\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_CLAUSE_WORK = 16  # units for writing a value
 _CLAUSE = re.compile(r"%(?:\.([0-9]{1,2}))?([a-zA-Z%]?)")
 
 
@@ -123,7 +124,7 @@ def trim(budget: Budget, text: str) -> str:
 
 def format_text(budget: Budget, pattern: str, values: list[Value]) -> str:
     budget.build_text(len(pattern))
-    budget.spend(pattern.count("%") * 8)
+    budget.spend(pattern.count("%") * _CLAUSE_WORK)
     parts: list[str] = []
     position = used = 0
     for clause in _CLAUSE.finditer(pattern):
