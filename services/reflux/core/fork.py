@@ -117,6 +117,8 @@ def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
     """
     if origin.phase not in (RunPhase.FAILED, RunPhase.CANCELED):
         message = f"run {origin.id} is {origin.phase}: only a run that FAILED or was CANCELED can be retried"
+        if origin.parked:
+            message += f"; say first what became of step {next(iter(origin.parked))} (:complete)"
         raise Refused(Reason.RUN_NOT_FAILED, message, metadata={"run_id": origin.id, "state": origin.phase})
     for path in origin.unresolved_effects:
         run = origin.steps.get(path)

@@ -122,6 +122,14 @@ def test_only_what_failed_or_was_canceled_can_be_retried():
     assert refused.value.reason == "RUN_NOT_FAILED"
 
 
+def test_a_parked_run_says_what_has_to_be_said_first():
+    """A person decides about its step; then it ends, or goes on by itself."""
+    flow = flow_of(node("pay"))
+    origin = Walk(flow, {"pay": [ambiguous("pay@1")]}, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
+    with pytest.raises(Refused, match="say first what became of step pay"):
+        plan_retry(origin.state, flow)
+
+
 def test_an_effect_that_nobody_knows_is_not_repeated_by_a_retry():
     """A person must name the step to say that it may happen again."""
     flow = flow_of(node("pay"))
