@@ -196,8 +196,8 @@ class _Planner:
     def retry(self) -> ForkPlan:
         """The same of a retry, in which steps that had begun a run go on from that.
 
-        Nothing goes on from a point that stands on what is done anew: it comes after that. A step that somebody
-        has skipped stays so wherever it stands: a retry repeats what failed, not what was decided.
+        Nothing goes on from a point that stands on what is done anew: it comes after that. A step that
+        somebody has skipped stays so after it, too: a retry repeats what failed, not what was decided.
         """
         self._keeps_decisions = True
         undone = sorted(path for path in self._undone if same_place(self._origin.flow, self._target, path))
