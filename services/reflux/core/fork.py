@@ -119,6 +119,8 @@ def plan_retry(origin: RunState, target: Flow) -> ForkPlan:
     """
     if origin.phase not in (RunPhase.FAILED, RunPhase.CANCELED):
         message = f"run {origin.id} is {origin.phase}: only a run that FAILED or was CANCELED can be retried"
+        if origin.parked:
+            message += f"; say first what became of step {next(iter(origin.parked))} (:complete)"
         raise Refused(Reason.RUN_NOT_FAILED, message, metadata={"run_id": origin.id, "state": origin.phase})
     for path in origin.unresolved_effects:
         run = origin.steps.get(path)
@@ -169,6 +171,7 @@ class _Planner:
         self._formers = Formers(origin, target)
         self._handed = origin.created.origin.children if origin.created.origin is not None else {}
         self._going_on: frozenset[StepPath] = frozenset()
+        self._keeps_decisions = False
         self._children: dict[StepPath, FormerChild] = {}
         self._cut = Cut()
         self._undone = undone(origin)
@@ -192,8 +195,10 @@ class _Planner:
     def retry(self) -> ForkPlan:
         """The same of a retry, in which steps that had begun a run go on from that.
 
-        Nothing goes on from a point that stands on what is done anew: it comes after that.
+        Nothing goes on from a point that stands on what is done anew: it comes after that. A step that
+        somebody has skipped stays so after it, too: a retry repeats what failed, not what was decided.
         """
+        self._keeps_decisions = True
         undone = sorted(path for path in self._undone if same_place(self._origin.flow, self._target, path))
         self._points = tuple(filter(self._is_first, dict.fromkeys((*self._points, *undone))))
         self._going_on = frozenset(self._points) - self._undone
@@ -230,7 +235,9 @@ class _Planner:
 
     def _step(self, path: StepPath, run: StepRun) -> None:
         why = self._cut.why(self._origin.flow, path)
-        if why is not None:
+        if self._stays_skipped(path, run.skip_reason):
+            self._keep(path, run)
+        elif why is not None:
             self._do_anew(path, run, Why.UNDONE if path in self._undone else why)
         elif not same_place(self._origin.flow, self._target, path):
             self._check_known(path, run)
@@ -244,6 +251,16 @@ class _Planner:
         else:
             self._check_known(path, run)
             self._do_anew(path, run, _why_not_kept(run))
+
+    def _stays_skipped(self, path: StepPath, reason: SkipReason | None) -> bool:
+        """Whether somebody has skipped it, and a retry comes to it again in a list that goes on."""
+        if not self._keeps_decisions or reason is not SkipReason.HAND or path in self._cut.points:
+            return False
+        flow, cut = self._origin.flow, self._cut
+        _, *containers = around(flow, path)
+        going_on = all(cut.why(flow, each) is None for each in containers)
+        going_on = going_on and (path in cut.after or cut.why(flow, path) is None)
+        return going_on and same_place(flow, self._target, path)
 
     def _stands(self, path: StepPath, run: StepRun) -> bool:
         """Whether its own outcome is one to keep."""
@@ -330,7 +347,7 @@ class _Planner:
             why, step = self._why(path), self._origin.flow.steps[split(path)[1]]
             if why is None and self._would_end(path, held):
                 why = Why.FAILED
-            if why is None:
+            if why is None or self._stays_skipped(path, held.skip_reason):
                 self._kept.append(held)
             elif held.state in (StepState.SUCCEEDED, StepState.FAILED) or acted_before(held, step):
                 self._anew.append(Anew(path, why, held.state, acted_before(held, step)))

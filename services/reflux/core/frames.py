@@ -1,7 +1,8 @@
 """How a run moves: lists of steps are entered, their steps settle, and lists and containers end.
 
 - A step is *ready* once all it waits for have settled; `pending` counts what is missing, so that settling a
-  step costs its dependants only, never a scan.
+  step costs its dependants only, never a scan. One that a person has skipped before its turn is settled, and
+  what waits for it is not ready before that turn has come.
 - A list that was entered is a **frame**. It is *over* once none of its steps is unsettled. What that means
   for its container is the container's rule (`_frame_over`): the next iteration begins, the race is won, or
   the container is *closable*, and the walker decides what follows.
@@ -23,7 +24,7 @@ from operator import attrgetter
 from reflux.core import clocks, compensation, cost
 from reflux.core import event as ev
 from reflux.core.document import Json, JsonValue
-from reflux.core.event import RunPhase, StepState
+from reflux.core.event import SETTLED, RunPhase, StepState
 from reflux.core.flow.model import (
     Flow,
     ForeachAction,
@@ -142,17 +143,34 @@ def settle(
         show(state, path, run)
         compensation.remember(state, path, run)
     frame.open -= 1
-    for name in run.step.dependants:
-        dependant = StepPath(run.prefix + name)
-        state.pending[dependant] -= 1
-        if not state.pending[dependant] and state.steps[dependant].state is StepState.PENDING:
-            state.ready[dependant] = None
+    if not state.pending.get(path):
+        _free_dependants(state, path)
     if to is StepState.FAILED and run.step.on_error is OnError.FAIL:
         _frame_failed(state, frame, Closing(RunPhase.FAILED, failure=run.failure), time)
     if not frame.open:
         _frame_over(state, frame, time)
     if run.undoes is not None:
         compensation.begin_next(state)
+
+
+def _free_dependants(state: RunState, path: StepPath) -> None:
+    """Lets those that wait for a step wait for one less.
+
+    A step that was settled before its turn frees its own only when that comes: else they would overtake what
+    it had waited for.
+    """
+    turns = [path]
+    while turns:
+        run = state.steps[turns.pop()]
+        for name in run.step.dependants:
+            dependant = StepPath(run.prefix + name)
+            state.pending[dependant] -= 1
+            if state.pending[dependant]:
+                continue
+            if state.steps[dependant].state is StepState.PENDING:
+                state.ready[dependant] = None
+            elif state.steps[dependant].state in SETTLED:
+                turns.append(dependant)
 
 
 def skip_all(state: RunState, scope: Scope, prefix: str, time: datetime) -> None:

@@ -337,9 +337,21 @@ class RunState:
             yield path
 
     def waits_for(self, path: StepPath) -> list[StepPath]:
-        """The steps that must settle before this one is looked at, and have not."""
-        run = self.steps[path]
-        return [name for name in _paths(run.prefix, run.step.after) if self.steps[name].state not in SETTLED]
+        """The steps that must settle before this one is looked at, and have not.
+
+        Of one that was skipped before its turn: what it had waited for itself.
+        """
+        missing: dict[StepPath, None] = {}
+        asked, seen = [path], {path}
+        while asked:
+            run = self.steps[asked.pop()]
+            for each in _paths(run.prefix, run.step.after):
+                if self.steps[each].state not in SETTLED:
+                    missing[each] = None
+                elif self.pending.get(each) and each not in seen:
+                    seen.add(each)
+                    asked.append(each)
+        return list(missing)
 
 
 def _paths(prefix: str, ids: tuple[StepPath, ...]) -> tuple[StepPath, ...]:

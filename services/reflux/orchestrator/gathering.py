@@ -139,6 +139,7 @@ class Flight:
         for companion in self._aboard:
             companion.flight = self
         self._task = tasks.create_task(self._fly())
+        self._task.add_done_callback(self._ended)
 
     def left_by_one(self) -> None:
         """Nobody waits for one of its attempts any more."""
@@ -169,8 +170,11 @@ class Flight:
         finally:
             for timer in timers:
                 timer.cancel()
-            self._free()
-            self._give(self._places)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        """No `finally` of `_fly`: a task that is cancelled before its first step comes to none."""
+        self._free()
+        self._give(self._places)
 
     def _leave(self) -> list[Order]:
         """The orders as they go out: one call, and its first attempt stands for it in the retry budget."""

@@ -324,7 +324,7 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
         if len(output) > MAX_DOCUMENT_BYTES:
             raise TargetFault(
                 grpc.StatusCode.OUT_OF_RANGE,
-                f"the output has {len(output)} bytes; at most {MAX_DOCUMENT_BYTES} fit into a run",
+                f"the output of step {call.step} is {len(output)} bytes; the limit is {MAX_DOCUMENT_BYTES}",
                 reason=Reason.OUTPUT_TOO_LARGE,
                 metadata={"size": str(len(output)), "limit": str(MAX_DOCUMENT_BYTES)},
             )

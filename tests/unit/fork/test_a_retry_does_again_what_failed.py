@@ -6,9 +6,11 @@ import pytest
 
 from reflux.core.effect import EffectClass
 from reflux.core.errors import Refused
+from reflux.core.event import Choice, SkipReason
 from reflux.core.fork import plan_retry
+from reflux.core.names import StepPath
 from reflux.core.reasons import Reason
-from reflux.core.word import Terminate, WordId
+from reflux.core.word import Overrule, Terminate, WordId
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node
 from tests.unit.fork.forks import calls, forked, retried
 
@@ -120,6 +122,26 @@ def test_only_what_failed_or_was_canceled_can_be_retried():
     with pytest.raises(Refused, match="SUCCEEDED") as refused:
         plan_retry(origin.state, origin.flow)
     assert refused.value.reason == "RUN_NOT_FAILED"
+
+
+def test_what_somebody_has_skipped_stays_skipped():
+    """Also after what is done again, and by a retry of the retry: somebody has paid in cash."""
+    flow = flow_of({"id": "w", "wait": {"for": "1s"}}, node("a"), node("pay"), node("z"))
+    origin = Walk(flow, {"a": [failed()]})
+    origin.say(Overrule(WordId("d"), "ada", StepPath("pay"), Choice.SKIP, "in cash")).run()
+    once = retried(origin, {"a": [failed()]})
+    again = retried(once)
+    assert (calls(once), calls(again)) == (["a"], ["a", "z"])
+    assert again.state.steps[StepPath("pay")].skip_reason is SkipReason.HAND
+    assert calls(forked(origin, "a")) == ["a", "pay", "z"]
+
+
+def test_a_parked_run_says_what_has_to_be_said_first():
+    """A person decides about its step; then it ends, or goes on by itself."""
+    flow = flow_of(node("pay"))
+    origin = Walk(flow, {"pay": [ambiguous("pay@1")]}, effects={"pay": EffectClass.AT_MOST_ONCE}).run()
+    with pytest.raises(Refused, match="say first what became of step pay"):
+        plan_retry(origin.state, flow)
 
 
 def test_an_effect_that_nobody_knows_is_not_repeated_by_a_retry():

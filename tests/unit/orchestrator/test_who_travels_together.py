@@ -194,6 +194,20 @@ async def test_every_attempt_keeps_its_own_place(monkeypatch):
         assert wire.calls[2:] == [["e", "f"]]
 
 
+async def test_a_call_given_up_before_its_first_turn_holds_nobody_back(monkeypatch):
+    """It has begun and not run yet: however many of them there are, the next attempts leave."""
+    async with gathered(monkeypatch, patience=1000) as (wire, _, add):
+        for step in ("a", "b", "c"):
+            (companion,) = add(step)
+            await asyncio.sleep(0)  # it departs at the end of this turn
+            assert companion.flight is not None
+            companion.cancel()
+            await turns()
+        add("d")
+        await turns()
+        assert wire.calls == [["d"]]
+
+
 async def test_a_call_that_nobody_waits_for_is_cancelled(monkeypatch):
     """Not before the last of its attempts is."""
     async with gathered(monkeypatch, patience=1000) as (wire, landed, add):

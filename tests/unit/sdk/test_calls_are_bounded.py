@@ -130,10 +130,10 @@ async def test_the_calls_deadline_replaces_the_versions_timeout():
 
 
 @pytest.mark.parametrize(("size", "fits"), [((1 << 20) - 100, True), (1 << 20, False)])
-async def test_an_output_over_1_mib_is_refused_with_its_size(size, fits):
+async def test_an_output_over_1_mib_is_refused_with_its_step_and_size(size, fits):
     """It could not be journaled; trying again elsewhere would not help."""
     async with served(slow) as call:
-        answer = await call({"size": size})
+        answer = await call({"size": size}, step="lines[3]/price")
     if fits:
         assert len(answer.output["text"]) == size
     else:
@@ -142,6 +142,7 @@ async def test_an_output_over_1_mib_is_refused_with_its_size(size, fits):
             Reason.OUTPUT_TOO_LARGE,
         )
         assert int(answer.failure.metadata["size"]) > 1 << 20
+        assert answer.failure.message.startswith("the output of step lines[3]/price is 10")
         assert answer.headers["x-reflux-fault"] == "target"
 
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 
 from reflux.core.attempt import total_deadline
-from reflux.core.document import Json
+from reflux.core.document import NULL, Json
 from reflux.core.effect import EffectClass
 from reflux.core.errors import InvalidArgument, NotFound, Refused
 from reflux.core.event import Choice, RunPhase, SkipReason
 from reflux.core.reasons import Reason
-from reflux.core.word import Overrule, Terminate
+from reflux.core.word import Answer, Overrule, Terminate
 from tests.support.walk import Walk, ambiguous, done, failed, flow_of, never, node, not_sent
 
 ONCE = {"pay": EffectClass.AT_MOST_ONCE}
@@ -145,6 +145,28 @@ def test_a_step_that_has_not_begun_is_skipped():
     walk = Walk(flow_of(node("a"), box, node("z")), {"a": [done(after=5)]}).run(until=1)
     walk.say(decide("skip", "p")).run()
     assert walk.states() == {"a": "SUCCEEDED", "p": "SKIPPED", "c": "SKIPPED", "z": "SUCCEEDED"}
+
+
+def test_what_follows_a_step_skipped_before_its_turn_overtakes_nothing():
+    """It waits for what the skipped steps had waited for themselves, and can read that."""
+    ok = {"id": "ok", "approve": {}}
+    pay = node("pay", **{"with": {"by": "{{ steps.ok.output.by }}"}})
+    walk = Walk(flow_of(ok, node("a"), node("b"), pay)).run(until=1)
+    for step in ("b", "a"):
+        walk.say(decide("skip", step, number=step)).run(until=2)
+    assert walk.states() == {"ok": "RUNNING", "a": "SKIPPED", "b": "SKIPPED", "pay": "PENDING"}
+    assert walk.state.waits_for("pay") == ["ok"]
+    walk.say(Answer("a1", "ada", "ok", approved=True, form=NULL, comment="")).run()
+    assert [(call.step, call.input.value) for call in walk.started] == [("pay", {"by": "ada"})]
+
+
+def test_any_number_of_steps_may_be_skipped_before_their_turn():
+    """Whoever waits for the last of them is found without a call for each."""
+    steps = [node(f"s{number}") for number in range(998)]
+    walk = Walk(flow_of({"id": "w", "wait": {"for": "1h"}}, *steps, node("z"))).run(until=1)
+    for step in steps:
+        walk.say(decide("skip", step["id"], number=step["id"]))
+    assert walk.run().states()["z"] == "SUCCEEDED"
 
 
 def test_a_parked_step_is_skipped():

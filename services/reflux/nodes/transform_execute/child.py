@@ -120,7 +120,8 @@ def finish(quickjs: Any, context: Any, host: Any, request: dict[str, Any]) -> di
     except quickjs.JSException as error:
         return {"error": raised(str(error), place=False)}
     if len(result) > OUTPUT_CHARACTERS:
-        return {"error": problem("output", f"the result has {len(result)} characters as JSON")}
+        told = f"the result has {len(result)} characters as JSON; the limit is {OUTPUT_CHARACTERS}"
+        return {"error": problem("output", told)}
     return {"result": result}
 
 
