@@ -30,10 +30,11 @@ from reflux.core import event as ev
 from reflux.core.compensation import uncompensated
 from reflux.core.containers import gave
 from reflux.core.document import NULL, Json
-from reflux.core.errors import AlreadyExists, Exhausted, InvalidArgument, NotFound, Refused
+from reflux.core.errors import AlreadyExists, Exhausted, InvalidArgument, Refused
 from reflux.core.event import SETTLED, Choice, RunPhase, SkipReason, StepState
 from reflux.core.flow.model import ApproveAction, ForeachAction, NodeAction, SignalAction, WhileAction
 from reflux.core.names import StepPath
+from reflux.core.place import step_not_found
 from reflux.core.reasons import Reason
 from reflux.core.state import MAX_RUN_BYTES, ROOT, RunState, Spoken, StepRun, said_digest
 from reflux.core.waits import answered, fits
@@ -335,7 +336,7 @@ def _may_wait(state: RunState, name: str) -> bool:
 def _step(state: RunState, path: StepPath) -> StepRun:
     run = state.steps.get(path)
     if run is None:
-        raise NotFound(Reason.STEP_NOT_FOUND, f"the run has no step {path[:200]!r}")
+        raise step_not_found(path, state.steps, f"run {state.id}")
     return run
 
 

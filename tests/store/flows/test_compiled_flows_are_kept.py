@@ -111,6 +111,7 @@ async def test_a_version_that_is_not_there_is_not_found(flows, cache):
     made = await flows.create(flow())
     error = await refusal(cache.get(made["id"], 7))
     assert (type(error), error.reason) == (NotFound, Reason.FLOW_VERSION_NOT_FOUND)
+    assert error.message == f"flow {made['name']} has no version 7"
 
 
 async def test_room_is_bounded_and_the_least_recently_used_goes_first(flows, store):

@@ -35,6 +35,12 @@ def test_a_message_is_short_whatever_the_value():
     assert len(violation.message) < 250
 
 
+def test_what_is_no_type_is_told_with_all_that_are():
+    """It may be a name or a list of names, which says nothing to whoever misspelt it."""
+    with pytest.raises(SchemaProblem, match=r"^'strnig' is no type; one of: array, .*; or a list of them$"):
+        Schema.compile({"properties": {"a": {"type": "strnig"}}})
+
+
 def test_violations_are_bounded():
     """Twenty are enough to begin with."""
     assert len(places({"items": {"type": "string"}}, list(range(1000)))) == 20

@@ -117,8 +117,8 @@ def test_an_answer_before_it_is_asked_is_refused():
         with pytest.raises(Refused) as refused:
             walk.say(answer(step=step))
         assert refused.value.reason is Reason.STEP_NOT_WAITING
-    with pytest.raises(NotFound) as missing:
-        walk.say(answer(step="nobody"))
+    with pytest.raises(NotFound, match=r"no step .aa. in run .*: did you mean a") as missing:
+        walk.say(answer(step="aa"))
     assert missing.value.reason is Reason.STEP_NOT_FOUND
 
 

@@ -13,19 +13,17 @@ Messages name fields and kinds, never values, so that a message may be logged.
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from enum import StrEnum
-from itertools import islice
 from typing import TYPE_CHECKING
+
+from reflux.core.similar import most_similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_NAME = 100  # characters of a name in a message
-_SPELT = 40  # characters of a name of which a "did you mean" looks at the spelling
 _WINDOW = 100  # characters of the source line that render() shows
-_CHOICES = 100  # names a "did you mean" looks at
 
 
 class ErrorCode(StrEnum):
@@ -130,11 +128,8 @@ class Fault(Exception):
         return ExpressionError(message, self.code, self.position or 0, source, pointer)
 
     def _hint(self) -> str:
-        if len(self.wanted) > _SPELT:  # comparing takes as long as the lengths multiplied
-            return ""
-        known = [name for name in islice(self.choices, _CHOICES) if len(name) <= _SPELT]
-        close = difflib.get_close_matches(self.wanted, known, n=1)
-        return f"; did you mean {close[0]!r}?" if close else ""
+        close = most_similar(self.wanted, self.choices)
+        return "" if close is None else f"; did you mean {close!r}?"
 
 
 def _columns(character: str) -> int:

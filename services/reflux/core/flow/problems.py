@@ -7,13 +7,12 @@ before (`spelling`).
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reflux.core.flow.hints import HINTS
+from reflux.core.similar import most_similar
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -219,7 +218,6 @@ def pointer(path: Path) -> str:
 
 def nearest(word: str, known: Collection[str]) -> str:
     """A hint that names the most similar of `known`, or all of a few; empty when there are many."""
-    close = difflib.get_close_matches(word[:100], islice(known, 300), n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
+    if (close := most_similar(word, known)) is not None:
+        return f"did you mean {close}?"
     return f"one of: {', '.join(known)}" if 0 < len(known) <= 20 else ""

@@ -28,6 +28,8 @@ from reflux.core.flow.problems import Path, pointer
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from jsonschema import ValidationError
+
     from reflux.core.flow.fitting import Fault
 
 MAX_PLACES: Final = 5_000
@@ -69,6 +71,7 @@ _SHAPE: Final = frozenset(
     }
 )  # keywords that look at a value's shape, not at what is in it
 
+_TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
@@ -102,7 +105,7 @@ class Schema:
         _refuse_large(source)
         error = best_match(_META.iter_errors(source))
         if error is not None:
-            raise SchemaProblem(tuple(error.absolute_path), _shorten(error.message))
+            raise SchemaProblem(tuple(error.absolute_path), _told(error))
         tree = _Writer(source, lenient=lenient).write(source, (), ())
         assert isinstance(tree, dict | bool), "written out like its source"
         return cls(source, Place(tree), lenient)
@@ -190,6 +193,13 @@ def _upwards(place: str) -> Iterator[str]:
     while place:
         place = place.rpartition("/")[0]
         yield place
+
+
+def _told(error: ValidationError) -> str:
+    """What is wrong with a schema; of `type`, which is written in two forms, more than that neither fits."""
+    if error.validator == "anyOf" and error.absolute_path and error.absolute_path[-1] == "type":
+        return f"{_shorten(repr(error.instance))} is no type; one of: {', '.join(_TYPES)}; or a list of them"
+    return _shorten(error.message)
 
 
 def _shorten(message: str) -> str:

@@ -162,7 +162,8 @@ class FlowCache:
     async def _load(self, flow_id: FlowId, version: int) -> Flow:
         stored = await self._store.spec(flow_id, version)
         if stored is None:
-            raise version_not_found(flow_id, version)
+            flow = await self._store.current(flow_id)
+            raise version_not_found(flow_id if flow is None else flow.name, version)
         name, spec = stored
         result = await compile_document({"name": name, "spec": orjson.loads(spec)}, len(spec))
         if result.flow is None:

@@ -12,9 +12,10 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from reflux.api.run.v1 import run_service_pb2 as pb
 from reflux.core.document import NULL
-from reflux.core.errors import NotFound, Refused, Unavailable
+from reflux.core.errors import Refused, Unavailable
 from reflux.core.event import Choice, RunPhase
 from reflux.core.flow.model import ApproveAction, NodeAction
+from reflux.core.place import step_not_found
 from reflux.core.reasons import Reason
 from reflux.core.waits import MAX_KEY
 from reflux.core.word import (
@@ -237,7 +238,7 @@ class Words:
 def _approval_of(state: RunState, step: StepPath) -> None:
     run = state.steps.get(step)
     if run is None:
-        raise NotFound(Reason.STEP_NOT_FOUND, f"the run has no step {step[:200]!r}")
+        raise step_not_found(step, state.steps, f"run {state.id}")
     if not isinstance(run.step.action, ApproveAction):
         raise Refused(Reason.STEP_NOT_WAITING, f"step {step} is no approval")
 
