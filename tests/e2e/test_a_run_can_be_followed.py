@@ -91,14 +91,15 @@ def test_a_cancel_ends_a_run_and_repeating_it_changes_nothing(rest: Rest, ledger
 
 
 def test_a_run_in_progress_says_why_it_waits(rest: Rest, ledger: Ledger):
-    """Within a moment a slow call is visible, with its attempt, and the run says so."""
-    step = {**SLOW, "with": {"url": f"{ledger.url}/effect/slow?delay=3"}}
+    """Within a moment a slow call is visible, with its attempt, and the run says so, and until when."""
+    step = {"id": "slow", "node": "http.request", "with": {"url": f"{ledger.url}/effect/slow?delay=3"}}
     rest("PUT", "/api/flows/slow?allow_missing=true", {"name": "slow", "spec": {"steps": [step]}}).ok()
     run = rest.post("/api/flows/slow/execute?wait=1s")
     [shown] = rest.get(f"/api/runs/{run['id']}/steps")["steps"]
 
     assert run["state"] == "RUNNING"
     assert "attempt 1 is in flight" in run["waiting"]["why"]
+    assert run["create_time"] < run["waiting"]["until"] == shown["waiting"]["until"], "by its node version"
     assert shown["state"] == "RUNNING"
     assert rest.post(f"/api/runs/{run['id']}:cancel")["state"] in ("CANCELING", "CANCELED")
 

@@ -182,6 +182,8 @@ class AttemptStarted:
     assignment: Assignment
     time: datetime
     input_digest: bytes = b""
+    limit: timedelta | None = None
+    """How long it may take, by its step or else by the versions it can meet; None in older journals."""
 
 
 @dataclass(frozen=True, slots=True)

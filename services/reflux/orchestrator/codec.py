@@ -130,19 +130,20 @@ def _decode_admitted(stored: pb.RunAdmitted) -> ev.Event:
 
 
 def _encode_started(event: ev.AttemptStarted) -> pb.Event:
-    return pb.Event(
-        attempt_started=pb.AttemptStarted(
-            step=event.step,
-            attempt=event.attempt,
-            generation=event.generation,
-            effect=event.assignment.effect,
-            lane=event.assignment.lane,
-            draw=event.assignment.draw,
-            time=stamp(event.time),
-            input_digest=event.input_digest,
-            sticky=event.assignment.sticky,
-        )
+    started = pb.AttemptStarted(
+        step=event.step,
+        attempt=event.attempt,
+        generation=event.generation,
+        effect=event.assignment.effect,
+        lane=event.assignment.lane,
+        draw=event.assignment.draw,
+        time=stamp(event.time),
+        input_digest=event.input_digest,
+        sticky=event.assignment.sticky,
     )
+    if event.limit is not None:
+        started.limit.FromTimedelta(event.limit)
+    return pb.Event(attempt_started=started)
 
 
 def _decode_started(stored: pb.AttemptStarted) -> ev.Event:
@@ -153,6 +154,7 @@ def _decode_started(stored: pb.AttemptStarted) -> ev.Event:
         ev.Assignment(EffectClass(stored.effect), Lane(stored.lane), draw=stored.draw, sticky=stored.sticky),
         moment(stored.time),
         stored.input_digest,
+        stored.limit.ToTimedelta() if stored.HasField("limit") else None,
     )
 
 

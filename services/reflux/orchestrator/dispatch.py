@@ -92,7 +92,13 @@ def prepare(
     shadow = _shadow(run_id, command, reach, effect)
     digest = b"" if effect is EffectClass.PURE else sha256(command.input.raw).digest()
     started = ev.AttemptStarted(
-        command.step, command.attempt, command.generation, assignment, now, input_digest=digest
+        command.step,
+        command.attempt,
+        command.generation,
+        assignment,
+        now,
+        input_digest=digest,
+        limit=limit,
     )
     order = Order(
         run_id=run_id,

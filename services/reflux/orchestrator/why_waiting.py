@@ -44,7 +44,9 @@ def of_run(state: RunState, parked: Collection[RunId]) -> Waiting | None:
         if run.held is not None and run.state not in SETTLED:
             return Waiting(f"step {path}: {_held(run.held)}", run.held.until)
         if run.flight is not None:
-            return Waiting(f"step {path}: {_in_flight(run.flight)}", _answered_by(state, path, run))
+            return Waiting(
+                f"step {path}: {_in_flight(run.flight)}", _answered_by(state, path, run, run.flight.started)
+            )
         if run.asking is not None:
             return Waiting(f"step {path}: {why_asking(run)}", _until(state, path))
     if state.child_runs and not state.due:
@@ -85,7 +87,7 @@ def of_step(state: RunState, path: StepPath, run: StepRun, parked: Collection[Ru
     if run.state is StepState.RETRYING:
         return Waiting(_before_retry(run), _until(state, path, state.due.get(path)))
     if run.flight is not None:
-        return Waiting(_in_flight(run.flight), _answered_by(state, path, run))
+        return Waiting(_in_flight(run.flight), _answered_by(state, path, run, run.flight.started))
     if path in state.child_runs:
         return Waiting(_child(state, path, parked), _until(state, path))
     if path in state.timers or path in state.awaited:
@@ -106,10 +108,12 @@ def _until(state: RunState, path: StepPath, own: datetime | None = None) -> date
         path = state.steps[path].parent
 
 
-def _answered_by(state: RunState, path: StepPath, run: StepRun) -> datetime | None:
-    """When the call in flight is given up at the latest: in a pause, too, by the step's own limits."""
-    attempt = run.step.timeout.attempt
-    own = run.flight.started.time + attempt if run.flight is not None and attempt is not None else None
+def _answered_by(
+    state: RunState, path: StepPath, run: StepRun, started: ev.AttemptStarted
+) -> datetime | None:
+    """When the call in flight is given up at the latest: in a pause, too, by its own limits."""
+    limit = started.limit or run.step.timeout.attempt
+    own = started.time + limit if limit is not None else None
     total = total_deadline(run)
     ends = [at for at in (own, total, _until(state, path)) if at is not None]
     return min(ends, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,13 @@ def headers(order: Order) -> dict[str, str]:
     """What the mesh is told of it."""
     caller = NodeCaller(SimpleNamespace(unary_unary=lambda *_, **__: None), "here", ManualClock(NOW))
     return dict(caller._envelope(order))
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [({}, 60), ({"timeout": {"attempt": "9s"}}, 9)])
+def test_an_attempt_says_how_long_it_may_take(timeout: dict[str, Any], seconds: int) -> None:
+    """In its journal too, by its step, or by the versions it can meet, which say nothing here."""
+    started, order, _ = prepare(mesh(), RunId("r"), 1, command({}, **timeout), NOW, turn=NOBODY)
+    assert started.limit == order.limit == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("route", [{"fallback": ["3.0.0"]}, {"tries": 3}, {"try_timeout": "1s"}])

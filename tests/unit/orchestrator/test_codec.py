@@ -107,7 +107,14 @@ KINDS = {
     ev.ChildRecalled: st.builds(ev.ChildRecalled, texts, texts, texts, times),
     ev.RunAdmitted: st.builds(ev.RunAdmitted, times),
     ev.AttemptStarted: st.builds(
-        ev.AttemptStarted, texts, counts, counts, beginnings, times, st.binary(max_size=32)
+        ev.AttemptStarted,
+        texts,
+        counts,
+        counts,
+        beginnings,
+        times,
+        st.binary(max_size=32),
+        st.none() | st.timedeltas(DAY, DAY * 366),
     ),
     ev.AttemptHeld: st.builds(ev.AttemptHeld, texts, counts, texts, st.none() | times, times),
     ev.EffectClaimed: st.builds(

@@ -183,7 +183,8 @@ def test_every_action_has_its_name():
 
 def test_events_are_shown_with_all_they_say():
     """Kind, step and time beside; the rest as data, bytes as hexadecimal."""
-    event = ev.AttemptStarted("a", 1, 0, ev.Assignment(EffectClass.PURE, "broad", 7), NOON, b"\x01\xff")
+    assignment = ev.Assignment(EffectClass.PURE, "broad", 7)
+    event = ev.AttemptStarted("a", 1, 0, assignment, NOON, b"\x01\xff", timedelta(seconds=60))
     assert json.loads(event_document(3, NOON, event)) == {
         "seq": 3,
         "time": "2026-01-31T12:00:00.000005Z",
@@ -208,6 +209,7 @@ def test_events_are_shown_with_all_they_say():
             },
             "time": "2026-01-31T12:00:00.000005Z",
             "input_digest": "01ff",
+            "limit": "60s",
         },
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -86,6 +87,14 @@ def test_who_has_a_limit_of_time_says_when_it_is_over():
     flow = flow_of({"id": "w", "wait": {"signal": "go"}}, policies={"timeout": "1h"})
     walk = Walk(flow).run(until=0.1)
     assert run_waits(walk)["until"] == stamp(walk.state.created.time + timedelta(hours=1))
+
+
+def test_an_attempt_has_the_limit_of_the_versions_it_can_meet():
+    """Where its step has none; the journal knows it, so that whoever is asked can say it."""
+    walk = Walk(flow_of(node("a")), {"a": [never()]}).run(until=0.1)
+    flight = walk.state.steps[StepPath("a")].flight
+    flight.started = replace(flight.started, limit=timedelta(seconds=60))
+    assert run_waits(walk)["until"] == stamp(flight.started.time + timedelta(seconds=60))
 
 
 def test_a_wait_for_the_next_attempt_knows_its_end():

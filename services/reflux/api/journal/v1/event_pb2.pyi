@@ -680,6 +680,7 @@ class AttemptStarted(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     INPUT_DIGEST_FIELD_NUMBER: _builtins.int
     STICKY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
@@ -700,6 +701,10 @@ class AttemptStarted(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was sent."""
 
+    @_builtins.property
+    def limit(self) -> _duration_pb2.Duration:
+        """How long it may take, by its step or else by the versions it can meet; absent in older journals."""
+
     def __init__(
         self,
         *,
@@ -712,10 +717,11 @@ class AttemptStarted(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         input_digest: _builtins.bytes = ...,
         sticky: _builtins.bytes = ...,
+        limit: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "draw", b"draw", "effect", b"effect", "generation", b"generation", "input_digest", b"input_digest", "lane", b"lane", "step", b"step", "sticky", b"sticky", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "draw", b"draw", "effect", b"effect", "generation", b"generation", "input_digest", b"input_digest", "lane", b"lane", "limit", b"limit", "step", b"step", "sticky", b"sticky", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
