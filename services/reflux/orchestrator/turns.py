@@ -1,7 +1,7 @@
 """Turns of the loop: walks that take their time share them, however many they are.
 
-A walk stops when it has taken long (`worker.MAX_TURN`). But thousands of runs may each
-take as long in one turn, and what waits for the next one, the heartbeat first, would wait for all of them. So
+A walk stops when it has taken long (`worker.MAX_TURN`). But thousands of runs may each take as long in one
+turn, and what waits for the next one, the heartbeat first, would wait for all of them. So
 
 - those that stopped go on one after the other, in turns of their flows: in each turn of the loop as many as
   `AGAIN` has room for, and at least one;

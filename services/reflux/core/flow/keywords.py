@@ -67,7 +67,7 @@ def parts(place: Place) -> Iterator[tuple[str, Parts]]:
 # What a value is
 
 
-_TYPES: Final[dict[str, frozenset[type]]] = {
+TYPES: Final[dict[str, frozenset[type]]] = {
     "array": frozenset({list}),
     "boolean": frozenset({bool}),
     "integer": frozenset({int}),
@@ -76,13 +76,13 @@ _TYPES: Final[dict[str, frozenset[type]]] = {
     "object": frozenset({dict}),
     "string": frozenset({str}),
 }
-_NUMBER: Final = _TYPES["number"]
+_NUMBER: Final = TYPES["number"]
 _Wrong: TypeAlias = "Callable[[JsonValue, Work], str | None]"
 
 
 def _type(types: Any, _: Place) -> _Wrong:
     named = [types] if isinstance(types, str) else types
-    classes = frozenset[type]().union(*(_TYPES[each] for each in named))
+    classes = frozenset[type]().union(*(TYPES[each] for each in named))
     whole = "integer" in named
     text = f"is not of type {', '.join(map(repr, named))}"
 
@@ -122,12 +122,12 @@ _LIMITS: Final[dict[str, tuple[frozenset[type], Callable[[Any, Any], bool], str]
     "maximum": (_NUMBER, operator.le, "is greater than the maximum of"),
     "exclusiveMinimum": (_NUMBER, operator.gt, "is less than or equal to the minimum of"),
     "exclusiveMaximum": (_NUMBER, operator.lt, "is greater than or equal to the maximum of"),
-    "minLength": (_TYPES["string"], operator.ge, "is too short"),
-    "maxLength": (_TYPES["string"], operator.le, "is too long"),
-    "minItems": (_TYPES["array"], operator.ge, "is too short"),
-    "maxItems": (_TYPES["array"], operator.le, "is too long"),
-    "minProperties": (_TYPES["object"], operator.ge, "does not have enough properties"),
-    "maxProperties": (_TYPES["object"], operator.le, "has too many properties"),
+    "minLength": (TYPES["string"], operator.ge, "is too short"),
+    "maxLength": (TYPES["string"], operator.le, "is too long"),
+    "minItems": (TYPES["array"], operator.ge, "is too short"),
+    "maxItems": (TYPES["array"], operator.le, "is too long"),
+    "minProperties": (TYPES["object"], operator.ge, "does not have enough properties"),
+    "maxProperties": (TYPES["object"], operator.le, "has too many properties"),
 }
 
 

@@ -23,6 +23,7 @@ from jsonschema.exceptions import best_match
 from reflux.core.document import MAX_DEPTH, JsonValue
 from reflux.core.errors import Violation
 from reflux.core.flow.fitting import Place, TooMuchWork, Work
+from reflux.core.flow.keywords import TYPES
 from reflux.core.flow.problems import Path, pointer
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ _SHAPE: Final = frozenset(
     }
 )  # keywords that look at a value's shape, not at what is in it
 
-_TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _META: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
@@ -198,7 +198,7 @@ def _upwards(place: str) -> Iterator[str]:
 def _told(error: ValidationError) -> str:
     """What is wrong with a schema; of `type`, which is written in two forms, more than that neither fits."""
     if error.validator == "anyOf" and error.absolute_path and error.absolute_path[-1] == "type":
-        return f"{_shorten(repr(error.instance))} is no type; one of: {', '.join(_TYPES)}; or a list of them"
+        return f"{_shorten(repr(error.instance))} is no type; one of: {', '.join(TYPES)}; or a list of them"
     return _shorten(error.message)
 
 
